@@ -1,0 +1,96 @@
+"""The demonstration: two models on the built-in digits, compared on one page."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+
+import cv2
+
+from detectron_ext import config as configuration
+from detectron_ext.commands.train_and_test import train_and_test
+from detectron_ext.commands.visualize import read_detections
+from detectron_ext.data.catalog import resolve
+from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.evaluation.report import Picture, RunSummary, write_demo_report
+
+_LOG = logging.getLogger(__name__)
+_NUM_PICTURES = 6
+_SHOWN_SETTINGS = (
+    "MODEL.CONV_BODY",
+    "TRAIN.SCALES",
+    "TRAIN.IMS_PER_BATCH",
+    "SOLVER.MAX_ITER",
+    "SOLVER.BASE_LR",
+    "RNG_SEED",
+    "LIBRA.BFP.ON",
+    "LIBRA.BALANCED_L1.ON",
+)
+
+
+def demo(config_files: dict, output_dir: str, overrides=()) -> str:
+    """Train and test each configuration, then write the report.
+
+    Runs that are finished are not repeated, so a demonstration that was stopped goes on.
+
+    Args:
+        config_files: model's name on the page to configuration file.
+        output_dir: gets a folder for each model, and ``report.html`` with its pictures.
+        overrides: further KEY VALUE pairs for every configuration.
+
+    Returns:
+        Path of the report.
+    """
+    runs = []
+    for index, (name, path) in enumerate(config_files.items()):
+        folder = os.path.join(output_dir, os.path.splitext(os.path.basename(path))[0])
+        config = configuration.load(path, [*overrides, "OUTPUT_DIR", folder])
+        _LOG.info("model %d of %d: %s", index + 1, len(config_files), name)
+        runs.append(_run(name, config))
+    return write_demo_report(output_dir, runs)
+
+
+def _run(name: str, config) -> RunSummary:
+    started = time.perf_counter()
+    results = train_and_test(config)
+    _LOG.info("%s: %.0f s with its test", name, time.perf_counter() - started)
+    dataset = CocoDataset(resolve(config.TEST.DATASETS[0], config))
+    stats = _read_stats(config)
+    return RunSummary(
+        name=name,
+        config={key: _setting(config, key) for key in _SHOWN_SETTINGS},
+        results=results[dataset.name],
+        stats=stats,
+        train_seconds=sum(entry["seconds"] for entry in stats),
+        pictures=_pictures(config, dataset),
+        class_names={key: category["name"] for key, category in dataset.coco.cats.items()},
+    )
+
+
+def _setting(config, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _read_stats(config) -> list:
+    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    with open(os.path.join(folder, "stats.jsonl")) as file:
+        return [json.loads(line) for line in file]
+
+
+def _pictures(config, dataset: CocoDataset) -> list:
+    """The first test images, with what is there and what the model found."""
+    folder = configuration.output_dir(config, (dataset.name,), training=False)
+    detections = read_detections(os.path.join(folder, "detections.json"))
+    return [
+        Picture(
+            name=dataset.coco.imgs[image_id]["file_name"],
+            image=cv2.imread(dataset.image_path(image_id)),
+            truth=dataset.coco.imgToAnns[image_id],
+            detections=[found for found in detections if found["image_id"] == image_id],
+        )
+        for image_id in sorted(dataset.coco.imgs)[:_NUM_PICTURES]
+    ]

@@ -1,0 +1,109 @@
+"""Detections on image files that belong to no data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import cv2
+
+from detectron_ext.commands.visualize import write_picture
+from detectron_ext.data.coco_classes import COCO_CLASSES
+from detectron_ext.engine.detector import Detector
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.drawing import draw_boxes
+from detectron_ext.geometry.boxes import to_xywh
+
+_LOG = logging.getLogger(__name__)
+_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def infer(
+    config,
+    weights: str,
+    image_or_folder: str,
+    output_dir: str,
+    image_extension: str = "",
+    picture_extension: str = "png",
+    threshold: float = 0.7,
+    always: bool = False,
+) -> dict:
+    """Detect objects in image files; draw them and list them.
+
+    Args:
+        config: a merged configuration.
+        weights: a weights file that fits it.
+        image_or_folder: an image, or a folder whose images are taken in order of name.
+        output_dir: gets ``<image name>.<picture_extension>`` and ``detections.json``: image name to
+            a list of {class, score, bbox (x, y, width, height in image pixels)}.
+        image_extension: in a folder, take only files of this extension.
+        threshold: lowest score that is drawn and listed.
+        always: draw images in which nothing is found too.
+
+    Returns:
+        What ``detections.json`` holds.
+
+    Raises:
+        UserError: no image, unreadable weights, or an output folder that cannot be written.
+    """
+    paths = _image_paths(image_or_folder, image_extension)
+    detector = Detector(config, weights)
+    names = _class_names(detector.classes, config.MODEL.NUM_CLASSES)
+    found = {}
+    for path in paths:
+        image = cv2.imread(path)
+        if image is None:
+            _LOG.warning("%s is not an image: passed over", path)
+            continue
+        detections = [
+            dict(entry, class_name=names[entry["category_id"]])
+            for entry in _entries(detector(image))
+            if entry["score"] >= threshold
+        ]
+        found[os.path.basename(path)] = [
+            {"class": entry["class_name"], "score": entry["score"], "bbox": entry["bbox"]}
+            for entry in detections
+        ]
+        _LOG.info("%s: %d objects", path, len(detections))
+        if detections or always:
+            stem = os.path.splitext(os.path.basename(path))[0]
+            picture = os.path.join(output_dir, f"{stem}.{picture_extension.lstrip('.')}")
+            write_picture(picture, draw_boxes(image, detections, names, threshold))
+    if not found:
+        raise UserError(f"none of the files in {image_or_folder} is an image OpenCV can read")
+    write_results(os.path.join(output_dir, "detections.json"), found)
+    return found
+
+
+def _image_paths(image_or_folder: str, extension: str) -> list:
+    if not os.path.isdir(image_or_folder):
+        if not os.path.exists(image_or_folder):
+            raise UserError(f"no such image or folder: {image_or_folder}")
+        return [image_or_folder]
+    wanted = ("." + extension.lower().lstrip("."),) if extension else _EXTENSIONS
+    names = sorted(n for n in os.listdir(image_or_folder) if n.lower().endswith(wanted))
+    if not names:
+        raise UserError(f"folder {image_or_folder} has no images ({', '.join(wanted)})")
+    return [os.path.join(image_or_folder, name) for name in names]
+
+
+def _class_names(classes, num_classes: int) -> dict:
+    """Names by class number: the weights', else COCO's where the number fits, else numbers."""
+    if classes is None and num_classes == len(COCO_CLASSES):
+        classes = COCO_CLASSES
+    if classes is None or len(classes) != num_classes:
+        return {number: f"class {number}" for number in range(num_classes)}
+    return dict(enumerate(classes))
+
+
+def _entries(detections) -> list:
+    boxes = to_xywh(detections[:, :4])
+    return [
+        {
+            "category_id": int(row[5]),
+            "score": round(float(row[4]), 6),
+            "bbox": [round(float(value), 3) for value in box],
+        }
+        for row, box in zip(detections, boxes)
+    ]

@@ -1,0 +1,25 @@
+"""The configuration: upstream Detectron's tree, one LIBRA node, YAML files and overrides.
+
+    config = load("configs/my.yaml", ["TRAIN.MAX_SIZE", "512"])
+    config.TRAIN.MAX_SIZE
+
+Nothing here is global: a configuration is loaded once, cannot be changed, and is handed on.
+"""
+
+from __future__ import annotations
+
+from ..errors import ConfigError
+from .loader import load
+from .output import output_dir
+from .tree import Config, ConfigNode
+from .yaml_text import dump_yaml, load_legacy_yaml
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ConfigNode",
+    "dump_yaml",
+    "load",
+    "load_legacy_yaml",
+    "output_dir",
+]

@@ -1,0 +1,85 @@
+"""Defaults of everything Detectron does not have; left alone, a run is plain Detectron.
+
+Section numbers are those of Pang et al., "Libra R-CNN: Towards Balanced Learning for Object
+Detection" (2019).
+"""
+
+from __future__ import annotations
+
+LIBRA = {
+    # Balanced feature pyramid (section 3.2): average the levels, refine, add back.
+    "BFP": {
+        "ON": False,
+        # Number k of the level P_k at which the levels are averaged.
+        "REFINE_LEVEL": 4,
+        # Refinement of the average: none, conv (3x3) or non_local (attention).
+        "REFINE_TYPE": "non_local",
+    },
+    # Balanced L1 loss (section 3.3) for box regression. The difference where it turns linear
+    # is RETINANET.BBOX_REG_BETA, or 1.0 in the Fast R-CNN head.
+    "BALANCED_L1": {
+        "ON": False,
+        # Smaller values give accurate boxes more gradient.
+        "ALPHA": 0.5,
+        # Upper limit of the gradient.
+        "GAMMA": 1.5,
+        # continuous (the paper's for every beta) or mmdet (equal at beta 1).
+        "FORMULA": "continuous",
+    },
+    # Which boxes train the RPN and the Fast R-CNN head (section 3.1).
+    "SAMPLER": {
+        # Negatives: random or iou_balanced.
+        "NEGATIVE": "random",
+        # Positives: random or instance_balanced.
+        "POSITIVE": "random",
+        # IoU bins of the balanced negatives.
+        "NUM_BINS": 3,
+        # IoU at which the bins begin.
+        "FLOOR_THRESH": 0.0,
+        # Share of the negatives drawn from below FLOOR_THRESH.
+        "FLOOR_FRACTION": 0.0,
+        # The bins end at the negatives' threshold (negatives) or at the largest IoU (mmdet).
+        "BIN_RANGE": "negatives",
+        # At most this many RPN negatives for each positive; negative means no limit.
+        "RPN_NEG_POS_UB": -1.0,
+    },
+    # RetinaNet trains on all anchors; this changes how its negatives count.
+    "RETINANET_SAMPLER": {
+        # none, select (ignore those beyond a balanced budget) or reweight (even out the bins).
+        "MODE": "none",
+        # IoU bins of the negatives.
+        "NUM_BINS": 3,
+        # Budget of select: negatives for each positive, but at least MIN_NEG an image.
+        "NEG_PER_POS": 3.0,
+        "MIN_NEG": 256,
+    },
+    # Factors on the classification and the box regression loss.
+    "LOSS_WEIGHTS": {"CLS": 1.0, "BBOX": 1.0},
+    "RETINANET_HEAD": {
+        # GroupNorm in the head's towers.
+        "USE_GN": False,
+    },
+    # Changes of the training images, besides TRAIN.USE_FLIPPED and TRAIN.SCALES.
+    "AUGMENTATION": {
+        # Flip upside down, half of the time.
+        "FLIP_VERTICAL": False,
+        # Turn by a random multiple of 90 degrees.
+        "ROTATE90": False,
+        # Bounds of a random factor on the image's scale.
+        "SCALE_RANGE": (1.0, 1.0),
+        # Crop images that SCALE_RANGE enlarged back to their usual size, at a random place.
+        "CROP": False,
+        # Strength of random brightness, contrast and saturation, 0 (off) to 1.
+        "COLOR_JITTER": 0.0,
+    },
+    "DATA": {
+        # Pass over images that cannot be read, naming them once, rather than stop.
+        "SKIP_BAD_IMAGES": False,
+    },
+    # Use the fast convolution of the native library on the CPU, else Caffe2's own.
+    "FAST_CONV": True,
+    # Iterations between two lines of training statistics.
+    "LOG_PERIOD": 20,
+    # CPU threads; 0 uses all cores.
+    "THREADS": 0,
+}

@@ -1,0 +1,75 @@
+"""Loading: defaults, then a YAML file and the files it builds on, then overrides."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Iterable
+
+from ..errors import ConfigError
+from .tree import Config
+from .yaml_text import parse_yaml
+
+_BASE = "_BASE_"
+
+
+def load(path: str | os.PathLike | None = None, overrides: Iterable[Any] = ()) -> Config:
+    """Return the configuration that a file and a list of overrides describe.
+
+    Args:
+        path: YAML file, or None for the defaults. Its key ``_BASE_`` may name a file, relative to
+            it, that is merged first; that one may name another.
+        overrides: ``[KEY, VALUE, KEY, VALUE, ...]`` with dotted keys, merged last. Text is read
+            as a Python literal where it is one.
+
+    Returns:
+        The merged configuration. It is read-only; URLs of weights stay as they are written.
+
+    Raises:
+        ConfigError: a file that cannot be read, invalid YAML, an unknown or renamed key, a wrong
+            type, a value out of range or a contradiction, in one line.
+    """
+    layers = [] if path is None else _read_chain(os.fspath(path))
+    return Config.build(layers, overrides)
+
+
+def _read_chain(path: str) -> list[tuple[dict, str]]:
+    """Return (keys, file) of a file and all it builds on, the base of all first."""
+    layers: list[tuple[dict, str]] = []
+    visited: list[str] = []
+    while True:
+        identity = os.path.realpath(path)
+        if identity in visited:
+            circle = " -> ".join(os.path.basename(file) for file in [*visited, identity])
+            raise ConfigError(f"{_BASE} of {layers[-1][1]} leads in a circle: {circle}")
+        visited.append(identity)
+        keys = _read_file(path, layers[-1][1] if layers else None)
+        base = keys.pop(_BASE, None)
+        layers.append((keys, path))
+        if base is None:
+            return layers[::-1]
+        if not isinstance(base, str) or not base:
+            raise ConfigError(f"{_BASE} in {path} expects one file name, given {base!r}")
+        path = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+
+
+def _read_file(path: str, child: str | None) -> dict:
+    named_by = f" ({_BASE} of {child})" if child else ""
+    if os.path.isdir(path):
+        raise ConfigError(f"{path}{named_by} is a folder, not a config file; name a YAML file")
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path}{named_by} does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"config file {path!r}{named_by} cannot be read: {reason}") from None
+    keys = parse_yaml(text, path)
+    if keys is None:
+        raise ConfigError(f"config file {path}{named_by} is empty; leave it out for the defaults")
+    if not isinstance(keys, dict):
+        raise ConfigError(
+            f"config file {path}{named_by} must be a map of keys such as TRAIN:, "
+            f"not a {type(keys).__name__}"
+        )
+    return keys

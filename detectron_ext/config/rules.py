@@ -1,0 +1,136 @@
+"""What values a key may take, as tables: choices, ranges and the elements of sequences."""
+
+from __future__ import annotations
+
+import math
+
+CHOICES = {
+    "KRCNN.KEYPOINT_CONFIDENCE": ("bbox", "logit", "prob"),
+    "LIBRA.BALANCED_L1.FORMULA": ("continuous", "mmdet"),
+    "LIBRA.BFP.REFINE_TYPE": ("none", "conv", "non_local"),
+    "LIBRA.RETINANET_SAMPLER.MODE": ("none", "select", "reweight"),
+    "LIBRA.SAMPLER.BIN_RANGE": ("negatives", "mmdet"),
+    "LIBRA.SAMPLER.NEGATIVE": ("random", "iou_balanced"),
+    "LIBRA.SAMPLER.POSITIVE": ("random", "instance_balanced"),
+    "SOLVER.LR_POLICY": (
+        "step",
+        "steps_with_decay",
+        "steps_with_lrs",
+        "cosine_decay",
+        "exp_decay",
+    ),
+    "SOLVER.WARM_UP_METHOD": ("constant", "linear"),
+    "TEST.BBOX_AUG.COORD_HEUR": ("ID", "AVG", "UNION"),
+    "TEST.BBOX_AUG.SCORE_HEUR": ("ID", "AVG", "UNION"),
+    "TEST.BBOX_VOTE.SCORING_METHOD": (
+        "ID",
+        "TEMP_AVG",
+        "AVG",
+        "IOU_AVG",
+        "GENERALIZED_AVG",
+        "QUASI_SUM",
+    ),
+    "TEST.KPS_AUG.HEUR": ("HM_AVG", "HM_MAX"),
+    "TEST.MASK_AUG.HEUR": ("SOFT_AVG", "SOFT_MAX", "LOGIT_AVG"),
+    "TEST.SOFT_NMS.METHOD": ("hard", "linear", "gaussian"),
+    "TRAIN.FREEZE_AT": (0, 2, 3, 4, 5),
+}
+
+POSITIVE = (
+    "FPN.COARSEST_STRIDE",
+    "FPN.DIM",
+    "GROUP_NORM.EPSILON",
+    "LIBRA.BALANCED_L1.ALPHA",
+    "LIBRA.BALANCED_L1.GAMMA",
+    "RETINANET.ANCHOR_SCALE",
+    "RETINANET.BBOX_REG_BETA",
+    "SOLVER.GAMMA",
+    "TEST.SOFT_NMS.SIGMA",
+)
+
+# Not here: thresholds that upstream switches off by a value outside (RPN_NMS_THRESH, for one).
+FRACTIONS = (
+    "LIBRA.AUGMENTATION.COLOR_JITTER",
+    "LIBRA.SAMPLER.FLOOR_FRACTION",
+    "LIBRA.SAMPLER.FLOOR_THRESH",
+    "RETINANET.LOSS_ALPHA",
+    "RETINANET.NEGATIVE_OVERLAP",
+    "RETINANET.POSITIVE_OVERLAP",
+    "SOLVER.WARM_UP_FACTOR",
+    "TEST.BBOX_VOTE.VOTE_TH",
+    "TEST.NMS",
+    "TRAIN.BBOX_THRESH",
+    "TRAIN.BG_THRESH_HI",
+    "TRAIN.BG_THRESH_LO",
+    "TRAIN.FG_FRACTION",
+    "TRAIN.FG_THRESH",
+    "TRAIN.RPN_FG_FRACTION",
+    "TRAIN.RPN_NEGATIVE_OVERLAP",
+    "TRAIN.RPN_POSITIVE_OVERLAP",
+)
+
+# Fractions that must not reach 1.
+PROPER_FRACTIONS = ("SOLVER.MOMENTUM",)
+
+AT_LEAST = {
+    "DATA_LOADER.BLOBS_QUEUE_CAPACITY": 1,
+    "DATA_LOADER.NUM_THREADS": 1,
+    "LIBRA.LOG_PERIOD": 1,
+    "LIBRA.LOSS_WEIGHTS.BBOX": 0,
+    "LIBRA.LOSS_WEIGHTS.CLS": 0,
+    "LIBRA.RETINANET_SAMPLER.MIN_NEG": 0,
+    "LIBRA.RETINANET_SAMPLER.NEG_PER_POS": 0,
+    "LIBRA.RETINANET_SAMPLER.NUM_BINS": 1,
+    "LIBRA.SAMPLER.NUM_BINS": 1,
+    "LIBRA.THREADS": 0,
+    "NUM_GPUS": 0,
+    "RETINANET.LOSS_GAMMA": 0,
+    "RETINANET.NUM_CONVS": 0,
+    "RETINANET.PRE_NMS_TOP_N": 1,
+    "RETINANET.SCALES_PER_OCTAVE": 1,
+    "RNG_SEED": 0,
+    "SOLVER.BASE_LR": 0,
+    "SOLVER.MAX_ITER": 0,
+    "SOLVER.STEP_SIZE": 1,
+    "SOLVER.WARM_UP_ITERS": 0,
+    "SOLVER.WEIGHT_DECAY": 0,
+    "TEST.MAX_SIZE": 1,
+    "TEST.SCALE": 1,
+    "TRAIN.IMS_PER_BATCH": 1,
+    "TRAIN.MAX_SIZE": 1,
+    "TRAIN.SNAPSHOT_ITERS": 1,
+}
+
+TEXTS = (
+    "TEST.DATASETS",
+    "TEST.PROPOSAL_FILES",
+    "TRAIN.DATASETS",
+    "TRAIN.PROPOSAL_FILES",
+)
+
+# Sequences of positive numbers -> how many there may be.
+POSITIVE_SEQUENCES = {
+    "FPN.RPN_ASPECT_RATIOS": (1, math.inf),
+    "LIBRA.AUGMENTATION.SCALE_RANGE": (2, 2),
+    "MODEL.BBOX_REG_WEIGHTS": (4, 4),
+    "RETINANET.ASPECT_RATIOS": (1, math.inf),
+    "RPN.ASPECT_RATIOS": (1, math.inf),
+    "RPN.SIZES": (1, math.inf),
+    "SOLVER.LRS": (0, math.inf),
+    "TEST.BBOX_AUG.ASPECT_RATIOS": (0, math.inf),
+    "TEST.BBOX_AUG.SCALES": (0, math.inf),
+    "TEST.KPS_AUG.ASPECT_RATIOS": (0, math.inf),
+    "TEST.KPS_AUG.SCALES": (0, math.inf),
+    "TEST.MASK_AUG.ASPECT_RATIOS": (0, math.inf),
+    "TEST.MASK_AUG.SCALES": (0, math.inf),
+    "TRAIN.SCALES": (1, math.inf),
+}
+
+# Pairs of keys of which the first must not exceed the second.
+ORDERED = (
+    ("FPN.ROI_MIN_LEVEL", "FPN.ROI_MAX_LEVEL"),
+    ("FPN.RPN_MIN_LEVEL", "FPN.RPN_MAX_LEVEL"),
+    ("RETINANET.NEGATIVE_OVERLAP", "RETINANET.POSITIVE_OVERLAP"),
+    ("TRAIN.BG_THRESH_LO", "TRAIN.BG_THRESH_HI"),
+    ("TRAIN.RPN_NEGATIVE_OVERLAP", "TRAIN.RPN_POSITIVE_OVERLAP"),
+)

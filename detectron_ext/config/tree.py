@@ -1,0 +1,116 @@
+"""The loaded configuration: nested, read-only, with its keys as attributes."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, NoReturn
+
+import numpy as np
+
+from .defaults import default_tree
+from .merge import merge_map, merge_overrides
+from .validate import infer, validate
+
+
+class ConfigNode(dict):
+    """A section: a dict whose keys are attributes too and which cannot be changed.
+
+    Lists keep upstream's type and so are not protected; take a copy before changing one.
+    """
+
+    def __init__(self, values: dict) -> None:
+        super().__init__((key, _frozen(value)) for key, value in values.items())
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the configuration has no key {name} here") from None
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise AttributeError("a loaded configuration cannot be changed; use with_overrides")
+
+    __setattr__ = __delattr__ = __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as dicts do, arrays by all their elements."""
+        if not isinstance(other, dict):
+            return NotImplemented
+        return self.keys() == other.keys() and all(_same(self[key], other[key]) for key in self)
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple:
+        # Pickle would otherwise rebuild a dict item by item, which is refused.
+        return type(self), (dict(self),)
+
+    def copy(self) -> dict:
+        """Return an ordinary nested dict that may be changed, arrays and lists copied."""
+        return {key: _thawed(value) for key, value in self.items()}
+
+
+class Config(ConfigNode):
+    """A whole configuration, complete and valid; made by ``config.load``."""
+
+    @classmethod
+    def build(
+        cls, layers: Iterable[tuple[dict, str]] = (), overrides: Iterable[Any] = ()
+    ) -> Config:
+        """Merge maps, then overrides, into the defaults.
+
+        Args:
+            layers: pairs of a nested map and where it comes from, weakest first.
+            overrides: flat list of keys and values, merged last.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type, a value out of range, a contradiction.
+        """
+        tree = default_tree()
+        for given, source in layers:
+            merge_map(tree, given, source)
+        return cls._finish(tree, overrides)
+
+    def with_overrides(self, overrides: Iterable[Any]) -> Config:
+        """Return a new configuration with some keys changed, given as in ``load``.
+
+        Values that upstream infers (RPN.RPN_ON, TEST.PRECOMPUTED_PROPOSALS) are inferred anew but,
+        as upstream, never taken back.
+
+        Raises:
+            ConfigError: as ``load``.
+        """
+        return self._finish(self.copy(), overrides)
+
+    @classmethod
+    def _finish(cls, tree: dict, overrides: Iterable[Any]) -> Config:
+        merge_overrides(tree, overrides, "the overrides")
+        infer(tree)
+        validate(tree)
+        return cls(tree)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value if isinstance(value, ConfigNode) else ConfigNode(value)
+    if isinstance(value, np.ndarray):
+        value = value.copy()
+        value.setflags(write=False)
+    return value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, ConfigNode):
+        return value.copy()
+    if isinstance(value, list):
+        return [_thawed(element) for element in value]
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+        return type(left) is type(right) and np.array_equal(left, right)
+    return bool(left == right)

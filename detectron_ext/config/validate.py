@@ -1,0 +1,145 @@
+"""Values that follow from others, and checks of a merged tree before it becomes a Config."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any
+
+from ..errors import ConfigError
+from . import rules
+from .values import shown
+
+
+def infer(tree: dict) -> None:
+    """Set, in place, the keys that upstream derives from others."""
+    if tree["MODEL"]["RPN_ONLY"] or tree["MODEL"]["FASTER_RCNN"]:
+        tree["RPN"]["RPN_ON"] = True
+    if tree["RPN"]["RPN_ON"] or tree["RETINANET"]["RETINANET_ON"]:
+        tree["TEST"]["PRECOMPUTED_PROPOSALS"] = False
+
+
+def validate(tree: dict) -> None:
+    """Check choices, ranges and the consistency of keys with each other.
+
+    Raises:
+        ConfigError: the first contradiction found, in one line.
+    """
+    _check_choices(tree)
+    _check_ranges(tree)
+    _check_sequences(tree)
+    _check_order(tree)
+    _check_schedule(tree["SOLVER"])
+    _check_group_norm(tree["GROUP_NORM"])
+    _check_refine_level(tree)
+    _check_datasets(tree["DATASETS_EXTRA"])
+
+
+def _value(tree: dict, name: str) -> Any:
+    value: Any = tree
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def _check_choices(tree: dict) -> None:
+    for name, choices in rules.CHOICES.items():
+        value = _value(tree, name)
+        if value in choices:
+            continue
+        message = f"{name} must be one of {', '.join(map(str, choices))}, given {shown(value)}"
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        raise ConfigError(f"{message}; did you mean {near[0]}?" if near else message)
+
+
+def _check_ranges(tree: dict) -> None:
+    for name in rules.POSITIVE:
+        _require(_value(tree, name) > 0, tree, name, "must be above 0")
+    for name in rules.FRACTIONS:
+        _require(0 <= _value(tree, name) <= 1, tree, name, "must lie between 0 and 1")
+    for name in rules.PROPER_FRACTIONS:
+        _require(0 <= _value(tree, name) < 1, tree, name, "must be at least 0 and below 1")
+    for name, least in rules.AT_LEAST.items():
+        _require(_value(tree, name) >= least, tree, name, f"must be at least {least}")
+    name = "RETINANET.PRIOR_PROB"
+    _require(0 < _value(tree, name) < 1, tree, name, "must lie between 0 and 1, both excluded")
+
+
+def _require(holds: bool, tree: dict, name: str, demand: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} {demand}, given {shown(_value(tree, name))}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _check_sequences(tree: dict) -> None:
+    for name in rules.TEXTS:
+        texts = all(isinstance(element, str) for element in _value(tree, name))
+        _require(texts, tree, name, "must hold strings only")
+    for name, (fewest, most) in rules.POSITIVE_SEQUENCES.items():
+        value = _value(tree, name)
+        numbers = all(_is_number(element) and element > 0 for element in value)
+        _require(numbers, tree, name, "must hold numbers above 0 only")
+        count = f"{fewest}" if fewest == most else f"at least {fewest}"
+        _require(fewest <= len(value) <= most, tree, name, f"must hold {count} of them")
+    low, high = tree["LIBRA"]["AUGMENTATION"]["SCALE_RANGE"]
+    _require(low <= high, tree, "LIBRA.AUGMENTATION.SCALE_RANGE", "must be (low, high)")
+    rows = tree["EXPECTED_RESULTS"]
+    fours = all(isinstance(row, list) and len(row) == 4 for row in rows)
+    _require(fours, tree, "EXPECTED_RESULTS", "must hold [data set, task, metric, value] rows")
+
+
+def _check_order(tree: dict) -> None:
+    for lower, upper in rules.ORDERED:
+        low, high = _value(tree, lower), _value(tree, upper)
+        if low > high:
+            raise ConfigError(f"{lower} ({low}) must not be above {upper} ({high})")
+
+
+def _check_schedule(solver: dict) -> None:
+    policy, steps, rates = solver["LR_POLICY"], solver["STEPS"], solver["LRS"]
+    if not all(_is_number(step) for step in steps):
+        raise ConfigError(f"SOLVER.STEPS must hold numbers only, given {shown(steps)}")
+    if not policy.startswith("steps_"):
+        return
+    if not steps or steps[0] != 0:
+        raise ConfigError(
+            f"SOLVER.STEPS must start with 0 under LR_POLICY {policy}, given {shown(steps)}"
+        )
+    if any(later <= earlier for earlier, later in zip(steps, steps[1:])):
+        raise ConfigError(f"SOLVER.STEPS must rise, given {shown(steps)}")
+    if policy == "steps_with_lrs" and len(rates) != len(steps):
+        raise ConfigError(
+            f"SOLVER.LRS must have one rate for each of SOLVER.STEPS under LR_POLICY {policy}, "
+            f"given {len(rates)} for {len(steps)}"
+        )
+
+
+def _check_group_norm(group_norm: dict) -> None:
+    channels, groups = group_norm["DIM_PER_GP"], group_norm["NUM_GROUPS"]
+    if min(channels, groups) != -1 or max(channels, groups) < 1:
+        raise ConfigError(
+            "of GROUP_NORM.DIM_PER_GP and GROUP_NORM.NUM_GROUPS one must be -1 and the other "
+            f"above 0, given {channels} and {groups}"
+        )
+
+
+def _check_refine_level(tree: dict) -> None:
+    if not (tree["LIBRA"]["BFP"]["ON"] and tree["RETINANET"]["RETINANET_ON"]):
+        return
+    level = tree["LIBRA"]["BFP"]["REFINE_LEVEL"]
+    finest, coarsest = tree["FPN"]["RPN_MIN_LEVEL"], tree["FPN"]["RPN_MAX_LEVEL"]
+    if not finest <= level <= coarsest:
+        raise ConfigError(
+            f"LIBRA.BFP.REFINE_LEVEL must be a pyramid level from FPN.RPN_MIN_LEVEL ({finest}) "
+            f"to FPN.RPN_MAX_LEVEL ({coarsest}), given {level}"
+        )
+
+
+def _check_datasets(datasets: dict) -> None:
+    for name, fields in datasets.items():
+        for field in ("im_dir", "ann_fn"):
+            if not fields.get(field):
+                raise ConfigError(f"DATASETS_EXTRA.{name} lacks {field}; give im_dir and ann_fn")

@@ -1,0 +1,181 @@
+"""YAML text to plain data and back, safely.
+
+The loader extends PyYAML's safe one in two ways. Keys stay the text they are written as: YAML 1.1
+reads a bare ``ON`` as true, and LIBRA has keys of that name. And the tags that ``yaml.dump`` leaves
+in weights saved by upstream (tuples, AttrDict, numpy values) are read as the plain data they stand
+for; nothing is imported or called by name, and every other tag is an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Hashable
+
+import numpy as np
+import yaml
+
+from ..errors import ConfigError
+from .tree import Config
+from .values import decode
+
+logger = logging.getLogger(__name__)
+
+_PYTHON = "tag:yaml.org,2002:python/"
+
+
+class PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader with textual keys and upstream's tags as plain data."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        _warn_of_repeated_keys(node)
+        self.flatten_mapping(node)
+        mapping: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be plain text", key_node.start_mark
+                )
+            mapping[key_node.value] = self.construct_object(value_node, deep=deep)
+        return mapping
+
+
+def _warn_of_repeated_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            continue
+        if key_node.value in seen:
+            mark = key_node.start_mark
+            logger.warning(
+                "%s line %d: key %s stands twice; the last one counts",
+                mark.name,
+                mark.line + 1,
+                key_node.value,
+            )
+        seen.add(key_node.value)
+
+
+def _construct_tuple(loader: PlainLoader, node: Any) -> tuple:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+def _construct_attr_dict(loader: PlainLoader, suffix: str, node: Any) -> dict:
+    """Read an AttrDict of whatever module as the dict of its items, without its hidden state."""
+    if suffix.rpartition(".")[2] != "AttrDict":
+        raise yaml.constructor.ConstructorError(
+            None, None, f"an object of type {suffix} is not read from a file", node.start_mark
+        )
+    return loader.construct_mapping(node, deep=True).get("dictitems", {})
+
+
+def _construct_dtype(loader: PlainLoader, node: Any) -> np.dtype:
+    parts = loader.construct_mapping(node, deep=True)
+    name, byte_order = str(parts["args"][0]), parts["state"][1]
+    if not re.fullmatch("[biuf][1248]", name) or byte_order not in ("<", ">", "|"):
+        raise ValueError(f"numpy type {byte_order}{name} is not a number")
+    return np.dtype(byte_order + name)
+
+
+def _construct_numpy_scalar(loader: PlainLoader, node: Any) -> Any:
+    dtype, raw = loader.construct_sequence(node, deep=True)
+    return _numbers(dtype, raw).tolist()[0]
+
+
+def _construct_numpy_array(loader: PlainLoader, node: Any) -> Any:
+    state = loader.construct_mapping(node, deep=True)["state"]
+    shape, dtype, by_columns, raw = state[-4:]
+    numbers = _numbers(dtype, raw)
+    return (numbers.reshape(shape[::-1]).T if by_columns else numbers.reshape(shape)).tolist()
+
+
+def _numbers(dtype: np.dtype, raw: Any) -> np.ndarray:
+    # Python 2 wrote bytes that happen to be text as a string.
+    return np.frombuffer(raw.encode("utf-8") if isinstance(raw, str) else raw, dtype)
+
+
+def _register() -> None:
+    PlainLoader.add_constructor(_PYTHON + "tuple", _construct_tuple)
+    for prefix in ("object:", "object/new:"):
+        PlainLoader.add_multi_constructor(_PYTHON + prefix, _construct_attr_dict)
+    apply = _PYTHON + "object/apply:"
+    PlainLoader.add_constructor(apply + "numpy.dtype", _construct_dtype)
+    for module in ("numpy.core.multiarray.", "numpy._core.multiarray."):
+        PlainLoader.add_constructor(apply + module + "scalar", _construct_numpy_scalar)
+        PlainLoader.add_constructor(apply + module + "_reconstruct", _construct_numpy_array)
+    # The array's class is only mentioned, and the mention is not needed.
+    PlainLoader.add_constructor(_PYTHON + "name:numpy.ndarray", lambda loader, node: None)
+    # Python 2 tagged its two kinds of text and its long integers.
+    for kind in ("str", "unicode"):
+        PlainLoader.add_constructor(_PYTHON + kind, lambda loader, node: node.value)
+    PlainLoader.add_constructor(_PYTHON + "long", lambda loader, node: int(node.value))
+
+
+_register()
+
+
+def parse_yaml(text: str | bytes, source: str) -> Any:
+    """Parse one YAML document into plain Python data.
+
+    Raises:
+        ConfigError: invalid YAML or a tag that is not plain data, with the line.
+    """
+    try:
+        loader = PlainLoader(text)
+        loader.name = source
+        loader.deep_construct = True  # makes a list or map that holds itself an error
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" line {mark.line + 1}" if mark else ""
+        raise _invalid(source + where, error.problem) from None
+    except yaml.YAMLError as error:
+        raise _invalid(source, error) from None
+    except RecursionError:
+        raise _invalid(source, "nested too deeply") from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        # PyYAML's and numpy's converters meet text they cannot convert, such as a 13th month.
+        raise _invalid(source, error) from None
+
+
+def _invalid(where: str, problem: object) -> ConfigError:
+    return ConfigError(f"{where} is not valid YAML: {' '.join(str(problem).split())}")
+
+
+def load_legacy_yaml(text: str | bytes) -> dict:
+    """Read the configuration that upstream stores as YAML text inside its weights files.
+
+    Returns:
+        A nested dict of plain data: AttrDicts as dicts, tuples kept, numpy arrays as nested lists,
+        numpy scalars as Python numbers. Keys are not compared with this version's.
+
+    Raises:
+        ConfigError: text that is not YAML, not a map, or holds an object of another type.
+    """
+    tree = parse_yaml(text, "the stored configuration")
+    if not isinstance(tree, dict):
+        raise ConfigError("the stored configuration is not a map of keys")
+    return tree
+
+
+def dump_yaml(config: Config) -> str:
+    """Return a configuration as YAML text that ``load`` reads back to an equal one.
+
+    Arrays and tuples are written as lists; ``load`` restores their types.
+    """
+    return yaml.safe_dump(_plain(config), default_flow_style=None, sort_keys=True, width=100)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [list(v) if isinstance(v, tuple) else v for v in value]
+    if isinstance(value, str) and isinstance(decode(value), str) and decode(value) != value:
+        return repr(value)  # text that itself looks quoted keeps its quotes when read back
+    return value

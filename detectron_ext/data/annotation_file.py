@@ -1,0 +1,105 @@
+"""Reading a COCO JSON file so that whatever is wrong with it is said in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from detectron_ext.errors import DatasetError
+
+_REQUIRED = {
+    "images": ("id", "file_name", "width", "height"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "image_id", "category_id", "bbox"),
+}
+
+
+def read_annotation_file(path: str) -> dict[str, Any]:
+    """Read a COCO JSON file and check its structure.
+
+    ``images`` and ``categories`` must be there; ``annotations`` may be absent, as in the files
+    that describe test images. Inside an annotation ``area``, ``iscrowd`` and ``segmentation``
+    may be absent. Values (sizes, ids that name nothing) are not judged here.
+
+    Raises:
+        DatasetError: the file cannot be read, is not JSON, lacks a part, or repeats an id.
+    """
+    content = _load_json(path)
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: not COCO format: the top level must be an object")
+    for section in ("images", "categories"):
+        if section not in content:
+            raise DatasetError(f"{path}: not COCO format: it holds no '{section}'")
+    for section, fields in _REQUIRED.items():
+        items = content.get(section, [])
+        if not isinstance(items, list):
+            raise DatasetError(f"{path}: not COCO format: '{section}' must be a list")
+        seen = set()
+        for index, item in enumerate(items):
+            where = f"{path}: {section}[{index}]"
+            _check_fields(item, fields, where)
+            _CHECKS[section](item, where)
+            if item["id"] in seen:
+                raise DatasetError(f"{where}: id {item['id']} is used twice; ids must be unique")
+            seen.add(item["id"])
+    return content
+
+
+def _load_json(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise DatasetError(f"cannot read annotation file {path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise DatasetError(
+            f"{path}: not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not JSON: not UTF-8 text") from error
+
+
+def _check_fields(item: Any, fields: tuple, where: str) -> None:
+    if not isinstance(item, dict):
+        raise DatasetError(f"{where}: must be an object")
+    missing = [field for field in fields if field not in item]
+    if missing:
+        raise DatasetError(f"{where}: lacks {', '.join(missing)}")
+    for field in fields:
+        if field.endswith("id") and not (_is_number(item[field]) or isinstance(item[field], str)):
+            raise DatasetError(f"{where}: {field} must be a number or text, not {item[field]!r}")
+
+
+def _check_image(image: dict, where: str) -> None:
+    if not isinstance(image["file_name"], str) or not image["file_name"]:
+        raise DatasetError(f"{where}: file_name must be text")
+    for side in ("width", "height"):
+        size = image[side]
+        if not _is_number(size) or not math.isfinite(size) or size < 1 or size != int(size):
+            raise DatasetError(f"{where}: {side} must be a whole number of pixels, not {size!r}")
+
+
+def _check_category(category: dict, where: str) -> None:
+    if not isinstance(category["name"], str):
+        raise DatasetError(f"{where}: name must be text, not {category['name']!r}")
+
+
+def _check_annotation(annotation: dict, where: str) -> None:
+    bbox = annotation["bbox"]
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+        raise DatasetError(f"{where}: bbox must be four numbers x, y, width, height, not {bbox!r}")
+    area = annotation.get("area")
+    if area is not None and not _is_number(area):
+        raise DatasetError(f"{where}: area must be a number, not {area!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_CHECKS = {
+    "images": _check_image,
+    "categories": _check_category,
+    "annotations": _check_annotation,
+}

@@ -1,0 +1,131 @@
+"""A data set in COCO format: its classes and its images' records."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from detectron_ext.data.annotation_file import read_annotation_file
+from detectron_ext.data.catalog import DatasetEntry
+from detectron_ext.data.ground_truth import Tally, remove_unusable, trainable_boxes
+from detectron_ext.data.image_record import ImageRecord
+from detectron_ext.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+
+class CocoDataset:
+    """A COCO JSON file, read and checked.
+
+    Attributes:
+        name: catalog name.
+        classes: class names; the first is "__background__", the others in the file's order.
+        num_classes: their number, background included, as MODEL.NUM_CLASSES counts.
+        category_to_contiguous: the file's category id -> class number from 1.
+        contiguous_to_category: the way back.
+        coco: pycocotools' index, without the annotations that mean nothing (see
+            :func:`detectron_ext.data.ground_truth.remove_unusable`).
+
+    Raises:
+        DatasetError: the file is missing, not JSON or not COCO format, or the image folder is
+            missing.
+    """
+
+    def __init__(self, entry: DatasetEntry):
+        self.name = entry.name
+        self._entry = entry
+        content = read_annotation_file(entry.ann_fn)
+        if not os.path.isdir(entry.im_dir):
+            raise DatasetError(f"data set {entry.name}: image folder {entry.im_dir} not found")
+        self._has_annotations = "annotations" in content
+        self._unusable = Tally()
+        remove_unusable(content, self._unusable)
+        self.coco = _index(content)
+        categories = content["categories"]
+        self.classes = ["__background__"] + [category["name"] for category in categories]
+        self.num_classes = len(self.classes)
+        self.contiguous_to_category = {
+            number: category["id"] for number, category in enumerate(categories, start=1)
+        }
+        self.category_to_contiguous = {
+            category: number for number, category in self.contiguous_to_category.items()
+        }
+
+    def records(
+        self, with_ground_truth: bool, config, skip_bad_images: bool = False
+    ) -> list[ImageRecord]:
+        """One record for each image, ordered by image id.
+
+        Args:
+            with_ground_truth: fill in boxes; else they are empty, as for testing.
+            config: TRAIN.GT_MIN_AREA.
+            skip_bad_images: leave out, with a warning, images whose file is missing.
+
+        Raises:
+            DatasetError: an image file is missing, or ground truth is asked of a file without.
+        """
+        if with_ground_truth and not self._has_annotations:
+            raise DatasetError(f"{self._entry.ann_fn}: holds no 'annotations' to train on")
+        tally = Tally(self._unusable.dropped.copy())
+        images = self._existing_images(skip_bad_images)
+        records = [self._record(image, with_ground_truth, config, tally) for image in images]
+        if with_ground_truth and tally.summary():
+            logger.warning("%s: %s", self.name, tally.summary())
+        return records
+
+    def _existing_images(self, skip_missing: bool) -> list[dict]:
+        # Text ids are legal in practice; they sort after numbers.
+        images = sorted(
+            self.coco.dataset["images"], key=lambda i: (isinstance(i["id"], str), i["id"])
+        )
+        missing = [image for image in images if not os.path.isfile(self._path(image))]
+        if not missing:
+            return images
+        first = self._path(missing[0])
+        if not skip_missing:
+            more = f" ({len(missing)} images are missing)" if len(missing) > 1 else ""
+            raise DatasetError(
+                f"data set {self.name}: image {first} not found{more}; "
+                "LIBRA.DATA.SKIP_BAD_IMAGES True goes on without"
+            )
+        logger.warning("%s: skipped %d missing images, first %s", self.name, len(missing), first)
+        missing_ids = {image["id"] for image in missing}
+        return [image for image in images if image["id"] not in missing_ids]
+
+    def image_path(self, image_id) -> str:
+        """The file of an image, by its id."""
+        return self._path(self.coco.imgs[image_id])
+
+    def _path(self, image: dict) -> str:
+        return os.path.join(self._entry.im_dir, self._entry.im_prefix + image["file_name"])
+
+    def _record(self, image: dict, with_ground_truth: bool, config, tally: Tally) -> ImageRecord:
+        height, width = int(image["height"]), int(image["width"])
+        annotations = self.coco.imgToAnns.get(image["id"], []) if with_ground_truth else []
+        boxes, kept = trainable_boxes(annotations, height, width, config.TRAIN.GT_MIN_AREA, tally)
+        classes = [self.category_to_contiguous[annotation["category_id"]] for annotation in kept]
+        return ImageRecord(
+            image_id=image["id"],
+            path=self._path(image),
+            height=height,
+            width=width,
+            boxes=boxes,
+            classes=np.array(classes, dtype=np.int32),
+            is_crowd=np.array([bool(annotation["iscrowd"]) for annotation in kept], dtype=bool),
+            flipped=False,
+            dataset_name=self.name,
+        )
+
+
+def _index(content: dict) -> COCO:
+    """Hand checked content to pycocotools, which would print while indexing it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = content
+        coco.createIndex()
+    return coco

@@ -1,0 +1,86 @@
+"""The images a run trains on: data sets combined, mirrored and filtered."""
+
+from __future__ import annotations
+
+import logging
+from typing import Sequence
+
+from detectron_ext.data.catalog import resolve
+from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.image_record import ImageRecord, flip_horizontally
+from detectron_ext.errors import ConfigError, DatasetError
+
+__all__ = ["ImageRecord", "check_num_classes", "flip_horizontally", "training_records"]
+
+logger = logging.getLogger(__name__)
+
+
+def training_records(
+    names: str | Sequence[str], config
+) -> tuple[list[ImageRecord], list[CocoDataset]]:
+    """Records of one or more data sets, ready to train.
+
+    With TRAIN.USE_FLIPPED every image comes a second time, mirrored. Images without a single
+    object (none annotated, or crowds only) are left out, as Detectron does.
+
+    Args:
+        names: catalog names, as in TRAIN.DATASETS.
+        config: TRAIN.USE_FLIPPED, TRAIN.GT_MIN_AREA, MODEL.NUM_CLASSES, DATASETS_EXTRA,
+            LIBRA.DATA.SKIP_BAD_IMAGES.
+
+    Returns:
+        The records, and the data sets in the order of their names.
+
+    Raises:
+        DatasetError: a data set cannot be read, their classes differ, or nothing is left.
+        ConfigError: MODEL.NUM_CLASSES does not match.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise DatasetError("TRAIN.DATASETS is empty: name at least one data set")
+    datasets = [CocoDataset(resolve(name, config)) for name in names]
+    check_same_classes(datasets)
+    check_num_classes(config, datasets[0])
+    records: list[ImageRecord] = []
+    for dataset in datasets:
+        images = dataset.records(True, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+        usable = [record for record in images if record.has_ground_truth]
+        flipped = [flip_horizontally(r) for r in usable] if config.TRAIN.USE_FLIPPED else []
+        records += usable + flipped
+        logger.info(
+            "%s: %d images, %d without ground truth left out, %d flipped added, %d boxes",
+            dataset.name,
+            len(images),
+            len(images) - len(usable),
+            len(flipped),
+            sum(len(record.boxes) for record in usable),
+        )
+    if not records:
+        raise DatasetError(f"{', '.join(names)}: no image has a ground-truth box to train on")
+    return records, datasets
+
+
+def check_same_classes(datasets: Sequence[CocoDataset]) -> None:
+    """Raise DatasetError unless all data sets have the same classes in the same order."""
+    first = datasets[0]
+    for other in datasets[1:]:
+        if other.classes != first.classes:
+            raise DatasetError(
+                f"data sets {first.name} and {other.name} cannot be combined: their classes are "
+                f"{_class_list(first)} and {_class_list(other)}"
+            )
+
+
+def check_num_classes(config, dataset: CocoDataset) -> None:
+    """Raise ConfigError unless MODEL.NUM_CLASSES counts the data set's classes and background."""
+    if dataset.num_classes != config.MODEL.NUM_CLASSES:
+        raise ConfigError(
+            f"MODEL.NUM_CLASSES is {config.MODEL.NUM_CLASSES}, but data set {dataset.name} needs "
+            f"{dataset.num_classes}: background and {_class_list(dataset)}"
+        )
+
+
+def _class_list(dataset: CocoDataset, longest: int = 10) -> str:
+    names = dataset.classes[1:]
+    more = f", ... ({len(names)} classes)" if len(names) > longest else ""
+    return "[" + ", ".join(names[:longest]) + more + "]"

@@ -1,0 +1,1 @@
+"""Runs what modeling builds: training, testing, checkpoints."""

@@ -1,0 +1,60 @@
+"""Which weights a run starts from: its newest checkpoint, else TRAIN.WEIGHTS."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+
+from detectron_ext.engine.weights_file import read_weights
+from detectron_ext.errors import WeightsError
+
+_LOG = logging.getLogger(__name__)
+_CHECKPOINT = re.compile(r"model_iter(\d+)\.pkl")
+FINAL = "model_final.pkl"
+
+
+def checkpoint_path(folder: str, iteration: int) -> str:
+    """Where the state after an iteration (0-based) is saved."""
+    return os.path.join(folder, f"model_iter{iteration}.pkl")
+
+
+def newest_checkpoint(folder: str):
+    """The newest readable checkpoint of a run.
+
+    A damaged one is passed over with a warning, so that a full disk costs some iterations and not
+    the run.
+
+    Returns:
+        (path, iteration after which it was written), or None.
+    """
+    found = {}
+    for name in os.listdir(folder):
+        match = _CHECKPOINT.fullmatch(name)
+        if match:
+            found[int(match.group(1))] = os.path.join(folder, name)
+    for iteration in sorted(found, reverse=True):
+        try:
+            read_weights(found[iteration])
+        except WeightsError as error:
+            _LOG.warning("passing over a checkpoint: %s", error)
+            continue
+        return found[iteration], iteration
+    return None
+
+
+def local_weights(path: str) -> str:
+    """Check that a weights setting names a file on this machine.
+
+    Raises:
+        WeightsError: for a URL (nothing is downloaded) or a missing file.
+    """
+    if re.match(r"[a-z]+://", path):
+        name = path.rsplit("/", 1)[-1]
+        raise WeightsError(
+            f"weights {path} are a URL and nothing is downloaded: fetch {name} yourself and set "
+            "TRAIN.WEIGHTS or TEST.WEIGHTS to the file (TRAIN.WEIGHTS '' trains from scratch)"
+        )
+    if not os.path.isfile(path):
+        raise WeightsError(f"weights file not found: {path}")
+    return path

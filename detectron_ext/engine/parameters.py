@@ -1,0 +1,119 @@
+"""Moves a model's parameters between the Caffe2 workspace and weights files."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from caffe2.python import workspace
+
+from detectron_ext import config as configuration
+from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
+from detectron_ext.errors import WeightsError
+from detectron_ext.modeling.devices import replica, replica_scopes, unscoped
+
+_LOG = logging.getLogger(__name__)
+_PRESERVED = "__preserve__/"
+_MOMENTUM = "_momentum"
+
+
+def load_parameters(model, path: str, require_all: bool = False) -> list | None:
+    """Overwrite the model's parameters (and momenta) with those of a weights file.
+
+    Blobs that the file has and the model has not are kept and saved with the model, as Detectron
+    does. Momenta are taken only for a training model.
+
+    Args:
+        model: its parameters exist in the workspace (param_init_net has run).
+        path: a weights file.
+        require_all: raise when the file lacks a parameter, else keep its initial value.
+
+    Returns:
+        The class names the file states, background first, or None.
+
+    Raises:
+        WeightsError: naming every blob whose shape differs, or that is missing when required.
+    """
+    blobs, _, classes = read_weights(path)
+    names = [unscoped(param) for param in _first_replica(model, model.params)]
+    missing = [name for name in names if name not in blobs]
+    _check_shapes(model, path, blobs, names)
+    if missing and (require_all or len(missing) == len(names)):
+        raise WeightsError(
+            f"weights {path} lack {len(missing)} of the model's {len(names)} parameters: "
+            + _listing(missing)
+        )
+    if missing:
+        _LOG.info("%s has no %s: kept as initialised", path, _listing(missing))
+    for name in names:
+        if name in blobs:
+            _feed_all_replicas(model, name, blobs[name])
+    if model.train:
+        for param in _first_replica(model, model.trainable_params()):
+            momentum = unscoped(param) + _MOMENTUM
+            if momentum in blobs:
+                _feed_all_replicas(model, momentum, blobs[momentum])
+    for name, blob in blobs.items():
+        if name not in names and not name.endswith(_MOMENTUM):
+            workspace.FeedBlob(_PRESERVED + name, blob)
+    _LOG.info("loaded %d parameters from %s", len(names) - len(missing), path)
+    return classes
+
+
+def _check_shapes(model, path, blobs, names):
+    scope = replica_scopes(model.num_gpus)[0]
+    wrong = []
+    for name in names:
+        if name in blobs:
+            expected = workspace.FetchBlob(scope + name).shape
+            if blobs[name].shape != expected:
+                wrong.append(f"{name} is {blobs[name].shape}, the model needs {expected}")
+    if wrong:
+        raise WeightsError(f"weights {path} do not fit the model: " + "; ".join(wrong))
+
+
+def _listing(names, most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def save_parameters(model, path: str, classes: list) -> None:
+    """Write parameters, momenta, preserved blobs and class names to a weights file, atomically."""
+    scope = replica_scopes(model.num_gpus)[0]
+    names = [unscoped(param) for param in _first_replica(model, model.params)]
+    if model.train:
+        trainable = _first_replica(model, model.trainable_params())
+        names += [unscoped(param) + _MOMENTUM for param in trainable]
+    blobs = {name: workspace.FetchBlob(scope + name) for name in names}
+    for name in workspace.Blobs():
+        if name.startswith(_PRESERVED):
+            blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
+    write_weights(path, Weights(blobs, configuration.dump_yaml(model.config), classes))
+
+
+def broadcast_parameters(model) -> None:
+    """Copy the first replica's parameters and momenta to the others."""
+    if model.num_gpus < 2:
+        return
+    params = [unscoped(param) for param in _first_replica(model, model.params)]
+    momenta = [
+        unscoped(param) + _MOMENTUM for param in _first_replica(model, model.trainable_params())
+    ]
+    for name in params + momenta:
+        _feed_all_replicas(model, name, workspace.FetchBlob("gpu_0/" + name))
+
+
+def feed(model, index: int, name: str, value: np.ndarray) -> None:
+    """Set a blob of one replica, on its device."""
+    with replica(index, model.num_gpus):
+        workspace.FeedBlob(replica_scopes(model.num_gpus)[index] + name, value)
+
+
+def _feed_all_replicas(model, name, blob):
+    for index in range(max(1, model.num_gpus)):
+        feed(model, index, name, blob.astype(np.float32, copy=False))
+
+
+def _first_replica(model, params):
+    scope = replica_scopes(model.num_gpus)[0]
+    return [param for param in params if str(param).startswith(scope)]

@@ -1,0 +1,113 @@
+"""What a training run reports: json_stats lines as Detectron prints them, and a progress line."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import json
+import logging
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+_LOG = logging.getLogger(__name__)
+_WINDOW = 20
+
+
+class TrainingStatistics:
+    """Median-smoothed losses and metrics, printed every ``log_period`` iterations.
+
+    Args:
+        losses, metrics: names of the scalars given to :meth:`update`.
+        max_iter: iterations of the whole run.
+        log_period: iterations between lines.
+        path: file that json lines are appended to (for figures and reports).
+        start_iter: iteration at which this process starts; later lines of an earlier process,
+            whose iterations are run again, are dropped from the file.
+    """
+
+    def __init__(self, losses, metrics, max_iter, log_period, path, start_iter=0):
+        self._losses = tuple(losses)
+        self._max_iter = max_iter
+        self._log_period = log_period
+        self._path = path
+        _forget_from(path, start_iter)
+        names = [*losses, *metrics, "loss", "mb_qsize"]
+        self._windows = {name: collections.deque(maxlen=_WINDOW) for name in names}
+        # The first steps allocate memory and compile kernels: they say little about the rest.
+        self._step_seconds = collections.deque(maxlen=200)
+        self._start = self._last_log = time.perf_counter()
+        self._bar = tqdm(total=max_iter, initial=start_iter, unit="iter", disable=None)
+
+    def start_step(self) -> None:
+        """Mark the beginning of an iteration."""
+        self._start = time.perf_counter()
+
+    def update(self, values: dict, queue_size: int) -> float:
+        """Record one iteration; returns its total loss.
+
+        Args:
+            values: unscoped name to value, for every loss and metric.
+            queue_size: minibatches waiting.
+        """
+        self._step_seconds.append(time.perf_counter() - self._start)
+        total = float(sum(values[name] for name in self._losses))
+        for name, value in {**values, "loss": total, "mb_qsize": queue_size}.items():
+            self._windows[name].append(value)
+        self._bar.update()
+        return total
+
+    def log(self, iteration: int, rate: float) -> None:
+        """Print and append the statistics when a period is full, and at the end."""
+        if iteration % self._log_period and iteration != self._max_iter - 1:
+            return
+        stats = self._stats(iteration, rate)
+        now = time.perf_counter()
+        # Wall time since the last line; of a run that was resumed the sum is still right.
+        stats["seconds"], self._last_log = now - self._last_log, now
+        with open(self._path, "a") as file:
+            file.write(json.dumps(stats, sort_keys=True) + "\n")
+        as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
+        line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
+        boxes = sum(v for k, v in stats.items() if k.startswith("retnet_loss_bbox"))
+        text = f"loss {stats['loss']:.3f} (box {boxes:.3f}) lr {rate:.5f}"
+        if self._bar.disable:
+            print(line, flush=True)
+            _LOG.info(
+                "iteration %d/%d  %s  %.3f s/iter  %s left",
+                iteration + 1, self._max_iter, text, stats["time"], stats["eta"],
+            )  # fmt: skip
+        else:
+            self._bar.set_postfix_str(text)
+            tqdm.write(line, file=sys.stdout)
+
+    def _stats(self, iteration, rate):
+        seconds = float(np.median(self._step_seconds))
+        left = datetime.timedelta(seconds=int(seconds * (self._max_iter - 1 - iteration)))
+        stats = {name: float(np.median(values)) for name, values in self._windows.items()}
+        stats.update(
+            iter=iteration,
+            lr=float(rate),
+            time=seconds,
+            eta=str(left),
+            mb_qsize=int(stats["mb_qsize"]),
+            mem=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        )
+        return stats
+
+    def close(self) -> None:
+        """End the progress line."""
+        self._bar.close()
+
+
+def _forget_from(path: str, start_iter: int) -> None:
+    kept = []
+    if start_iter and os.path.exists(path):
+        with open(path) as file:
+            kept = [line for line in file if json.loads(line)["iter"] < start_iter]
+    with open(path, "w") as file:
+        file.writelines(kept)

@@ -1,0 +1,169 @@
+"""The training loop: build, load, step, report, save."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import os
+import time
+
+import numpy as np
+from caffe2.python import core, workspace
+
+from detectron_ext import config as configuration
+from detectron_ext.engine.checkpoints import (
+    FINAL,
+    checkpoint_path,
+    local_weights,
+    newest_checkpoint,
+)
+from detectron_ext.engine.interruption import Interruption
+from detectron_ext.engine.learning_rate import learning_rate
+from detectron_ext.engine.parameters import (
+    broadcast_parameters,
+    feed,
+    load_parameters,
+    save_parameters,
+)
+from detectron_ext.engine.statistics import TrainingStatistics
+from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
+from detectron_ext.errors import UserError
+from detectron_ext.modeling import build_model
+from detectron_ext.modeling.devices import replica, replica_scopes
+
+_LOG = logging.getLogger(__name__)
+
+
+def train(config) -> str:
+    """Train the configured model, from its newest checkpoint if it has one (AUTO_RESUME).
+
+    Args:
+        config: a merged configuration.
+
+    Returns:
+        Path of the final weights, ``<OUTPUT_DIR>/train/<datasets>/<type>/model_final.pkl``.
+
+    Raises:
+        UserError: bad data, weights or configuration; a loss that is not a number.
+    """
+    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    final = os.path.join(folder, FINAL)
+    resume = newest_checkpoint(folder) if config.TRAIN.AUTO_RESUME else None
+    if config.TRAIN.AUTO_RESUME and os.path.exists(final):
+        _LOG.info("%s exists: nothing to train", final)
+        return final
+    start_iter = resume[1] + 1 if resume else 0
+    workspace.ResetWorkspace()
+    model = build_model(config, train=True)
+    minibatches = TrainingMinibatches(config)
+    save = functools.partial(save_parameters, model, classes=minibatches.classes)
+    with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
+        _initialise(model, resume[0] if resume else config.TRAIN.WEIGHTS)
+        if resume:
+            _LOG.info("resuming from %s at iteration %d", resume[0], start_iter)
+            _set_rate(model, learning_rate(config.SOLVER, start_iter - 1))
+        _run_steps(model, loader, start_iter, folder, save)
+    save(final)
+    _LOG.info("trained weights: %s", final)
+    return final
+
+
+def _initialise(model, weights: str) -> None:
+    """Fill the parameters at random, overwrite them from a file, make the net runnable."""
+    workspace.RunNetOnce(model.param_init_net)
+    if weights:
+        load_parameters(model, local_weights(weights))
+    broadcast_parameters(model)
+
+
+def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
+    """Step from start_iter to the end; ``save`` writes a checkpoint to a path."""
+    config = model.config
+    stats = TrainingStatistics(
+        model.losses,
+        model.metrics,
+        config.SOLVER.MAX_ITER,
+        config.LIBRA.LOG_PERIOD,
+        os.path.join(folder, "stats.jsonl"),
+        start_iter,
+    )
+    started = time.perf_counter()
+    with Interruption() as interruption, contextlib.closing(stats):
+        for iteration in range(start_iter, config.SOLVER.MAX_ITER):
+            stats.start_step()
+            rate = _step(model, next(loader), iteration, first=iteration == start_iter)
+            total = stats.update(_fetch_scalars(model), loader.queue_size)
+            if not math.isfinite(total):
+                raise UserError(
+                    f"the loss is {total} at iteration {iteration}: lower SOLVER.BASE_LR "
+                    f"({config.SOLVER.BASE_LR}) or warm up longer (SOLVER.WARM_UP_ITERS)"
+                )
+            stats.log(iteration, float(rate))
+            if _is_snapshot(model, iteration) or interruption.requested:
+                save(checkpoint_path(folder, iteration))
+            if interruption.requested:
+                raise UserError(
+                    f"interrupted: saved {checkpoint_path(folder, iteration)}; the same command "
+                    "goes on from there"
+                )
+    steps = config.SOLVER.MAX_ITER - start_iter
+    _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _is_snapshot(model, iteration: int) -> bool:
+    """Whether TRAIN.SNAPSHOT_ITERS (counted over all replicas) asks for a checkpoint now."""
+    period = max(1, model.config.TRAIN.SNAPSHOT_ITERS // max(1, model.num_gpus))
+    done = iteration + 1
+    return done % period == 0 and done < model.config.SOLVER.MAX_ITER
+
+
+def _step(model, minibatches: list, iteration: int, first: bool) -> np.float32:
+    """Feed one minibatch to each replica and run the net once; returns the learning rate."""
+    for index, blobs in enumerate(minibatches):
+        for name, value in blobs.items():
+            feed(model, index, name, value)
+    if first:
+        workspace.CreateNet(model.net, overwrite=True)
+    rate = learning_rate(model.config.SOLVER, iteration)
+    _set_rate(model, rate)
+    workspace.RunNet(model.net.Proto().name)
+    return rate
+
+
+def _set_rate(model, rate: np.float32) -> None:
+    """Set the learning rate; at a jump also rescale the momenta.
+
+    Caffe2's momentum holds past gradients times the rates they had: after a jump it would keep
+    pushing at the old rate (SOLVER.SCALE_MOMENTUM).
+    """
+    solver = model.config.SOLVER
+    scopes = replica_scopes(model.num_gpus)
+    old = float(workspace.FetchBlob(scopes[0] + "lr")[0])
+    if old == rate:
+        return
+    for index in range(len(scopes)):
+        feed(model, index, "lr", np.array([rate], dtype=np.float32))
+    ratio = max(rate / old, old / rate) if old > 1e-7 and rate > 1e-7 else 1.0
+    if not solver.SCALE_MOMENTUM or ratio <= solver.SCALE_MOMENTUM_THRESHOLD:
+        return
+    _LOG.debug("learning rate %.6f -> %.6f: rescaling the momenta", old, rate)
+    for index, scope in enumerate(scopes):
+        with replica(index, model.num_gpus):
+            for param in model.trainable_params(scope):
+                momentum = str(param) + "_momentum"
+                workspace.RunOperatorOnce(
+                    core.CreateOperator("Scale", [momentum], [momentum], scale=float(rate / old))
+                )
+
+
+def _fetch_scalars(model) -> dict:
+    """Losses summed and metrics averaged over replicas."""
+    scopes = replica_scopes(model.num_gpus)
+    values = {}
+    for name in [*model.losses, *model.metrics]:
+        per_replica = [workspace.FetchBlob(scope + name) for scope in scopes]
+        total = float(np.sum([np.ravel(value)[0] for value in per_replica]))
+        values[name] = total if name in model.losses else total / len(scopes)
+    return values

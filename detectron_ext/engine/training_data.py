@@ -1,0 +1,66 @@
+"""Training minibatches as the network's input blobs, made ahead of it in threads."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from detectron_ext.data.loader import MinibatchLoader
+from detectron_ext.data.minibatch import image_blobs, load_samples
+from detectron_ext.data.order import MinibatchOrder
+from detectron_ext.data.records import training_records
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+
+_LOG = logging.getLogger(__name__)
+
+
+class TrainingMinibatches:
+    """Input blobs of any minibatch, as a pure function of its number.
+
+    Args:
+        config: TRAIN.DATASETS, TRAIN.IMS_PER_BATCH, RNG_SEED and what the parts read.
+
+    Attributes:
+        classes: class names, background first.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        self._records, datasets = training_records(config.TRAIN.DATASETS, config)
+        self.classes = datasets[0].classes
+        self._order = MinibatchOrder(
+            self._records,
+            config.TRAIN.IMS_PER_BATCH,
+            config.RNG_SEED,
+            config.TRAIN.ASPECT_GROUPING,
+        )
+        self._targets = RetinanetTargets(config)
+        _LOG.info("training on %d images, mirrored ones included", len(self._records))
+
+    def __call__(self, number: int) -> dict:
+        """Blobs of minibatch ``number``: data, im_info and the targets of every level."""
+        rng = np.random.default_rng((self._config.RNG_SEED, number))
+        indices = self._order.indices(number)
+        samples = load_samples(self._records, indices, self._config, rng)
+        blobs = image_blobs(samples, self._config)
+        blobs.update(self._targets(samples, *blobs["data"].shape[2:]))
+        return blobs
+
+
+def open_loader(
+    minibatches: TrainingMinibatches, config, num_replicas: int, start_iter: int
+) -> MinibatchLoader:
+    """Start a loader whose items are one iteration's minibatches, one for each replica."""
+
+    def make(iteration: int) -> list:
+        first = iteration * num_replicas
+        return [minibatches(number) for number in range(first, first + num_replicas)]
+
+    return MinibatchLoader(
+        make,
+        num_threads=config.DATA_LOADER.NUM_THREADS,
+        capacity=config.DATA_LOADER.MINIBATCH_QUEUE_SIZE,
+        start=start_iter,
+        stop=config.SOLVER.MAX_ITER,
+    )

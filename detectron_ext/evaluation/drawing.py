@@ -1,0 +1,223 @@
+"""Drawing boxes with class and score on images, panels and contact sheets.
+
+Images are (H, W, 3) uint8 in OpenCV's BGR order. What is drawn are COCO annotations or results:
+dicts with bbox (x, y, width, height in pixels), category_id and, for detections, score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+# Okabe and Ito's colours for the colour-blind (without black), then four of Paul Tol's, as BGR.
+PALETTE = (
+    (0, 159, 230),
+    (233, 180, 86),
+    (115, 158, 0),
+    (66, 228, 240),
+    (178, 114, 0),
+    (0, 94, 213),
+    (167, 121, 204),
+    (153, 170, 68),
+    (136, 34, 51),
+    (85, 34, 136),
+    (51, 119, 153),
+)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_GAP = 6
+_PAPER = (255, 255, 255)
+
+
+class _Style(NamedTuple):
+    """Sizes that suit an image: line width in pixels, OpenCV's font scale, text width."""
+
+    line: int
+    font_scale: float
+    text_line: int
+
+
+def class_colour(category_id: int) -> tuple[int, int, int]:
+    """The BGR colour of a category; they repeat after len(PALETTE)."""
+    return PALETTE[category_id % len(PALETTE)]
+
+
+def draw_boxes(
+    image: np.ndarray,
+    annotations: Sequence[Mapping],
+    class_names: Mapping[int, str],
+    min_score: float = 0.0,
+) -> np.ndarray:
+    """Return a copy of the image with each box, its class and, if it has one, its score.
+
+    Annotations with a score below min_score are left out; higher scores are drawn on top.
+    Labels stand where they hide the least of other boxes and labels. A category that
+    class_names lacks is labelled with its number.
+
+    Raises ValueError for an image that is not (H, W, 3) uint8.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}")
+    canvas = image.copy()
+    shown = [a for a in annotations if a.get("score", 1.0) >= min_score]
+    shown.sort(key=lambda a: a.get("score", 1.0))
+    style = _style(image)
+    boxes = np.array([_corners(a["bbox"]) for a in shown], float).reshape(-1, 4)
+    for (x0, y0, x1, y1), annotation in zip(boxes, shown):
+        first = (int(round(x0)), int(round(y0)))
+        last = (int(round(x1)) - 1, int(round(y1)) - 1)
+        _outlined_rectangle(canvas, first, last, class_colour(annotation["category_id"]), style)
+    taken = np.zeros((0, 4))
+    # The best first: they get the best places.
+    for box, annotation in list(zip(boxes, shown))[::-1]:
+        text = class_names.get(annotation["category_id"], str(annotation["category_id"]))
+        if "score" in annotation:
+            text = f"{text} {annotation['score']:.2f}"
+        place = _label_place(text, box, boxes, taken, canvas.shape, style)
+        _draw_label(canvas, text, place, class_colour(annotation["category_id"]), style)
+        taken = np.concatenate([taken, place[None]])
+    return canvas
+
+
+def enlarge(
+    image: np.ndarray, annotations: Sequence[Mapping], min_side: int
+) -> tuple[np.ndarray, list[dict]]:
+    """Scale a small image up until its shorter side is min_side, and its boxes with it."""
+    scale = min_side / min(image.shape[:2])
+    if scale <= 1:
+        return image, [dict(a) for a in annotations]
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    larger = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    return larger, [{**a, "bbox": [v * scale for v in a["bbox"]]} for a in annotations]
+
+
+def titled(image: np.ndarray, title: str) -> np.ndarray:
+    """Return the image under a white strip with a title."""
+    style = _style(image)
+    (width, height), base = cv2.getTextSize(title, _FONT, style.font_scale * 1.2, style.text_line)
+    scale = style.font_scale * 1.2 * min(1.0, (image.shape[1] - 8) / max(width, 1))
+    strip = np.full((height + base + 10, image.shape[1], 3), 255, np.uint8)
+    cv2.putText(
+        strip, title, (4, height + 5), _FONT, scale, (30, 30, 30), style.text_line, cv2.LINE_AA
+    )
+    return np.concatenate([strip, image])
+
+
+def side_by_side(
+    image: np.ndarray,
+    truth: Sequence[Mapping],
+    detections: Sequence[Mapping],
+    class_names: Mapping[int, str],
+    min_score: float = 0.5,
+    min_side: int = 480,
+) -> np.ndarray:
+    """A panel of the image with its ground truth and, to the right, with its detections.
+
+    Images whose shorter side is below min_side are enlarged, so that labels can be read.
+    """
+    panels = []
+    for title, boxes, least in (
+        ("ground truth", truth, 0.0),
+        (f"detections, score {min_score:g} and above", detections, min_score),
+    ):
+        larger, scaled = enlarge(image, boxes, min_side)
+        panels.append(titled(draw_boxes(larger, scaled, class_names, least), title))
+    return contact_sheet(panels, columns=2)
+
+
+def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Lay images out in rows on white; each cell is as large as the largest image.
+
+    Raises ValueError when there are no images or no columns.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"a sheet of {len(images)} images in {columns} columns")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = max(image.shape[0] for image in images)
+    width = max(image.shape[1] for image in images)
+    shape = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3)
+    sheet = np.full(shape, _PAPER, np.uint8)
+    for index, image in enumerate(images):
+        top = index // columns * (height + _GAP)
+        left = index % columns * (width + _GAP)
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def _style(image: np.ndarray) -> _Style:
+    side = min(image.shape[:2])
+    line = 1 + side // 360
+    # Letters of 8 pixels at 256, the least that can be read, and 22 at 1200.
+    font_scale = float(np.clip(side / 1100, 0.36, 2.0))
+    return _Style(line, font_scale, max(1, int(round(font_scale * 1.6))))
+
+
+def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def _outlined_rectangle(canvas, first, last, colour, style: _Style) -> None:
+    """A rectangle just outside the pixels first..last, with a dark rim to tell it from any ground.
+
+    Outside, so that a box of a dozen pixels does not hide the object in it.
+    """
+    away = style.line // 2 + 1
+    for distance, ink in ((away + 1, (20, 20, 20)), (away, colour)):
+        low = (first[0] - distance, first[1] - distance)
+        high = (last[0] + distance, last[1] + distance)
+        cv2.rectangle(canvas, low, high, ink, style.line)
+
+
+def _label_place(
+    text: str,
+    box: np.ndarray,
+    boxes: np.ndarray,
+    taken: np.ndarray,
+    shape: tuple[int, ...],
+    style: _Style,
+) -> np.ndarray:
+    """Choose where the label of `box` hides least: its x0, y0, x1, y1, whole pixels (4,)."""
+    (width, height), base = cv2.getTextSize(text, _FONT, style.font_scale, style.text_line)
+    width, height = width + 4, height + base + 2
+    x0, y0, x1, y1 = box
+    edge = style.line + 1
+    corners = [
+        (x0 - edge, y0 - height - edge),
+        (x0 - edge, y1 + edge),
+        (x1 + edge, y0),
+        (x0 - width - edge, y0),
+        (x1 - width, y0 - height - edge),
+        (x1 - width, y1 + edge),
+        (x0 + edge, y0 + edge),
+    ]
+    best, least = np.zeros(4), np.inf
+    for rank, (x, y) in enumerate(corners):
+        x = np.clip(round(x), 0, max(shape[1] - width, 0))
+        y = np.clip(round(y), 0, max(shape[0] - height, 0))
+        place = np.array([x, y, x + width, y + height])
+        # To hide a label is worse than to hide a part of a box; the first place wins a tie.
+        cost = 4 * _overlap(place, taken) + _overlap(place, boxes) + rank
+        if cost < least:
+            best, least = place, cost
+    return best
+
+
+def _overlap(place: np.ndarray, others: np.ndarray) -> float:
+    """Pixels that `place` shares with the other rectangles, all together."""
+    low = np.maximum(place[:2], others[:, :2])
+    high = np.minimum(place[2:], others[:, 2:])
+    return float(np.clip(high - low, 0, None).prod(axis=1).sum())
+
+
+def _draw_label(canvas, text: str, place: np.ndarray, colour, style: _Style) -> None:
+    x0, y0, x1, y1 = (int(v) for v in place)
+    cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, -1)
+    (_, height), _ = cv2.getTextSize(text, _FONT, style.font_scale, style.text_line)
+    brightness = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]
+    ink = (0, 0, 0) if brightness > 110 else (255, 255, 255)
+    origin = (x0 + 2, y0 + height + 1)
+    cv2.putText(canvas, text, origin, _FONT, style.font_scale, ink, style.text_line, cv2.LINE_AA)

@@ -1,0 +1,1 @@
+"""Boxes and anchors: pure functions over arrays, used on both sides of the network."""

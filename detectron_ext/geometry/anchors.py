@@ -1,0 +1,79 @@
+"""Anchors: the fixed boxes that a dense detector classifies and moves.
+
+Sizes and rounding follow Faster R-CNN's original anchor rule, which published weights rely on: the
+reference window of stride x stride pixels is reshaped to each aspect ratio with its sides rounded
+to whole pixels, then scaled.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+
+def cell_anchors(stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float]):
+    """Anchors of the grid cell at the origin.
+
+    Args:
+        stride: pixels between neighbouring cells.
+        sizes: square roots of the anchor areas, in pixels.
+        aspect_ratios: height / width.
+
+    Returns:
+        (len(aspect_ratios) * len(sizes), 4) float64 boxes, aspect ratios outermost.
+    """
+    center = 0.5 * (stride - 1)
+    anchors = []
+    for ratio in aspect_ratios:
+        width = np.round(np.sqrt(stride * stride / ratio))
+        height = np.round(width * ratio)
+        for size in sizes:
+            half_width = 0.5 * (width * size / stride - 1)
+            half_height = 0.5 * (height * size / stride - 1)
+            anchors.append(
+                (
+                    center - half_width,
+                    center - half_height,
+                    center + half_width,
+                    center + half_height,
+                )
+            )
+    return np.array(anchors, dtype=np.float64)
+
+
+def retinanet_cell_anchors(level: int, config) -> np.ndarray:
+    """RetinaNet's anchors of one cell of pyramid level P_level (paper section 4).
+
+    Returns:
+        (A, 4) float64, octave scales outermost, aspect ratios within: the channel order of the
+        heads' predictions. A = SCALES_PER_OCTAVE * len(ASPECT_RATIOS).
+    """
+    settings = config.RETINANET
+    stride = 2.0**level
+    octaves = [
+        cell_anchors(
+            stride,
+            [stride * settings.ANCHOR_SCALE * 2.0 ** (octave / settings.SCALES_PER_OCTAVE)],
+            settings.ASPECT_RATIOS,
+        )
+        for octave in range(settings.SCALES_PER_OCTAVE)
+    ]
+    return np.concatenate(octaves)
+
+
+def grid_anchors(cell: np.ndarray, stride: float, height: int, width: int) -> np.ndarray:
+    """Anchors of a whole feature map.
+
+    Args:
+        cell: (A, 4) anchors of one cell.
+        stride: pixels between cells.
+        height, width: size of the feature map.
+
+    Returns:
+        (A, height, width, 4) float32.
+    """
+    x = np.arange(width) * stride
+    y = np.arange(height) * stride
+    shifts = np.stack(np.broadcast_arrays(x[None, :], y[:, None], x[None, :], y[:, None]), axis=-1)
+    return (cell[:, None, None, :] + shifts[None]).astype(np.float32)

@@ -1,0 +1,72 @@
+"""The balanced feature pyramid (Pang et al., CVPR 2019, section 3.2).
+
+The levels are resized to one level's size and averaged; the average is refined; every level is
+strengthened with the refined average, resized back. Because the rescaling and the averaging have no
+parameters, only the refinement adds weights.
+"""
+
+from __future__ import annotations
+
+from caffe2.python import brew
+
+from detectron_ext import ops
+from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.model import DetectionModel
+
+_XAVIER = ("XavierFill", {})
+_SMALL = ("GaussianFill", {"std": 0.01})
+_ZERO = ("ConstantFill", {"value": 0.0})
+
+
+def add_balanced_pyramid(model: DetectionModel, pyramid: Pyramid) -> Pyramid:
+    """Add the balanced pyramid after a feature pyramid.
+
+    Returns:
+        A pyramid of the same levels and sizes, blobs ``bfp_fpn<level>``.
+
+    Raises:
+        ConfigError: when LIBRA.BFP.REFINE_LEVEL is not a level of the pyramid.
+    """
+    settings = model.config.LIBRA.BFP
+    if settings.REFINE_LEVEL not in pyramid.levels:
+        levels = ", ".join(map(str, pyramid.levels))
+        level = settings.REFINE_LEVEL
+        raise ConfigError(f"LIBRA.BFP.REFINE_LEVEL {level} is not a pyramid level: one of {levels}")
+    refine_level = pyramid.levels.index(settings.REFINE_LEVEL)
+    blobs = list(pyramid.blobs)
+    gathered = ops.balanced_pyramid_gather(
+        model.net, blobs, "bfp_gathered", refine_level=refine_level
+    )
+    refined = _REFINEMENTS[settings.REFINE_TYPE](model, gathered, pyramid.dim)
+    outputs = [f"bfp_fpn{level}" for level in pyramid.levels]
+    ops.balanced_pyramid_scatter(model.net, refined, blobs, outputs, refine_level=refine_level)
+    return Pyramid(tuple(outputs), pyramid.levels, pyramid.dim)
+
+
+def _refine_none(model, blob, dim):
+    return blob
+
+
+def _refine_conv(model, blob, dim):
+    """One 3x3 convolution and a rectifier."""
+    conv = model.conv(blob, "bfp_refine", dim, dim, 3, pad=1, weight_init=_XAVIER, bias_init=_ZERO)
+    return model.relu(conv)
+
+
+def _refine_non_local(model, blob, dim):
+    """Embedded-Gaussian non-local block (Wang et al., CVPR 2018), no channel reduction.
+
+    The output convolution starts at zero, so that the block starts as the identity.
+    """
+
+    def conv_1x1(source, name, weight_init):
+        return model.conv(source, name, dim, dim, 1, weight_init=weight_init, bias_init=_ZERO)
+
+    theta, phi, g = (conv_1x1(blob, f"bfp_{name}", _SMALL) for name in ("theta", "phi", "g"))
+    attended = ops.embedded_gaussian_attention(model.net, theta, phi, g, "bfp_attended")
+    out = conv_1x1(attended, "bfp_out", _ZERO)
+    return brew.sum(model, [blob, out], "bfp_refined")
+
+
+_REFINEMENTS = {"none": _refine_none, "conv": _refine_conv, "non_local": _refine_non_local}

@@ -1,0 +1,49 @@
+"""Where a graph's operators run: the CPU, or one name scope for each GPU.
+
+On the CPU blobs have their plain names (``conv1_w``); on GPUs each replica lives in Detectron's
+scope (``gpu_0/conv1_w``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+from caffe2.proto import caffe2_pb2
+from caffe2.python import core, scope, workspace
+
+_LOG = logging.getLogger(__name__)
+_said = set()
+
+
+def usable_gpus(config) -> int:
+    """NUM_GPUS capped at what the machine has; 0 means the CPU. A cap is logged once."""
+    available = workspace.NumGpuDevices() if workspace.has_gpu_support else 0
+    wanted = config.NUM_GPUS
+    if wanted > available and (wanted, available) not in _said:
+        _said.add((wanted, available))
+        where = f"{available} GPUs" if available else "the CPU"
+        _LOG.info("NUM_GPUS is %d and this machine has %d: running on %s", wanted, available, where)
+    return min(wanted, available)
+
+
+def replica_scopes(num_gpus: int) -> list:
+    """Name scopes of the model's replicas: [""] on the CPU, ["gpu_0/", ...] on GPUs."""
+    return [f"gpu_{gpu}/" for gpu in range(num_gpus)] or [""]
+
+
+@contextlib.contextmanager
+def replica(index: int, num_gpus: int):
+    """Scope in which operators of one replica are added or its blobs are fed."""
+    if num_gpus == 0:
+        with core.DeviceScope(core.DeviceOption(caffe2_pb2.CPU)):
+            yield
+        return
+    device = core.DeviceOption(caffe2_pb2.CUDA, index)
+    with scope.NameScope(f"gpu_{index}"), core.DeviceScope(device):
+        yield
+
+
+def unscoped(name) -> str:
+    """A blob's name without its replica scope: gpu_0/conv1_w becomes conv1_w."""
+    return str(name).rsplit(scope._NAMESCOPE_SEPARATOR, 1)[-1]

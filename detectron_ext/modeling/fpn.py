@@ -1,0 +1,126 @@
+"""Feature pyramid networks (Lin et al., CVPR 2017) on a residual network.
+
+Blob names are Detectron's: ``fpn_res4_5_sum`` is P4 of a ResNet-50, ``fpn_6`` is P6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caffe2.python import brew
+
+from detectron_ext import ops
+from detectron_ext.modeling.devices import unscoped
+from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
+
+LOWEST_BACKBONE_LEVEL = 2
+HIGHEST_BACKBONE_LEVEL = 5
+
+_XAVIER = ("XavierFill", {})
+_ZERO = ("ConstantFill", {"value": 0.0})
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Feature maps of one size each, finest first.
+
+    Attributes:
+        blobs: unscoped names of the maps, each (N, dim, H_l, W_l).
+        levels: their pyramid levels; level l has a stride of 2**l pixels.
+        dim: channels.
+    """
+
+    blobs: tuple
+    levels: tuple
+    dim: int
+
+
+def level_range(config) -> tuple:
+    """Lowest and highest pyramid level that the heads in use need."""
+    fpn = config.FPN
+    ranges = []
+    if fpn.MULTILEVEL_RPN:
+        ranges.append((fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL))
+    if fpn.MULTILEVEL_ROIS:
+        ranges.append((fpn.ROI_MIN_LEVEL, fpn.ROI_MAX_LEVEL))
+    if not ranges:
+        return LOWEST_BACKBONE_LEVEL, HIGHEST_BACKBONE_LEVEL
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = False) -> Pyramid:
+    """Add a residual network and a feature pyramid on it; ``finest_only`` keeps P2 alone."""
+    stages = add_resnet(model, spec)
+    pyramid = add_fpn(model, stages)
+    if finest_only:
+        return Pyramid(pyramid.blobs[:1], pyramid.levels[:1], pyramid.dim)
+    return pyramid
+
+
+def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
+    """Add the pyramid on the (blob, channels) of res2 to res5."""
+    config = model.config
+    lowest, highest = level_range(config)
+    backbone = {LOWEST_BACKBONE_LEVEL + i: stage for i, stage in enumerate(stages)}
+    levels = [level for level in backbone if level >= lowest]
+    inner = _add_top_down(model, [backbone[level] for level in levels])
+    blobs = [
+        _add_conv(model, inner_blob, f"fpn_{backbone[level][0]}", config.FPN.DIM, 3, pad=1)
+        for level, inner_blob in zip(levels, inner)
+    ]
+    if highest > HIGHEST_BACKBONE_LEVEL:
+        if config.FPN.EXTRA_CONV_LEVELS:
+            extra = _add_extra_levels(model, stages[-1], highest)
+        elif highest == HIGHEST_BACKBONE_LEVEL + 1:
+            extra = [_add_subsampled(model, blobs[-1])]
+        else:
+            extra = []
+        blobs += extra
+        levels += range(HIGHEST_BACKBONE_LEVEL + 1, HIGHEST_BACKBONE_LEVEL + 1 + len(extra))
+    return Pyramid(tuple(map(unscoped, blobs)), tuple(levels), config.FPN.DIM)
+
+
+def _add_conv(model, blob_in, name, dim_in, kernel, weight_init=_XAVIER, **options):
+    """A pyramid convolution, normalised when FPN.USE_GN."""
+    dim = model.config.FPN.DIM
+    options.update(weight_init=weight_init, bias_init=_ZERO)
+    if model.config.FPN.USE_GN:
+        groups = group_norm_groups(dim, model.config)
+        return model.conv_gn(blob_in, name, dim_in, dim, kernel, groups=groups, **options)
+    return model.conv(blob_in, name, dim_in, dim, kernel, **options)
+
+
+def _add_top_down(model, stages):
+    """Lateral 1x1 convolutions and the top-down path; returns the merged maps, finest first."""
+    lateral_init = _ZERO if model.config.FPN.ZERO_INIT_LATERAL else _XAVIER
+    top_blob, top_dim = stages[-1]
+    merged = [_add_conv(model, top_blob, f"fpn_inner_{top_blob}", top_dim, 1)]
+    for blob, dim in reversed(stages[:-1]):
+        name = f"fpn_inner_{blob}"
+        lateral = _add_conv(model, blob, name + "_lateral", dim, 1, lateral_init)
+        top_down = ops.upsample_nearest(model.net, merged[0], name + "_topdown", scale=2)
+        merged.insert(0, model.net.Sum([lateral, top_down], name))
+    return merged
+
+
+def _add_extra_levels(model, top_stage, highest):
+    """P6 and coarser by strided convolutions of res5, as RetinaNet has them."""
+    blob, dim = top_stage
+    extra = []
+    for level in range(HIGHEST_BACKBONE_LEVEL + 1, highest + 1):
+        if extra:
+            blob = brew.relu(model, blob, unscoped(blob) + "_relu")
+        # No GroupNorm here even with FPN.USE_GN: that is how Detectron builds these levels.
+        blob = model.conv(
+            blob, f"fpn_{level}", dim, model.config.FPN.DIM, 3,
+            stride=2, pad=1, weight_init=_XAVIER, bias_init=_ZERO,
+        )  # fmt: skip
+        dim = model.config.FPN.DIM
+        extra.append(blob)
+    return extra
+
+
+def _add_subsampled(model, blob):
+    """P6 as every second cell of P5, as the FPN paper has it."""
+    return brew.max_pool(model, blob, unscoped(blob) + "_subsampled_2x", kernel=1, pad=0, stride=2)

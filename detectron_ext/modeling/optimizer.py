@@ -1,0 +1,83 @@
+"""Backward pass, gradient averaging over GPUs and parameter updates, as Detectron has them."""
+
+from __future__ import annotations
+
+from caffe2.proto import caffe2_pb2
+from caffe2.python import core, memonger, muji
+
+from detectron_ext.modeling.devices import replica, replica_scopes
+from detectron_ext.modeling.model import DetectionModel
+
+
+def add_backward_pass(model: DetectionModel, losses_by_replica: list) -> None:
+    """Add the gradient of the sum of all losses and, on several GPUs, its mean over them."""
+    gradients = {}
+    for index, losses in enumerate(losses_by_replica):
+        with replica(index, model.num_gpus):
+            for loss in losses:
+                seed = model.net.ConstantFill(loss, [str(loss) + "_grad"], value=1.0)
+                gradients[str(loss)] = str(seed)
+    model.AddGradientOperators(gradients)
+    if model.num_gpus > 1:
+        _add_allreduce(model)
+
+
+def _add_allreduce(model: DetectionModel) -> None:
+    scopes = replica_scopes(model.num_gpus)
+    columns = [model.trainable_params(scope) for scope in scopes]
+    with core.DeviceScope(core.DeviceOption(caffe2_pb2.CUDA, 0)):
+        for copies in zip(*columns):
+            gradients = [model.param_to_grad[param] for param in copies]
+            if model.config.USE_NCCL:
+                model.net.NCCLAllreduce(gradients, gradients)
+            else:
+                muji.Allreduce(model.net, gradients, reduced_affix="")
+
+
+def add_parameter_updates(model: DetectionModel) -> None:
+    """Add momentum SGD for every trainable parameter of every replica.
+
+    The learning rate blob ``lr`` starts at 0 and is set before each step. Biases learn twice as
+    fast and do not decay; GroupNorm's scales decay with SOLVER.WEIGHT_DECAY_GN; other weights with
+    SOLVER.WEIGHT_DECAY.
+    """
+    for index, scope in enumerate(replica_scopes(model.num_gpus)):
+        with replica(index, model.num_gpus):
+            _add_replica_updates(model, model.trainable_params(scope))
+
+
+def _add_replica_updates(model, params):
+    solver = model.config.SOLVER
+
+    def constant(name, value):
+        return model.param_init_net.ConstantFill([], name, shape=[1], value=value)
+
+    lr, one = constant("lr", 0.0), constant("one", 1.0)
+    decay, decay_gn = constant("wd", solver.WEIGHT_DECAY), constant("wd_gn", solver.WEIGHT_DECAY_GN)
+    biases, gn_params = set(map(str, model.biases)), set(map(str, model.gn_params))
+    for param in params:
+        gradient = model.param_to_grad[param]
+        momentum = model.param_init_net.ConstantFill([param], str(param) + "_momentum", value=0.0)
+        if str(param) in biases:
+            model.net.Scale(gradient, gradient, scale=2.0)
+        elif str(param) in gn_params:
+            model.net.WeightedSum([gradient, one, param, decay_gn], gradient)
+        elif solver.WEIGHT_DECAY > 0:
+            model.net.WeightedSum([gradient, one, param, decay], gradient)
+        model.net.MomentumSGDUpdate(
+            [gradient, momentum, lr, param],
+            [gradient, momentum, param],
+            momentum=solver.MOMENTUM,
+        )
+
+
+def share_gradient_memory(model: DetectionModel) -> None:
+    """Let gradients whose lives do not overlap share blobs (MEMONGER)."""
+    for scope in replica_scopes(model.num_gpus):
+        model.net._net = memonger.share_grad_blobs(
+            model.net,
+            [scope + loss for loss in model.losses],
+            {str(gradient) for gradient in model.param_to_grad.values()},
+            scope,
+            share_activations=model.config.MEMONGER_SHARE_ACTIVATIONS,
+        )

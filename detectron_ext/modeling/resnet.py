@@ -1,0 +1,185 @@
+"""Residual networks (He et al., CVPR 2016), ResNeXt's groups and GroupNorm variants included.
+
+Blob names are Detectron's: ``res3_1_branch2a_w`` is a weight of the first convolution of the
+second block of stage 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caffe2.python import brew
+
+from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.devices import unscoped
+from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+
+
+@dataclass(frozen=True)
+class ResNetSpec:
+    """What tells one residual network from another.
+
+    Attributes:
+        blocks: residual blocks of stages res2 to res5.
+        bottleneck: 1x1-3x3-1x1 blocks, else two 3x3 convolutions (ResNet-18, -34).
+        width: factor of every channel count.
+        group_norm: True for GroupNorm whatever the configuration says; None follows
+            RESNETS.STEM_FUNC, SHORTCUT_FUNC and TRANS_FUNC.
+    """
+
+    blocks: tuple
+    bottleneck: bool = True
+    width: float = 1.0
+    group_norm: bool | None = None
+
+    @property
+    def stem_dim(self) -> int:
+        """Channels after the stem."""
+        return int(64 * self.width)
+
+    @property
+    def stage_dims(self) -> tuple:
+        """Output channels of res2, res3, res4, res5."""
+        base = 256 if self.bottleneck else 64
+        return tuple(int(base * 2**i * self.width) for i in range(4))
+
+
+RESNETS = {
+    "ResNet18": ResNetSpec((2, 2, 2, 2), bottleneck=False),
+    "ResNet34": ResNetSpec((3, 4, 6, 3), bottleneck=False),
+    "ResNet36_tiny": ResNetSpec((2, 3, 5, 2), width=0.25, group_norm=True),
+    "ResNet50": ResNetSpec((3, 4, 6, 3)),
+    "ResNet101": ResNetSpec((3, 4, 23, 3)),
+    "ResNet152": ResNetSpec((3, 8, 36, 3)),
+}
+
+_GROUP_NORM_FUNCS = {
+    "STEM_FUNC": {"basic_bn_stem": False, "basic_gn_stem": True},
+    "SHORTCUT_FUNC": {"basic_bn_shortcut": False, "basic_gn_shortcut": True},
+    "TRANS_FUNC": {"bottleneck_transformation": False, "bottleneck_gn_transformation": True},
+}
+
+
+def add_resnet(model: DetectionModel, spec: ResNetSpec, blob_in: str = "data") -> list:
+    """Add a residual network.
+
+    Returns:
+        (unscoped blob name, channels) of res2, res3, res4 and res5.
+    """
+    config = model.config
+    blob = _add_stem(model, spec, blob_in)
+    dim_in = spec.stem_dim
+    dim_inner = int(config.RESNETS.NUM_GROUPS * config.RESNETS.WIDTH_PER_GROUP * spec.width)
+    stages = []
+    for index, (count, dim_out) in enumerate(zip(spec.blocks, spec.stage_dims)):
+        stage = index + 2
+        dilation = config.RESNETS.RES5_DILATION if stage == 5 else 1
+        stride = 2 if stage > 2 and dilation == 1 else 1
+        for block in range(count):
+            last = block == count - 1
+            blob = _add_block(
+                model,
+                spec,
+                f"res{stage}_{block}",
+                blob,
+                (dim_in, dim_inner * 2**index, dim_out),
+                stride=stride if block == 0 else 1,
+                dilation=dilation,
+                keep_sum=last,
+            )
+            dim_in = dim_out
+        if stage == config.TRAIN.FREEZE_AT:
+            model.net.StopGradient(blob, blob)
+        stages.append((unscoped(blob), dim_out))
+    return stages
+
+
+def _uses_group_norm(config, spec: ResNetSpec, part: str) -> bool:
+    name = config.RESNETS[part]
+    if name not in _GROUP_NORM_FUNCS[part]:
+        known = ", ".join(_GROUP_NORM_FUNCS[part])
+        raise ConfigError(f"unknown RESNETS.{part} {name!r}: one of {known}")
+    return _GROUP_NORM_FUNCS[part][name] if spec.group_norm is None else spec.group_norm
+
+
+def _add_normalized_conv(
+    model, part, spec, blob_in, prefix, dim_in, dim_out, kernel, *, in_place=True, **options
+):
+    """Convolution and normalisation, of the kind that the configuration names for this part."""
+    if _uses_group_norm(model.config, spec, part):
+        groups = group_norm_groups(dim_out, model.config, spec.width)
+        return model.conv_gn(blob_in, prefix, dim_in, dim_out, kernel, groups=groups, **options)
+    return model.conv_affine(blob_in, prefix, dim_in, dim_out, kernel, in_place=in_place, **options)
+
+
+def _add_stem(model, spec, blob_in):
+    dim = spec.stem_dim
+    if _uses_group_norm(model.config, spec, "STEM_FUNC"):
+        groups = group_norm_groups(dim, model.config, spec.width)
+        blob = model.conv_gn(blob_in, "conv1", 3, dim, 7, groups=groups, stride=2, pad=3)
+    else:
+        conv = model.conv(blob_in, "conv1", 3, dim, 7, stride=2, pad=3, no_bias=1)
+        blob = model.affine_channel(conv, "res_conv1_bn", dim, in_place=True)
+    return brew.max_pool(model, model.relu(blob), "pool1", kernel=3, pad=1, stride=2)
+
+
+def _add_block(model, spec, prefix, blob_in, dims, *, stride, dilation, keep_sum):
+    """One residual block.
+
+    Args:
+        dims: channels in, inside and out.
+        keep_sum: name the sum ``<prefix>_sum``; other blocks add in place, to save memory.
+    """
+    add_branch = _add_bottleneck if spec.bottleneck else _add_basic
+    branch = add_branch(model, spec, prefix, blob_in, dims, stride, dilation)
+    dim_in, _, dim_out = dims
+    shortcut = blob_in
+    if dim_in != dim_out or stride != 1:
+        shortcut = _add_normalized_conv(
+            model,
+            "SHORTCUT_FUNC",
+            spec,
+            blob_in,
+            prefix + "_branch1",
+            dim_in,
+            dim_out,
+            1,
+            stride=stride,
+            in_place=False,
+        )
+    total = model.net.Sum([branch, shortcut], prefix + "_sum" if keep_sum else branch)
+    return model.relu(total)
+
+
+def _add_bottleneck(model, spec, prefix, blob_in, dims, stride, dilation):
+    dim_in, dim_inner, dim_out = dims
+    # The original networks stride in the first 1x1 convolution; Torch's stride in the 3x3.
+    stride_1x1, stride_3x3 = (stride, 1) if model.config.RESNETS.STRIDE_1X1 else (1, stride)
+
+    def add(blob, letter, dim_from, dim_to, kernel, **options):
+        name = f"{prefix}_branch2{letter}"
+        return _add_normalized_conv(
+            model, "TRANS_FUNC", spec, blob, name, dim_from, dim_to, kernel, **options
+        )
+
+    blob = model.relu(add(blob_in, "a", dim_in, dim_inner, 1, stride=stride_1x1))
+    groups = model.config.RESNETS.NUM_GROUPS
+    blob = add(
+        blob, "b", dim_inner, dim_inner, 3,
+        stride=stride_3x3, pad=dilation, dilation=dilation, group=groups,
+    )  # fmt: skip
+    # The sum's gradient needs this output: the normalisation must not overwrite it.
+    return add(model.relu(blob), "c", dim_inner, dim_out, 1, in_place=False)
+
+
+def _add_basic(model, spec, prefix, blob_in, dims, stride, dilation):
+    dim_in, _, dim_out = dims
+
+    def add(blob, letter, dim_from, block_stride, in_place):
+        return _add_normalized_conv(
+            model, "TRANS_FUNC", spec, blob, f"{prefix}_branch2{letter}", dim_from, dim_out, 3,
+            stride=block_stride, pad=dilation, dilation=dilation, in_place=in_place,
+        )  # fmt: skip
+
+    blob = model.relu(add(blob_in, "a", dim_in, stride, True))
+    return add(blob, "b", dim_out, 1, False)

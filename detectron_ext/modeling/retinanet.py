@@ -1,0 +1,160 @@
+"""RetinaNet's heads and losses (Lin et al., ICCV 2017).
+
+Two towers of convolutions run over every pyramid level with the same weights; one ends in class
+logits, the other in box regressions. Blob names are Detectron's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detectron_ext import ops
+from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+
+_GAUSSIAN = ("GaussianFill", {"std": 0.01})
+_ZERO = ("ConstantFill", {"value": 0.0})
+
+
+def num_anchors(config) -> int:
+    """Anchors at one position of one level."""
+    return len(config.RETINANET.ASPECT_RATIOS) * config.RETINANET.SCALES_PER_OCTAVE
+
+
+def add_retinanet_heads(model: DetectionModel, pyramid: Pyramid) -> None:
+    """Add both heads; at test time also the class probabilities."""
+    config = model.config
+    foreground = config.MODEL.NUM_CLASSES - 1
+    class_dim = foreground + 1 if config.RETINANET.SOFTMAX else foreground
+    box_dim = 4 * foreground if config.RETINANET.CLASS_SPECIFIC_BBOX else 4
+    anchors = num_anchors(config)
+
+    features = _add_towers(model, pyramid, "retnet_cls_conv")
+    _add_predictions(
+        model, features, pyramid, "retnet_cls_pred", class_dim * anchors, _prior_bias(config)
+    )
+    if not model.train:
+        _add_probabilities(model, pyramid.levels, class_dim)
+    if not config.RETINANET.SHARE_CLS_BBOX_TOWER:
+        features = _add_towers(model, pyramid, "retnet_bbox_conv")
+    _add_predictions(model, features, pyramid, "retnet_bbox_pred", box_dim * anchors, _ZERO)
+
+
+def _prior_bias(config):
+    """Initial bias of the logits: every anchor starts as background with 1 - PRIOR_PROB."""
+    prior = config.RETINANET.PRIOR_PROB
+    if not config.RETINANET.SOFTMAX:
+        return ("ConstantFill", {"value": -math.log((1 - prior) / prior)})
+    foreground = config.MODEL.NUM_CLASSES - 1
+    one_anchor = np.zeros(foreground + 1, dtype=np.float32)
+    one_anchor[0] = math.log(foreground * (1 - prior) / prior)
+    return ("GivenTensorFill", {"values": np.tile(one_anchor, num_anchors(config))})
+
+
+def _add_towers(model, pyramid, name):
+    """Add a tower on each level, weights shared; returns the blob at the end of each."""
+    finest = pyramid.levels[0]
+    features = []
+    for level, blob in zip(pyramid.levels, pyramid.blobs):
+        for index in range(model.config.RETINANET.NUM_CONVS):
+            layer = f"{name}_n{index}_fpn"
+            blob = _add_level_conv(model, blob, layer, level, finest, pyramid.dim, _ZERO)
+            if model.config.LIBRA.RETINANET_HEAD.USE_GN:
+                blob = _add_level_norm(model, blob, layer, level, finest, pyramid.dim)
+            blob = model.relu(blob)
+        features.append(blob)
+    return features
+
+
+def _add_predictions(model, features, pyramid, name, dim, bias_init):
+    for level, blob in zip(pyramid.levels, features):
+        _add_level_conv(
+            model, blob, name + "_fpn", level, pyramid.levels[0], pyramid.dim, bias_init, dim
+        )
+
+
+def _add_level_conv(model, blob, layer, level, finest, dim, bias_init, dim_out=None):
+    """A 3x3 convolution whose weights the finest level owns and the others share."""
+    return model.conv(
+        blob, f"{layer}{level}", dim, dim_out or dim, 3, pad=1,
+        weight_init=_GAUSSIAN, bias_init=bias_init,
+        shared_with=None if level == finest else f"{layer}{finest}",
+    )  # fmt: skip
+
+
+def _add_level_norm(model, blob, layer, level, finest, dim):
+    """GroupNorm whose scale and bias are shared as the convolution's weights are."""
+    groups = group_norm_groups(dim, model.config)
+    if level == finest:
+        return model.group_norm(blob, f"{layer}{level}_gn", dim, groups)
+    name = f"{layer}{level}_gn"
+    owner = f"{layer}{finest}_gn"
+    outputs = model.net.GroupNorm(
+        [blob, owner + "_s", owner + "_b"],
+        [name, name + "_mean", name + "_std"],
+        group=groups,
+        epsilon=model.config.GROUP_NORM.EPSILON,
+        order="NCHW",
+    )
+    return outputs[0]
+
+
+def _add_probabilities(model, levels, class_dim):
+    for level in levels:
+        logits, probabilities = f"retnet_cls_pred_fpn{level}", f"retnet_cls_prob_fpn{level}"
+        if model.config.RETINANET.SOFTMAX:
+            ops.group_spatial_softmax(model.net, logits, probabilities, num_classes=class_dim)
+        else:
+            model.net.Sigmoid(logits, probabilities)
+
+
+def add_retinanet_losses(model: DetectionModel, levels) -> list:
+    """Add the box and class losses of every level; returns the loss blobs."""
+    model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
+    losses = [_add_box_loss(model, level) for level in levels]
+    losses += [_add_class_loss(model, level) for level in levels]
+    model.add_losses(losses)
+    return losses
+
+
+def _add_box_loss(model, level):
+    config = model.config
+    inputs = (
+        f"retnet_bbox_pred_fpn{level}",
+        f"retnet_roi_bbox_targets_fpn{level}",
+        f"retnet_roi_fg_bbox_locs_fpn{level}",
+        "retnet_fg_num",
+        f"retnet_loss_bbox_fpn{level}",
+    )
+    weight = config.RETINANET.BBOX_REG_WEIGHT * config.LIBRA.LOSS_WEIGHTS.BBOX
+    options = {"beta": config.RETINANET.BBOX_REG_BETA, "scale": model.loss_scale * weight}
+    balanced = config.LIBRA.BALANCED_L1
+    if not balanced.ON:
+        return ops.select_smooth_l1_loss(model.net, *inputs, **options)
+    return ops.select_balanced_l1_loss(
+        model.net,
+        *inputs,
+        alpha=balanced.ALPHA,
+        gamma=balanced.GAMMA,
+        formula=balanced.FORMULA,
+        **options,
+    )
+
+
+def _add_class_loss(model, level):
+    config = model.config
+    inputs = (f"retnet_cls_pred_fpn{level}", f"retnet_cls_labels_fpn{level}", "retnet_fg_num")
+    options = {
+        "gamma": config.RETINANET.LOSS_GAMMA,
+        "alpha": config.RETINANET.LOSS_ALPHA,
+        "scale": model.loss_scale * config.LIBRA.LOSS_WEIGHTS.CLS,
+    }
+    loss = f"fl_fpn{level}"
+    if config.RETINANET.SOFTMAX:
+        options.update(prob=f"retnet_prob_fpn{level}", num_classes=config.MODEL.NUM_CLASSES)
+        return ops.softmax_focal_loss(model.net, *inputs, loss, **options)[0]
+    return ops.sigmoid_focal_loss(
+        model.net, *inputs, loss, num_classes=config.MODEL.NUM_CLASSES - 1, **options
+    )

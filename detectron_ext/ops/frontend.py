@@ -1,0 +1,72 @@
+"""What the front-end functions share: adding one operator to a net, and checking arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+from caffe2.python import core
+
+from detectron_ext.ops import library, python_operators
+
+MIN_LEVELS, MAX_LEVELS = 2, 8
+
+
+def add_operator(
+    net: core.Net,
+    operator: str,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    **arguments: Any,
+) -> core.BlobReference | tuple[core.BlobReference, ...]:
+    """Add `operator` to `net`: native where it can run on the device in scope, else in Python.
+
+    Args:
+        net: the net to add to.
+        operator: a name of Caffe2's registry, one of `python_operators.OPERATORS`.
+        inputs, outputs: blob names or references.
+        arguments: the operator's arguments.
+
+    Returns:
+        The output, or a tuple of them where there are several.
+    """
+    inputs, outputs = list(inputs), list(outputs)
+    if library.has_native(operator):
+        return getattr(net, operator)(inputs, outputs, **arguments)
+    return python_operators.add(net, operator, inputs, outputs, **arguments)
+
+
+def require_positive(**values: float) -> None:
+    """Raise ValueError naming the first of `values` that is not a number above zero."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
+def require_not_negative(**values: float) -> None:
+    """Raise ValueError naming the first of `values` that is not a number of at least zero."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must be at least 0, not {value!r}")
+
+
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError naming argument `name` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def require_integer(name: str, value: int, low: int, high: int | None = None) -> None:
+    """Raise ValueError naming argument `name` unless it is an integer in [low, high]."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or value < low or (high is not None and value > high):
+        wanted = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be an integer {wanted}, not {value!r}")
+
+
+def require_levels(levels: Sequence[Any], refine_level: int) -> None:
+    """Raise ValueError unless `levels` can be a pyramid and `refine_level` indexes one of it."""
+    if not MIN_LEVELS <= len(levels) <= MAX_LEVELS:
+        raise ValueError(f"levels must be {MIN_LEVELS} to {MAX_LEVELS} blobs, not {len(levels)}")
+    require_integer("refine_level", refine_level, 0, len(levels) - 1)

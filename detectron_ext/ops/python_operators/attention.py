@@ -1,0 +1,73 @@
+"""Embedded Gaussian attention, a block of queries at a time so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from detectron_ext.ops.python_operators.operator import (
+    ALL,
+    PythonOperator,
+    require_map,
+    require_same_shape,
+)
+
+# Attention weights held at a time (16 MiB).
+MAX_WEIGHTS = 1 << 22
+
+
+def _query_blocks(positions: int) -> Iterator[slice]:
+    size = max(1, MAX_WEIGHTS // max(positions, 1))
+    return (slice(begin, begin + size) for begin in range(0, positions, size))
+
+
+def _weights(queries: np.ndarray, keys: np.ndarray, scale: np.float32) -> np.ndarray:
+    """Return the softmax over keys (C, Q) for each of the queries (C, P): (P, Q)."""
+    logits = (queries * scale).T @ keys
+    logits -= logits.max(axis=1, keepdims=True)
+    weights = np.exp(logits, out=logits)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _scale(channels: int, use_scale: int) -> np.float32:
+    return np.float32(channels**-0.5 if use_scale else 1.0)
+
+
+def _images(arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield, for each image, its (C, H * W) part of every array."""
+    n, channels = arrays[0].shape[:2]
+    return zip(*(array.reshape(n, channels, -1) for array in arrays))
+
+
+def _forward(inputs, *, use_scale) -> list[np.ndarray]:
+    for name, x in zip(("theta", "phi", "g"), inputs):
+        require_map("EmbeddedGaussianAttention", name, x)
+        require_same_shape("EmbeddedGaussianAttention", name, x, "theta", inputs[0])
+    y = np.empty_like(inputs[0])
+    scale = _scale(y.shape[1], use_scale)
+    for theta, phi, g, out in _images([*inputs, y]):
+        for block in _query_blocks(theta.shape[1]):
+            out[:, block] = g @ _weights(theta[:, block], phi, scale).T
+    return [y]
+
+
+def _backward(arrays, *, use_scale) -> list[np.ndarray]:
+    *inputs, _, d_y = arrays
+    d_inputs = [np.empty_like(inputs[0]), np.zeros_like(inputs[1]), np.zeros_like(inputs[2])]
+    scale = _scale(d_y.shape[1], use_scale)
+    for theta, phi, g, d_out, d_theta, d_phi, d_g in _images([*inputs, d_y, *d_inputs]):
+        for block in _query_blocks(theta.shape[1]):
+            weights = _weights(theta[:, block], phi, scale)
+            d_g += d_out[:, block] @ weights
+            d_logits = d_out[:, block].T @ g
+            d_logits -= (weights * d_logits).sum(axis=1, keepdims=True)
+            d_logits *= weights
+            d_logits *= scale
+            d_theta[:, block] = phi @ d_logits.T
+            d_phi += theta[:, block] @ d_logits
+    return d_inputs
+
+
+EMBEDDED_GAUSSIAN_ATTENTION = PythonOperator(_forward, _backward, differentiable_inputs=ALL)

@@ -1,0 +1,59 @@
+"""What a Python operator is made of, and the checks that their functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+FIRST = slice(0, 1)
+ALL = slice(None)
+
+
+class PythonOperator(NamedTuple):
+    """One operator on arrays.
+
+    forward(inputs, **arguments) returns the outputs. backward(arrays, **arguments) is given the
+    inputs, then the outputs, then the gradients of `differentiable_outputs`, and returns the
+    gradients of `differentiable_inputs`.
+    """
+
+    forward: Callable[..., Sequence[np.ndarray]]
+    backward: Callable[..., Sequence[np.ndarray]]
+    differentiable_inputs: slice = FIRST
+    differentiable_outputs: slice = ALL
+
+
+def write_tensors(tensors: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
+    """Shape Caffe2's output `tensors` as `arrays` and fill them, as float32."""
+    for tensor, array in zip(tensors, arrays):
+        tensor.reshape(np.shape(array))
+        tensor.data[...] = array
+
+
+def require(condition: bool, operator: str, message: str) -> None:
+    """Raise ValueError, naming the operator, unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{operator}: {message}")
+
+
+def require_map(operator: str, name: str, x: np.ndarray) -> None:
+    """Raise ValueError unless x is (N, C, H, W)."""
+    require(x.ndim == 4, operator, f"{name} must be (N, C, H, W), not {x.shape}")
+
+
+def require_same_shape(
+    operator: str, name: str, x: np.ndarray, other_name: str, other: np.ndarray
+) -> None:
+    """Raise ValueError unless two inputs have the same shape."""
+    require(
+        x.shape == other.shape,
+        operator,
+        f"{name} {x.shape} must have the shape of {other_name} {other.shape}",
+    )
+
+
+def require_scalar(operator: str, name: str, x: np.ndarray) -> None:
+    """Raise ValueError unless x holds one value."""
+    require(x.size == 1, operator, f"{name} must be one value, not {x.shape}")

@@ -1,0 +1,127 @@
+"""Focal losses (Focal Loss for Dense Object Detection, section 3), as Detectron defines them.
+
+Logits are (N, A * K, H, W): K classes for each of A anchors. Labels are (N, A, H, W), where -1 is
+ignored. Every loss is divided by max(fg_num, 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.ops.reference.arrays import float64
+from detectron_ext.ops.reference.softmax import group_spatial_softmax
+
+
+def sigmoid_focal_loss(
+    logits, labels, fg_num, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80
+) -> np.ndarray:
+    """Return the binary focal loss of every logit; label k > 0 makes class k - 1 the positive.
+
+    With p the probability of a logit, a positive contributes -alpha (1 - p)^gamma log p and any
+    other class -(1 - alpha) p^gamma log(1 - p).
+    """
+    weights = np.ones(np.shape(labels))
+    return weighted_sigmoid_focal_loss(
+        logits, labels, fg_num, weights,
+        gamma=gamma, alpha=alpha, scale=scale, num_classes=num_classes,
+    )  # fmt: skip
+
+
+def sigmoid_focal_loss_gradient(
+    logits, labels, fg_num, d_loss, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80
+) -> np.ndarray:
+    """Return the gradient of `sigmoid_focal_loss` with respect to the logits."""
+    weights = np.ones(np.shape(labels))
+    return weighted_sigmoid_focal_loss_gradient(
+        logits, labels, fg_num, weights, d_loss,
+        gamma=gamma, alpha=alpha, scale=scale, num_classes=num_classes,
+    )  # fmt: skip
+
+
+def weighted_sigmoid_focal_loss(
+    logits, labels, fg_num, weights, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80
+) -> np.ndarray:
+    """Return `sigmoid_focal_loss` with all terms of an anchor multiplied by its weight."""
+    x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
+    log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    p, not_p = np.exp(log_p), np.exp(log_not_p)
+    losses = np.where(
+        positive,
+        -alpha * not_p**gamma * log_p,
+        -(1 - alpha) * p**gamma * log_not_p,
+    )
+    weighted = float64(weights)[:, :, np.newaxis] * counted * losses
+    return scale / _normalizer(fg_num) * weighted.sum()
+
+
+def weighted_sigmoid_focal_loss_gradient(
+    logits, labels, fg_num, weights, d_loss,
+    *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80,
+) -> np.ndarray:  # fmt: skip
+    """Return the gradient of `weighted_sigmoid_focal_loss` with respect to the logits."""
+    x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
+    log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    p, not_p = np.exp(log_p), np.exp(log_not_p)
+    slopes = np.where(
+        positive,
+        -alpha * not_p**gamma * (not_p - gamma * p * log_p),
+        (1 - alpha) * p**gamma * (p - gamma * not_p * log_not_p),
+    )
+    weighted = float64(weights)[:, :, np.newaxis] * counted * slopes
+    return (float64(d_loss) * scale / _normalizer(fg_num) * weighted).reshape(np.shape(logits))
+
+
+def softmax_focal_loss(
+    logits, labels, fg_num, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=81
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the focal loss of one softmax an anchor, and the probabilities (N, A * K, H, W).
+
+    With p the probability of an anchor's label, it contributes -z (1 - p)^gamma log p, where z is
+    1 - alpha for the background (label 0) and alpha for the rest.
+    """
+    probabilities = group_spatial_softmax(logits, num_classes=num_classes)
+    _, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
+    losses = -z * (-np.expm1(log_p)) ** gamma * log_p
+    return scale / _normalizer(fg_num) * losses.sum(), probabilities
+
+
+def softmax_focal_loss_gradient(
+    logits, labels, fg_num, d_loss, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=81
+) -> np.ndarray:
+    """Return the gradient of `softmax_focal_loss`'s loss with respect to the logits."""
+    chosen, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
+    p, not_p = np.exp(log_p), -np.expm1(log_p)
+    # d loss / d log p. log p / (1 - p) tends to -1 as p tends to 1.
+    ratio = np.divide(log_p, not_p, out=-np.ones_like(p), where=not_p > 0)
+    slope = z * not_p**gamma * (gamma * p * ratio - 1)
+    probabilities = group_spatial_softmax(logits, num_classes=num_classes)
+    gradient = slope[:, :, np.newaxis] * (chosen - probabilities.reshape(chosen.shape))
+    return (float64(d_loss) * scale / _normalizer(fg_num) * gradient).reshape(np.shape(logits))
+
+
+def _normalizer(fg_num) -> float:
+    return max(float(np.squeeze(fg_num)), 1.0)
+
+
+def _split(logits, num_classes: int) -> np.ndarray:
+    """Return the logits as float64 of shape (N, A, K, H, W)."""
+    n, channels, height, width = np.shape(logits)
+    return float64(logits).reshape(n, channels // num_classes, num_classes, height, width)
+
+
+def _sigmoid_terms(logits, labels, num_classes: int) -> tuple[np.ndarray, ...]:
+    """Return the split logits, which of them are positives, and which anchors are not ignored."""
+    labels = np.asarray(labels)[:, :, np.newaxis]
+    classes = np.arange(1, num_classes + 1).reshape(-1, 1, 1)
+    return _split(logits, num_classes), labels == classes, labels != -1
+
+
+def _softmax_terms(logits, labels, alpha: float, num_classes: int) -> tuple[np.ndarray, ...]:
+    """Return a mask of the labels' logits (N, A, K, H, W), their log p and weight (N, A, H, W)."""
+    labels = np.asarray(labels)
+    x = _split(logits, num_classes)
+    chosen = labels[:, :, np.newaxis] == np.arange(num_classes).reshape(-1, 1, 1)
+    log_sum = np.logaddexp.reduce(x, axis=2)
+    log_p = np.where(chosen, x, 0.0).sum(axis=2) - log_sum
+    z = np.where(labels == 0, 1 - alpha, alpha) * (labels >= 0)
+    return chosen, np.where(labels >= 0, np.minimum(log_p, 0.0), 0.0), z

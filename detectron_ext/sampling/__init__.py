@@ -1,0 +1,1 @@
+"""Which boxes train, and towards what."""

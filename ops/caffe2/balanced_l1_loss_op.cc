@@ -1,0 +1,101 @@
+#include "caffe2/balanced_l1_loss_op.h"
+
+#include <string>
+#include <vector>
+
+#include "caffe2/gradient_definition.h"
+#include "caffe2/schema_helpers.h"
+#include "caffe2/threads.h"
+#include "kernels/balanced_l1_loss.h"
+
+namespace detectron_ext {
+
+using caffe2::CPUContext;
+
+template <>
+bool BalancedL1LossOp<CPUContext>::RunOnDevice() {
+  CheckShapes();
+  auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
+  const double sum = BalancedL1Sum(
+      loss_, Input(0).numel(), Input(0).data<float>(), Input(1).data<float>(),
+      Input(2).data<float>(), Input(3).data<float>(), ThreadPoolFor);
+  *loss->mutable_data<float>() = static_cast<float>(Normalizer() * sum);
+  return true;
+}
+
+template <>
+bool BalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
+  CheckShapes();
+  CheckScalar(*this, "d_loss", Input(4));
+  auto* d_prediction = Output(0, Input(0).sizes(), at::dtype<float>());
+  BalancedL1Gradient(
+      loss_, Input(0).numel(), Input(0).data<float>(), Input(1).data<float>(),
+      Input(2).data<float>(), Input(3).data<float>(),
+      static_cast<float>(Normalizer() * *Input(4).data<float>()),
+      d_prediction->mutable_data<float>(), ThreadPoolFor);
+  return true;
+}
+
+}  // namespace detectron_ext
+
+namespace caffe2 {
+
+REGISTER_CPU_OPERATOR(BalancedL1Loss, detectron_ext::BalancedL1LossOp<CPUContext>);
+REGISTER_CPU_OPERATOR(
+    BalancedL1LossGradient, detectron_ext::BalancedL1LossGradientOp<CPUContext>);
+
+OPERATOR_SCHEMA(BalancedL1Loss)
+    .NumInputs(4)
+    .NumOutputs(1)
+    .TensorInferenceFunction(detectron_ext::InferScalar)
+    .FillUsing(detectron_ext::DocumentBalancedL1Arguments)
+    .SetDoc(R"DOC(
+Balanced L1 loss (Libra R-CNN, arXiv:1904.02701, section 3.3), in the form of SmoothL1Loss:
+
+  scale / N * sum_i alpha_out[i] * L(alpha_in[i] * (Y_hat[i] - Y[i])),
+
+N the first axis of Y_hat; with N = 0 the loss is 0. With x = |difference| and
+b = e^(gamma / alpha) - 1, L is
+
+  continuous:  x < beta: alpha / b * (b x + beta) * ln(b x / beta + 1) - alpha x
+               else:     gamma x + beta * (gamma / b - alpha)
+  mmdet:       x < beta: alpha / b * (b x + 1) * ln(b x / beta + 1) - alpha x
+               else:     gamma x + gamma / b - alpha beta
+
+and its gradient at x = 0 is 0.
+)DOC")
+    .Input(0, "Y_hat", "Predictions, (N, D...).")
+    .Input(1, "Y", "Targets, N rows of as many elements.")
+    .Input(2, "alpha_in", "Inside weights, as many elements.")
+    .Input(3, "alpha_out", "Outside weights, as many elements.")
+    .Output(0, "loss", "Scalar.");
+
+OPERATOR_SCHEMA(BalancedL1LossGradient)
+    .NumInputs(5)
+    .NumOutputs(1)
+    .IdenticalTypeAndShapeOfInput(0)
+    .FillUsing(detectron_ext::DocumentBalancedL1Arguments)
+    .SetDoc("Gradient of BalancedL1Loss for its predictions; the other inputs have none.")
+    .Input(0, "Y_hat", "See BalancedL1Loss.")
+    .Input(1, "Y", "See BalancedL1Loss.")
+    .Input(2, "alpha_in", "See BalancedL1Loss.")
+    .Input(3, "alpha_out", "See BalancedL1Loss.")
+    .Input(4, "d_loss", "Gradient of the loss, one number.")
+    .Output(0, "d_Y_hat", "Gradient of Y_hat, of its shape.");
+
+namespace {
+
+class GetBalancedL1LossGradient : public GradientMakerBase {
+  using GradientMakerBase::GradientMakerBase;
+  std::vector<OperatorDef> GetGradientDefs() override {
+    return detectron_ext::GradientDefinition(
+        "BalancedL1LossGradient", std::vector<std::string>{I(0), I(1), I(2), I(3), GO(0)},
+        std::vector<std::string>{GI(0)});
+  }
+};
+
+}  // namespace
+
+REGISTER_GRADIENT(BalancedL1Loss, GetBalancedL1LossGradient);
+
+}  // namespace caffe2

@@ -1,0 +1,60 @@
+// EmbeddedGaussianAttention: the non-local block's softmax(theta^T phi) g.
+#pragma once
+
+#include <cmath>
+
+#include <caffe2/core/operator.h>
+
+#include "kernels/attention.h"
+
+namespace detectron_ext {
+
+// What the operator and its gradient share: the argument and shape checks.
+template <class Context>
+class EmbeddedGaussianAttentionBase : public caffe2::Operator<Context> {
+ public:
+  template <class... Args>
+  explicit EmbeddedGaussianAttentionBase(Args&&... args)
+      : caffe2::Operator<Context>(std::forward<Args>(args)...),
+        use_scale_(this->template GetSingleArgument<bool>("use_scale", false)) {}
+
+ protected:
+  // Enforces the shapes of theta, phi and g.
+  AttentionShape CheckedShape() {
+    const caffe2::Tensor& theta = this->Input(0);
+    CAFFE_ENFORCE(
+        theta.dim() == 4, this->type(), ": theta of shape ", theta.sizes(),
+        " must be (N, C, H, W)");
+    CheckLikeTheta(1, "phi");
+    CheckLikeTheta(2, "g");
+    const int64_t channels = theta.dim(1);
+    const float scale =
+        use_scale_ && channels > 0 ? 1.0f / std::sqrt(static_cast<float>(channels)) : 1.0f;
+    return {theta.dim(0), channels, theta.dim(2) * theta.dim(3), scale};
+  }
+
+  void CheckLikeTheta(int input, const char* name) {
+    CAFFE_ENFORCE(
+        this->Input(input).sizes() == this->Input(0).sizes(), this->type(), ": ", name,
+        " of shape ", this->Input(input).sizes(), " must have the shape of theta, ",
+        this->Input(0).sizes());
+  }
+
+  const bool use_scale_;
+};
+
+template <class Context>
+class EmbeddedGaussianAttentionOp final : public EmbeddedGaussianAttentionBase<Context> {
+ public:
+  using EmbeddedGaussianAttentionBase<Context>::EmbeddedGaussianAttentionBase;
+  bool RunOnDevice() override;
+};
+
+template <class Context>
+class EmbeddedGaussianAttentionGradientOp final : public EmbeddedGaussianAttentionBase<Context> {
+ public:
+  using EmbeddedGaussianAttentionBase<Context>::EmbeddedGaussianAttentionBase;
+  bool RunOnDevice() override;
+};
+
+}  // namespace detectron_ext

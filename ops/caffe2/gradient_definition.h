@@ -1,0 +1,45 @@
+// Operator definitions for gradient makers.
+//
+// The torch package does not export the members of protobuf that Caffe2's SingleGradientDef comes
+// down to; it does export parsing. So a definition is written in protobuf's wire format.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <caffe2/core/logging.h>
+#include <caffe2/utils/proto_utils.h>
+
+namespace detectron_ext {
+
+// Appends a field of bytes: its key, its length, itself.
+inline void AppendField(int number, const std::string& value, std::string* wire) {
+  constexpr int kLengthDelimited = 2;
+  wire->push_back(static_cast<char>(number << 3 | kLengthDelimited));
+  size_t length = value.size();
+  for (; length >= 128; length /= 128) {
+    wire->push_back(static_cast<char>(length % 128 + 128));
+  }
+  wire->push_back(static_cast<char>(length));
+  wire->append(value);
+}
+
+// Returns, as gradient makers do, the one operator `type` from `inputs` to `outputs`. Caffe2 adds
+// the arguments and the device of the forward operator.
+inline std::vector<caffe2::OperatorDef> GradientDefinition(
+    const std::string& type, const std::vector<std::string>& inputs,
+    const std::vector<std::string>& outputs) {
+  std::string wire;
+  for (const std::string& input : inputs) {
+    AppendField(caffe2::OperatorDef::kInputFieldNumber, input, &wire);
+  }
+  for (const std::string& output : outputs) {
+    AppendField(caffe2::OperatorDef::kOutputFieldNumber, output, &wire);
+  }
+  AppendField(caffe2::OperatorDef::kTypeFieldNumber, type, &wire);
+  std::vector<caffe2::OperatorDef> definitions(1);
+  CAFFE_ENFORCE(caffe2::ParseProtoFromLargeString(wire, &definitions[0]));
+  return definitions;
+}
+
+}  // namespace detectron_ext

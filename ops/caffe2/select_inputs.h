@@ -1,0 +1,58 @@
+// The inputs that SelectSmoothL1Loss and its likes share, checked.
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include <caffe2/core/logging.h>
+#include <caffe2/core/tensor.h>
+
+#include "kernels/select_loss.h"
+
+namespace detectron_ext {
+
+struct SelectInputs {
+  const float* y_hat;  // the map
+  MapShape map;
+  const float* y;       // (rows, 4)
+  const float* places;  // (rows, 4): n, c, y, x
+  int64_t rows;
+  float normalizer;  // max(S, 1)
+};
+
+// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4), S (1), and that every row of
+// L lies inside Y_hat.
+inline SelectInputs CheckSelectInputs(
+    const std::string& type, const caffe2::Tensor& y_hat, const caffe2::Tensor& y,
+    const caffe2::Tensor& places, const caffe2::Tensor& s) {
+  CAFFE_ENFORCE(
+      y_hat.dim() == 4, type, ": Y_hat of shape ", y_hat.sizes(), " must have 4 dimensions");
+  const bool no_rows = y.numel() == 0 && places.numel() == 0;
+  CAFFE_ENFORCE(
+      no_rows || (y.dim() == 2 && y.dim(1) == 4 && places.sizes() == y.sizes()), type,
+      ": Y of shape ", y.sizes(), " and L of shape ", places.sizes(), " must both be (M, 4)");
+  CAFFE_ENFORCE(
+      s.numel() == 1, type, ": S of shape ", s.sizes(), " must hold one number");
+  const MapShape map{y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
+  SelectInputs inputs{};
+  inputs.y_hat = y_hat.data<float>();
+  inputs.map = map;
+  inputs.normalizer = std::max(s.data<float>()[0], 1.0f);
+  if (no_rows) {
+    return inputs;
+  }
+  inputs.y = y.data<float>();
+  inputs.places = places.data<float>();
+  inputs.rows = y.dim(0);
+  const int64_t row = FirstPlaceOutside(inputs.places, inputs.rows, map);
+  if (row >= 0) {
+    const float* place = inputs.places + 4 * row;
+    CAFFE_THROW(
+        type, ": row ", row, " of L of shape ", places.sizes(), ", (", place[0], ", ", place[1],
+        ", ", place[2], ", ", place[3], "), selects channels outside Y_hat of shape ",
+        y_hat.sizes());
+  }
+  return inputs;
+}
+
+}  // namespace detectron_ext

@@ -1,0 +1,39 @@
+// Embedded-Gaussian attention (Non-local neural networks, arXiv:1711.07971, equation 4) without
+// the positions x positions matrix.
+//
+// theta, phi, g and out are (images, channels, positions), contiguous. For each image
+//
+//   s[i][j] = scale * sum_c theta[c][i] phi[c][j]
+//   out[c][i] = sum_j softmax_j(s[i])[j] g[c][j]
+//
+// Forward, blocks of s pass through a streaming softmax; backward they are computed again. Working
+// memory grows with channels * positions.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/parallel.h"
+
+namespace detectron_ext {
+
+struct AttentionShape {
+  int64_t images;
+  int64_t channels;
+  int64_t positions;
+  float scale;
+
+  int64_t image_size() const { return channels * positions; }
+};
+
+// Writes `out` and log_sums (images, positions): log_sums[i] = ln(sum_j exp(s[i][j])). A null
+// `out` leaves only log_sums to be computed.
+void Attention(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
+               float* out, float* log_sums, ParallelFor parallel_for);
+
+// out and log_sums are those of Attention.
+void AttentionGradient(const AttentionShape& shape, const float* theta, const float* phi,
+                       const float* g, const float* out, const float* log_sums,
+                       const float* d_out, float* d_theta, float* d_phi, float* d_g,
+                       ParallelFor parallel_for);
+
+}  // namespace detectron_ext

@@ -1,0 +1,77 @@
+// Copies of matrices in the order in which block products read them.
+//
+// A source is row-major, `stride` floats from row to row. A panel is a group of columns of fixed
+// width stored [row][column], padded with zeros; panels follow one another.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace detectron_ext {
+
+inline int64_t DivideUp(int64_t count, int64_t by) { return (count + by - 1) / by; }
+inline int64_t RoundUp(int64_t count, int64_t to) { return DivideUp(count, to) * to; }
+
+// Uninitialised floats, aligned to a cache line.
+class FloatBuffer {
+ public:
+  explicit FloatBuffer(int64_t size) : data_(Allocate(size)) {}
+  float* data() { return data_.get(); }
+  const float* data() const { return data_.get(); }
+
+ private:
+  static float* Allocate(int64_t size) {
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, std::max<int64_t>(size, 1) * sizeof(float)) != 0) {
+      throw std::bad_alloc();
+    }
+    return static_cast<float*>(memory);
+  }
+  struct Free {
+    void operator()(float* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<float, Free> data_;
+};
+
+// Packs columns [0, columns) of `rows` rows into panels of kWidth columns:
+// packed[panel][row][kWidth].
+template <int kWidth>
+void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
+                float* packed) {
+  for (int64_t first = 0; first < columns; first += kWidth) {
+    const int64_t width = std::min<int64_t>(kWidth, columns - first);
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* from = source + row * stride + first;
+      if (width == kWidth) {
+        std::copy(from, from + kWidth, packed);
+      } else {
+        std::fill(std::copy(from, from + width, packed), packed + kWidth, 0.0f);
+      }
+      packed += kWidth;
+    }
+  }
+}
+
+// Packs the transpose: rows become columns, packed[panel of rows][column][kWidth].
+template <int kWidth>
+void PackTransposedPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
+                          float* packed) {
+  for (int64_t first = 0; first < rows; first += kWidth) {
+    const int64_t width = std::min<int64_t>(kWidth, rows - first);
+    if (width < kWidth) {
+      std::fill(packed, packed + columns * kWidth, 0.0f);
+    }
+    for (int64_t row = 0; row < width; ++row) {
+      const float* from = source + (first + row) * stride;
+      for (int64_t column = 0; column < columns; ++column) {
+        packed[column * kWidth + row] = from[column];
+      }
+    }
+    packed += columns * kWidth;
+  }
+}
+
+}  // namespace detectron_ext

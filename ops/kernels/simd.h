@@ -1,0 +1,29 @@
+// The vector of floats that the target machine multiplies fastest, through compiler extensions
+// (GCC, Clang), so that one source serves every instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace detectron_ext {
+
+#if defined(__AVX512F__)
+constexpr int kVectorWidth = 16;
+#elif defined(__AVX__)
+constexpr int kVectorWidth = 8;
+#else
+constexpr int kVectorWidth = 4;
+#endif
+
+// Loaded from and stored to any float's address.
+typedef float FloatVector
+    __attribute__((vector_size(kVectorWidth * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+inline FloatVector LoadVector(const float* from) {
+  return *reinterpret_cast<const FloatVector*>(from);
+}
+
+inline void StoreVector(float* to, FloatVector value) {
+  *reinterpret_cast<FloatVector*>(to) = value;
+}
+
+}  // namespace detectron_ext

@@ -1,0 +1,138 @@
+"""Values that are of the right type and still make no sense."""
+
+from __future__ import annotations
+
+import pytest
+
+from detectron_ext import config
+from detectron_ext.config import rules
+from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.keys import dotted_keys
+from detectron_ext.errors import ConfigError
+
+
+def refusal(*overrides):
+    with pytest.raises(ConfigError) as caught:
+        config.load(overrides=list(overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_rules_name_known_keys_once():
+    known = set(dotted_keys(default_tree()))
+    ranged = [*rules.POSITIVE, *rules.FRACTIONS, *rules.PROPER_FRACTIONS, *rules.AT_LEAST]
+    assert len(set(ranged)) == len(ranged)
+    named = {*ranged, *rules.CHOICES, *rules.TEXTS, *rules.POSITIVE_SEQUENCES}
+    assert named.union(*rules.ORDERED) <= known
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("LIBRA.BFP.REFINE_TYPE", "attention"),
+        ("LIBRA.BALANCED_L1.FORMULA", "paper"),
+        ("LIBRA.SAMPLER.NEGATIVE", "hard"),
+        ("LIBRA.SAMPLER.POSITIVE", "hard"),
+        ("LIBRA.SAMPLER.BIN_RANGE", "all"),
+        ("LIBRA.RETINANET_SAMPLER.MODE", "drop"),
+        ("SOLVER.LR_POLICY", "poly"),
+        ("SOLVER.WARM_UP_METHOD", "exp"),
+    ],
+)
+def test_choice_is_named_with_its_alternatives(key, value):
+    choices = ", ".join(rules.CHOICES[key])
+    assert refusal(key, value).startswith(f"{key} must be one of {choices}, given '{value}' (str)")
+    for choice in rules.CHOICES[key]:
+        extra = ["SOLVER.STEPS", "[0]", "SOLVER.LRS", "[0.1]"]
+        config.load(overrides=[key, choice, *extra])
+
+
+def test_choice_offers_the_nearest():
+    assert refusal("LIBRA.BFP.REFINE_TYPE", "nonlocal").endswith("; did you mean non_local?")
+
+
+def test_freeze_at():
+    for stage in (0, 2, 3, 4, 5):
+        assert config.load(overrides=["TRAIN.FREEZE_AT", stage])["TRAIN"]["FREEZE_AT"] == stage
+    for stage in (-1, 1, 6):
+        assert "must be one of 0, 2, 3, 4, 5" in refusal("TRAIN.FREEZE_AT", stage)
+
+
+@pytest.mark.parametrize("key", rules.POSITIVE)
+def test_positive_numbers(key):
+    assert refusal(key, "0").startswith(f"{key} must be above 0, given 0")
+
+
+@pytest.mark.parametrize("key", rules.FRACTIONS)
+@pytest.mark.parametrize("value", ["-0.1", "1.1"])
+def test_fractions(key, value):
+    assert refusal(key, value) == f"{key} must lie between 0 and 1, given {value} (float)"
+
+
+@pytest.mark.parametrize("key, least", rules.AT_LEAST.items())
+def test_least_values(key, least):
+    assert refusal(key, least - 1).startswith(f"{key} must be at least {least}, given ")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["RETINANET.PRIOR_PROB", "0"], "RETINANET.PRIOR_PROB must lie between 0 and 1, both"),
+        (["TRAIN.SCALES", "()"], "TRAIN.SCALES must hold at least 1 of them"),
+        (["TRAIN.SCALES", "('a',)"], "TRAIN.SCALES must hold numbers above 0 only"),
+        (["TRAIN.SCALES", "(True,)"], "TRAIN.SCALES must hold numbers above 0 only"),
+        (["TRAIN.DATASETS", "(3,)"], "TRAIN.DATASETS must hold strings only"),
+        (["MODEL.BBOX_REG_WEIGHTS", "(1, 1)"], "MODEL.BBOX_REG_WEIGHTS must hold 4 of them"),
+        (["LIBRA.AUGMENTATION.SCALE_RANGE", "(2, 1)"], "LIBRA.AUGMENTATION.SCALE_RANGE must be ("),
+        (["EXPECTED_RESULTS", "[3]"], "EXPECTED_RESULTS must hold [data set, task, metric, value]"),
+        (["FPN.RPN_MIN_LEVEL", "7"], "FPN.RPN_MIN_LEVEL (7) must not be above FPN.RPN_MAX_LEVEL"),
+        (
+            ["RETINANET.NEGATIVE_OVERLAP", "0.6"],
+            "RETINANET.NEGATIVE_OVERLAP (0.6) must not be above RETINANET.POSITIVE_OVERLAP (0.5)",
+        ),
+    ],
+)
+def test_other_ranges(overrides, message):
+    assert refusal(*overrides).startswith(message)
+
+
+@pytest.mark.parametrize("policy", ["steps_with_decay", "steps_with_lrs"])
+@pytest.mark.parametrize("steps", ["[]", "[10, 20]"])
+def test_steps_start_with_zero(policy, steps):
+    message = refusal("SOLVER.LR_POLICY", policy, "SOLVER.STEPS", steps)
+    assert message.startswith(f"SOLVER.STEPS must start with 0 under LR_POLICY {policy}, given ")
+
+
+def test_steps_rise_and_are_numbers():
+    decay = ["SOLVER.LR_POLICY", "steps_with_decay", "SOLVER.STEPS"]
+    assert refusal(*decay, "[0, 20, 20]").startswith("SOLVER.STEPS must rise")
+    assert refusal(*decay, "[0, 'a']").startswith("SOLVER.STEPS must hold numbers only")
+
+
+def test_steps_are_free_under_other_policies():
+    config.load(overrides=["SOLVER.LR_POLICY", "cosine_decay", "SOLVER.STEPS", "[5]"])
+
+
+def test_one_rate_for_each_step():
+    lrs = ["SOLVER.LR_POLICY", "steps_with_lrs", "SOLVER.STEPS", "[0, 10]", "SOLVER.LRS"]
+    assert config.load(overrides=[*lrs, "[0.1, 0.01]"]).SOLVER.LRS == [0.1, 0.01]
+    assert refusal(*lrs, "[0.1]").endswith("under LR_POLICY steps_with_lrs, given 1 for 2")
+
+
+@pytest.mark.parametrize("channels, groups", [(8, 32), (-1, -1), (0, -1), (-1, 0), (-1, -2)])
+def test_group_norm_is_given_one_way(channels, groups):
+    keys = ["GROUP_NORM.DIM_PER_GP", channels, "GROUP_NORM.NUM_GROUPS", groups]
+    assert refusal(*keys).endswith(f"given {channels} and {groups}")
+    config.load(overrides=["GROUP_NORM.DIM_PER_GP", "8", "GROUP_NORM.NUM_GROUPS", "-1"])
+
+
+def test_refine_level_lies_in_retinanets_pyramid():
+    retinanet = ["RETINANET.RETINANET_ON", "True", "FPN.RPN_MIN_LEVEL", "3"]
+    level = ["LIBRA.BFP.REFINE_LEVEL", "2"]
+    bfp = ["LIBRA.BFP.ON", "True"]
+    message = refusal(*retinanet, *level, *bfp)
+    assert message.startswith("LIBRA.BFP.REFINE_LEVEL must be a pyramid level from ")
+    assert message.endswith("(3) to FPN.RPN_MAX_LEVEL (6), given 2")
+    config.load(overrides=[*retinanet, *level])
+    config.load(overrides=[*level, *bfp])
+    config.load(overrides=[*retinanet, *bfp, "LIBRA.BFP.REFINE_LEVEL", "3"])

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from detectron_ext.data.loader import MinibatchLoader
+from detectron_ext.data.minibatch import image_blobs, load_samples
+from detectron_ext.data.order import MinibatchOrder
+
+
+def uneven(iteration):
+    """Take longest for the first of every four, so that threads finish out of order."""
+    time.sleep(0.008 if iteration % 4 == 0 else 0.0)
+    return iteration
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("capacity", [1, 3, 64])
+def test_iterations_come_in_order(num_threads, capacity):
+    with MinibatchLoader(uneven, num_threads, capacity, start=5, stop=45) as loader:
+        assert list(loader) == list(range(5, 45))
+        with pytest.raises(StopIteration):
+            loader.next()
+
+
+def test_threads_do_not_change_the_minibatches(make_record, config):
+    config.LIBRA.AUGMENTATION.COLOR_JITTER = 0.3
+    config.LIBRA.AUGMENTATION.ROTATE90 = True
+    records = [make_record(30 + n, 40 - n, number=n) for n in range(7)]
+    order = MinibatchOrder(records, 2, 3, True)
+
+    def make(iteration):
+        rng = np.random.default_rng((3, iteration))
+        return image_blobs(load_samples(records, order.indices(iteration), config, rng), config)
+
+    runs = []
+    for num_threads in (1, 4):
+        with MinibatchLoader(make, num_threads, 4, 0, 12) as loader:
+            runs.append(list(loader))
+    for one, four in zip(*runs):
+        np.testing.assert_array_equal(one["data"], four["data"])
+        np.testing.assert_array_equal(one["im_info"], four["im_info"])
+
+
+def test_work_goes_ahead_no_further_than_the_capacity():
+    made = []
+    with MinibatchLoader(lambda i: made.append(i) or i, 2, 3, 0) as loader:
+        deadline = time.monotonic() + 5
+        while loader.queue_size < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        assert sorted(made) == [0, 1, 2]
+        assert loader.queue_size == 3
+        assert loader.next() == 0
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_an_exception_surfaces_at_its_own_iteration(num_threads):
+    def make(iteration):
+        if iteration == 3:
+            raise KeyError("iteration 3")
+        return iteration
+
+    with MinibatchLoader(make, num_threads, 8, 0, 6) as loader:
+        assert [loader.next() for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(KeyError, match="iteration 3"):
+            loader.next()
+        assert [loader.next() for _ in range(2)] == [4, 5]
+
+
+def test_close_ends_the_threads_and_those_who_wait():
+    release = threading.Event()
+    loader = MinibatchLoader(lambda i: release.wait(5), 2, 2)
+    failures = []
+
+    def wait():
+        try:
+            loader.next()
+        except RuntimeError as error:
+            failures.append(str(error))
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    threading.Timer(0.3, release.set).start()
+    loader.close()
+    loader.close()
+    waiter.join(5)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("minibatch-") for name in names)
+    assert failures == ["the minibatch loader is closed"]
+    with pytest.raises(RuntimeError, match="closed"):
+        loader.next()
+
+
+def test_closing_is_prompt_with_a_full_queue():
+    loader = MinibatchLoader(lambda i: i, 4, 2)
+    started = time.monotonic()
+    loader.close()
+    assert time.monotonic() - started < 1
+
+
+def test_resuming_past_the_end_has_nothing_to_make():
+    with MinibatchLoader(uneven, 2, 2, start=9, stop=5) as loader:
+        assert list(loader) == []
+
+
+@pytest.mark.parametrize("num_threads, capacity", [(0, 1), (1, 0)])
+def test_needs_threads_and_room(num_threads, capacity):
+    with pytest.raises(ValueError, match="at least one"):
+        MinibatchLoader(uneven, num_threads, capacity)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from detectron_ext.data.minibatch import image_blobs, load_sample, load_samples
+from detectron_ext.errors import DatasetError
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_defaults_are_detectrons_preparation(make_record, config, train):
+    record = make_record(width=47, height=31, boxes=[(5, 5, 20, 15)])
+    sample = load_sample(record, config, rng(), train)
+    scale = 60 / 31
+    expected = cv2.imread(record.path).astype(np.float32)
+    expected -= config.PIXEL_MEANS
+    expected = cv2.resize(expected, None, None, fx=scale, fy=scale)
+    assert sample.scale == scale
+    np.testing.assert_array_equal(sample.image, expected)
+    np.testing.assert_allclose(sample.boxes, record.boxes * scale, rtol=1e-6)
+    assert sample.image.dtype == sample.boxes.dtype == np.float32
+    assert sample.record is record
+
+
+def test_one_of_the_training_scales_is_drawn(make_record, config):
+    config.TRAIN.SCALES = (15, 60)
+    record = make_record()
+    generator = rng()
+    scales = {load_sample(record, config, generator, True).scale for _ in range(20)}
+    assert scales == {0.5, 2.0}
+
+
+def augment(config, **options):
+    for key, value in options.items():
+        setattr(config.LIBRA.AUGMENTATION, key, value)
+
+
+def test_augmentation_depends_on_the_generator_alone(make_record, config):
+    augment(
+        config,
+        FLIP_VERTICAL=True,
+        ROTATE90=True,
+        SCALE_RANGE=(0.5, 2.0),
+        CROP=True,
+        COLOR_JITTER=0.3,
+    )
+    record = make_record(boxes=[(0, 0, 9, 9), (30, 20, 39, 29)])
+    before = record.boxes.copy()
+    sizes = set()
+    for seed in range(20):
+        one, two = (load_sample(record, config, rng(seed), True) for _ in range(2))
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_array_equal(one.boxes, two.boxes)
+        assert len(one.boxes) == len(one.classes) == len(one.is_crowd)
+        assert not one.is_crowd.all()
+        height, width = one.image.shape[:2]
+        assert max(height, width) <= 80
+        sizes.add((height, width))
+    assert len(sizes) > 3
+    np.testing.assert_array_equal(record.boxes, before)
+
+
+def test_slight_color_jitter_leaves_the_means_subtracted(make_record, config):
+    plain = load_sample(make_record(), config, rng(), True)
+    augment(config, COLOR_JITTER=1e-6)
+    jittered = load_sample(make_record(), config, rng(), True)
+    np.testing.assert_allclose(jittered.image, plain.image, atol=0.01)
+
+
+def test_scale_jitter_without_crop_keeps_the_longest_side(make_record, config):
+    augment(config, SCALE_RANGE=(1.5, 3.0))
+    sample = load_sample(make_record(), config, rng(), True)
+    assert sample.image.shape == (75, 100, 3)
+
+
+@pytest.mark.parametrize("boxes", [[], [(5, 5, 20, 15)]])
+def test_images_without_objects_can_be_augmented(make_record, config, boxes):
+    augment(config, SCALE_RANGE=(1.5, 3.0), CROP=True, ROTATE90=True, FLIP_VERTICAL=True)
+    record = make_record(boxes=boxes, is_crowd=[True] * len(boxes))
+    sample = load_sample(record, config, rng(), True)
+    assert sample.image.shape[:2] in ((60, 80), (80, 60))
+
+
+def test_blobs_are_padded_to_the_stride(make_record, config):
+    samples = [
+        load_sample(make_record(40, 30, number=0), config, None, False),
+        load_sample(make_record(31, 47, number=1), config, None, False),
+    ]
+    blobs = image_blobs(samples, config)
+    assert blobs["data"].shape == (2, 3, 96, 96)
+    assert blobs["data"].dtype == blobs["im_info"].dtype == np.float32
+    np.testing.assert_allclose(blobs["im_info"], [[60, 80, 2], [91, 60, 60 / 31]], rtol=1e-6)
+    first = blobs["data"][0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(first[:60, :80], samples[0].image)
+    assert not first[60:].any()
+    assert not first[:, 80:].any()
+    config.FPN.FPN_ON = False
+    assert image_blobs(samples, config)["data"].shape == (2, 3, 91, 80)
+
+
+def test_bad_image_is_named_or_replaced(make_record, config, tmp_path, caplog):
+    good = [make_record(number=number) for number in range(2)]
+    bad = replace(good[0], path=str(tmp_path / "gone.png"))
+    with pytest.raises(DatasetError, match=r"gone\.png.*SKIP_BAD_IMAGES"):
+        load_samples([bad, *good], [0, 1], config, rng())
+    config.LIBRA.DATA.SKIP_BAD_IMAGES = True
+    samples = load_samples([*good, bad], [2, 1], config, rng())
+    assert [sample.record.image_id for sample in samples] == [0, 1]
+    load_samples([*good, bad], [2, 1], config, rng())
+    assert caplog.text.count("gone.png") == 1
+    with pytest.raises(DatasetError, match="no training image"):
+        load_samples([bad, bad], [0], config, rng())

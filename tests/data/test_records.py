@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectron_ext.data.records import ImageRecord, flip_horizontally, training_records
+from detectron_ext.errors import ConfigError, DatasetError
+
+
+def entry_dict(entry):
+    return {"im_dir": entry.im_dir, "ann_fn": entry.ann_fn}
+
+
+@given(
+    width=st.integers(2, 500),
+    left=st.floats(0, 1, width=32),
+    right=st.floats(0, 1, width=32),
+)
+def test_flipping_twice_gives_the_record_back(width, left, right):
+    x1, x2 = sorted((round(left * (width - 1)), round(right * (width - 1))))
+    boxes = np.array([[x1, 3, x2, 9]], dtype=np.float32)
+    record = ImageRecord(
+        1, "x", 20, width, boxes, np.ones(1, np.int32), np.zeros(1, bool), False, "toy"
+    )
+    flipped = flip_horizontally(record)
+    assert flipped.flipped
+    assert flipped.boxes[0].tolist() == [width - x2 - 1, 3, width - x1 - 1, 9]
+    back = flip_horizontally(flipped)
+    assert not back.flipped
+    np.testing.assert_array_equal(back.boxes, boxes)
+
+
+def test_empty_and_crowd_only_images_do_not_train(folder, config):
+    folder.add_image(boxes=[[1, 1, 9, 9]]).add_image()
+    folder.add_image(boxes=[{"bbox": [1, 1, 9, 9], "iscrowd": 1}])
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.write())}
+    records, (dataset,) = training_records("toy", config)
+    assert [(record.image_id, record.flipped) for record in records] == [(1, False), (1, True)]
+    assert dataset.num_classes == 3
+    config.TRAIN.USE_FLIPPED = False
+    assert len(training_records(("toy",), config)[0]) == 1
+
+
+def test_data_sets_are_combined_when_their_classes_agree(folder, config):
+    folder.add_image(boxes=[[1, 1, 9, 9]])
+    first = folder.write("first")
+    folder.content["categories"][0]["id"] = 70
+    folder.content["annotations"][0]["category_id"] = 70
+    second = folder.write("second")
+    folder.content["categories"][0]["name"] = "cow"
+    third = folder.write("third")
+    for entry in (first, second, third):
+        config.DATASETS_EXTRA[entry.name] = entry_dict(entry)
+    records, datasets = training_records(("first", "second"), config)
+    assert [record.dataset_name for record in records] == ["first"] * 2 + ["second"] * 2
+    assert [record.classes.tolist() for record in records] == [[1]] * 4
+    assert [dataset.name for dataset in datasets] == ["first", "second"]
+    with pytest.raises(DatasetError, match=r"first and third.*cat.*cow"):
+        training_records(("first", "third"), config)
+
+
+def test_nothing_to_train_on(folder, config):
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.add_image().write())}
+    with pytest.raises(DatasetError, match="toy"):
+        training_records("toy", config)
+    with pytest.raises(DatasetError, match=r"TRAIN\.DATASETS"):
+        training_records((), config)
+
+
+def test_number_of_classes_must_match(folder, config):
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.add_image(boxes=[[1, 1, 9, 9]]).write())}
+    config.MODEL.NUM_CLASSES = 81
+    with pytest.raises(ConfigError) as caught:
+        training_records("toy", config)
+    text = str(caught.value)
+    assert "MODEL.NUM_CLASSES" in text
+    assert "needs 3" in text
+    assert "[cat, dog]" in text
+
+
+def test_missing_images_are_skipped_when_the_configuration_says_so(folder, config):
+    folder.add_image(boxes=[[1, 1, 9, 9]], write=False).add_image(boxes=[[1, 1, 9, 9]])
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.write())}
+    with pytest.raises(DatasetError, match=r"1\.png"):
+        training_records("toy", config)
+    config.LIBRA.DATA.SKIP_BAD_IMAGES = True
+    assert {record.image_id for record in training_records("toy", config)[0]} == {2}

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from detectron_ext import commands
+from detectron_ext.engine import train as training
+from detectron_ext.engine.checkpoints import newest_checkpoint
+from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
+from detectron_ext.errors import UserError, WeightsError
+
+_LIBRA = ["LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True"]
+
+
+def _assert_same(path, other):
+    first, second = read_weights(path).blobs, read_weights(other).blobs
+    assert first.keys() == second.keys()
+    for name, blob in first.items():
+        np.testing.assert_array_equal(blob, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize("libra", [[], _LIBRA], ids=["plain", "libra"])
+def test_same_seed_same_weights_and_resuming_changes_nothing(tiny_config, tmp_path, libra):
+    first = training.train(tiny_config(*libra))
+    again = training.train(tiny_config(*libra, "OUTPUT_DIR", str(tmp_path / "again")))
+    _assert_same(first, again)
+
+    folder = os.path.dirname(first)
+    assert os.path.exists(os.path.join(folder, "model_iter2.pkl"))
+    resumed = tmp_path / "resumed"
+    shutil.copytree(folder, str(resumed / "train" / "squares" / "retinanet"))
+    os.remove(str(resumed / "train" / "squares" / "retinanet" / "model_final.pkl"))
+    _assert_same(first, training.train(tiny_config(*libra, "OUTPUT_DIR", str(resumed))))
+
+    other = training.train(tiny_config(*libra, "OUTPUT_DIR", str(tmp_path / "o"), "RNG_SEED", "4"))
+    with pytest.raises(AssertionError):
+        _assert_same(first, other)
+
+
+def test_finished_training_is_not_repeated(tiny_config):
+    config = tiny_config("SOLVER.MAX_ITER", "1")
+    final = training.train(config)
+    before = os.stat(final).st_mtime_ns
+    assert training.train(config) == final
+    assert os.stat(final).st_mtime_ns == before
+
+
+def test_statistics_file_has_every_logged_iteration_once(tiny_config):
+    config = tiny_config("LIBRA.LOG_PERIOD", "2")
+    folder = os.path.dirname(training.train(config))
+    os.remove(os.path.join(folder, "model_final.pkl"))
+    training.train(config)  # resumes at iteration 3
+    with open(os.path.join(folder, "stats.jsonl")) as file:
+        lines = [json.loads(line) for line in file]
+    assert [line["iter"] for line in lines] == [0, 2, 4, 5]
+    losses = [line[k] for line in lines for k in line if k.startswith(("fl_", "retnet_loss"))]
+    assert np.isfinite(losses).all() and len(losses) == 4 * 10
+    np.testing.assert_allclose(
+        lines[0]["loss"],
+        sum(v for k, v in lines[0].items() if k.startswith(("fl_", "retnet_loss"))),
+        rtol=1e-5,
+    )
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny_config, tmp_path):
+    folder = tmp_path / "checkpoints"
+    write_weights(str(folder / "model_iter2.pkl"), Weights({"a": np.zeros(1)}, "", None))
+    (folder / "model_iter5.pkl").write_bytes(b"\x80\x02cut")
+    path, iteration = newest_checkpoint(str(folder))
+    assert iteration == 2 and path.endswith("model_iter2.pkl")
+
+
+def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
+    step = training._step
+
+    def interrupted_step(model, minibatches, iteration, first):
+        if iteration == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(model, minibatches, iteration, first)
+
+    config = tiny_config("TRAIN.SNAPSHOT_ITERS", "100")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_step", interrupted_step)
+        with pytest.raises(UserError, match="model_iter1.pkl"):
+            training.train(config)
+    resumed = training.train(config)
+    shutil.move(resumed, resumed + ".kept")
+    os.remove(resumed.replace("final", "iter1"))
+    training.train(config)
+    _assert_same(resumed, resumed + ".kept")
+
+
+def test_a_loss_that_is_not_a_number_names_the_learning_rate(tiny_config):
+    with pytest.raises(UserError, match="BASE_LR"):
+        training.train(tiny_config("SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"))
+
+
+def test_weights_that_do_not_fit_list_each_mismatch(tiny_config, tmp_path):
+    final = training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    wider = tiny_config("FPN.DIM", "96", "TRAIN.WEIGHTS", final, "OUTPUT_DIR", str(tmp_path / "w"))
+    with pytest.raises(WeightsError, match="fpn_6_w.*; .*retnet_cls_pred_fpn3_w") as caught:
+        training.train(wider)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match="bfp_g_w"):
+        commands.test(tiny_config("LIBRA.BFP.ON", "True"), final)
+
+
+@pytest.mark.parametrize(
+    "weights, fault", [("https://host/R-50.pkl", "R-50.pkl"), ("/no/such.pkl", "not found")]
+)
+def test_weights_that_are_not_here_are_named(tiny_config, weights, fault):
+    with pytest.raises(WeightsError, match=fault):
+        training.train(tiny_config("TRAIN.WEIGHTS", weights))
+
+
+def test_unused_blobs_are_preserved(tiny_config, tmp_path):
+    path = str(tmp_path / "start.pkl")
+    extra = {"fc1000_w": np.ones((2, 2), np.float32), "conv1_w": np.ones((16, 3, 7, 7), np.float32)}
+    write_weights(path, Weights(extra, "", None))
+    config = tiny_config("TRAIN.WEIGHTS", path, "SOLVER.MAX_ITER", "1", "SOLVER.BASE_LR", "0.0")
+    blobs = read_weights(training.train(config)).blobs
+    assert (blobs["fc1000_w"] == 1).all()
+    assert (blobs["conv1_w"] == 1).all()
+
+
+@pytest.mark.parametrize("libra", [[], _LIBRA], ids=["plain", "libra"])
+def test_eight_images_are_learnt_by_heart(tiny_config, libra):
+    config = tiny_config(
+        *libra, "SOLVER.MAX_ITER", "120", "SOLVER.BASE_LR", "0.02", "SOLVER.WARM_UP_ITERS", "20",
+        "TRAIN.SNAPSHOT_ITERS", "1000",
+    )  # fmt: skip
+    results = commands.train_and_test(config)["squares"]
+    assert results["AP50"] > 0.95
+    folder = os.path.join(config.OUTPUT_DIR, "test", "squares", "retinanet")
+    with open(os.path.join(folder, "results.json")) as file:
+        written = json.load(file)
+    assert written["AP50"] == results["AP50"]
+    assert set(written["per_class"]) == {"square", "disc"}
+    assert {"AP", "AP50", "AP75", "APs", "APm", "APl"} <= written.keys()

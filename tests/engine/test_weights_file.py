@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
+from detectron_ext.errors import UserError, WeightsError
+
+_BLOBS = {"conv1_w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.float32(2)}
+
+
+def _write(path, content, protocol=2):
+    with open(path, "wb") as file:
+        pickle.dump(content, file, protocol=protocol)
+    return str(path)
+
+
+def test_round_trip(tmp_path):
+    path = str(tmp_path / "w.pkl")
+    write_weights(path, Weights(_BLOBS, "A: 1\n", ["__background__", "cell"]))
+    blobs, cfg, classes = read_weights(path)
+    assert (cfg, classes) == ("A: 1\n", ["__background__", "cell"])
+    np.testing.assert_array_equal(blobs["conv1_w"], _BLOBS["conv1_w"])
+    assert os.listdir(tmp_path) == ["w.pkl"]
+
+
+@pytest.mark.parametrize("protocol", range(6 if hasattr(pickle, "PickleBuffer") else 5))
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_both_layouts_and_every_protocol_are_read(tmp_path, protocol, wrapped):
+    content = {"blobs": _BLOBS} if wrapped else dict(_BLOBS)
+    weights = read_weights(_write(tmp_path / "w.pkl", content, protocol))
+    assert set(weights.blobs) == set(_BLOBS)
+    assert weights.cfg is None and weights.classes is None
+
+
+def test_python_2_pickles_are_read(tmp_path):
+    """What Python 2 wrote: byte strings for names and for the array's data."""
+    data = np.array([1.5, -2], dtype="<f4").tobytes()
+    text = (
+        b"\x80\x02}q\x00U\x07conv1_wq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\n"
+        b"ndarray\nq\x03K\x00\x85U\x01b\x87Rq\x04(K\x01K\x02\x85cnumpy\ndtype\nq\x05U\x02f4K\x00K"
+        b"\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08"
+        + data
+        + b"tbs."
+    )
+    path = tmp_path / "w.pkl"
+    path.write_bytes(text)
+    np.testing.assert_array_equal(read_weights(str(path)).blobs["conv1_w"], [1.5, -2])
+
+
+class _Payload:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+def test_code_is_refused_and_not_run(tmp_path):
+    marker = str(tmp_path / "made")
+    path = _write(tmp_path / "w.pkl", {"blobs": {"a": _Payload(marker)}})
+    with pytest.raises(WeightsError, match="mkdir") as caught:
+        read_weights(path)
+    assert not os.path.exists(marker)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content, fault",
+    [
+        ({"blobs": {"a": np.array([None, {}], dtype=object)}}, "object"),
+        ({"blobs": {"a": "text"}}, "'a'"),
+        ([1, 2], "list"),
+        ({"blobs": [1]}, "dictionary"),
+    ],
+)
+def test_anything_but_numbers_is_refused(tmp_path, content, fault):
+    with pytest.raises(WeightsError, match=fault):
+        read_weights(_write(tmp_path / "w.pkl", content))
+
+
+def test_truncated_empty_and_missing_files_are_named(tmp_path):
+    _write(tmp_path / "w.pkl", {"blobs": _BLOBS})
+    whole = (tmp_path / "w.pkl").read_bytes()
+    for cut in (0, 1, len(whole) // 2, len(whole) - 1):
+        path = tmp_path / "cut.pkl"
+        path.write_bytes(whole[:cut])
+        with pytest.raises(WeightsError, match="cut.pkl") as caught:
+            read_weights(str(path))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match="none.pkl"):
+        read_weights(str(tmp_path / "none.pkl"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="file"):
+        write_weights(str(blocked / "w.pkl"), Weights(_BLOBS, "", None))

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext import config as configuration
+from detectron_ext.geometry.anchors import grid_anchors, retinanet_cell_anchors
+
+
+def test_p3_anchors_are_the_published_ones():
+    """Worked by hand: an 8x8 window reshaped to 8x8, 6x12 and 11x6 pixels, times four."""
+    config = configuration.load(None, ["RETINANET.ASPECT_RATIOS", "(1.0, 2.0, 0.5)"])
+    anchors = retinanet_cell_anchors(3, config)
+    assert anchors.shape == (9, 4)
+    expected = [[-12, -12, 19, 19], [-8, -20, 15, 27], [-18, -8, 25, 15]]
+    np.testing.assert_allclose(anchors[:3], expected)
+
+
+def test_octaves_scale_the_anchors():
+    config = configuration.load(None)
+    first, second = np.split(retinanet_cell_anchors(5, config), 3)[:2]
+    sizes = [(a[:, 2:] - a[:, :2] + 1).prod(axis=1) for a in (first, second)]
+    np.testing.assert_allclose(sizes[1] / sizes[0], 2 ** (2 / 3))
+
+
+def test_grid_moves_x_along_the_width():
+    grid = grid_anchors(np.array([[0.0, 0.0, 7.0, 7.0]]), 8, height=2, width=3)
+    assert grid.shape == (1, 2, 3, 4)
+    np.testing.assert_array_equal(grid[0, 1, 2], [16, 8, 23, 15])

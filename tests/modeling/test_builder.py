@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from caffe2.python import workspace
+
+from detectron_ext import config as configuration
+from detectron_ext import ops
+from detectron_ext.errors import ConfigError
+from detectron_ext.modeling import build_model
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = str(REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml")
+
+
+def _tiny(*overrides):
+    return configuration.load(TINY, ["MODEL.NUM_CLASSES", "4", *overrides])
+
+
+def _shapes(model):
+    workspace.ResetWorkspace()
+    workspace.RunNetOnce(model.param_init_net)
+    return {str(p): list(workspace.FetchBlob(str(p)).shape) for p in model.params}
+
+
+def _op_types(model):
+    return [op.type for op in model.net.Proto().op]
+
+
+def test_parameters_are_those_of_detectron(shared_path):
+    facts = json.loads(shared_path("legacy/retinanet_R-50-FPN_1x.params.json").read_text())
+    path = shared_path("legacy/configs/12_2017_baselines/retinanet_R-50-FPN_1x.yaml")
+    model = build_model(configuration.load(str(path)), train=True)
+    assert _shapes(model) == facts["params"]
+    assert sorted(map(str, model.trainable_params())) == sorted(facts["trainable"])
+
+
+def _need_native_operators():
+    if not ops.native_library_loaded():
+        pytest.skip("Python operators hide their names and arguments; needs the native library")
+
+
+def test_operators_are_those_of_detectron(shared_path):
+    _need_native_operators()
+    facts = json.loads(shared_path("legacy/retinanet_R-50-FPN_1x.params.json").read_text())
+    path = shared_path("legacy/configs/12_2017_baselines/retinanet_R-50-FPN_1x.yaml")
+    types = _op_types(build_model(configuration.load(str(path)), train=True))
+    for operator, count in facts["train_net_ops"].items():
+        if operator not in ("Add", "Copy"):  # those average gradients over Detectron's 8 GPUs
+            assert types.count(operator) == count, operator
+
+
+def test_every_legacy_retinanet_builds(shared_path):
+    paths = sorted(shared_path("legacy/configs").glob("*/retinanet_*.yaml"))
+    assert len(paths) >= 8
+    for path in paths:
+        config = configuration.load(str(path))
+        assert len(build_model(config, train=False).params) > 100
+
+
+@pytest.mark.parametrize("network", ["ResNet18", "ResNet34", "ResNet36_tiny"])
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+def test_small_bodies_build(network, norm):
+    trans = "bottleneck_transformation" if norm == "bn" else "bottleneck_gn_transformation"
+    config = _tiny(
+        "MODEL.CONV_BODY", f"FPN.add_fpn_{network}_conv5_body",
+        "RESNETS.STEM_FUNC", f"basic_{norm}_stem",
+        "RESNETS.SHORTCUT_FUNC", f"basic_{norm}_shortcut",
+        "RESNETS.TRANS_FUNC", trans,
+        "FPN.DIM", "64",
+    )  # fmt: skip
+    model = build_model(config, train=True)
+    names = set(map(str, model.params))
+    tiny = network == "ResNet36_tiny"
+    assert ("conv1_gn_s" in names) == (norm == "gn" or tiny)
+    convolutions = [n for n in names if n.startswith("res") and "branch2" in n and n[-2:] == "_w"]
+    assert len(convolutions) == {"ResNet18": 16, "ResNet34": 32, "ResNet36_tiny": 36}[network]
+
+
+@pytest.mark.parametrize("refine", ["none", "conv", "non_local"])
+def test_balanced_pyramid_feeds_the_heads(refine):
+    config = _tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", refine)
+    model = build_model(config, train=True)
+    first = next(op for op in model.net.Proto().op if "retnet_cls_conv_n0_fpn3_w" in list(op.input))
+    assert first.input[0] == "bfp_fpn3"
+    refining = {str(p) for p in model.params if str(p).startswith("bfp_")}
+    assert len(refining) == {"none": 0, "conv": 2, "non_local": 8}[refine]
+    assert refining <= set(map(str, model.trainable_params()))
+
+
+def test_refine_level_outside_the_pyramid_is_named():
+    with pytest.raises(ConfigError, match="REFINE_LEVEL"):
+        build_model(_tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "2"), train=True)
+
+
+def test_loss_weights_and_balanced_l1_reach_the_operators():
+    _need_native_operators()
+    config = _tiny(
+        "LIBRA.BALANCED_L1.ON", "True", "LIBRA.LOSS_WEIGHTS.BBOX", "0.5",
+        "LIBRA.LOSS_WEIGHTS.CLS", "2.0", "LIBRA.BALANCED_L1.FORMULA", "mmdet",
+    )  # fmt: skip
+    by_type = {op.type: op for op in build_model(config, train=True).net.Proto().op}
+    assert "SelectSmoothL1Loss" not in by_type
+    box = {a.name: a for a in by_type["SelectBalancedL1Loss"].arg}
+    assert box["scale"].f == pytest.approx(0.5)
+    assert box["beta"].f == pytest.approx(0.11)
+    assert box["formula"].s == b"mmdet"
+    focal = {a.name: a for a in by_type["SigmoidFocalLoss"].arg}
+    assert focal["scale"].f == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "overrides, fault",
+    [
+        (["MODEL.TYPE", "retinanets"], "MODEL.TYPE"),
+        (["MODEL.CONV_BODY", "FPN.add_fpn_ResNet51_conv5_body"], "ResNet51"),
+        (["FPN.DIM", "100"], "NUM_GROUPS"),
+        (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
+    ],
+)
+def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):
+    with pytest.raises(ConfigError, match=fault) as caught:
+        build_model(_tiny(*overrides), train=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_seed_decides_the_initial_weights():
+    def weights(seed):
+        _shapes(build_model(_tiny("RNG_SEED", str(seed)), train=True))
+        return workspace.FetchBlob("res3_1_branch2a_w")
+
+    first = weights(3)
+    assert (first == weights(3)).all()
+    assert (first != weights(4)).any()
+
+
+def test_layers_of_one_shape_start_differently():
+    _shapes(build_model(_tiny(), train=True))
+    a, b = map(workspace.FetchBlob, ["retnet_cls_conv_n0_fpn3_w", "retnet_bbox_conv_n0_fpn3_w"])
+    assert (a != b).any()
+
+
+def test_shared_tower_softmax_and_class_specific_boxes_build():
+    config = _tiny(
+        "RETINANET.SHARE_CLS_BBOX_TOWER", "True",
+        "RETINANET.SOFTMAX", "True",
+        "RETINANET.CLASS_SPECIFIC_BBOX", "True",
+    )  # fmt: skip
+    shapes = _shapes(build_model(config, train=False))
+    assert shapes["retnet_cls_pred_fpn3_w"][0] == 9 * 4
+    assert shapes["retnet_bbox_pred_fpn3_w"][0] == 9 * 4 * 3
+    assert not any(name.startswith("retnet_bbox_conv") for name in shapes)

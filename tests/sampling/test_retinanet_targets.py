@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from detectron_ext import config as configuration
+from detectron_ext.geometry.boxes import encode
+from detectron_ext.sampling.retinanet_targets import (
+    RetinanetTargets,
+    assign_anchors,
+    input_blob_names,
+)
+
+_PYRAMID = ["FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7", "MODEL.NUM_CLASSES", "4"]
+
+
+def _config(*overrides):
+    return configuration.load(None, [*_PYRAMID, *overrides])
+
+
+def _sample(boxes, classes, is_crowd=None):
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    is_crowd = np.zeros(len(boxes), bool) if is_crowd is None else np.array(is_crowd)
+    classes = np.array(classes, dtype=np.int32)
+    return SimpleNamespace(boxes=boxes, classes=classes, is_crowd=is_crowd)
+
+
+def test_labels_follow_the_two_thresholds():
+    truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
+    widths = np.array([100, 60, 45, 30])  # IoU 1, 0.6, 0.45, 0.3
+    anchors = np.stack([0 * widths, 0 * widths, widths - 1, 0 * widths + 99], 1).astype(np.float32)
+    labels, matched, overlaps = assign_anchors(anchors, truth, np.array([2]), _config())
+    np.testing.assert_array_equal(labels, [2, 2, -1, 0])
+    np.testing.assert_array_equal(matched, 0)
+    np.testing.assert_allclose(overlaps, widths / 100, rtol=1e-6)
+
+
+def test_best_anchor_is_positive_unless_it_is_background():
+    """Detectron labels the best anchor, then lets the negative threshold overrule it."""
+    truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
+    classes = np.array([1])
+    between = np.array([[0, 0, 44, 99], [0, 0, 44, 99]], dtype=np.float32)
+    assert list(assign_anchors(between, truth, classes, _config())[0]) == [1, 1]
+    below = np.array([[0, 0, 29, 99]], dtype=np.float32)
+    assert list(assign_anchors(below, truth, classes, _config())[0]) == [0]
+
+
+def test_no_ground_truth_is_all_background():
+    anchors = np.array([[0, 0, 9, 9]], dtype=np.float32)
+    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+    labels, _, overlaps = assign_anchors(anchors, *empty, _config())
+    assert list(labels) == [0] and list(overlaps) == [0]
+
+
+def test_blobs_have_the_names_and_shapes_of_detectron():
+    config = _config()
+    boxes = [[40, 40, 103, 103]]
+    blobs = RetinanetTargets(config)([_sample(boxes, [3]), _sample([], [])], 128, 256)
+    assert set(blobs) == set(input_blob_names(config))
+    for level in range(3, 8):
+        labels = blobs[f"retnet_cls_labels_fpn{level}"]
+        assert labels.shape == (2, 9, 128 // 2**level, 256 // 2**level)
+        assert labels.dtype == np.int32
+        assert (labels[1] == 0).all()
+    foreground = sum((blobs[f"retnet_cls_labels_fpn{k}"] > 0).sum() for k in range(3, 8))
+    assert foreground > 0
+    assert blobs["retnet_fg_num"] == foreground + 2  # one extra for each image
+    assert blobs["retnet_fg_num"].shape == (1,)
+
+
+@pytest.mark.parametrize("class_specific", [False, True])
+def test_locations_point_at_the_anchor_that_the_target_belongs_to(class_specific):
+    config = _config("RETINANET.CLASS_SPECIFIC_BBOX", str(class_specific))
+    targets = RetinanetTargets(config)
+    truth = np.array([[37, 21, 90, 80]], dtype=np.float32)
+    blobs = targets([_sample([], []), _sample(truth, [2])], 128, 128)
+    seen = 0
+    for level, anchors in targets._level_anchors(128, 128).items():
+        rows = blobs[f"retnet_roi_fg_bbox_locs_fpn{level}"]
+        values = blobs[f"retnet_roi_bbox_targets_fpn{level}"]
+        assert rows.dtype == values.dtype == np.float32
+        for (image, channel, y, x), value in zip(rows.astype(int), values):
+            anchor = channel // (12 if class_specific else 4)
+            assert image == 1
+            assert channel % 12 // 4 == 1 or not class_specific
+            assert blobs[f"retnet_cls_labels_fpn{level}"][image, anchor, y, x] == 2
+            expected = encode(anchors[anchor, y, x][None], truth)[0]
+            np.testing.assert_allclose(value, expected, rtol=1e-5)
+            seen += 1
+    assert seen == blobs["retnet_fg_num"] - 2
+
+
+def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
+    crowd = _sample([[10, 10, 50, 50], [0, 0, 127, 127]], [1, 1], [False, True])
+    plain = RetinanetTargets(_config())([crowd], 128, 128)
+    cropping = RetinanetTargets(_config("LIBRA.AUGMENTATION.CROP", "True"))([crowd], 128, 128)
+    inside = plain["retnet_cls_labels_fpn3"] == 0
+    assert inside.any()
+    assert (cropping["retnet_cls_labels_fpn3"][inside] == -1).sum() > 0.5 * inside.sum()
+    positive = plain["retnet_cls_labels_fpn3"] > 0
+    np.testing.assert_array_equal(positive, cropping["retnet_cls_labels_fpn3"] > 0)
+
+
+def test_sizes_that_no_stride_divides_round_up():
+    blobs = RetinanetTargets(_config())([_sample([[0, 0, 30, 30]], [1])], 100, 130)
+    assert blobs["retnet_cls_labels_fpn3"].shape[2:] == (13, 17)
+    assert blobs["retnet_cls_labels_fpn7"].shape[2:] == (1, 2)

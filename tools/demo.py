@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Train RetinaNet and Libra RetinaNet on the built-in digits and compare them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detectron_ext import command_line
+
+_CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "digits"
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Make the built-in data set, train plain and Libra RetinaNet on it, test both and write "
+        "report.html. A demonstration that was stopped goes on where it was.",
+        "tools/demo.py --output-dir output/demo SOLVER.MAX_ITER 500",
+    )
+    parser.add_argument("--output-dir", default="output/demo", help="default: %(default)s")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
+    arguments = parser.parse_args()
+    command_line.load_config(None, arguments.opts)
+
+    from detectron_ext.commands.demo import demo
+
+    models = {
+        "RetinaNet": str(_CONFIGS / "retinanet_R-36-tiny_256.yaml"),
+        "Libra RetinaNet": str(_CONFIGS / "libra_retinanet_R-36-tiny_256.yaml"),
+    }
+    print("report:", demo(models, arguments.output_dir, arguments.opts))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,49 @@
+#!/usr/bin/env python
+"""Detect objects in image files and draw them."""
+
+from __future__ import annotations
+
+from detectron_ext import command_line
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Detect objects in one image or in every image of a folder. For each image a picture with "
+        "boxes, classes and scores is written, and detections.json holds them all.",
+        "tools/infer_simple.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
+        "--wts output/model_final.pkl --output-dir output/pictures images/",
+    )
+    parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
+    parser.add_argument("--wts", required=True, help="weights file (.pkl)")
+    parser.add_argument("--output-dir", default="output/infer", help="default: %(default)s")
+    parser.add_argument(
+        "--image-ext", default="", help="in a folder, only files of this extension (default: all)"
+    )
+    parser.add_argument("--output-ext", default="png", help="picture format (default: png)")
+    parser.add_argument(
+        "--always-out", action="store_true", help="write a picture even when nothing is found"
+    )
+    parser.add_argument(
+        "--thresh", type=float, default=0.7, help="lowest score that is drawn (default: 0.7)"
+    )
+    parser.add_argument("im_or_folder", help="image file or folder of images")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
+    arguments = parser.parse_args()
+    config = command_line.load_config(arguments.cfg_file, arguments.opts)
+
+    from detectron_ext.commands import infer
+
+    infer(
+        config,
+        arguments.wts,
+        arguments.im_or_folder,
+        arguments.output_dir,
+        image_extension=arguments.image_ext,
+        picture_extension=arguments.output_ext,
+        threshold=arguments.thresh,
+        always=arguments.always_out,
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

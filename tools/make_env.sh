@@ -1,0 +1,56 @@
+#!/bin/sh
+# Usage: tools/make_env.sh FOLDER
+#
+# Makes or completes a virtual environment with a Python that Caffe2 has bindings for (3.9, else
+# 3.8, else 3.7): one on PATH, one under pyenv, or one fetched with uv. Installs the pinned
+# requirements and this package, editable, whose set-up builds the native library.
+set -eu
+folder=$1
+cd "$(dirname "$0")/.."
+
+# usable PROGRAM VERSION: it runs, is of that version and can make environments.
+usable() {
+    "$1" -c "import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$2')" \
+        >/dev/null 2>&1
+}
+
+# Prints the first usable Python.
+find_python() {
+    for version in 3.9 3.8 3.7; do
+        for program in "python$version" python3 python \
+            "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+            if usable "$program" "$version"; then
+                echo "$program"
+                return
+            fi
+        done
+    done
+    return 1
+}
+
+# Makes the environment with a Python that uv fetches; uv itself comes from pip where need be.
+make_with_uv() {
+    uv=uv
+    if ! command -v uv >/dev/null 2>&1; then
+        python3 -m venv build/uv && build/uv/bin/python -m pip install --quiet uv || return 1
+        uv=build/uv/bin/uv
+    fi
+    "$uv" venv --seed --python 3.9 "$folder"
+}
+
+if [ ! -x "$folder/bin/python" ]; then
+    if python=$(find_python); then
+        echo "environment: $folder, from $("$python" --version)"
+        "$python" -m venv "$folder"
+    elif ! make_with_uv; then
+        echo "error: no Python 3.9, 3.8 or 3.7 found on PATH or under pyenv, and uv could not" \
+            "fetch one: install Python 3.9" >&2
+        exit 2
+    fi
+fi
+
+pip="$folder/bin/python -m pip"
+$pip install --quiet -r requirements.txt
+$pip install --quiet --no-deps -r requirements-no-deps.txt
+# Without isolation set-up sees the environment's Caffe2, which the native library is built against.
+$pip install --no-build-isolation --no-deps -e .

@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Test a trained network."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from detectron_ext import command_line
+from detectron_ext.errors import UserError
+
+_POLL_SECONDS = 10
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Detect objects in every image of TEST.DATASETS with TEST.WEIGHTS (default: the final "
+        "weights of this configuration's training) and score them: AP, AP50, ... in results.json.",
+        "tools/test_net.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
+        "TEST.WEIGHTS output/model_final.pkl",
+    )
+    parser.add_argument("--wait", action="store_true", help="wait until TEST.WEIGHTS exists")
+    parser.add_argument("--vis", action="store_true", help="draw the detections (VIS True)")
+    parser.add_argument(
+        "--multi-gpu-testing",
+        action="store_true",
+        help="accepted for Detectron's scripts; testing runs on one device",
+    )
+    parser.add_argument(
+        "--range",
+        type=int,
+        nargs=2,
+        metavar=("START", "END"),
+        help="only images START (inclusive) to END (exclusive); detections are kept, not scored",
+    )
+    command_line.add_config_arguments(parser)
+    arguments = parser.parse_args()
+    overrides = arguments.opts + (["VIS", "True"] if arguments.vis else [])
+    config = command_line.load_config(arguments.cfg_file, overrides)
+    if arguments.wait:
+        _wait_for(config.TEST.WEIGHTS)
+
+    from detectron_ext.commands import test
+
+    test(config, image_range=arguments.range)
+
+
+def _wait_for(path: str) -> None:
+    if not path:
+        raise UserError("--wait needs TEST.WEIGHTS: the file to wait for")
+    while not os.path.exists(path):
+        time.sleep(_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

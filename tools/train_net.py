@@ -1,0 +1,32 @@
+#!/usr/bin/env python
+"""Train a network, then test it."""
+
+from __future__ import annotations
+
+from detectron_ext import command_line
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Train the network a configuration describes, resuming from its newest checkpoint, then "
+        "test it on TEST.DATASETS.",
+        "tools/train_net.py --cfg configs/digits/libra_retinanet_R-36-tiny_256.yaml "
+        "SOLVER.MAX_ITER 500 OUTPUT_DIR output/try",
+    )
+    parser.add_argument("--skip-test", action="store_true", help="do not test afterwards")
+    parser.add_argument(
+        "--multi-gpu-testing",
+        action="store_true",
+        help="accepted for Detectron's scripts; testing runs on one device",
+    )
+    command_line.add_config_arguments(parser)
+    arguments = parser.parse_args()
+    config = command_line.load_config(arguments.cfg_file, arguments.opts)
+
+    from detectron_ext.commands import train_and_test
+
+    train_and_test(config, arguments.skip_test)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""Draw a data set's detections beside its ground truth."""
+
+from __future__ import annotations
+
+from detectron_ext import command_line
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Draw the detections of a test run (detections.json) beside the ground truth.",
+        "tools/visualize_results.py --dataset bccd_val "
+        "--detections output/.../detections.json --output-dir output/pictures",
+    )
+    parser.add_argument("--dataset", required=True, help="catalog name of the data set")
+    parser.add_argument("--detections", required=True, help="detections.json of a test run")
+    parser.add_argument("--output-dir", default="output/visualize", help="default: %(default)s")
+    parser.add_argument(
+        "--thresh", type=float, default=0.5, help="lowest score that is drawn (default: 0.5)"
+    )
+    parser.add_argument("--first", type=int, default=0, help="only the first N images (0: all)")
+    parser.add_argument("--cfg", dest="cfg_file", default=None, help="for DATASETS_EXTRA")
+    arguments = parser.parse_args()
+    config = command_line.load_config(arguments.cfg_file)
+
+    from detectron_ext.commands import visualize
+
+    visualize(
+        config,
+        arguments.dataset,
+        arguments.detections,
+        arguments.output_dir,
+        threshold=arguments.thresh,
+        first=arguments.first,
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)
