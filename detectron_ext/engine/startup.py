@@ -25,6 +25,8 @@ def start_logging() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # Caffe2 announces every call of its memory optimiser as a warning.
+    logging.getLogger("memonger").setLevel(logging.ERROR)
 
 
 def start_caffe2() -> None:

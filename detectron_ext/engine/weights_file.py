@@ -27,16 +27,19 @@ def _encode_latin1(text, encoding):
     return codecs.encode(text, "latin1")
 
 
-_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
+# What arrays and scalars are rebuilt with, under numpy 1's and numpy 2's names.
+_CORES = ("numpy.core", "numpy._core")
+_MULTIARRAY = [
+    (f"{core}.multiarray", name) for core in _CORES for name in ("_reconstruct", "scalar")
+]
+_NUMERIC = [(f"{core}.numeric", "_frombuffer") for core in _CORES]
 _ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _encode_latin1,
     ("collections", "OrderedDict"): collections.OrderedDict,
-    **{(module, "_reconstruct"): np.core.multiarray._reconstruct for module in _MULTIARRAY},
-    **{(module, "scalar"): np.core.multiarray.scalar for module in _MULTIARRAY},
-    **{(module, "_frombuffer"): np.core.numeric._frombuffer for module in _NUMERIC},
+    **{(module, name): getattr(np.core.multiarray, name) for module, name in _MULTIARRAY},
+    **{(module, name): getattr(np.core.numeric, name) for module, name in _NUMERIC},
 }
 
 

@@ -73,7 +73,7 @@ def evaluate_detections(
     return results
 
 
-def write_results(path: str, results: Mapping[str, Any]) -> None:
+def write_results(path: str, results: Any) -> None:
     """Write results as JSON, NaN and infinity as null; the file appears whole or not at all.
 
     Makes the folder if needed. Raises UserError when the file cannot be written.

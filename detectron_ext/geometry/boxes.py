@@ -90,7 +90,7 @@ def decode(
         (N, 4) float32 boxes.
     """
     width, height = widths_heights(boxes)
-    dx, dy, dw, dh = (np.asarray(deltas, dtype=np.float32) / np.float32(weights)).T
+    dx, dy, dw, dh = (np.asarray(deltas, np.float32) / np.asarray(weights, np.float32)).T
     center_x = boxes[:, 0] + 0.5 * width + dx * width
     center_y = boxes[:, 1] + 0.5 * height + dy * height
     half_width = 0.5 * width * np.exp(np.minimum(dw, max_log_scale))

@@ -14,7 +14,7 @@ from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel
 
-_XAVIER = ("XavierFill", {})
+_XAVIER: tuple = ("XavierFill", {})
 _SMALL = ("GaussianFill", {"std": 0.01})
 _ZERO = ("ConstantFill", {"value": 0.0})
 

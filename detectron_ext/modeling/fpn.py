@@ -17,7 +17,7 @@ from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
 LOWEST_BACKBONE_LEVEL = 2
 HIGHEST_BACKBONE_LEVEL = 5
 
-_XAVIER = ("XavierFill", {})
+_XAVIER: tuple = ("XavierFill", {})
 _ZERO = ("ConstantFill", {"value": 0.0})
 
 

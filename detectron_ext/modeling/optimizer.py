@@ -15,7 +15,7 @@ def add_backward_pass(model: DetectionModel, losses_by_replica: list) -> None:
     for index, losses in enumerate(losses_by_replica):
         with replica(index, model.num_gpus):
             for loss in losses:
-                seed = model.net.ConstantFill(loss, [str(loss) + "_grad"], value=1.0)
+                seed = model.net.ConstantFill(loss, [loss + "_grad"], value=1.0)
                 gradients[str(loss)] = str(seed)
     model.AddGradientOperators(gradients)
     if model.num_gpus > 1:
@@ -57,7 +57,7 @@ def _add_replica_updates(model, params):
     biases, gn_params = set(map(str, model.biases)), set(map(str, model.gn_params))
     for param in params:
         gradient = model.param_to_grad[param]
-        momentum = model.param_init_net.ConstantFill([param], str(param) + "_momentum", value=0.0)
+        momentum = model.param_init_net.ConstantFill([param], param + "_momentum", value=0.0)
         if str(param) in biases:
             model.net.Scale(gradient, gradient, scale=2.0)
         elif str(param) in gn_params:

@@ -114,11 +114,13 @@ def _add_normalized_conv(
 
 def _add_stem(model, spec, blob_in):
     dim = spec.stem_dim
+    # Nothing lies before the image: its gradient would be dear and unused.
+    options = {"stride": 2, "pad": 3, "no_gradient_to_input": 1}
     if _uses_group_norm(model.config, spec, "STEM_FUNC"):
         groups = group_norm_groups(dim, model.config, spec.width)
-        blob = model.conv_gn(blob_in, "conv1", 3, dim, 7, groups=groups, stride=2, pad=3)
+        blob = model.conv_gn(blob_in, "conv1", 3, dim, 7, groups=groups, **options)
     else:
-        conv = model.conv(blob_in, "conv1", 3, dim, 7, stride=2, pad=3, no_bias=1)
+        conv = model.conv(blob_in, "conv1", 3, dim, 7, no_bias=1, **options)
         blob = model.affine_channel(conv, "res_conv1_bn", dim, in_place=True)
     return brew.max_pool(model, model.relu(blob), "pool1", kernel=3, pad=1, stride=2)
 

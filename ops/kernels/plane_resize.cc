@@ -35,6 +35,14 @@ AxisWindows RunsOf(const std::vector<int32_t>& indices, int64_t in) {
   return runs;
 }
 
+// fetched[i] = values[indices[i]].
+template <typename Value>
+void Fetch(const Value* values, const int32_t* indices, int64_t count, Value* fetched) {
+  for (int64_t i = 0; i < count; ++i) {
+    fetched[i] = values[indices[i]];
+  }
+}
+
 // Writes the maximum of each column over `rows` rows.
 void ColumnMaxima(const float* in, int64_t rows, int64_t width, float* maxima) {
   std::copy(in, in + width, maxima);
@@ -63,39 +71,37 @@ void ColumnMaximaAndRows(const float* in, int32_t first_row, int64_t rows, int64
   }
 }
 
-// Whether a scan of the window would hold on to column `next` rather than column `best`, best left
-// of next: the larger maximum wins, of equal ones the earlier row, of NaNs the later row.
-bool LaterColumnWins(const float* maxima, const int32_t* rows, int32_t best, int32_t next) {
-  const bool best_is_nan = maxima[best] != maxima[best];
-  const bool next_is_nan = maxima[next] != maxima[next];
-  if (best_is_nan || next_is_nan) {
-    return next_is_nan && (!best_is_nan || rows[next] >= rows[best]);
+// Writes the place of the first maximum of each of `width` windows of 2 x 2: 0 and 1 in the upper
+// row, 2 and 3 in the lower. `in` points to the upper of two rows.
+void MaximumPlaces(int64_t width, const float* __restrict in, int32_t* __restrict places) {
+  const float* lower = in + 2 * width;
+  for (int64_t x = 0; x < width; ++x) {
+    const float candidates[4] = {in[2 * x], in[2 * x + 1], lower[2 * x], lower[2 * x + 1]};
+    float best = candidates[0];
+    int32_t place = 0;
+    for (int32_t i = 1; i < 4; ++i) {
+      const bool replaces = Replaces(candidates[i], best);
+      best = replaces ? candidates[i] : best;
+      place = replaces ? i : place;
+    }
+    places[x] = place;
   }
-  return maxima[next] > maxima[best] ||
-         (maxima[next] == maxima[best] && rows[next] < rows[best]);
 }
 
-// Sends the gradient of `width` windows of 2 x 2 to their first maxima. in and d_in point to the
-// upper of two rows.
-void AddGradientOfQuarterRow(int64_t width, const float* __restrict in,
-                             const float* __restrict d_out, float weight, float* __restrict d_in) {
-  const float* __restrict lower = in + 2 * width;
+// Adds weight * d_out[x] at the place of window x. d_in points to the upper of two rows.
+void AddAtPlaces(int64_t width, const int32_t* __restrict places, const float* __restrict d_out,
+                 float weight, float* __restrict d_in) {
   float* __restrict d_lower = d_in + 2 * width;
   for (int64_t x = 0; x < width; ++x) {
-    float best = in[2 * x];
-    int32_t place = 0;
-    const float upper_right = in[2 * x + 1];
-    place = Replaces(upper_right, best) ? 1 : place;
-    best = Replaces(upper_right, best) ? upper_right : best;
-    const float lower_left = lower[2 * x];
-    place = Replaces(lower_left, best) ? 2 : place;
-    best = Replaces(lower_left, best) ? lower_left : best;
-    place = Replaces(lower[2 * x + 1], best) ? 3 : place;
     const float share = weight * d_out[x];
-    d_in[2 * x] += place == 0 ? share : 0.0f;
-    d_in[2 * x + 1] += place == 1 ? share : 0.0f;
-    d_lower[2 * x] += place == 2 ? share : 0.0f;
-    d_lower[2 * x + 1] += place == 3 ? share : 0.0f;
+    const float upper_left = places[x] == 0 ? share : 0.0f;
+    const float upper_right = places[x] == 1 ? share : 0.0f;
+    const float lower_left = places[x] == 2 ? share : 0.0f;
+    const float lower_right = places[x] == 3 ? share : 0.0f;
+    d_in[2 * x] += upper_left;
+    d_in[2 * x + 1] += upper_right;
+    d_lower[2 * x] += lower_left;
+    d_lower[2 * x + 1] += lower_right;
   }
 }
 
@@ -105,61 +111,99 @@ MaxPoolPlan::MaxPoolPlan(PlaneSize in, PlaneSize out)
     : in_(in),
       out_(out),
       rows_(PoolWindows(in.height, out.height)),
-      columns_(PoolWindows(in.width, out.width)),
+      reach_(0),
       halves_width_(in.width == 2 * out.width),
-      halves_height_(in.height == 2 * out.height) {}
+      halves_height_(in.height == 2 * out.height) {
+  const AxisWindows windows = PoolWindows(in.width, out.width);
+  for (int64_t x = 0; x < out.width; ++x) {
+    reach_ = std::max<int64_t>(reach_, windows.end[x] - windows.begin[x]);
+  }
+  for (int32_t k = 0; k < reach_; ++k) {
+    for (int64_t x = 0; x < out.width; ++x) {
+      columns_.push_back(std::min(windows.begin[x] + k, windows.end[x] - 1));
+    }
+  }
+}
 
 void MaxPoolPlan::Add(const float* in, const float* base, float* out, float* scratch) const {
   for (int64_t y = 0; y < out_.height; ++y) {
     const int64_t first = rows_.begin[y];
     ColumnMaxima(in + first * in_.width, rows_.end[y] - first, in_.width, scratch);
-    const float* base_row = base + y * out_.width;
-    float* out_row = out + y * out_.width;
-    if (halves_width_) {
-      for (int64_t x = 0; x < out_.width; ++x) {
-        const float left = scratch[2 * x];
-        const float right = scratch[2 * x + 1];
-        out_row[x] = base_row[x] + (Replaces(right, left) ? right : left);
-      }
-      continue;
-    }
+    AddWindowMaxima(scratch, base + y * out_.width, out + y * out_.width, scratch + in_.width);
+  }
+}
+
+void MaxPoolPlan::AddWindowMaxima(const float* maxima, const float* base_row, float* out_row,
+                                  float* best) const {
+  if (halves_width_) {
     for (int64_t x = 0; x < out_.width; ++x) {
-      float best = scratch[columns_.begin[x]];
-      for (int32_t c = columns_.begin[x] + 1; c < columns_.end[x]; ++c) {
-        best = Replaces(scratch[c], best) ? scratch[c] : best;
-      }
-      out_row[x] = base_row[x] + best;
+      const float left = maxima[2 * x];
+      const float right = maxima[2 * x + 1];
+      out_row[x] = base_row[x] + (Replaces(right, left) ? right : left);
     }
+    return;
+  }
+  // Fetching apart from comparing: compilers vectorise the comparison alone.
+  float* const next = best + out_.width;
+  Fetch(maxima, columns_.data(), out_.width, best);
+  for (int64_t k = 1; k < reach_; ++k) {
+    Fetch(maxima, columns_.data() + k * out_.width, out_.width, next);
+    for (int64_t x = 0; x < out_.width; ++x) {
+      best[x] = Replaces(next[x], best[x]) ? next[x] : best[x];
+    }
+  }
+  for (int64_t x = 0; x < out_.width; ++x) {
+    out_row[x] = base_row[x] + best[x];
   }
 }
 
 void MaxPoolPlan::AddGradient(const float* in, const float* d_out, float weight, float* d_in,
                               float* scratch, int32_t* index_scratch) const {
   if (halves_width_ && halves_height_) {
-    AddGradientOfQuarters(in, d_out, weight, d_in);
+    for (int64_t y = 0; y < out_.height; ++y) {
+      MaximumPlaces(out_.width, in + 2 * y * in_.width, index_scratch);
+      AddAtPlaces(out_.width, index_scratch, d_out + y * out_.width, weight,
+                  d_in + 2 * y * in_.width);
+    }
     return;
   }
+  int32_t* const best_rows = index_scratch + in_.width;
+  int32_t* const best_columns = best_rows + out_.width;
   for (int64_t y = 0; y < out_.height; ++y) {
     const int32_t first = rows_.begin[y];
     ColumnMaximaAndRows(in + first * in_.width, first, rows_.end[y] - first, in_.width, scratch,
                         index_scratch);
+    LocateWindowMaxima(scratch, index_scratch, scratch + in_.width, best_rows, best_columns);
     const float* d_out_row = d_out + y * out_.width;
     for (int64_t x = 0; x < out_.width; ++x) {
-      int32_t best = columns_.begin[x];
-      for (int32_t c = best + 1; c < columns_.end[x]; ++c) {
-        best = LaterColumnWins(scratch, index_scratch, best, c) ? c : best;
-      }
-      d_in[index_scratch[best] * in_.width + best] += weight * d_out_row[x];
+      d_in[best_rows[x] * in_.width + best_columns[x]] += weight * d_out_row[x];
     }
   }
 }
 
-// Windows of 2 x 2 do not overlap: every input is visited once, without a table.
-void MaxPoolPlan::AddGradientOfQuarters(const float* in, const float* d_out, float weight,
-                                        float* d_in) const {
-  for (int64_t y = 0; y < out_.height; ++y) {
-    AddGradientOfQuarterRow(out_.width, in + 2 * y * in_.width, d_out + y * out_.width, weight,
-                            d_in + 2 * y * in_.width);
+void MaxPoolPlan::LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best,
+                                     int32_t* best_rows, int32_t* best_columns) const {
+  float* const next = best + out_.width;
+  int32_t* const next_rows = best_columns + out_.width;
+  std::copy(columns_.begin(), columns_.begin() + out_.width, best_columns);
+  Fetch(maxima, best_columns, out_.width, best);
+  Fetch(rows, best_columns, out_.width, best_rows);
+  for (int64_t k = 1; k < reach_; ++k) {
+    const int32_t* columns = columns_.data() + k * out_.width;
+    Fetch(maxima, columns, out_.width, next);
+    Fetch(rows, columns, out_.width, next_rows);
+    for (int64_t x = 0; x < out_.width; ++x) {
+      // What a scan row by row would hold on to: the larger maximum; of equal ones the one in the
+      // upper row, else the left one; the last NaN.
+      const bool is_nan = next[x] != next[x];
+      const bool held_is_nan = best[x] != best[x];
+      const bool wins = (next[x] > best[x]) |
+          ((next[x] == best[x]) & (next_rows[x] < best_rows[x])) |
+          (is_nan & (!held_is_nan | (next_rows[x] >= best_rows[x])));
+      best[x] = wins ? next[x] : best[x];
+      best_rows[x] = wins ? next_rows[x] : best_rows[x];
+      best_columns[x] = wins ? columns[x] : best_columns[x];
+    }
   }
 }
 
@@ -194,9 +238,7 @@ void NearestPlan::StretchRow(const float* in_row, float* stretched) const {
     }
     return;
   }
-  for (int64_t x = 0; x < out_.width; ++x) {
-    stretched[x] = in_row[column_of_[x]];
-  }
+  Fetch(in_row, column_of_.data(), out_.width, stretched);
 }
 
 void NearestPlan::AddGradient(const float* d_out, float weight, float* d_in,

@@ -27,7 +27,7 @@ class MaxPoolPlan {
   MaxPoolPlan(PlaneSize in, PlaneSize out);
 
   // Floats that `scratch` of Add must hold; AddGradient needs as many floats and as many indices.
-  int64_t scratch_size() const { return in_.width; }
+  int64_t scratch_size() const { return in_.width + 3 * out_.width; }
 
   // out = base + the maximum of `in` over each window; NaN where a window holds one. base may be
   // out.
@@ -38,13 +38,21 @@ class MaxPoolPlan {
                    float* scratch, int32_t* index_scratch) const;
 
  private:
-  void AddGradientOfQuarters(const float* in, const float* d_out, float weight,
-                             float* d_in) const;
+  // Adds to a row of the output the maximum of each window over the maxima of columns.
+  void AddWindowMaxima(const float* maxima, const float* base_row, float* out_row,
+                       float* best) const;
+
+  // Finds, for each window, the row and the column of its first maximum in scan order, from the
+  // columns' maxima and their rows.
+  void LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best,
+                          int32_t* best_rows, int32_t* best_columns) const;
 
   PlaneSize in_;
   PlaneSize out_;
   AxisWindows rows_;
-  AxisWindows columns_;
+  int64_t reach_;  // columns of the widest window
+  // [k][x]: column k of window x, its last one repeated to fill the reach.
+  std::vector<int32_t> columns_;
   bool halves_width_;
   bool halves_height_;
 };

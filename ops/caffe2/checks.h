@@ -1,0 +1,34 @@
+// Checks of inputs whose messages name the operator, the input and the shapes.
+#pragma once
+
+#include <string>
+
+#include <caffe2/core/logging.h>
+#include <caffe2/core/tensor.h>
+
+namespace detectron_ext {
+
+// type: the operator's; name: the input's.
+inline void EnforceOneNumber(
+    const std::string& type, const char* name, const caffe2::Tensor& tensor) {
+  CAFFE_ENFORCE(
+      tensor.numel() == 1, type, ": ", name, " of shape ", tensor.sizes(),
+      " must hold one number");
+}
+
+inline void EnforceDimensions(
+    const std::string& type, const char* name, const caffe2::Tensor& tensor, int dimensions) {
+  CAFFE_ENFORCE(
+      tensor.dim() == dimensions, type, ": ", name, " of shape ", tensor.sizes(), " must have ",
+      dimensions, " dimensions");
+}
+
+inline void EnforceShape(
+    const std::string& type, const char* name, const caffe2::Tensor& tensor,
+    at::IntArrayRef expected, const char* other_name, const caffe2::Tensor& other) {
+  CAFFE_ENFORCE(
+      tensor.sizes() == expected, type, ": ", name, " of shape ", tensor.sizes(),
+      " does not fit ", other_name, " of shape ", other.sizes(), ": it must be ", expected);
+}
+
+}  // namespace detectron_ext
