@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 
 from detectron_ext import config as configuration
@@ -10,9 +11,25 @@ from detectron_ext.engine.startup import set_threads, start_caffe2, start_loggin
 from detectron_ext.errors import UserError
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes flags before and after the KEY VALUE pairs, and reports a mistake as one line."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        # What is a value and no flag; argparse's own pattern leaves out -1e-3.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
+
+    def parse_args(self, args=None, namespace=None):
+        return self.parse_intermixed_args(args, namespace)
+
+    def error(self, message: str):
+        print(f"error: {message}; {self.prog} --help says more", file=sys.stderr)
+        sys.exit(2)
+
+
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
-    """A parser whose help ends with an example."""
-    return argparse.ArgumentParser(
+    """A parser whose help ends with an example and whose errors are one line."""
+    return _Parser(
         description=description,
         epilog="example:\n  " + example.strip().replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -20,13 +37,19 @@ def make_parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --cfg and the trailing KEY VALUE pairs, as Detectron's tools have them."""
+    """Add --cfg and KEY VALUE pairs, as Detectron's tools have them."""
     parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add KEY VALUE pairs; positional arguments of the tool's own have to be added before."""
     parser.add_argument(
         "opts",
-        nargs=argparse.REMAINDER,
+        nargs="*",
+        default=[],
         metavar="KEY VALUE",
-        help="configuration overrides, e.g. SOLVER.MAX_ITER 2000; they come last",
+        help="configuration overrides, e.g. SOLVER.MAX_ITER 2000",
     )
 
 
@@ -44,7 +67,8 @@ def run(main) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Paths may hold anything, and the message is one line.
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

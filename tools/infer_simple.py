@@ -26,8 +26,11 @@ def main() -> None:
     parser.add_argument(
         "--thresh", type=float, default=0.7, help="lowest score that is drawn (default: 0.7)"
     )
+    parser.add_argument(
+        "--kp-thresh", type=float, help="accepted for Detectron's scripts; no keypoints are drawn"
+    )
     parser.add_argument("im_or_folder", help="image file or folder of images")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
+    command_line.add_overrides(parser)
     arguments = parser.parse_args()
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import time
 
 from detectron_ext import command_line
+from detectron_ext.engine.checkpoints import is_url
 from detectron_ext.errors import UserError
 
+_LOG = logging.getLogger("detectron_ext.tools.test_net")
 _POLL_SECONDS = 10
 
 
@@ -19,7 +23,15 @@ def main() -> None:
         "tools/test_net.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "TEST.WEIGHTS output/model_final.pkl",
     )
-    parser.add_argument("--wait", action="store_true", help="wait until TEST.WEIGHTS exists")
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_as_bool,
+        const=True,
+        default=False,
+        metavar="True",
+        help="wait until TEST.WEIGHTS exists; as the last flag it needs no value",
+    )
     parser.add_argument("--vis", action="store_true", help="draw the detections (VIS True)")
     parser.add_argument(
         "--multi-gpu-testing",
@@ -45,9 +57,18 @@ def main() -> None:
     test(config, image_range=arguments.range)
 
 
+def _as_bool(text: str) -> bool:
+    """Detectron's --wait takes a value, which a KEY of the overrides must not be taken for."""
+    if text.lower() in ("true", "1", "false", "0", ""):
+        return text.lower() in ("true", "1")
+    raise argparse.ArgumentTypeError(f"{text!r} follows it; write --wait True {text}")
+
+
 def _wait_for(path: str) -> None:
-    if not path:
+    if not path or is_url(path):
         raise UserError("--wait needs TEST.WEIGHTS: the file to wait for")
+    if not os.path.exists(path):
+        _LOG.info("waiting for %s", path)
     while not os.path.exists(path):
         time.sleep(_POLL_SECONDS)
 

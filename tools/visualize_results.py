@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from detectron_ext import command_line
 
 
@@ -18,8 +20,12 @@ def main() -> None:
     parser.add_argument(
         "--thresh", type=float, default=0.5, help="lowest score that is drawn (default: 0.5)"
     )
-    parser.add_argument("--first", type=int, default=0, help="only the first N images (0: all)")
-    parser.add_argument("--cfg", dest="cfg_file", default=None, help="for DATASETS_EXTRA")
+    parser.add_argument(
+        "--first", type=_count, default=0, metavar="N", help="only the first N images (0: all)"
+    )
+    parser.add_argument(
+        "--cfg", dest="cfg_file", help="YAML configuration file with DATASETS_EXTRA, if needed"
+    )
     arguments = parser.parse_args()
     config = command_line.load_config(arguments.cfg_file)
 
@@ -33,6 +39,12 @@ def main() -> None:
         threshold=arguments.thresh,
         first=arguments.first,
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of images")
+    return int(text)
 
 
 if __name__ == "__main__":

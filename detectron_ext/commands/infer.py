@@ -7,7 +7,7 @@ import os
 
 import cv2
 
-from detectron_ext.commands.visualize import write_picture
+from detectron_ext.commands.pictures import prepare_folder, write_picture
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.engine.detector import Detector
 from detectron_ext.errors import UserError
@@ -35,9 +35,11 @@ def infer(
         config: a merged configuration.
         weights: a weights file that fits it.
         image_or_folder: an image, or a folder whose images are taken in order of name.
-        output_dir: gets ``<image name>.<picture_extension>`` and ``detections.json``: image name to
-            a list of {class, score, bbox (x, y, width, height in image pixels)}.
-        image_extension: in a folder, take only files of this extension.
+        output_dir: gets ``<image file>.<picture_extension>`` (``cat.jpg.png``, as Detectron: two
+            images never share a name) and ``detections.json``: image file to a list of
+            {class, score, bbox (x, y, width, height in image pixels)}.
+        image_extension: in a folder, take only files of this extension; "" is all images.
+        picture_extension: format of the pictures, one that OpenCV writes.
         threshold: lowest score that is drawn and listed.
         always: draw images in which nothing is found too.
 
@@ -48,13 +50,15 @@ def infer(
         UserError: no image, unreadable weights, or an output folder that cannot be written.
     """
     paths = _image_paths(image_or_folder, image_extension)
+    suffix = "." + picture_extension.lstrip(".")
+    prepare_folder(output_dir, suffix)
     detector = Detector(config, weights)
     names = _class_names(detector.classes, config.MODEL.NUM_CLASSES)
     found = {}
     for path in paths:
         image = cv2.imread(path)
         if image is None:
-            _LOG.warning("%s is not an image: passed over", path)
+            _LOG.warning("%s is not an image that OpenCV can decode: passed over", path)
             continue
         detections = [
             dict(entry, class_name=names[entry["category_id"]])
@@ -67,11 +71,10 @@ def infer(
         ]
         _LOG.info("%s: %d objects", path, len(detections))
         if detections or always:
-            stem = os.path.splitext(os.path.basename(path))[0]
-            picture = os.path.join(output_dir, f"{stem}.{picture_extension.lstrip('.')}")
+            picture = os.path.join(output_dir, os.path.basename(path) + suffix)
             write_picture(picture, draw_boxes(image, detections, names, threshold))
     if not found:
-        raise UserError(f"none of the files in {image_or_folder} is an image OpenCV can read")
+        raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
     write_results(os.path.join(output_dir, "detections.json"), found)
     return found
 

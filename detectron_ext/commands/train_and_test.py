@@ -6,7 +6,7 @@ import logging
 import os
 
 from detectron_ext import config as configuration
-from detectron_ext.commands.visualize import draw_detections
+from detectron_ext.commands.pictures import draw_detections
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.records import check_num_classes
@@ -24,7 +24,8 @@ def train_and_test(config, skip_test: bool = False) -> dict:
     """Train, then test the final weights; returns results by data set, as :func:`test` does."""
     if not skip_test:
         # A wrong test set is better found now than after hours of training.
-        _open_test_datasets(config)
+        for dataset in _open_test_datasets(config):
+            dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
     weights = train(config)
     return {} if skip_test else test(config, weights)
 
@@ -48,29 +49,47 @@ def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
         UserError: bad data, weights or configuration.
     """
     datasets = _open_test_datasets(config)
+    chosen = {dataset.name: _images_in_range(dataset, image_range) for dataset in datasets}
     detector = Detector(config, weights or _trained_weights(config))
     results = {}
     for dataset in datasets:
         folder = configuration.output_dir(config, (dataset.name,), training=False)
-        detections = detect_dataset(config, detector, dataset, image_range)
+        image_ids = chosen[dataset.name]
+        detections = detect_dataset(config, detector, dataset, image_ids)
         if config.VIS:
             pictures = os.path.join(folder, "vis")
-            draw_detections(dataset, detections, pictures, config.VIS_TH)
+            draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
         if image_range is None:
             results[dataset.name] = _score(dataset, detections, folder)
         else:
-            name = "detections_range_{}_{}.json".format(*image_range)
-            write_results(os.path.join(folder, name), detections)
+            path = os.path.join(folder, "detections_range_{}_{}.json".format(*image_range))
+            write_results(path, detections)
+            _LOG.info("written: %s", path)
     return results
 
 
 def _open_test_datasets(config) -> list:
     if not config.TEST.DATASETS:
-        raise UserError("TEST.DATASETS is empty: name at least one data set")
+        raise UserError(
+            "TEST.DATASETS is empty: name at least one data set (--skip-test only trains)"
+        )
     datasets = [CocoDataset(resolve(name, config)) for name in config.TEST.DATASETS]
     for dataset in datasets:
         check_num_classes(config, dataset)
     return datasets
+
+
+def _images_in_range(dataset, image_range) -> list:
+    image_ids = dataset.image_ids()
+    if image_range is None:
+        return image_ids
+    start, end = image_range
+    if not 0 <= start < min(end, len(image_ids)):
+        raise UserError(
+            f"range {start} {end} holds no image: data set {dataset.name} has images 0 to "
+            f"{len(image_ids) - 1}, and the end is not included"
+        )
+    return image_ids[start:end]
 
 
 def _score(dataset, detections, folder) -> dict:

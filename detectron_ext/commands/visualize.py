@@ -1,20 +1,14 @@
-"""Pictures of a data set's detections beside its ground truth."""
+"""Pictures of a test run, drawn from its detections.json."""
 
 from __future__ import annotations
 
-import collections
 import json
-import logging
-import os
+import math
 
-import cv2
-
+from detectron_ext.commands.pictures import draw_detections
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.drawing import side_by_side
-
-_LOG = logging.getLogger(__name__)
 
 
 def visualize(config, dataset_name, detections_path, output_dir, threshold=0.5, first=0) -> list:
@@ -29,11 +23,14 @@ def visualize(config, dataset_name, detections_path, output_dir, threshold=0.5, 
         first: draw only the first so many images; 0 is all.
 
     Raises:
-        UserError: the data set or the detections cannot be read, or the folder not written.
+        UserError: the data set or the detections cannot be read or do not belong together, or the
+            folder cannot be written.
     """
     dataset = CocoDataset(resolve(dataset_name, config))
     detections = read_detections(detections_path)
-    return draw_detections(dataset, detections, output_dir, threshold, first)
+    _check_belongs(detections, detections_path, dataset)
+    image_ids = dataset.image_ids()[: first or None]
+    return draw_detections(dataset, detections, output_dir, threshold, image_ids)
 
 
 def read_detections(path: str) -> list:
@@ -43,50 +40,52 @@ def read_detections(path: str) -> list:
         UserError: the file is missing or holds something else.
     """
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             detections = json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read detections {path}: {error}") from error
-    keys = {"image_id", "category_id", "bbox", "score"}
-    if not isinstance(detections, list) or not all(
-        isinstance(found, dict) and keys <= found.keys() for found in detections
-    ):
-        raise UserError(f"{path} holds no COCO results (image_id, category_id, bbox, score)")
+    except OSError as error:
+        raise UserError(f"cannot read detections {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: name the detections.json of a test run") from error
+    if not isinstance(detections, list):
+        raise UserError(f"{path} holds no list of COCO results: name a test run's detections.json")
+    for index, detection in enumerate(detections):
+        if not _is_coco_result(detection):
+            raise UserError(
+                f"{path}: entry {index} is no COCO result (image_id, category_id, bbox of four "
+                "numbers, score)"
+            )
     return detections
 
 
-def draw_detections(dataset, detections, folder, threshold, first=0) -> list:
-    """Write one picture for each image: ground truth to the left, detections to the right."""
-    found = collections.defaultdict(list)
-    for detection in detections:
-        found[detection["image_id"]].append(detection)
-    names = {key: category["name"] for key, category in dataset.coco.cats.items()}
-    paths = []
-    for image_id in sorted(dataset.coco.imgs)[: first or None]:
-        file_name = dataset.coco.imgs[image_id]["file_name"]
-        image = cv2.imread(dataset.image_path(image_id))
-        if image is None:
-            _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
-            continue
-        truth = dataset.coco.imgToAnns[image_id]
-        panel = side_by_side(image, truth, found[image_id], names, threshold)
-        stem = os.path.splitext(file_name.replace("/", "_"))[0]
-        paths.append(write_picture(os.path.join(folder, stem + ".png"), panel))
-    _LOG.info("%d pictures in %s", len(paths), folder)
-    return paths
+def _is_coco_result(detection) -> bool:
+    if not isinstance(detection, dict):
+        return False
+    bbox = detection.get("bbox")
+    return (
+        isinstance(bbox, list)
+        and len(bbox) == 4
+        and all(map(_is_finite, bbox))
+        and _is_finite(detection.get("score"))
+        and isinstance(detection.get("image_id"), (int, str))
+        and isinstance(detection.get("category_id"), (int, str))
+    )
 
 
-def write_picture(path: str, image) -> str:
-    """Write an image file, its folder made if needed; returns the path.
-
-    Raises:
-        UserError: the folder cannot be written or OpenCV does not know the format.
-    """
+def _is_finite(value) -> bool:
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        written = cv2.imwrite(path, image)
-    except (OSError, cv2.error) as error:
-        raise UserError(f"cannot write picture {path}: {error}".splitlines()[0]) from error
-    if not written:
-        raise UserError(f"cannot write picture {path}: is the folder writable?")
-    return path
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _check_belongs(detections: list, path: str, dataset: CocoDataset) -> None:
+    for detection in detections:
+        for kind, known in (
+            ("image", dataset.coco.imgs),
+            ("category", dataset.category_to_contiguous),
+        ):
+            if detection[f"{kind}_id"] not in known:
+                raise UserError(
+                    f"{path} has a detection of {kind} {detection[f'{kind}_id']}, which data set "
+                    f"{dataset.name} lacks: name the data set that was tested"
+                )

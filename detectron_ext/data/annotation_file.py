@@ -23,7 +23,8 @@ def read_annotation_file(path: str) -> dict[str, Any]:
     may be absent. Values (sizes, ids that name nothing) are not judged here.
 
     Raises:
-        DatasetError: the file cannot be read, is not JSON, lacks a part, or repeats an id.
+        DatasetError: the file cannot be read, is not JSON, lacks a part, or has ids that
+            are not unique or not of one kind.
     """
     content = _load_json(path)
     if not isinstance(content, dict):
@@ -43,6 +44,8 @@ def read_annotation_file(path: str) -> dict[str, Any]:
             if item["id"] in seen:
                 raise DatasetError(f"{where}: id {item['id']} is used twice; ids must be unique")
             seen.add(item["id"])
+        if len({isinstance(identity, str) for identity in seen}) > 1:
+            raise DatasetError(f"{path}: the ids of '{section}' must be all numbers or all text")
     return content
 
 
@@ -58,6 +61,8 @@ def _load_json(path: str) -> Any:
         ) from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not JSON: not UTF-8 text") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: not COCO format: nested too deeply") from error
 
 
 def _check_fields(item: Any, fields: tuple, where: str) -> None:
@@ -89,9 +94,10 @@ def _check_annotation(annotation: dict, where: str) -> None:
     bbox = annotation["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise DatasetError(f"{where}: bbox must be four numbers x, y, width, height, not {bbox!r}")
-    area = annotation.get("area")
-    if area is not None and not _is_number(area):
-        raise DatasetError(f"{where}: area must be a number, not {area!r}")
+    for field in ("area", "iscrowd"):
+        value = annotation.get(field)
+        if value is not None and not isinstance(value, (int, float)):
+            raise DatasetError(f"{where}: {field} must be a number, not {value!r}")
 
 
 def _is_number(value: Any) -> bool:

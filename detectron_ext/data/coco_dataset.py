@@ -78,11 +78,12 @@ class CocoDataset:
             logger.warning("%s: %s", self.name, tally.summary())
         return records
 
+    def image_ids(self) -> list:
+        """Ids of all images, in the order of :meth:`records`."""
+        return sorted(self.coco.imgs)
+
     def _existing_images(self, skip_missing: bool) -> list[dict]:
-        # Text ids are legal in practice; they sort after numbers.
-        images = sorted(
-            self.coco.dataset["images"], key=lambda i: (isinstance(i["id"], str), i["id"])
-        )
+        images = [self.coco.imgs[image_id] for image_id in self.image_ids()]
         missing = [image for image in images if not os.path.isfile(self._path(image))]
         if not missing:
             return images

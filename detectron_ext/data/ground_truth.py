@@ -60,17 +60,24 @@ def remove_unusable(content: dict[str, Any], tally: Tally) -> None:
     for annotation in content.get("annotations", []):
         if annotation.get("area") is None:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-        annotation.setdefault("iscrowd", 0)
+        annotation["iscrowd"] = bool(annotation.get("iscrowd"))
         if annotation["image_id"] not in images:
             tally.dropped["unknown image"] += 1
         elif annotation["category_id"] not in categories:
             tally.dropped["unknown category"] += 1
-        elif not all(map(math.isfinite, (*annotation["bbox"], annotation["area"]))):
+        elif not all(map(_is_finite, (*annotation["bbox"], annotation["area"]))):
             tally.dropped["non-finite"] += 1
         else:
             usable.append(annotation)
     if "annotations" in content:
         content["annotations"] = usable
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def trainable_boxes(

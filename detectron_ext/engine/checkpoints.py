@@ -43,18 +43,23 @@ def newest_checkpoint(folder: str):
     return None
 
 
+def is_url(path: str) -> bool:
+    """Whether a weights setting is a URL, as in Detectron's configurations."""
+    return re.match(r"[a-z]+://", path) is not None
+
+
 def local_weights(path: str) -> str:
     """Check that a weights setting names a file on this machine.
 
     Raises:
         WeightsError: for a URL (nothing is downloaded) or a missing file.
     """
-    if re.match(r"[a-z]+://", path):
+    if is_url(path):
         name = path.rsplit("/", 1)[-1]
         raise WeightsError(
             f"weights {path} are a URL and nothing is downloaded: fetch {name} yourself and set "
             "TRAIN.WEIGHTS or TEST.WEIGHTS to the file (TRAIN.WEIGHTS '' trains from scratch)"
         )
     if not os.path.isfile(path):
-        raise WeightsError(f"weights file not found: {path}")
+        raise WeightsError(f"weights file not found: {path or '(no name given)'}")
     return path

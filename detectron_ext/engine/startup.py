@@ -8,13 +8,19 @@ import sys
 
 
 def set_threads(threads: int) -> None:
-    """Limit the threads of operators; 0 keeps one for each processor.
+    """Set how many threads an operator may use on the CPU; 0 is one for each processor.
 
-    Must run before Caffe2 is imported: its thread pools read the environment once.
+    Must run before Caffe2 is imported: thread pools read the environment once, and Caffe2 takes
+    either number missing for one thread. OMP_NUM_THREADS (its first level) counts as asked for.
     """
-    if threads:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(threads)
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    given = threads or (int(asked) if asked.isdigit() else 0) or len(os.sched_getaffinity(0))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(given)
+    # A waiting thread spins this often before it sleeps. Spinning for long, libgomp's habit, makes
+    # a step twice as slow as soon as another process wants a processor: the thread waited for does
+    # not get to run. Not spinning at all costs half as much again on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def start_logging() -> None:

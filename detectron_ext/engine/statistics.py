@@ -6,6 +6,7 @@ import collections
 import datetime
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -13,6 +14,8 @@ import time
 
 import numpy as np
 from tqdm import tqdm
+
+from detectron_ext.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 20
@@ -69,8 +72,7 @@ class TrainingStatistics:
         now = time.perf_counter()
         # Wall time since the last line; of a run that was resumed the sum is still right.
         stats["seconds"], self._last_log = now - self._last_log, now
-        with open(self._path, "a") as file:
-            file.write(json.dumps(stats, sort_keys=True) + "\n")
+        _write(self._path, "a", json.dumps(stats, sort_keys=True) + "\n")
         as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
         boxes = sum(v for k, v in stats.items() if k.startswith("retnet_loss_bbox"))
@@ -108,6 +110,21 @@ def _forget_from(path: str, start_iter: int) -> None:
     kept = []
     if start_iter and os.path.exists(path):
         with open(path) as file:
-            kept = [line for line in file if json.loads(line)["iter"] < start_iter]
-    with open(path, "w") as file:
-        file.writelines(kept)
+            kept = [line for line in file if _iteration(line) < start_iter]
+    _write(path, "w", "".join(kept))
+
+
+def _iteration(line: str) -> float:
+    """The iteration a line reports; past all others for a line that a crash cut short."""
+    try:
+        return json.loads(line)["iter"]
+    except ValueError:
+        return math.inf
+
+
+def _write(path: str, mode: str, text: str) -> None:
+    try:
+        with open(path, mode) as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write statistics {path}: {error.strerror}") from error

@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def detect_dataset(
-    config, detector: Detector, dataset: CocoDataset, image_range: tuple | None = None
+    config, detector: Detector, dataset: CocoDataset, image_ids: list | None = None
 ) -> list:
     """Detections of every image, as COCO results.
 
@@ -25,15 +25,16 @@ def detect_dataset(
         config: LIBRA.DATA.SKIP_BAD_IMAGES says what to do with an unreadable image.
         detector: the model.
         dataset: its classes are the model's.
-        image_range: first image and the one after the last, in order of id; None is all.
+        image_ids: only these images; None is all.
 
     Returns:
         Dicts of image_id, category_id, bbox (x, y, width, height in image pixels) and score.
     """
     skip = config.LIBRA.DATA.SKIP_BAD_IMAGES
     records = dataset.records(False, config, skip)
-    if image_range is not None:
-        records = records[slice(*image_range)]
+    if image_ids is not None:
+        chosen = set(image_ids)
+        records = [record for record in records if record.image_id in chosen]
     results = []
     started = time.perf_counter()
     for record in tqdm(records, desc=dataset.name, unit="image", disable=None):
@@ -41,7 +42,9 @@ def detect_dataset(
             image = read_image(record)
         except DatasetError as error:
             if not skip:
-                raise
+                raise DatasetError(
+                    f"{error}; LIBRA.DATA.SKIP_BAD_IMAGES True goes on without it"
+                ) from error
             _LOG.warning("skipped: %s", error)
             continue
         results += coco_results(detector(image), record.image_id, dataset.contiguous_to_category)

@@ -93,7 +93,8 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
     with Interruption() as interruption, contextlib.closing(stats):
         for iteration in range(start_iter, config.SOLVER.MAX_ITER):
             stats.start_step()
-            rate = _step(model, next(loader), iteration, first=iteration == start_iter)
+            minibatches = _next_minibatches(loader, iteration, folder, save)
+            rate = _step(model, minibatches, iteration, first=iteration == start_iter)
             total = stats.update(_fetch_scalars(model), loader.queue_size)
             if not math.isfinite(total):
                 raise UserError(
@@ -110,6 +111,18 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
                 )
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _next_minibatches(loader, iteration: int, folder: str, save) -> list:
+    """One iteration's minibatches; where an image went bad, what was learnt is saved first."""
+    try:
+        return next(loader)
+    except UserError:
+        path = checkpoint_path(folder, iteration - 1)
+        if iteration and not os.path.exists(path):
+            save(path)
+            _LOG.info("saved %s", path)
+        raise
 
 
 def _is_snapshot(model, iteration: int) -> bool:

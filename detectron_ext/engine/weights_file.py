@@ -23,7 +23,7 @@ from detectron_ext.errors import UserError, WeightsError
 def _encode_latin1(text, encoding):
     """Python 3 stores bytes in old protocols as text to be encoded; nothing else is needed."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"text encoding {encoding!r}")
+        raise _RefusedError(f"text encoding {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
@@ -43,12 +43,16 @@ _ALLOWED = {
 }
 
 
+class _RefusedError(pickle.UnpicklingError):
+    """The pickle wants something called that is not needed for arrays."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}") from None
+            raise _RefusedError(f"it names {module}.{name}") from None
 
 
 class Weights(NamedTuple):
@@ -80,7 +84,7 @@ def read_weights(path: str) -> Weights:
             content = _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
         raise WeightsError(f"cannot read weights {path}: {error.strerror}") from error
-    except pickle.UnpicklingError as error:
+    except _RefusedError as error:
         raise WeightsError(f"refused weights {path}: {error}; only arrays are read") from error
     except Exception as error:
         raise WeightsError(f"weights {path} are truncated or damaged: {error}") from error

@@ -128,7 +128,7 @@ def test_missing_folder_and_unreadable(tmp_path):
         ("A: 'x\x00'", "is not valid YAML: unacceptable character"),
         ("- 1\n", "must be a map of keys such as TRAIN:, not a list"),
         ("hello", "must be a map of keys such as TRAIN:, not a str"),
-        ("# nothing\n", "is empty; leave it out for the defaults"),
+        ("# nothing\n", "is empty: see configs/ for examples"),
     ],
 )
 def test_text_that_is_no_configuration(write, text, expected):

@@ -13,6 +13,7 @@ import pytest
 
 from detectron_ext.data import digits as digits_module
 from detectron_ext.data.digit_scenes import (
+    DIGITS_PER_SCENE,
     INK_HEIGHT,
     INK_OPACITY,
     MAX_COVERED,
@@ -62,7 +63,8 @@ def test_digits_are_upright_with_their_labels(train_digits):
 def test_scene_keeps_its_promises(scenes):
     for scene in scenes:
         assert scene.image.shape == (SCENE_SIZE, SCENE_SIZE, 3) and scene.image.dtype == np.uint8
-        assert 3 <= len(scene.boxes) == len(scene.labels) <= 10
+        fewest, most = DIGITS_PER_SCENE
+        assert fewest <= len(scene.boxes) == len(scene.labels) <= most
         assert (scene.boxes[:, :2] >= 0).all()
         assert (scene.boxes[:, :2] + scene.boxes[:, 2:] <= SCENE_SIZE).all()
         assert covered_fraction(scene.boxes).max() <= MAX_COVERED

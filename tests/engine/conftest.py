@@ -1,65 +1,13 @@
-"""A tiny data set and configuration that train in seconds."""
-
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import cv2
-import numpy as np
 import pytest
+from squares import write_tiny_config
 
 from detectron_ext import config as configuration
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def make_squares(folder: Path, num_images: int, seed: int = 0) -> dict:
-    """Bright squares (class 1) and dark discs (class 2) on grey; returns a catalog entry."""
-    rng = np.random.default_rng(seed)
-    (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
-    for image_id in range(1, num_images + 1):
-        image = np.full((128, 128, 3), 128, np.uint8) + rng.integers(0, 20, (128, 128, 3), np.uint8)
-        for column in range(2):
-            size = int(rng.integers(28, 50))
-            x, y = column * 64 + int(rng.integers(0, 64 - size)), int(rng.integers(0, 128 - size))
-            category = int(rng.integers(1, 3))
-            if category == 1:
-                cv2.rectangle(image, (x, y), (x + size - 1, y + size - 1), (230, 230, 90), -1)
-            else:
-                cv2.circle(image, (x + size // 2, y + size // 2), size // 2, (20, 20, 60), -1)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1, "image_id": image_id, "category_id": category,
-                    "bbox": [x, y, size, size], "area": size * size, "iscrowd": 0,
-                }
-            )  # fmt: skip
-        name = f"{image_id}.png"
-        cv2.imwrite(str(folder / "images" / name), image)
-        images.append({"id": image_id, "file_name": name, "width": 128, "height": 128})
-    categories = [{"id": 1, "name": "square"}, {"id": 2, "name": "disc"}]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "annotations.json").write_text(json.dumps(content))
-    return {"im_dir": str(folder / "images"), "ann_fn": str(folder / "annotations.json")}
 
 
 @pytest.fixture
 def tiny_config(tmp_path):
     """Return a function: overrides -> configuration of a tiny RetinaNet on 8 small images."""
-    entry = make_squares(tmp_path / "squares", 8)
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-_BASE_: {REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml"}
-DATASETS_EXTRA: {{squares: {json.dumps(entry)}}}
-MODEL: {{NUM_CLASSES: 3}}
-FPN: {{DIM: 64, COARSEST_STRIDE: 128}}
-TRAIN: {{DATASETS: [squares], SCALES: [128], MAX_SIZE: 128, IMS_PER_BATCH: 4, SNAPSHOT_ITERS: 3}}
-TEST: {{DATASETS: [squares], SCALE: 128, MAX_SIZE: 128}}
-SOLVER: {{MAX_ITER: 6, WARM_UP_ITERS: 3}}
-DATA_LOADER: {{NUM_THREADS: 2, MINIBATCH_QUEUE_SIZE: 4}}
-OUTPUT_DIR: {tmp_path / "output"}
-"""
-    )
+    path = write_tiny_config(tmp_path)
     return lambda *overrides: configuration.load(str(path), overrides)

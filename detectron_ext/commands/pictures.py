@@ -1,0 +1,108 @@
+"""Pictures as files: detections drawn beside their ground truth."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+
+import cv2
+import numpy as np
+
+from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.drawing import side_by_side
+from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
+
+_LOG = logging.getLogger(__name__)
+
+
+def prepare_folder(folder: str, suffix: str = ".png") -> None:
+    """Make a folder for pictures; better now than after the work whose result they show.
+
+    Args:
+        folder: made if needed.
+        suffix: file name extension with its dot: the format of the pictures.
+
+    Raises:
+        UserError: the folder cannot be written, or OpenCV does not write the format.
+    """
+    if not cv2.haveImageWriter("picture" + suffix):
+        raise UserError(f"cannot write pictures as {suffix}: use png, jpg, bmp, tiff or webp")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error.strerror or str(error)) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _not_writable(folder, "no permission")
+
+
+def _not_writable(folder: str, reason: str) -> UserError:
+    return UserError(f"cannot write pictures to folder {folder}: {reason}; choose another folder")
+
+
+def write_picture(path: str, image: np.ndarray) -> str:
+    """Write an image file; returns the path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not cv2.imwrite(path, image):
+        raise UserError(f"cannot write picture {path}: is the disk full?")
+    return path
+
+
+def draw_detections(
+    dataset: CocoDataset, detections: list, folder: str, threshold: float, image_ids: list
+) -> list:
+    """Write a picture of each image: ground truth to the left, detections to the right.
+
+    An image that cannot be read is named in a warning and left out.
+
+    Args:
+        dataset: what was tested.
+        detections: COCO results; image and category are the data set's.
+        folder: made if needed.
+        threshold: lowest score that is drawn.
+        image_ids: the images to draw.
+
+    Returns:
+        Paths of the pictures.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    prepare_folder(folder)
+    found = collections.defaultdict(list)
+    for detection in detections:
+        found[detection["image_id"]].append(detection)
+    names = dict(enumerate(dataset.classes))
+    paths = []
+    for image_id in image_ids:
+        file_name = dataset.coco.imgs[image_id]["file_name"]
+        image = cv2.imread(dataset.image_path(image_id))
+        if image is None:
+            _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
+            continue
+        truth = _drawable(dataset.coco.imgToAnns[image_id], image, dataset)
+        panel = side_by_side(
+            image, truth, _drawable(found[image_id], image, dataset), names, threshold
+        )
+        stem = os.path.splitext(file_name.replace("/", "_"))[0]
+        paths.append(write_picture(os.path.join(folder, stem + ".png"), panel))
+    _LOG.info("%d pictures in %s", len(paths), folder)
+    return paths
+
+
+def _drawable(annotations: list, image: np.ndarray, dataset: CocoDataset) -> list:
+    """Copies with the box clipped to the image and the class's number; those outside are gone."""
+    height, width = image.shape[:2]
+    corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))
+    boxes = to_xywh(clip_to_image(corners, height, width)).tolist()
+    drawable = []
+    for annotation, box in zip(annotations, boxes):
+        x, y, box_width, box_height = annotation["bbox"]
+        if min(box_width, box_height, width - x, height - y, x + box_width, y + box_height) > 0:
+            number = dataset.category_to_contiguous[annotation["category_id"]]
+            drawable.append({**annotation, "bbox": box, "category_id": number})
+    return drawable

@@ -1,0 +1,348 @@
+"""Bad input of every kind: one line that names the thing, exit status 2, nothing lost.
+
+The fixture ``workplace`` checks after each test that what earlier runs wrote is still the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from tool_runner import failure, run_tool
+
+
+@pytest.fixture
+def train(tool, tmp_path):
+    """Return a function: overrides -> outcome of a short training into tmp_path/run."""
+    overrides = ("SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "run")
+    return lambda *more: tool("train_net", "--skip-test", *overrides, *more)
+
+
+@pytest.fixture
+def annotated(workplace, tmp_path):
+    """Return a function: change of the annotations -> overrides that use the changed file."""
+
+    def change(edit):
+        content = json.loads((workplace.folder / "squares" / "annotations.json").read_text())
+        edit(content)
+        path = tmp_path / "changed.json"
+        path.write_text(json.dumps(content))
+        return ("DATASETS_EXTRA.squares.ann_fn", path)
+
+    return change
+
+
+@pytest.fixture
+def images(workplace, tmp_path):
+    """A copy of the images; a test may spoil it. Use with ``DATASETS_EXTRA.squares.im_dir``."""
+    return shutil.copytree(str(workplace.images), str(tmp_path / "images"))
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        (None, "does not exist"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"TRAIN: [1,\nB: 2", "line 2 is not valid YAML"),
+        (b"", "is empty"),
+        (b"- TRAIN", "must be a map of keys"),
+        (b"TRAIN: {MAX_SIZ: 3}", "unknown key TRAIN.MAX_SIZ"),
+        (b"TRAIN: {MAX_SIZE: wide}", "TRAIN.MAX_SIZE in"),
+        (b"_BASE_: none.yaml", "none.yaml (_BASE_ of"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train_net", "test_net", "infer_simple", "visualize_results"])
+def test_configuration_file(tmp_path, name, text, fault):
+    path = tmp_path / "bad.yaml"
+    if text is not None:
+        path.write_bytes(text)
+    more = {
+        "infer_simple": ("--wts", "w.pkl", "image.png"),
+        "visualize_results": ("--dataset", "d", "--detections", "d.json"),
+    }.get(name, ())
+    message = failure(run_tool(name, "--cfg", path, *more))
+    assert fault in message and str(path) in message
+
+
+@pytest.mark.parametrize(
+    "overrides, fault",
+    [
+        (["SOLVER.MAX_ITR", "3"], "did you mean SOLVER.MAX_ITER?"),
+        (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER in the overrides expects an int"),
+        (["SOLVER.MAX_ITER", "-1"], "SOLVER.MAX_ITER must be at least 0"),
+        (["MODEL.TYPE", "mask"], "MODEL.TYPE 'mask'"),
+        (["MODEL.CONV_BODY", "FPN.none"], "MODEL.CONV_BODY 'FPN.none'"),
+        (["MODEL.NUM_CLASSES", "4"], "needs 3: background and [square, disc]"),
+        (["TRAIN.DATASETS", "()"], "TRAIN.DATASETS is empty"),
+        (["TRAIN.DATASETS", "('bccd_trian',)"], "did you mean bccd_train"),
+        (["TRAIN.DATASETS", "bccd_train"], "write ('bccd_train',)"),
+        (["SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"], "SOLVER.BASE_LR"),
+    ],
+)
+def test_setting(train, overrides, fault):
+    assert fault in failure(train(*overrides))
+
+
+def test_classes_that_do_not_match_when_testing(tool, workplace):
+    message = failure(tool("test_net", "TEST.WEIGHTS", workplace.weights, "MODEL.NUM_CLASSES", 4))
+    assert "MODEL.NUM_CLASSES is 4" in message and "data set squares needs 3" in message
+
+
+@pytest.mark.parametrize("name", ["train_net", "test_net"])
+def test_no_data_set_to_test(tool, name):
+    assert "TEST.DATASETS is empty" in failure(tool(name, "TEST.DATASETS", "()"))
+
+
+def test_folder_of_a_known_data_set_not_given(train, monkeypatch):
+    names = ("TRAIN.DATASETS", "('bccd_train',)")
+    monkeypatch.delenv("BCCD_ROOT", raising=False)
+    assert "set the environment variable BCCD_ROOT" in failure(train(*names))
+    monkeypatch.setenv("BCCD_ROOT", "/no/such/folder")
+    assert "BCCD_ROOT=/no/such/folder is not a folder" in failure(train(*names))
+
+
+def test_catalog_named_by_the_environment(train, monkeypatch, tmp_path):
+    path = tmp_path / "catalog.yaml"
+    monkeypatch.setenv("DETECTRON_EXT_DATASETS", str(path))
+    assert f"cannot read {path}" in failure(train("TRAIN.DATASETS", "('mine',)"))
+    path.write_text("mine: {im_dir: 3}")
+    assert "write mine: {im_dir: FOLDER" in failure(train("TRAIN.DATASETS", "('mine',)"))
+
+
+# Output folder
+
+
+@pytest.mark.parametrize("place", ["{cfg}/under_a_file", "/proc/nothing"])
+@pytest.mark.parametrize("name", ["train_net", "test_net"])
+def test_output_folder(tool, workplace, name, place):
+    folder = place.format(cfg=workplace.cfg)
+    message = failure(tool(name, "TEST.WEIGHTS", workplace.weights, "OUTPUT_DIR", folder))
+    assert f"cannot write to the output folder {folder}" in message and "OUTPUT_DIR" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_output_folder_without_permission(train, tmp_path):
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in failure(train())
+
+
+# Annotations
+
+
+@pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe", b"[]", b"{}", b"[" * 100000])
+def test_annotation_file_of_another_kind(train, tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_bytes(text)
+    message = failure(train("DATASETS_EXTRA.squares.ann_fn", path))
+    assert str(path) in message
+    assert "not JSON" in message or "not COCO format" in message
+
+
+def test_annotation_file_or_image_folder_missing(train, tmp_path):
+    message = failure(train("DATASETS_EXTRA.squares.ann_fn", tmp_path / "none.json"))
+    assert "none.json: No such file" in message
+    message = failure(train("DATASETS_EXTRA.squares.im_dir", tmp_path / "none"))
+    assert f"image folder {tmp_path / 'none'} not found" in message
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"bbox": [1, 2]}, "annotations[3]: bbox must be four numbers"),
+        ({"image_id": None}, "annotations[3]: image_id must be"),
+        ({"id": 1}, "annotations[3]: id 1 is used twice"),
+        ({"id": "four"}, "ids of 'annotations' must be all numbers or all text"),
+        ({"area": "large"}, "annotations[3]: area must be a number"),
+        ({"iscrowd": "no"}, "annotations[3]: iscrowd must be a number"),
+    ],
+)
+def test_annotation_that_breaks_the_format(train, annotated, change, fault):
+    overrides = annotated(lambda content: content["annotations"][3].update(change))
+    message = failure(train(*overrides))
+    assert fault in message and "changed.json" in message
+
+
+def test_boxes_that_mean_nothing_are_dropped_clipped_and_counted(tool, annotated, tmp_path):
+    def spoil(content):
+        boxes = content["annotations"]
+        boxes[0]["bbox"] = [-10, -10, 60, 60]
+        boxes[1]["bbox"] = [5, 5, 0, 9]
+        boxes[2]["bbox"][0] = float("nan")
+        boxes[3]["bbox"][2] = 10**400
+        boxes[4]["image_id"] = 99
+        boxes[5]["category_id"] = 99
+        boxes[6]["bbox"] = [500, 500, 9, 9]
+        boxes[7]["iscrowd"] = None
+
+    overrides = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 1, "VIS", "True")
+    outcome = tool("train_net", *annotated(spoil), *overrides)
+    assert outcome.status == 0
+    counts = "6 boxes dropped (2 non-finite, 1 unknown image, 1 unknown category"
+    assert counts in outcome.err and "1 zero-sized" in outcome.err
+    assert "1 outside the image), 1 clipped" in outcome.err
+    assert (tmp_path / "test" / "squares" / "retinanet" / "results.json").exists()
+
+
+def test_ids_may_be_text(tool, annotated, tmp_path):
+    def rename(content):
+        for item in content["images"] + content["categories"]:
+            item["id"] = f"id {item['id']}"
+        for item in content["annotations"]:
+            item["image_id"] = f"id {item['image_id']}"
+            item["category_id"] = f"id {item['category_id']}"
+
+    overrides = ("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 1, "VIS", "True")
+    assert tool("train_net", *annotated(rename), *overrides).status == 0
+
+
+def test_nothing_to_train_on(train, annotated):
+    message = failure(train(*annotated(lambda content: content.update(annotations=[]))))
+    assert "squares: no image has a ground-truth box" in message
+    message = failure(train(*annotated(lambda content: content.pop("annotations"))))
+    assert "holds no 'annotations'" in message
+
+
+# Images
+
+
+def _remove(path):
+    os.remove(path)
+
+
+def _garble(path):
+    with open(path, "wb") as file:
+        file.write(b"no image")
+
+
+def _truncate(path):
+    os.truncate(path, 40)
+
+
+@pytest.mark.parametrize(
+    "spoil, fault", [(_remove, "not found"), (_garble, "decode"), (_truncate, "decode")]
+)
+def test_image(tool, workplace, images, tmp_path, spoil, fault):
+    bad = os.path.join(images, "3.png")
+    spoil(bad)
+    common = ("DATASETS_EXTRA.squares.im_dir", images, "OUTPUT_DIR", tmp_path / "run")
+    # Two iterations of four images are all eight.
+    training = ("train_net", *common, "SOLVER.MAX_ITER", 2, "TRAIN.USE_FLIPPED", "False")
+    testing = ("test_net", *common, "TEST.WEIGHTS", workplace.weights)
+    for arguments in (training, testing):
+        message = failure(tool(*arguments))
+        assert bad in message and fault in message and "LIBRA.DATA.SKIP_BAD_IMAGES" in message
+    for arguments in (training, testing):
+        outcome = tool(*arguments, "LIBRA.DATA.SKIP_BAD_IMAGES", "True")
+        assert outcome.status == 0 and bad in outcome.err
+
+
+def test_a_missing_test_image_is_found_before_training(tool, workplace, images, tmp_path):
+    os.remove(os.path.join(images, "3.png"))
+    entry = {"im_dir": images, "ann_fn": str(workplace.folder / "squares" / "annotations.json")}
+    message = failure(
+        tool(
+            "train_net",
+            "DATASETS_EXTRA.other",
+            entry,
+            "TEST.DATASETS",
+            "('other',)",
+            "OUTPUT_DIR",
+            tmp_path / "run",
+        )  # fmt: skip
+    )
+    assert "data set other: image" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_image_of_another_size_than_annotated(train, annotated):
+    message = failure(train(*annotated(lambda content: content["images"][0].update(width=100))))
+    assert "1.png is 128x128 pixels, but annotated as 100x128" in message
+
+
+def test_no_image_can_be_read(train, images):
+    for name in os.listdir(images):
+        _garble(os.path.join(images, name))
+    skip = ("DATASETS_EXTRA.squares.im_dir", images, "LIBRA.DATA.SKIP_BAD_IMAGES", "True")
+    assert "no training image can be read" in failure(train(*skip))
+
+
+# Weights
+
+
+class _Command:
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def _weights(kind: str, workplace, tmp_path):
+    path = tmp_path / f"{kind}.pkl"
+    if kind == "truncated":
+        path.write_bytes(workplace.weights.read_bytes()[:10000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("hello")
+    elif kind == "malicious":
+        command = _Command()
+        command.folder = str(tmp_path / "pwned")
+        path.write_bytes(pickle.dumps({"blobs": {"conv1_w": command}}))
+    elif kind == "list":
+        path.write_bytes(pickle.dumps([1]))
+    elif kind == "others":
+        path.write_bytes(pickle.dumps({"blobs": {"fc_w": np.ones(3)}}))
+    elif kind == "objects":
+        path.write_bytes(pickle.dumps({"blobs": {"conv1_w": np.array([None])}}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind, fault",
+    [
+        ("missing", "not found"),
+        ("truncated", "truncated or damaged"),
+        ("empty", "truncated or damaged"),
+        ("text", "truncated or damaged"),
+        ("malicious", "it names posix.mkdir; only arrays are read"),
+        ("list", "hold a list, not named blobs"),
+        ("others", "lack 165 of the model's 165 parameters"),
+        ("objects", "blob conv1_w has type object, not numbers"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train_net", "test_net", "infer_simple"])
+def test_weights(tool, workplace, tmp_path, name, kind, fault):
+    path = _weights(kind, workplace, tmp_path)
+    arguments = {
+        "train_net": ("TRAIN.WEIGHTS", path, "TRAIN.AUTO_RESUME", "False"),
+        "test_net": ("TEST.WEIGHTS", path),
+        "infer_simple": (
+            "--wts", path, "--output-dir", tmp_path / "out", workplace.images / "1.png",
+        ),
+    }[name]  # fmt: skip
+    message = failure(tool(name, *arguments))
+    assert fault in message and str(path) in message
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_weights_of_another_shape_list_each_mismatch(train, tool, workplace):
+    message = failure(train("FPN.DIM", 96, "TRAIN.WEIGHTS", workplace.weights))
+    for name in ("fpn_inner_res5_1_sum_w is (64, 512, 1, 1)", "retnet_cls_pred_fpn3_w is"):
+        assert name in message
+    assert message.count("the model needs") > 20
+    libra = ("LIBRA.BFP.ON", "True", "TEST.WEIGHTS", workplace.weights)
+    assert "lack 8 of the model's 173 parameters: bfp_theta_w" in failure(tool("test_net", *libra))
+
+
+def test_weights_on_another_machine(train):
+    assert "fetch R-50.pkl yourself" in failure(train("TRAIN.WEIGHTS", "https://host/R-50.pkl"))
+
+
+def test_no_weights_to_test(tool, tmp_path):
+    message = failure(tool("test_net", "OUTPUT_DIR", tmp_path))
+    assert "set TEST.WEIGHTS, or train first" in message

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from squares import REPOSITORY
+from tool_runner import failure, run_tool
+
+TOOLS = ("train_net", "test_net", "infer_simple", "visualize_results", "demo")
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_says_what_the_tool_does_with_an_example(name):
+    outcome = run_tool(name, "--help")
+    assert outcome.status == 0
+    description, example = outcome.out.split("example:")
+    assert len(description.split()) > 40
+    assert example.split()[0] == f"tools/{name}.py"
+
+
+def test_a_process_of_its_own(workplace, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "tools/train_net.py", "--cfg", str(workplace.cfg), *arguments]
+        return subprocess.run(
+            command, cwd=str(REPOSITORY), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    done = run("SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(tmp_path), "LIBRA.THREADS", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"json_stats: {") == 1
+    assert (tmp_path / "test" / "squares" / "retinanet" / "results.json").exists()
+
+    wrong = run("SOLVER.MAX_ITR", "1")
+    assert wrong.returncode == 2
+    assert wrong.stdout == b""
+    (line,) = wrong.stderr.decode().splitlines()
+    assert line.startswith("error: unknown key SOLVER.MAX_ITR") and "SOLVER.MAX_ITER" in line
+
+
+@pytest.mark.parametrize(
+    "arguments, fault",
+    [
+        ((), "required: --cfg"),
+        (("--cfg",), "--cfg: expected one argument"),
+        (("--cfg", "x.yaml", "--skip-tests"), "unrecognized arguments: --skip-tests"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_that_points_to_help(arguments, fault):
+    message = failure(run_tool("train_net", *arguments))
+    assert fault in message and "train_net.py --help" in message
+
+
+@pytest.mark.parametrize("name", ["test_net", "infer_simple", "visualize_results"])
+def test_what_is_required_is_named(name):
+    assert "required: --" in failure(run_tool(name))
+
+
+def test_flags_may_follow_the_overrides(workplace, tmp_path):
+    outcome = run_tool(
+        "train_net", "SOLVER.MAX_ITER", 1, "--cfg", workplace.cfg, "OUTPUT_DIR", tmp_path,
+        "--skip-test",
+    )  # fmt: skip
+    assert outcome.status == 0
+    assert not (tmp_path / "test").exists()
+
+
+@pytest.mark.parametrize(
+    "value, shown", [("-1", "-1 (int)"), ("-.5", "-0.5 (float)"), ("-1e-3", "-0.001 (float)")]
+)
+@pytest.mark.parametrize("name", ["train_net", "test_net", "infer_simple"])
+def test_a_value_may_be_negative(tool, workplace, name, value, shown):
+    image = ("--wts", workplace.weights, "image.png") if name == "infer_simple" else ()
+    key = "SOLVER.WARM_UP_ITERS" if value == "-1" else "SOLVER.BASE_LR"
+    assert f"{key} must be at least 0, given {shown}" in failure(tool(name, *image, key, value))
+
+
+def test_negative_overrides_arrive(tool, workplace, tmp_path):
+    outcome = tool(
+        "infer_simple", "--wts", workplace.weights, "--output-dir", tmp_path,
+        workplace.images / "1.png", "TRAIN.RPN_STRADDLE_THRESH", "-1",
+    )  # fmt: skip
+    assert outcome.status == 0
+
+
+def test_an_override_without_a_partner_is_named(tool):
+    assert "'SOLVER.MAX_ITER' (str) has no partner" in failure(tool("train_net", "SOLVER.MAX_ITER"))

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from tool_runner import failure
+
+from detectron_ext.engine.weights_file import read_weights, write_weights
+
+
+@pytest.fixture
+def infer(tool, workplace, tmp_path):
+    """Return a function: arguments -> outcome, pictures in tmp_path/out."""
+    return lambda *arguments: tool(
+        "infer_simple", "--wts", workplace.weights, "--output-dir", tmp_path / "out", *arguments
+    )
+
+
+def _outputs(tmp_path):
+    return {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def _listed(tmp_path):
+    return json.loads((tmp_path / "out" / "detections.json").read_text())
+
+
+def test_an_image_is_drawn_and_listed(infer, workplace, tmp_path):
+    assert infer("--thresh", 0, workplace.images / "1.png").status == 0
+    assert _outputs(tmp_path) == {"1.png.png", "detections.json"}
+    (name, found), = _listed(tmp_path).items()  # fmt: skip
+    assert name == "1.png" and found
+    for entry in found:
+        assert entry.keys() == {"class", "score", "bbox"}
+        assert entry["class"] in ("square", "disc")
+        assert 0 <= entry["score"] <= 1 and len(entry["bbox"]) == 4
+    assert [f["score"] for f in found] == sorted((f["score"] for f in found), reverse=True)
+    original = cv2.imread(str(workplace.images / "1.png"))
+    drawn = cv2.imread(str(tmp_path / "out" / "1.png.png"))
+    assert drawn.shape == original.shape and (drawn != original).any()
+
+
+def test_a_score_below_the_threshold_is_neither_drawn_nor_listed(infer, workplace, tmp_path):
+    assert infer("--thresh", 0.999, workplace.images / "1.png").status == 0
+    assert _outputs(tmp_path) == {"detections.json"}
+    assert _listed(tmp_path) == {"1.png": []}
+    assert infer("--thresh", 0.999, "--always-out", workplace.images / "1.png").status == 0
+    assert _outputs(tmp_path) == {"detections.json", "1.png.png"}
+
+
+def test_a_folder_gives_one_picture_an_image_and_keeps_the_originals(infer, workplace, tmp_path):
+    # As upstream's scripts do: results beside the images.
+    folder = tmp_path / "out"
+    folder.mkdir()
+    original = (workplace.images / "1.png").read_bytes()
+    (folder / "a.png").write_bytes(original)
+    cv2.imwrite(str(folder / "a.jpg"), cv2.imread(str(workplace.images / "2.png")))
+    (folder / "b.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no image")
+    outcome = infer("--thresh", 0, "--kp-thresh", 2, "--output-ext", "jpg", folder)
+    assert outcome.status == 0
+    assert "b.png is not an image" in outcome.err and "notes" not in outcome.err
+    assert (folder / "a.png").read_bytes() == original
+    assert {"a.jpg.jpg", "a.png.jpg"} <= _outputs(tmp_path)
+    assert _listed(tmp_path).keys() == {"a.jpg", "a.png"}
+
+
+def test_only_files_of_the_extension_asked_for(infer, workplace, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(str(workplace.images), str(folder))
+    cv2.imwrite(str(folder / "9.jpg"), np.zeros((40, 60, 3), np.uint8))
+    assert infer("--image-ext", "jpg", folder).status == 0
+    assert _listed(tmp_path).keys() == {"9.jpg"}
+    assert "(.webp)" in failure(infer("--image-ext", "webp", folder))
+
+
+def test_flags_stand_anywhere(infer, workplace, tmp_path):
+    image = workplace.images / "1.png"
+    assert infer(image, "TEST.DETECTIONS_PER_IM", 1, "--thresh", 0).status == 0
+    assert len(_listed(tmp_path)["1.png"]) == 1
+    assert infer(image, "--thresh", 0, "TEST.DETECTIONS_PER_IM", 2).status == 0
+    assert len(_listed(tmp_path)["1.png"]) == 2
+
+
+def test_weights_without_class_names_give_numbers(tool, workplace, tmp_path):
+    weights = str(tmp_path / "bare.pkl")
+    write_weights(weights, read_weights(str(workplace.weights))._replace(classes=None))
+    image = workplace.images / "1.png"
+    outcome = tool(
+        "infer_simple", "--wts", weights, "--output-dir", tmp_path / "out", "--thresh", 0, image
+    )
+    assert outcome.status == 0
+    assert {found["class"] for found in _listed(tmp_path)["1.png"]} <= {"class 1", "class 2"}
+
+
+@pytest.mark.parametrize(
+    "arguments, fault",
+    [
+        (["no.png"], "no such image or folder: no.png"),
+        (["{folder}"], "tiny.yaml: no image that OpenCV can decode"),
+        (["--output-ext", "pdf", "{image}"], "as .pdf: use png"),
+        (["--thresh", "high", "{image}"], "--thresh: invalid float value: 'high'"),
+        (["--output-dir", "{folder}/x", "{image}"], "tiny.yaml/x: Not a directory"),
+        (["--output-dir", "{folder}", "{image}"], "tiny.yaml: File exists"),
+        (["--wts", "", "{image}"], "weights file not found"),
+        (["{image}", "TEST.NMS"], "'TEST.NMS' (str) has no partner"),
+        (["{image}", "MODEL.NUM_CLASSES", "4"], "retnet_cls_pred_fpn3_w is (18, 64, 3, 3)"),
+    ],
+)
+def test_bad_arguments_are_named(infer, workplace, arguments, fault):
+    places = {"folder": workplace.cfg, "image": workplace.images / "1.png"}
+    assert fault in failure(infer(*(text.format(**places) for text in arguments)))
+
+
+def test_an_empty_folder_is_an_error(infer, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert f"folder {tmp_path / 'empty'} has no images" in failure(infer(tmp_path / "empty"))
