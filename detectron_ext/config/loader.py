@@ -66,9 +66,7 @@ def _read_file(path: str, child: str | None) -> dict:
         raise ConfigError(f"config file {path!r}{named_by} cannot be read: {reason}") from None
     keys = parse_yaml(text, path)
     if keys is None:
-        raise ConfigError(
-            f"config file {path}{named_by} is empty: see configs/ for examples"
-        )
+        raise ConfigError(f"config file {path}{named_by} is empty: see configs/ for examples")
     if not isinstance(keys, dict):
         raise ConfigError(
             f"config file {path}{named_by} must be a map of keys such as TRAIN:, "

@@ -42,7 +42,7 @@ def add_clutter(rng: np.random.Generator, image: np.ndarray, digits: np.ndarray)
 
     `digits` (N, 28, 28) uint8 are the images that the pieces are cut from.
     """
-    for paint, most in ((_blob, 5), (_line, 5), (_stroke, 4), (_fragment, 4)):
+    for paint, most in ((_blob, 4), (_line, 4), (_stroke, 2), (_fragment, 2)):
         for _ in range(rng.integers(0, most + 1)):
             mask = paint(rng, image.shape[0], digits)
             ys, xs = np.nonzero(mask > 0.2)

@@ -23,7 +23,7 @@ SCENE_SIZE = 256
 DIGITS_PER_SCENE = (2, 8)
 INK_HEIGHT = (12.0, 160.0)
 MAX_INK_WIDTH = 200.0
-MAX_COVERED = 0.30
+MAX_COVERED = 0.15
 MAX_ROTATION = np.deg2rad(14)
 MAX_SHEAR = 0.18
 # A pixel is ink, and inside the digit's box, where its opacity reaches this.
@@ -87,8 +87,9 @@ def _compose(
     """
     while True:
         count = int(rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1))
-        low, high = np.log(INK_HEIGHT)
-        heights = np.sort(np.exp(rng.uniform(low, high, count)))[::-1]
+        # Square roots evenly: small digits are common, but do not crowd out the others.
+        low, high = np.sqrt(INK_HEIGHT)
+        heights = np.sort(rng.uniform(low, high, count) ** 2)[::-1]
         glyphs, boxes, shown = [], np.zeros((0, 4), np.int64), []
         for height, index in zip(heights, rng.integers(0, len(digits), count)):
             glyph = render_glyph(rng, digits[index], height)

@@ -165,7 +165,7 @@ def _set_rate(model, rate: np.float32) -> None:
     for index, scope in enumerate(scopes):
         with replica(index, model.num_gpus):
             for param in model.trainable_params(scope):
-                momentum = str(param) + "_momentum"
+                momentum = param + "_momentum"
                 workspace.RunOperatorOnce(
                     core.CreateOperator("Scale", [momentum], [momentum], scale=float(rate / old))
                 )

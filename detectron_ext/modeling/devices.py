@@ -23,7 +23,13 @@ def usable_gpus(config) -> int:
     if wanted > available and (wanted, available) not in _said:
         _said.add((wanted, available))
         where = f"{available} GPUs" if available else "the CPU"
-        _LOG.info("NUM_GPUS is %d and this machine has %d: running on %s", wanted, available, where)
+        _LOG.info(
+            "NUM_GPUS is %d and this machine has %d: running on %s, with SOLVER.BASE_LR and "
+            "MAX_ITER as set",
+            wanted,
+            available,
+            where,
+        )
     return min(wanted, available)
 
 

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 from detectron_ext.native_build import toolchain
+from detectron_ext.native_build.cuda import Cuda, find_cuda
+from detectron_ext.native_build.ninja_file import VARIANT_FLAGS, Inputs, ninja_text
 from detectron_ext.native_build.protobuf import protobuf_include
 from detectron_ext.native_build.toolchain import BuildError, Unavailable
 
@@ -23,31 +25,6 @@ SOURCES = REPOSITORY / "ops"
 BUILD = REPOSITORY / "build"
 LIBRARY = REPOSITORY / "detectron_ext/ops/lib/libdetectron_ext_ops.so"
 JOBS = 2
-
-COMMON_FLAGS = [
-    "-std=c++14",
-    "-fPIC",
-    "-fopenmp",
-    "-march=native",
-    "-fno-math-errno",  # sqrt and friends become instructions
-    "-fno-trapping-math",  # branches on floats can become vector selects
-    "-DNDEBUG",  # protobuf's checks need symbols that the wheel does not export
-    "-D_GLIBCXX_USE_CXX11_ABI=0",
-    "-Wall",
-    "-Wextra",
-]
-VARIANT_FLAGS = {
-    "release": ["-O3"],
-    "address": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"],
-    # Caffe2's own classes are compiled without the type information that vptr checks need.
-    "undefined": [
-        "-O1",
-        "-g",
-        "-fsanitize=undefined",
-        "-fno-sanitize-recover=all",
-        "-fno-sanitize=vptr",
-    ],
-}
 
 
 def build(sanitize: str | None = None) -> Path:
@@ -92,40 +69,36 @@ def _write_ninja_file(folder: Path, variant: str) -> None:
     compiler = toolchain.find_compiler()
     caffe2 = toolchain.find_caffe2()
     protobuf = protobuf_include(toolchain.generated_with_protobuf(caffe2), BUILD)
-    includes = [caffe2 / "include", protobuf, toolchain.find_mkl_include()]
-    flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], f"-I{SOURCES}"]
-    flags += [f"-isystem{path}" for path in includes]
-    # Nothing reads this macro: it makes the command, and so the objects, differ by toolchain.
-    flags.append(f"-DDETECTRON_EXT_TOOLCHAIN={toolchain.toolchain_id(compiler, caffe2)}")
-    libraries = [str(toolchain.find_openmp(caffe2)), f"-L{caffe2 / 'lib'}", "-ltorch_cpu", "-lc10"]
-    libraries.append("-Wl,-z,defs")  # a missing symbol fails here, not when loaded
-    sanitizer = [flag for flag in VARIANT_FLAGS[variant] if flag.startswith("-fsanitize")]
-    text = _ninja_text(compiler, flags, sanitizer + libraries)
+    cuda = _find_cuda(variant)
+    inputs = Inputs(
+        compiler=compiler,
+        includes=[
+            caffe2 / "include",
+            protobuf,
+            toolchain.find_mkl_include(),
+            *(cuda.includes if cuda else []),
+        ],
+        openmp=toolchain.find_openmp(caffe2),
+        caffe2=caffe2,
+        toolchain_id=toolchain.toolchain_id(compiler, caffe2),
+        cuda=cuda,
+    )
+    text = ninja_text(SOURCES, LIBRARY.name, variant, inputs)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "build.ninja"
     if not path.is_file() or path.read_text() != text:
         path.write_text(text)
 
 
-def _ninja_text(compiler: str, flags: list[str], libraries: list[str]) -> str:
-    sources = sorted(SOURCES.glob("kernels/*.cc")) + sorted(SOURCES.glob("caffe2/*.cc"))
-    lines = [
-        "rule compile",
-        f"  command = {compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
-        "  depfile = $out.d",
-        "  deps = gcc",
-        "  description = compile $name",
-        "rule link",
-        f"  command = {compiler} -shared $in {' '.join(libraries)} -o $out",
-        "  description = link $out",
-    ]
-    objects = []
-    for source in sources:
-        name = source.relative_to(SOURCES)
-        objects.append(f"{name.with_suffix('.o')}")
-        lines += [f"build {objects[-1]}: compile {source}", f"  name = {name}"]
-    lines += [f"build {LIBRARY.name}: link {' '.join(objects)}", f"default {LIBRARY.name}"]
-    return "\n".join(lines) + "\n"
+def _find_cuda(variant: str) -> Cuda | None:
+    """Return the CUDA toolkit, or None after a line that says why CUDA is left out."""
+    if variant != "release":
+        return None
+    try:
+        return find_cuda()
+    except Unavailable as reason:
+        print(f"CUDA operators left out: {reason}", flush=True)
+        return None
 
 
 def _install(built: Path) -> None:

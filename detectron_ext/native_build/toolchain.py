@@ -22,13 +22,20 @@ class BuildError(Exception):
 
 
 def find_compiler() -> str:
-    """Return the C++ compiler: $CXX if set, else the first of g++, clang++ and c++ on PATH."""
+    """Return GCC's C++ compiler: $CXX if set, else g++ or c++ on PATH."""
     named = os.environ.get("CXX")
-    for name in [named] if named else ["g++", "clang++", "c++"]:
+    for name in [named] if named else ["g++", "c++"]:
         path = shutil.which(name)
-        if path:
+        if path and not _is_clang(path):
             return path
+        if path and named:
+            # Clang's OpenMP is not the one inside Caffe2.
+            raise Unavailable(f"CXX={named} is Clang, not GCC")
     raise Unavailable(f"CXX={named} is not a program" if named else "no C++ compiler")
+
+
+def _is_clang(compiler: str) -> bool:
+    return b"clang" in subprocess.run([compiler, "--version"], stdout=subprocess.PIPE).stdout
 
 
 def find_caffe2() -> Path:

@@ -16,26 +16,25 @@ inline BalancedL1 BalancedL1FromArguments(const caffe2::OperatorBase& op) {
   const float gamma = op.GetSingleArgument<float>("gamma", 1.5f);
   const float beta = op.GetSingleArgument<float>("beta", 1.0f);
   const std::string formula = op.GetSingleArgument<std::string>("formula", "continuous");
+  CAFFE_ENFORCE(alpha > 0, op.type(), ": alpha is ", alpha, ", must be above 0");
+  CAFFE_ENFORCE(gamma > 0, op.type(), ": gamma is ", gamma, ", must be above 0");
+  CAFFE_ENFORCE(beta > 0, op.type(), ": beta is ", beta, ", must be above 0");
   CAFFE_ENFORCE(
-      alpha > 0 && gamma > 0 && beta > 0, op.type(),
-      ": alpha, gamma and beta must be positive, but are ", alpha, ", ", gamma, " and ", beta);
+      gamma <= kMaxBalancedL1Exponent * alpha, op.type(), ": gamma is ", gamma, ", must be at most ",
+      static_cast<int>(kMaxBalancedL1Exponent), " times alpha, which is ", alpha);
   CAFFE_ENFORCE(
-      gamma <= kMaxBalancedL1Exponent * alpha, op.type(), ": gamma / alpha must be at most ",
-      static_cast<int>(kMaxBalancedL1Exponent), ", but gamma is ", gamma, " and alpha ", alpha);
-  CAFFE_ENFORCE(
-      formula == "continuous" || formula == "mmdet", op.type(),
-      ": formula must be \"continuous\" or \"mmdet\", but is \"", formula, "\"");
+      formula == "continuous" || formula == "mmdet", op.type(), ": formula is \"", formula,
+      "\", must be \"continuous\" or \"mmdet\"");
   return BalancedL1(
       alpha, gamma, beta,
       formula == "mmdet" ? BalancedL1Formula::kMmdet : BalancedL1Formula::kContinuous);
 }
 
-// Enforces that an input holds one number.
-inline void CheckScalar(const caffe2::OperatorBase& op, const char* name,
-                        const caffe2::Tensor& input) {
-  CAFFE_ENFORCE_EQ(
-      input.numel(), 1, op.type(), ": ", name, " of shape ", input.sizes(),
-      " must hold one number");
+// Reads scale; enforces that it is not negative.
+inline float ScaleFromArguments(const caffe2::OperatorBase& op) {
+  const float scale = op.GetSingleArgument<float>("scale", 1.0f);
+  CAFFE_ENFORCE(scale >= 0, op.type(), ": scale is ", scale, ", must be at least 0");
+  return scale;
 }
 
 }  // namespace detectron_ext

@@ -3,10 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "caffe2/checks.h"
 #include "caffe2/gradient_definition.h"
 #include "caffe2/schema_helpers.h"
 #include "caffe2/threads.h"
-#include "kernels/balanced_l1_loss.h"
 
 namespace detectron_ext {
 
@@ -14,23 +14,23 @@ using caffe2::CPUContext;
 
 template <>
 bool BalancedL1LossOp<CPUContext>::RunOnDevice() {
-  CheckShapes();
+  const DenseLossInputs in = CheckedInputs();
   auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  const double sum = BalancedL1Sum(
-      loss_, Input(0).numel(), Input(0).data<float>(), Input(1).data<float>(),
-      Input(2).data<float>(), Input(3).data<float>(), ThreadPoolFor);
+  const BalancedL1 formula = loss_;
+  const double sum = DenseLossSum(
+      in, [formula](float difference) { return formula.Loss(difference); }, ThreadPoolFor);
   *loss->mutable_data<float>() = static_cast<float>(Normalizer() * sum);
   return true;
 }
 
 template <>
 bool BalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
-  CheckShapes();
-  CheckScalar(*this, "d_loss", Input(4));
+  const DenseLossInputs in = CheckedInputs();
+  EnforceOneNumber(type(), "d_loss", Input(4));
   auto* d_prediction = Output(0, Input(0).sizes(), at::dtype<float>());
-  BalancedL1Gradient(
-      loss_, Input(0).numel(), Input(0).data<float>(), Input(1).data<float>(),
-      Input(2).data<float>(), Input(3).data<float>(),
+  const BalancedL1 formula = loss_;
+  DenseLossGradient(
+      in, [formula](float difference) { return formula.Gradient(difference); },
       static_cast<float>(Normalizer() * *Input(4).data<float>()),
       d_prediction->mutable_data<float>(), ThreadPoolFor);
   return true;

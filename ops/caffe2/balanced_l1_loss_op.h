@@ -6,6 +6,7 @@
 #include <caffe2/core/operator.h>
 
 #include "caffe2/balanced_l1_arguments.h"
+#include "kernels/dense_loss.h"
 
 namespace detectron_ext {
 
@@ -17,11 +18,11 @@ class BalancedL1Base : public caffe2::Operator<Context> {
   explicit BalancedL1Base(Args&&... args)
       : caffe2::Operator<Context>(std::forward<Args>(args)...),
         loss_(BalancedL1FromArguments(*this)),
-        scale_(this->template GetSingleArgument<float>("scale", 1.0f)) {}
+        scale_(ScaleFromArguments(*this)) {}
 
  protected:
   // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, Y as many rows.
-  void CheckShapes() {
+  DenseLossInputs CheckedInputs() {
     const caffe2::Tensor& prediction = this->Input(0);
     CAFFE_ENFORCE(
         prediction.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
@@ -29,10 +30,14 @@ class BalancedL1Base : public caffe2::Operator<Context> {
     for (int i = 1; i < 4; ++i) {
       const caffe2::Tensor& other = this->Input(i);
       CAFFE_ENFORCE(
-          other.numel() == prediction.numel() && (i > 1 || other.dim(0) == prediction.dim(0)),
+          other.numel() == prediction.numel() &&
+              (i > 1 || (other.dim() > 0 && other.dim(0) == prediction.dim(0))),
           this->type(), ": ", names[i], " of shape ", other.sizes(), " does not fit Y_hat of shape ",
           prediction.sizes());
     }
+    return {prediction.numel(), this->Input(0).template data<float>(),
+            this->Input(1).template data<float>(), this->Input(2).template data<float>(),
+            this->Input(3).template data<float>()};
   }
 
   // scale / N; 0 where there are no rows.

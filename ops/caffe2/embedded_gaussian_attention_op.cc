@@ -31,19 +31,13 @@ bool EmbeddedGaussianAttentionOp<CPUContext>::RunOnDevice() {
 
 template <>
 bool EmbeddedGaussianAttentionGradientOp<CPUContext>::RunOnDevice() {
-  const AttentionShape shape = CheckedShape();
-  CheckLikeTheta(3, "out");
-  CheckLikeTheta(4, "d_out");
+  const AttentionShape shape = CheckedGradientShape();
   const float* theta = Input(0).data<float>();
   const float* phi = Input(1).data<float>();
   const float* g = Input(2).data<float>();
   std::vector<float> own_log_sums;
   const float* log_sums;
   if (InputSize() > 5) {
-    CAFFE_ENFORCE(
-        Input(5).numel() == shape.images * shape.positions, type(), ": log_sums of shape ",
-        Input(5).sizes(), " must hold one number for each position of theta of shape ",
-        Input(0).sizes());
     log_sums = Input(5).data<float>();
   } else {
     own_log_sums.resize(shape.images * shape.positions);

@@ -33,6 +33,18 @@ class EmbeddedGaussianAttentionBase : public caffe2::Operator<Context> {
     return {theta.dim(0), channels, theta.dim(2) * theta.dim(3), scale};
   }
 
+  // Enforces the shapes of the gradient's inputs.
+  AttentionShape CheckedGradientShape() {
+    const AttentionShape shape = CheckedShape();
+    CheckLikeTheta(3, "out");
+    CheckLikeTheta(4, "d_out");
+    CAFFE_ENFORCE(
+        this->InputSize() < 6 || this->Input(5).numel() == shape.images * shape.positions,
+        this->type(), ": log_sums of shape ", this->Input(5).sizes(),
+        " must hold one number for each position of theta of shape ", this->Input(0).sizes());
+    return shape;
+  }
+
   void CheckLikeTheta(int input, const char* name) {
     CAFFE_ENFORCE(
         this->Input(input).sizes() == this->Input(0).sizes(), this->type(), ": ", name,

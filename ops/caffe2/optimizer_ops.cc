@@ -31,9 +31,6 @@ class WeightedSumOp final : public Operator<CPUContext> {
           Input(i).numel() == first.numel() && Input(i + 1).numel() == 1, "WeightedSum: input ",
           i, " of shape ", Input(i).sizes(), " and its weight of shape ", Input(i + 1).sizes(),
           " do not fit input 0 of shape ", first.sizes());
-      CAFFE_ENFORCE(
-          i == 0 || !IsInputOutputAlias(i, 0), "WeightedSum: the output can take the place of ",
-          "input 0 only, not of input ", i);
       terms.push_back(Input(i).data<float>());
       weights.push_back(Input(i + 1).data<float>()[0]);
     }

@@ -24,7 +24,7 @@ inline caffe2::OpSchema& DocumentBalancedL1Arguments(caffe2::OpSchema& schema) {
       .Arg("gamma", "(float > 0, default 1.5) gradient at and beyond beta. gamma / alpha may be "
                     "at most 60.")
       .Arg("beta", "(float > 0, default 1.0) difference at which the loss becomes linear.")
-      .Arg("scale", "(float, default 1.0) factor of the loss.")
+      .Arg("scale", "(float >= 0, default 1.0) factor of the loss.")
       .Arg("formula", "(string, default \"continuous\") \"continuous\": value and gradient are "
                       "continuous for every beta. \"mmdet\": mmdetection's, equal at beta 1 and "
                       "discontinuous elsewhere.");

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "caffe2/checks.h"
 #include "caffe2/gradient_definition.h"
 #include "caffe2/schema_helpers.h"
 #include "caffe2/select_inputs.h"
@@ -27,7 +28,7 @@ bool SelectBalancedL1LossOp<CPUContext>::RunOnDevice() {
 template <>
 bool SelectBalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
   const SelectInputs in = CheckSelectInputs(type(), Input(0), Input(1), Input(2), Input(3));
-  CheckScalar(*this, "d_loss", Input(4));
+  EnforceOneNumber(type(), "d_loss", Input(4));
   auto* d_predictions = Output(0, Input(0).sizes(), at::dtype<float>());
   SelectLossGradient(
       in.y_hat, in.map, in.y, in.places, in.rows,

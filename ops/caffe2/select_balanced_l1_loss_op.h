@@ -17,7 +17,7 @@ class SelectBalancedL1Base : public caffe2::Operator<Context> {
   explicit SelectBalancedL1Base(Args&&... args)
       : caffe2::Operator<Context>(std::forward<Args>(args)...),
         loss_(BalancedL1FromArguments(*this)),
-        scale_(this->template GetSingleArgument<float>("scale", 1.0f)) {}
+        scale_(ScaleFromArguments(*this)) {}
 
  protected:
   const BalancedL1 loss_;

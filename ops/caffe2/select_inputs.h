@@ -7,6 +7,7 @@
 #include <caffe2/core/logging.h>
 #include <caffe2/core/tensor.h>
 
+#include "caffe2/checks.h"
 #include "kernels/select_loss.h"
 
 namespace detectron_ext {
@@ -20,9 +21,9 @@ struct SelectInputs {
   float normalizer;  // max(S, 1)
 };
 
-// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4), S (1), and that every row of
-// L lies inside Y_hat.
-inline SelectInputs CheckSelectInputs(
+// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4) and S (1) and returns M. Reads
+// no data, so the tensors may be on any device.
+inline int64_t CheckSelectShapes(
     const std::string& type, const caffe2::Tensor& y_hat, const caffe2::Tensor& y,
     const caffe2::Tensor& places, const caffe2::Tensor& s) {
   CAFFE_ENFORCE(
@@ -31,26 +32,37 @@ inline SelectInputs CheckSelectInputs(
   CAFFE_ENFORCE(
       no_rows || (y.dim() == 2 && y.dim(1) == 4 && places.sizes() == y.sizes()), type,
       ": Y of shape ", y.sizes(), " and L of shape ", places.sizes(), " must both be (M, 4)");
-  CAFFE_ENFORCE(
-      s.numel() == 1, type, ": S of shape ", s.sizes(), " must hold one number");
-  const MapShape map{y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
+  EnforceOneNumber(type, "S", s);
+  return no_rows ? 0 : y.dim(0);
+}
+
+// Fails because of a row of L, its `place` given, that lies outside Y_hat.
+[[noreturn]] inline void FailOutside(
+    const std::string& type, const caffe2::Tensor& y_hat, const caffe2::Tensor& places,
+    int64_t row, const float* place) {
+  CAFFE_THROW(
+      type, ": row ", row, " of L of shape ", places.sizes(), ", (", place[0], ", ", place[1],
+      ", ", place[2], ", ", place[3], "), selects channels outside Y_hat of shape ",
+      y_hat.sizes());
+}
+
+// Enforces the shapes, and that every row of L lies inside Y_hat; for tensors on the CPU.
+inline SelectInputs CheckSelectInputs(
+    const std::string& type, const caffe2::Tensor& y_hat, const caffe2::Tensor& y,
+    const caffe2::Tensor& places, const caffe2::Tensor& s) {
   SelectInputs inputs{};
+  inputs.rows = CheckSelectShapes(type, y_hat, y, places, s);
   inputs.y_hat = y_hat.data<float>();
-  inputs.map = map;
+  inputs.map = {y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
   inputs.normalizer = std::max(s.data<float>()[0], 1.0f);
-  if (no_rows) {
+  if (inputs.rows == 0) {
     return inputs;
   }
   inputs.y = y.data<float>();
   inputs.places = places.data<float>();
-  inputs.rows = y.dim(0);
-  const int64_t row = FirstPlaceOutside(inputs.places, inputs.rows, map);
+  const int64_t row = FirstPlaceOutside(inputs.places, inputs.rows, inputs.map);
   if (row >= 0) {
-    const float* place = inputs.places + 4 * row;
-    CAFFE_THROW(
-        type, ": row ", row, " of L of shape ", places.sizes(), ", (", place[0], ", ", place[1],
-        ", ", place[2], ", ", place[3], "), selects channels outside Y_hat of shape ",
-        y_hat.sizes());
+    FailOutside(type, y_hat, places, row, inputs.places + 4 * row);
   }
   return inputs;
 }

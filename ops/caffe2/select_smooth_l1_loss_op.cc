@@ -1,8 +1,9 @@
 // SelectSmoothL1Loss and its gradient on the CPU, where Detectron has no implementation.
-#include <algorithm>
+#include <vector>
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/select_inputs.h"
 #include "caffe2/threads.h"
@@ -56,9 +57,7 @@ class SelectSmoothL1LossGradientOp final : public SelectSmoothL1Base {
 
   bool RunOnDevice() override {
     const SelectInputs in = Inputs();
-    CAFFE_ENFORCE(
-        Input(4).numel() == 1, type(), ": gradient of the loss of shape ", Input(4).sizes(),
-        " must hold one number");
+    EnforceOneNumber(type(), "the gradient of the loss", Input(4));
     auto* gradient = Output(0, Input(0).sizes(), at::dtype<float>());
     SelectLossGradient(
         in.y_hat, in.map, in.y, in.places, in.rows,

@@ -1,8 +1,10 @@
 // SigmoidFocalLoss and its gradient on the CPU, where Detectron has no implementation.
 #include <algorithm>
+#include <vector>
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/sigmoid_focal_loss.h"
@@ -30,7 +32,7 @@ class FocalLossBase : public Operator<CPUContext> {
   }
 
  protected:
-  SigmoidFocalLossShape Shape() {
+  SigmoidFocalShape Shape() {
     const Tensor& x = Input(0);
     const Tensor& targets = Input(1);
     CAFFE_ENFORCE(
@@ -39,13 +41,11 @@ class FocalLossBase : public Operator<CPUContext> {
             x.dim(3) == targets.dim(3),
         type(), ": targets of shape ", targets.sizes(), " do not fit logits of shape ", x.sizes(),
         " with ", num_classes_, " classes");
-    CAFFE_ENFORCE(
-        Input(2).numel() == 1, type(), ": fg_num of shape ", Input(2).sizes(),
-        " must hold one number");
-    return {x.dim(0) * x.dim(1), x.dim(2) * x.dim(3), num_classes_};
+    EnforceOneNumber(type(), "fg_num", Input(2));
+    return {x.dim(0) * targets.dim(1), num_classes_, x.dim(2) * x.dim(3)};
   }
 
-  SigmoidFocalLossWeights Weights() {
+  SigmoidFocalParameters Parameters() {
     const float normalizer = std::max(Input(2).data<float>()[0], 1.0f);
     return {gamma_, alpha_ / normalizer, (1.0f - alpha_) / normalizer};
   }
@@ -64,10 +64,11 @@ class SigmoidFocalLossOp final : public FocalLossBase {
   using FocalLossBase::FocalLossBase;
 
   bool RunOnDevice() override {
-    const SigmoidFocalLossShape shape = Shape();
+    const SigmoidFocalShape shape = Shape();
     auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-    const double sum = SigmoidFocalLoss(
-        Input(0).data<float>(), Input(1).data<int>(), shape, Weights(), ThreadPoolFor);
+    const double sum = SigmoidFocalSum(
+        shape, Parameters(), Input(0).data<float>(), Input(1).data<int32_t>(), nullptr,
+        ThreadPoolFor);
     *loss->template mutable_data<float>() = static_cast<float>(scale_ * sum);
     return true;
   }
@@ -79,14 +80,12 @@ class SigmoidFocalLossGradientOp final : public FocalLossBase {
   using FocalLossBase::FocalLossBase;
 
   bool RunOnDevice() override {
-    const SigmoidFocalLossShape shape = Shape();
+    const SigmoidFocalShape shape = Shape();
     const Tensor& d_loss = Input(InputSize() - 1);
-    CAFFE_ENFORCE(
-        d_loss.numel() == 1, type(), ": gradient of the loss of shape ", d_loss.sizes(),
-        " must hold one number");
+    EnforceOneNumber(type(), "the gradient of the loss", d_loss);
     auto* dx = Output(0, Input(0).sizes(), at::dtype<float>());
-    SigmoidFocalLossGradient(
-        Input(0).data<float>(), Input(1).data<int>(), shape, Weights(),
+    SigmoidFocalGradient(
+        shape, Parameters(), Input(0).data<float>(), Input(1).data<int32_t>(), nullptr,
         scale_ * d_loss.data<float>()[0], dx->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }

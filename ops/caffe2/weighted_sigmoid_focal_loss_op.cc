@@ -13,7 +13,7 @@ namespace {
 
 using caffe2::CPUContext;
 
-FocalParameters ParametersOf(float gamma, float alpha, const caffe2::Tensor& foreground) {
+SigmoidFocalParameters ParametersOf(float gamma, float alpha, const caffe2::Tensor& foreground) {
   const float normalizer = std::max(*foreground.data<float>(), 1.0f);
   return {gamma, alpha / normalizer, (1.0f - alpha) / normalizer};
 }
@@ -22,9 +22,9 @@ FocalParameters ParametersOf(float gamma, float alpha, const caffe2::Tensor& for
 
 template <>
 bool WeightedSigmoidFocalLossOp<CPUContext>::RunOnDevice() {
-  const FocalShape shape = CheckedShape();
+  const SigmoidFocalShape shape = CheckedShape();
   auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  const double sum = WeightedSigmoidFocalSum(
+  const double sum = SigmoidFocalSum(
       shape, ParametersOf(gamma_, alpha_, Input(2)), Input(0).data<float>(),
       Input(1).data<int32_t>(), Input(3).data<float>(), ThreadPoolFor);
   *loss->mutable_data<float>() = static_cast<float>(scale_ * sum);
@@ -33,12 +33,10 @@ bool WeightedSigmoidFocalLossOp<CPUContext>::RunOnDevice() {
 
 template <>
 bool WeightedSigmoidFocalLossGradientOp<CPUContext>::RunOnDevice() {
-  const FocalShape shape = CheckedShape();
-  CAFFE_ENFORCE(
-      Input(4).numel() == 1, type(), ": d_loss of shape ", Input(4).sizes(),
-      " must hold one number");
+  const SigmoidFocalShape shape = CheckedShape();
+  EnforceOneNumber(type(), "d_loss", Input(4));
   auto* d_logits = Output(0, Input(0).sizes(), at::dtype<float>());
-  WeightedSigmoidFocalGradient(
+  SigmoidFocalGradient(
       shape, ParametersOf(gamma_, alpha_, Input(2)), Input(0).data<float>(),
       Input(1).data<int32_t>(), Input(3).data<float>(), scale_ * *Input(4).data<float>(),
       d_logits->mutable_data<float>(), ThreadPoolFor);
@@ -63,7 +61,7 @@ OpSchema& DocumentFocalArguments(OpSchema& schema) {
                     "others.")
       .Arg("gamma", "(float >= 0, default 1.0) focusing exponent.")
       .Arg("num_classes", "(int, default 80) classes without the background.")
-      .Arg("scale", "(float, default 1.0) factor of the loss.");
+      .Arg("scale", "(float >= 0, default 1.0) factor of the loss.");
 }
 
 }  // namespace

@@ -5,7 +5,8 @@
 
 #include <caffe2/core/operator.h>
 
-#include "kernels/weighted_sigmoid_focal_loss.h"
+#include "caffe2/checks.h"
+#include "kernels/sigmoid_focal_loss.h"
 
 namespace detectron_ext {
 
@@ -20,14 +21,15 @@ class WeightedSigmoidFocalBase : public caffe2::Operator<Context> {
         gamma_(this->template GetSingleArgument<float>("gamma", 1.0f)),
         alpha_(this->template GetSingleArgument<float>("alpha", 0.25f)),
         classes_(this->template GetSingleArgument<int>("num_classes", 80)) {
+    CAFFE_ENFORCE(scale_ >= 0, this->type(), ": scale is ", scale_, ", must be at least 0");
+    CAFFE_ENFORCE(gamma_ >= 0, this->type(), ": gamma is ", gamma_, ", must be at least 0");
     CAFFE_ENFORCE(
-        classes_ > 0, this->type(), ": num_classes must be positive, but is ", classes_);
-    CAFFE_ENFORCE(gamma_ >= 0, this->type(), ": gamma must be at least 0, but is ", gamma_);
+        classes_ > 0, this->type(), ": num_classes is ", classes_, ", must be above 0");
   }
 
  protected:
   // Enforces the shapes of X, T, fg_num and W.
-  FocalShape CheckedShape() {
+  SigmoidFocalShape CheckedShape() {
     const caffe2::Tensor& x = this->Input(0);
     const caffe2::Tensor& t = this->Input(1);
     const caffe2::Tensor& weights = this->Input(3);
@@ -39,9 +41,7 @@ class WeightedSigmoidFocalBase : public caffe2::Operator<Context> {
     CAFFE_ENFORCE(
         weights.sizes() == t.sizes(), this->type(), ": W of shape ", weights.sizes(),
         " must have the shape of T, ", t.sizes());
-    CAFFE_ENFORCE(
-        this->Input(2).numel() == 1, this->type(), ": fg_num of shape ", this->Input(2).sizes(),
-        " must hold one number");
+    EnforceOneNumber(this->type(), "fg_num", this->Input(2));
     return {t.dim(0) * t.dim(1), classes_, t.dim(2) * t.dim(3)};
   }
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/parallel.h"
-#include "kernels/vector_math.h"
+#include "kernels/lane_sum.h"
 
 namespace detectron_ext {
 

@@ -18,7 +18,7 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kKeyBand = 192;      // positions j of a band
+constexpr int64_t kKeyBand = 288;      // positions j of a band
 constexpr int64_t kQueryBlock = 96;    // positions i of one unit of work of the first stage
 constexpr int64_t kChannelGroup = 32;  // channels of one unit of work of the second stage
 constexpr int64_t kDepthBlock = 256;   // positions i taken at a time in the second stage
@@ -38,6 +38,16 @@ struct Image {
   float* d_phi;
   float* d_g;
 };
+
+// Turns a row of scores and one of probability gradients into probabilities and score gradients.
+void DifferentiateRow(float scale, float log_sum, float dot, float* __restrict p,
+                      float* __restrict ds) {
+  for (int j = 0; j < kTileColumns; ++j) {
+    const float probability = Exp(p[j] * scale - log_sum);
+    p[j] = probability;
+    ds[j] = probability * (ds[j] - dot);
+  }
+}
 
 class BackwardPass {
  public:
@@ -120,24 +130,13 @@ class BackwardPass {
             shape_.channels, d_outs.data() + i * shape_.channels, g_columns_.data() + columns,
             ds + i * kTileColumns);
         const int64_t rows = std::min<int64_t>(kTileRows, size - i);
-        Differentiate(image.log_sums + begin + i, row_dots_.data() + begin + i, rows,
-                      p + i * kTileColumns, ds + i * kTileColumns);
+        for (int64_t row = i; row < i + rows; ++row) {
+          DifferentiateRow(shape_.scale, image.log_sums[begin + row],
+                           row_dots_.data()[begin + row], p + row * kTileColumns,
+                           ds + row * kTileColumns);
+        }
       }
       AddQueryGradients(panel, begin, size);
-    }
-  }
-
-  // Turns rows of scores and of probability gradients into probabilities and score gradients.
-  void Differentiate(const float* log_sums, const float* dots, int64_t rows, float* p,
-                     float* ds) const {
-    for (int64_t i = 0; i < rows; ++i) {
-      const float log_sum = log_sums[i];
-      const float dot = dots[i];
-      for (int j = 0; j < kTileColumns; ++j) {
-        const int64_t at = i * kTileColumns + j;
-        p[at] = Exp(p[at] * shape_.scale - log_sum);
-        ds[at] = p[at] * (ds[at] - dot);
-      }
     }
   }
 

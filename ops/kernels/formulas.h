@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__)
 #define DETECTRON_EXT_HOST_DEVICE __host__ __device__ __forceinline__
 #else
 #define DETECTRON_EXT_HOST_DEVICE inline
@@ -50,7 +50,8 @@ DETECTRON_EXT_HOST_DEVICE float Exp(float x) {
   q = q * r + 1.66665211e-1f;
   q = q * r + 4.99999940e-1f;
   const float mantissa = (q * r * r + r) + 1.0f;
-  const float power = FloatOf((BitsOf(shifted) - BitsOf(kRound) + 127) << 23);
+  const uint32_t exponent = static_cast<uint32_t>(BitsOf(shifted) - BitsOf(kRound) + 127);
+  const float power = FloatOf(static_cast<int32_t>(exponent << 23));
   return x < -87.3f ? 0.0f : mantissa * power;
 }
 
@@ -223,19 +224,31 @@ struct SigmoidFocal {
 // Resizing one axis from `in` to `out` positions, as PyTorch does
 // ---------------------------------------------------------------------------------------------
 
+// Int must hold (out + 1) * in.
+
 // Adaptive pooling: output i covers input positions [PoolBegin, PoolEnd).
-DETECTRON_EXT_HOST_DEVICE int64_t PoolBegin(int64_t i, int64_t in, int64_t out) {
+template <typename Int>
+DETECTRON_EXT_HOST_DEVICE Int PoolBegin(Int i, Int in, Int out) {
   return i * in / out;
 }
 
-DETECTRON_EXT_HOST_DEVICE int64_t PoolEnd(int64_t i, int64_t in, int64_t out) {
+template <typename Int>
+DETECTRON_EXT_HOST_DEVICE Int PoolEnd(Int i, Int in, Int out) {
   return ((i + 1) * in + out - 1) / out;
 }
 
 // Nearest resizing: the input position that output i repeats. Exact; PyTorch rounds in / out to a
 // float first, which for a few pairs of sizes above 25 lands one lower.
-DETECTRON_EXT_HOST_DEVICE int64_t NearestIndex(int64_t i, int64_t in, int64_t out) {
+template <typename Int>
+DETECTRON_EXT_HOST_DEVICE Int NearestIndex(Int i, Int in, Int out) {
   return i * in / out;
+}
+
+// The first output whose nearest input is `p` or later: outputs [CopiesBegin(p),
+// CopiesBegin(p + 1)) repeat input p.
+template <typename Int>
+DETECTRON_EXT_HOST_DEVICE Int CopiesBegin(Int p, Int in, Int out) {
+  return (p * out + in - 1) / in;
 }
 
 // Whether `next` replaces `best` as the maximum of a scan: larger, or NaN.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/parallel.h"
-#include "kernels/vector_math.h"
+#include "kernels/lane_sum.h"
 
 namespace detectron_ext {
 

@@ -39,18 +39,19 @@ class FloatBuffer {
 // Packs columns [0, columns) of `rows` rows into panels of kWidth columns:
 // packed[panel][row][kWidth].
 template <int kWidth>
-void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
-                float* packed) {
-  for (int64_t first = 0; first < columns; first += kWidth) {
-    const int64_t width = std::min<int64_t>(kWidth, columns - first);
-    for (int64_t row = 0; row < rows; ++row) {
-      const float* from = source + row * stride + first;
-      if (width == kWidth) {
-        std::copy(from, from + kWidth, packed);
-      } else {
-        std::fill(std::copy(from, from + width, packed), packed + kWidth, 0.0f);
+void PackPanels(const float* __restrict source, int64_t stride, int64_t rows, int64_t columns,
+                float* __restrict packed) {
+  const int64_t whole = columns / kWidth * kWidth;
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* from = source + row * stride;
+    float* to = packed + row * kWidth;
+    for (int64_t first = 0; first < whole; first += kWidth, to += rows * kWidth) {
+      for (int i = 0; i < kWidth; ++i) {
+        to[i] = from[first + i];
       }
-      packed += kWidth;
+    }
+    for (int64_t i = whole; i < RoundUp(columns, kWidth); ++i) {
+      to[i - whole] = i < columns ? from[i] : 0.0f;
     }
   }
 }

@@ -7,7 +7,7 @@
 
 #include "kernels/formulas.h"
 #include "kernels/parallel.h"
-#include "kernels/vector_math.h"
+#include "kernels/lane_sum.h"
 
 namespace detectron_ext {
 

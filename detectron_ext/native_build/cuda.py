@@ -1,0 +1,89 @@
+"""The CUDA compiler and the headers that Caffe2's GPU classes include."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from detectron_ext.native_build.toolchain import Unavailable
+
+# Packages of the index that carry the headers: nvidia-cublas, nvidia-curand, nvidia-cudnn-cu13.
+HEADERS = ("cublas_v2.h", "curand.h", "cudnn.h")
+OLDEST_ARCHITECTURE = 60
+EXTRA_INCLUDE = "DETECTRON_EXT_CUDA_INCLUDE"
+
+
+class Cuda(NamedTuple):
+    """What compiling and linking CUDA sources takes."""
+
+    nvcc: str
+    includes: list[Path]
+    architectures: list[str]  # as nvcc names them, oldest first: "75", "80", ...
+    runtime: Path  # the static CUDA runtime
+
+    def kernel_code(self) -> list[str]:
+        """Return flags for machine code of every architecture, and PTX for newer ones."""
+        flags = [f"-gencode arch=compute_{a},code=sm_{a}" for a in self.architectures]
+        return [*flags, *self.host_code()]
+
+    def host_code(self) -> list[str]:
+        """Return flags for sources without kernels, which would be compiled many times in vain."""
+        newest = self.architectures[-1]
+        return [f"-gencode arch=compute_{newest},code=compute_{newest}"]
+
+
+def find_cuda() -> Cuda:
+    """Return the CUDA toolkit of nvcc ($NVCC, else on PATH).
+
+    Headers are sought in the toolkit, in the nvidia packages of this Python and in the folders
+    named by DETECTRON_EXT_CUDA_INCLUDE. Raises Unavailable naming what is missing.
+    """
+    nvcc = shutil.which(os.environ.get("NVCC") or "nvcc")
+    if nvcc is None:
+        raise Unavailable("no nvcc")
+    root = _toolkit(nvcc)
+    runtime = next((p for p in root.glob("lib*/libcudart_static.a")), None)
+    if runtime is None:
+        raise Unavailable(f"no libcudart_static.a under {root}")
+    return Cuda(nvcc, _find_headers(root), _architectures(nvcc), runtime)
+
+
+def _toolkit(nvcc: str) -> Path:
+    output = subprocess.run(
+        [nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], stderr=subprocess.PIPE
+    ).stderr.decode(errors="replace")
+    found = re.search(r"TOP=(\S+)", output)
+    if not found:
+        raise Unavailable(f"{nvcc} does not say where its toolkit is")
+    return Path(found.group(1)).resolve()
+
+
+def _find_headers(root: Path) -> list[Path]:
+    folders = [Path(p) for p in os.environ.get(EXTRA_INCLUDE, "").split(os.pathsep) if p]
+    folders.append(root / "include")
+    packages = importlib.util.find_spec("nvidia")
+    for location in (packages and packages.submodule_search_locations) or []:
+        folders += sorted(Path(location).glob("*/include"))
+    folders.append(Path("/usr/include"))
+    found = []
+    for header in HEADERS:
+        folder = next((f for f in folders if (f / header).is_file()), None)
+        if folder is None:
+            raise Unavailable(f"no {header} (set {EXTRA_INCLUDE} to its folder)")
+        if folder not in found and folder != Path("/usr/include"):
+            found.append(folder)
+    return found
+
+
+def _architectures(nvcc: str) -> list[str]:
+    output = subprocess.run([nvcc, "--list-gpu-code"], stdout=subprocess.PIPE).stdout.decode()
+    numbers = sorted({int(n) for n in re.findall(r"sm_(\d+)\b", output)})
+    usable = [str(n) for n in numbers if n >= OLDEST_ARCHITECTURE]
+    if not usable:
+        raise Unavailable(f"{nvcc} compiles for no architecture of sm_60 or newer")
+    return usable

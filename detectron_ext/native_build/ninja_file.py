@@ -1,0 +1,111 @@
+"""The text of the ninja file that builds the library: which command makes which file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+from detectron_ext.native_build.cuda import Cuda
+
+COMMON_FLAGS = [
+    "-std=c++14",
+    "-fPIC",
+    "-fopenmp",
+    "-march=native",
+    "-fno-math-errno",  # sqrt and friends become instructions
+    "-fno-trapping-math",  # branches on floats can become vector selects
+    "-D_GLIBCXX_USE_CXX11_ABI=0",
+    "-DNDEBUG",  # protobuf's checks need symbols that the wheel does not export
+    "-Wall",
+    "-Wextra",
+]
+VARIANT_FLAGS = {
+    "release": ["-O3"],
+    "address": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"],
+    # Caffe2's own classes are compiled without the type information that vptr checks need.
+    "undefined": [
+        "-O1",
+        "-g",
+        "-fsanitize=undefined",
+        "-fno-sanitize-recover=all",
+        "-fno-sanitize=vptr",
+    ],
+}
+CUDA_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "--expt-relaxed-constexpr",
+    "-Xcompiler=-fPIC",
+    "-D_GLIBCXX_USE_CXX11_ABI=0",
+    "-DNDEBUG",
+    # Caffe2's headers are full of what newer compilers warn of.
+    "-w",
+]
+
+
+class Inputs(NamedTuple):
+    """What the machine offers."""
+
+    compiler: str
+    includes: Sequence[Path]
+    openmp: Path
+    caffe2: Path
+    toolchain_id: str
+    cuda: Cuda | None
+
+
+def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str:
+    """Return a ninja file that compiles the .cc (and .cu) files below `sources` into `library`."""
+    includes = [f"-I{sources}", *(f"-isystem{path}" for path in inputs.includes)]
+    # Nothing reads this macro: it makes the command, and so the objects, differ by toolchain.
+    includes.append(f"-DDETECTRON_EXT_TOOLCHAIN={inputs.toolchain_id}")
+    flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], *includes]
+    lines = [
+        *_rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD"),
+        "rule link",
+        f"  command = {inputs.compiler} -shared $in {' '.join(_link(variant, inputs))} -o $out",
+        "  description = link $out",
+    ]
+    objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
+    if inputs.cuda is not None:
+        command = f"{inputs.cuda.nvcc} {' '.join(CUDA_FLAGS + includes)}"
+        for rule, code in (
+            ("cuda_kernel", inputs.cuda.kernel_code()),
+            ("cuda_operator", inputs.cuda.host_code()),
+        ):
+            lines += _rule(rule, f"{command} {' '.join(code)} -MD")
+        for rule, pattern in (("cuda_kernel", "kernels/*.cu"), ("cuda_operator", "caffe2/*.cu")):
+            more_objects, more_edges = _edges(sources, rule, pattern)
+            objects, edges = objects + more_objects, edges + more_edges
+    lines += [*edges, f"build {library}: link {' '.join(objects)}", f"default {library}"]
+    return "\n".join(lines) + "\n"
+
+
+def _rule(name: str, command: str) -> list[str]:
+    return [
+        f"rule {name}",
+        f"  command = {command} -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "  description = compile $name",
+    ]
+
+
+def _edges(sources: Path, rule: str, *patterns: str) -> tuple[list[str], list[str]]:
+    """Return the objects made of the files that match, and the lines that make them."""
+    objects, lines = [], []
+    for source in [path for pattern in patterns for path in sorted(sources.glob(pattern))]:
+        name = source.relative_to(sources)
+        objects.append(f"{name}.o")
+        lines += [f"build {objects[-1]}: {rule} {source}", f"  name = {name}"]
+    return objects, lines
+
+
+def _link(variant: str, inputs: Inputs) -> list[str]:
+    sanitizer = [flag for flag in VARIANT_FLAGS[variant] if flag.startswith("-fsanitize")]
+    libraries = [str(inputs.openmp), f"-L{inputs.caffe2 / 'lib'}", "-ltorch_cpu", "-lc10"]
+    if inputs.cuda is not None:
+        libraries += ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
+        libraries += [str(inputs.cuda.runtime), "-lrt", "-ldl", "-lpthread"]
+    # A missing symbol fails here, not when the library is loaded.
+    return [*sanitizer, *libraries, "-Wl,-z,defs"]

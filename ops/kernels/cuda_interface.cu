@@ -1,0 +1,204 @@
+// The CUDA kernels as plain C functions, for callers without Caffe2: tests and benchmarks in other
+// frameworks. Pointers are to device memory, a stream is CUDA's handle. Each function returns 0, or
+// 1 where a launch failed.
+#include <cstdint>
+#include <exception>
+#include <vector>
+
+#include "kernels/attention_cuda.h"
+#include "kernels/balanced_pyramid_cuda.h"
+#include "kernels/losses_cuda.h"
+
+namespace detectron_ext {
+namespace {
+
+template <typename Body>
+int Guarded(const Body& body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::exception&) {
+    return 1;
+  }
+}
+
+BalancedL1 FormulaOf(float alpha, float gamma, float beta, int mmdet) {
+  return BalancedL1(alpha, gamma, beta,
+                    mmdet ? BalancedL1Formula::kMmdet : BalancedL1Formula::kContinuous);
+}
+
+// sizes: height and width of each level.
+PyramidShape PyramidOf(int64_t planes, int levels, int refine, const int64_t* sizes) {
+  PyramidShape shape{planes, refine, {}};
+  for (int i = 0; i < levels; ++i) {
+    shape.sizes.push_back({sizes[2 * i], sizes[2 * i + 1]});
+  }
+  return shape;
+}
+
+template <typename Pointer>
+std::vector<Pointer> PointersOf(int count, const Pointer* pointers) {
+  return std::vector<Pointer>(pointers, pointers + count);
+}
+
+}  // namespace
+}  // namespace detectron_ext
+
+using namespace detectron_ext;  // NOLINT: this file is nothing but its interface
+
+extern "C" {
+
+int detectron_ext_loss_partial_sums() { return kLossPartialSums; }
+
+int detectron_ext_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet, int64_t size,
+                                   const float* prediction, const float* target,
+                                   const float* inside, const float* outside, float factor,
+                                   double* partial_sums, float* loss, cudaStream_t stream) {
+  return Guarded([&] {
+    BalancedL1LossCuda(FormulaOf(alpha, gamma, beta, mmdet),
+                       {size, prediction, target, inside, outside}, factor, partial_sums, loss,
+                       stream);
+  });
+}
+
+int detectron_ext_balanced_l1_gradient(float alpha, float gamma, float beta, int mmdet,
+                                       int64_t size, const float* prediction, const float* target,
+                                       const float* inside, const float* outside, float factor,
+                                       const float* d_loss, float* d_prediction,
+                                       cudaStream_t stream) {
+  return Guarded([&] {
+    BalancedL1GradientCuda(FormulaOf(alpha, gamma, beta, mmdet),
+                           {size, prediction, target, inside, outside}, factor, d_loss,
+                           d_prediction, stream);
+  });
+}
+
+// map: n, c, h, w.
+int detectron_ext_find_outside(const int64_t* map, int64_t rows, const float* places,
+                               int* first_outside, cudaStream_t stream) {
+  return Guarded([&] {
+    FindOutsideCuda({map[0], map[1], map[2], map[3], nullptr, rows, nullptr, places, nullptr},
+                    first_outside, stream);
+  });
+}
+
+int detectron_ext_select_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet,
+                                          const int64_t* map, const float* prediction,
+                                          int64_t rows, const float* target, const float* places,
+                                          const float* normalizer, float scale,
+                                          double* partial_sums, float* loss,
+                                          cudaStream_t stream) {
+  return Guarded([&] {
+    SelectBalancedL1LossCuda(
+        FormulaOf(alpha, gamma, beta, mmdet),
+        {map[0], map[1], map[2], map[3], prediction, rows, target, places, normalizer}, scale,
+        partial_sums, loss, stream);
+  });
+}
+
+int detectron_ext_select_balanced_l1_gradient(float alpha, float gamma, float beta, int mmdet,
+                                              const int64_t* map, const float* prediction,
+                                              int64_t rows, const float* target,
+                                              const float* places, const float* normalizer,
+                                              float scale, const float* d_loss,
+                                              float* d_prediction, cudaStream_t stream) {
+  return Guarded([&] {
+    SelectBalancedL1GradientCuda(
+        FormulaOf(alpha, gamma, beta, mmdet),
+        {map[0], map[1], map[2], map[3], prediction, rows, target, places, normalizer}, scale,
+        d_loss, d_prediction, stream);
+  });
+}
+
+int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes,
+                                              int64_t positions, const float* logits,
+                                              const int32_t* labels, const float* weights,
+                                              const float* normalizer, float gamma, float alpha,
+                                              float scale, double* partial_sums, float* loss,
+                                              cudaStream_t stream) {
+  return Guarded([&] {
+    WeightedSigmoidFocalLossCuda(
+        {anchors, classes, positions, logits, labels, weights, normalizer, gamma, alpha}, scale,
+        partial_sums, loss, stream);
+  });
+}
+
+int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t classes,
+                                                  int64_t positions, const float* logits,
+                                                  const int32_t* labels, const float* weights,
+                                                  const float* normalizer, float gamma,
+                                                  float alpha, float scale, const float* d_loss,
+                                                  float* d_logits, cudaStream_t stream) {
+  return Guarded([&] {
+    WeightedSigmoidFocalGradientCuda(
+        {anchors, classes, positions, logits, labels, weights, normalizer, gamma, alpha}, scale,
+        d_loss, d_logits, stream);
+  });
+}
+
+// Indices that `places` of a pyramid's gradients must hold: the larger of the two needs.
+int64_t detectron_ext_pyramid_places(int64_t planes, int levels, int refine,
+                                     const int64_t* sizes) {
+  const PyramidShape shape = PyramidOf(planes, levels, refine, sizes);
+  return std::max(GatherPlaces(shape), ScatterPlaces(shape));
+}
+
+// Arrays of pointers and of sizes are in host memory.
+int detectron_ext_pyramid_gather(int64_t planes, int levels, int refine, const int64_t* sizes,
+                                 const float* const* data, float* gathered,
+                                 cudaStream_t stream) {
+  return Guarded([&] {
+    GatherPyramidCuda(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, data),
+                      gathered, stream);
+  });
+}
+
+int detectron_ext_pyramid_gather_gradient(int64_t planes, int levels, int refine,
+                                          const int64_t* sizes, const float* const* data,
+                                          const float* d_gathered, float* const* d_data,
+                                          int32_t* places, cudaStream_t stream) {
+  return Guarded([&] {
+    GatherPyramidGradientCuda(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, data),
+                              d_gathered, PointersOf(levels, d_data), places, stream);
+  });
+}
+
+int detectron_ext_pyramid_scatter(int64_t planes, int levels, int refine, const int64_t* sizes,
+                                  const float* balanced, const float* const* data,
+                                  float* const* scattered, cudaStream_t stream) {
+  return Guarded([&] {
+    ScatterPyramidCuda(PyramidOf(planes, levels, refine, sizes), balanced,
+                       PointersOf(levels, data), PointersOf(levels, scattered), stream);
+  });
+}
+
+int detectron_ext_pyramid_scatter_gradient(int64_t planes, int levels, int refine,
+                                           const int64_t* sizes, const float* balanced,
+                                           const float* const* d_scattered, float* d_balanced,
+                                           int32_t* places, cudaStream_t stream) {
+  return Guarded([&] {
+    ScatterPyramidGradientCuda(PyramidOf(planes, levels, refine, sizes), balanced,
+                               PointersOf(levels, d_scattered), d_balanced, places, stream);
+  });
+}
+
+int detectron_ext_attention(int64_t images, int64_t channels, int64_t positions, float scale,
+                            const float* theta, const float* phi, const float* g, float* out,
+                            float* log_sums, cudaStream_t stream) {
+  return Guarded([&] {
+    AttentionCuda({images, channels, positions, scale}, theta, phi, g, out, log_sums, stream);
+  });
+}
+
+int detectron_ext_attention_gradient(int64_t images, int64_t channels, int64_t positions,
+                                     float scale, const float* theta, const float* phi,
+                                     const float* g, const float* out, const float* log_sums,
+                                     const float* d_out, float* d_theta, float* d_phi, float* d_g,
+                                     float* row_dots, cudaStream_t stream) {
+  return Guarded([&] {
+    AttentionGradientCuda({images, channels, positions, scale}, theta, phi, g, out, log_sums,
+                          d_out, d_theta, d_phi, d_g, row_dots, stream);
+  });
+}
+
+}  // extern "C"

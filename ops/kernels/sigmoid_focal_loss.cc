@@ -1,0 +1,102 @@
+#include "kernels/sigmoid_focal_loss.h"
+
+#include <algorithm>
+
+#include "kernels/formulas.h"
+#include "kernels/lane_sum.h"
+
+namespace detectron_ext {
+namespace {
+
+constexpr int64_t kBlock = 8192;
+constexpr int64_t kRun = 512;  // logits of one inner loop
+
+// Logits in one plane, side by side.
+struct Run {
+  int64_t first;   // index of the first logit
+  int64_t anchor;  // index of its label and weight
+  int32_t class_label;
+  int64_t length;
+};
+
+// Calls visit(run) for the runs that make up [begin, end).
+template <typename Visit>
+void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, const Visit& visit) {
+  for (int64_t i = begin; i < end;) {
+    const int64_t plane = i / shape.positions;
+    const int64_t offset = i % shape.positions;
+    const int64_t length = std::min({end - i, shape.positions - offset, kRun});
+    const int32_t class_label = static_cast<int32_t>(plane % shape.classes) + 1;
+    visit(Run{i, plane / shape.classes * shape.positions + offset, class_label, length});
+    i += length;
+  }
+}
+
+template <bool kGammaTwo, bool kWeighted>
+struct Loops {
+  static double Sum(
+      const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters,
+      const float* logits, const int32_t* labels, const float* weights,
+      ParallelFor parallel_for) {
+    return SumOverBlocks(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
+      const SigmoidFocal<kGammaTwo> formula{
+          parameters.gamma, parameters.positive_weight, parameters.negative_weight};
+      float losses[kRun];
+      double sum = 0;
+      ForEachRun(shape, begin, end, [&](const Run& run) {
+        const float* const x = logits + run.first;
+        for (int64_t i = 0; i < run.length; ++i) {
+          const float loss = formula.Loss(x[i], labels[run.anchor + i], run.class_label);
+          losses[i] = kWeighted ? weights[run.anchor + i] * loss : loss;
+        }
+        sum += LaneSum(losses, run.length);
+      });
+      return sum;
+    });
+  }
+
+  static void Gradient(
+      const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters,
+      const float* logits, const int32_t* labels, const float* weights, float factor,
+      float* d_logits, ParallelFor parallel_for) {
+    ForEachBlock(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
+      const SigmoidFocal<kGammaTwo> formula{
+          parameters.gamma, parameters.positive_weight, parameters.negative_weight};
+      const float scale = factor;
+      ForEachRun(shape, begin, end, [&](const Run& run) {
+        const float* const x = logits + run.first;
+        float* const dx = d_logits + run.first;
+#pragma omp simd
+        for (int64_t i = 0; i < run.length; ++i) {
+          const float slope = formula.Gradient(x[i], labels[run.anchor + i], run.class_label);
+          dx[i] = scale * (kWeighted ? weights[run.anchor + i] * slope : slope);
+        }
+      });
+    });
+  }
+};
+
+}  // namespace
+
+double SigmoidFocalSum(
+    const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters, const float* logits,
+    const int32_t* labels, const float* weights, ParallelFor parallel_for) {
+  const bool two = parameters.gamma == 2.0f;
+  const auto sum = weights == nullptr
+      ? (two ? Loops<true, false>::Sum : Loops<false, false>::Sum)
+      : (two ? Loops<true, true>::Sum : Loops<false, true>::Sum);
+  return sum(shape, parameters, logits, labels, weights, parallel_for);
+}
+
+void SigmoidFocalGradient(
+    const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters, const float* logits,
+    const int32_t* labels, const float* weights, float factor, float* d_logits,
+    ParallelFor parallel_for) {
+  const bool two = parameters.gamma == 2.0f;
+  const auto gradient = weights == nullptr
+      ? (two ? Loops<true, false>::Gradient : Loops<false, false>::Gradient)
+      : (two ? Loops<true, true>::Gradient : Loops<false, true>::Gradient);
+  gradient(shape, parameters, logits, labels, weights, factor, d_logits, parallel_for);
+}
+
+}  // namespace detectron_ext

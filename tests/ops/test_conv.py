@@ -1,0 +1,161 @@
+"""Conv and ConvGradient through oneDNN against float64 sums, and what falls back to Caffe2's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from caffe2.python import core, workspace
+from native_runner import assert_close, needs_native, normal, run_operator, run_with_gradient
+
+pytestmark = needs_native
+
+
+def taps(x, filters, pads, stride, dilation, out):
+    """Yield, for every tap of the filter, its index and the slice of padded x that it meets."""
+    for i in range(filters.shape[2]):
+        for j in range(filters.shape[3]):
+            yield (
+                (i, j),
+                (
+                    slice(None),
+                    slice(None),
+                    slice(i * dilation, i * dilation + stride * (out[0] - 1) + 1, stride),
+                    slice(j * dilation, j * dilation + stride * (out[1] - 1) + 1, stride),
+                ),
+            )
+
+
+def convolve(x, filters, bias, d_y, pads=(0, 0, 0, 0), stride=1, dilation=1, group=1):
+    """Return y, d_x, d_filter and d_bias in float64; pads are top, left, bottom, right."""
+    x, filters = x.astype(np.float64), filters.astype(np.float64)
+    padded = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    out = [
+        (padded.shape[axis] - dilation * (filters.shape[axis] - 1) - 1) // stride + 1
+        for axis in (2, 3)
+    ]
+    y = np.zeros((len(x), len(filters), *out))
+    d_padded, d_filter = np.zeros_like(padded), np.zeros_like(filters)
+    ins, outs = filters.shape[1], len(filters) // group
+    for g in range(group):
+        i, o = slice(g * ins, (g + 1) * ins), slice(g * outs, (g + 1) * outs)
+        for (r, c), window in taps(x, filters, pads, stride, dilation, out):
+            part = padded[:, i][window]
+            y[:, o] += np.einsum("nchw,oc->nohw", part, filters[o, :, r, c])
+            if d_y is not None:
+                d_filter[o, :, r, c] = np.einsum("nchw,nohw->oc", part, d_y[:, o])
+                d_padded[:, i][window] += np.einsum("nohw,oc->nchw", d_y[:, o], filters[o, :, r, c])
+    if bias is not None:
+        y += bias[:, None, None]
+    height, width = x.shape[2:]
+    d_x = d_padded[:, :, pads[0] : pads[0] + height, pads[1] : pads[1] + width]
+    return y, d_x, d_filter, None if d_y is None else d_y.sum(axis=(0, 2, 3))
+
+
+SPELLINGS = [
+    ({"kernel": 3, "pad": 1}, {"pads": (1, 1, 1, 1)}),
+    ({"kernels": [3, 3], "pads": [1, 2, 1, 2], "strides": [2, 2]},
+     {"pads": (1, 2, 1, 2), "stride": 2}),
+    ({"kernel_h": 3, "kernel_w": 3, "stride_h": 2, "stride_w": 2}, {"stride": 2}),
+    ({"kernel": 3, "pad_t": 2, "pad_l": 2, "pad_b": 2, "pad_r": 2, "dilation": 2},
+     {"pads": (2, 2, 2, 2), "dilation": 2}),
+    ({"kernel": 3, "dilations": [1, 1], "group": 2}, {"group": 2}),
+    ({"kernel": 3, "pads": [0, 1, 2, 1]}, {"pads": (0, 1, 2, 1)}),  # uneven: Caffe2's operator
+    ({"kernel": 3, "pad": 1, "fast_conv": 0}, {"pads": (1, 1, 1, 1)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("arguments", "meaning"), SPELLINGS)
+def test_equals_the_definition_forward_and_backward(arguments, meaning, with_bias):
+    random = np.random.RandomState(0)
+    x = normal(random, 2, 6, 11, 9)
+    filters = normal(random, 8, 6 // arguments.get("group", 1), 3, 3)
+    bias = normal(random, 8) if with_bias else None
+    shape = convolve(x, filters, bias, None, **meaning)[0].shape
+    d_y = normal(random, *shape)
+    y, d_x, d_filter, d_bias = convolve(x, filters, bias, d_y, **meaning)
+
+    inputs = [x, filters, bias] if with_bias else [x, filters]
+    (actual,), gradients = run_with_gradient("Conv", inputs, d_y, **arguments)
+    assert_close(actual, y)
+    assert_close(gradients[0], d_x)
+    assert_close(gradients[1], d_filter)
+    if with_bias:
+        assert_close(gradients[2], d_bias)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_gradient_of_the_input_can_be_left_out(with_bias):
+    random = np.random.RandomState(1)
+    x, filters, bias = normal(random, 1, 2, 5, 5), normal(random, 4, 2, 3, 3), normal(random, 4)
+    inputs = [x, filters, bias] if with_bias else [x, filters]
+    d_y = normal(random, 1, 4, 3, 3)
+    _, gradients = run_with_gradient("Conv", inputs, d_y, kernel=3, no_gradient_to_input=1)
+    assert 0 not in gradients
+    assert_close(gradients[1], convolve(x, filters, bias, d_y)[2])
+
+
+@pytest.mark.parametrize("switch", ["argument", "environment"])
+def test_the_switch_selects_caffe2s_operator(switch, monkeypatch):
+    # The two sum in different orders, so their last bits differ on enough numbers.
+    random = np.random.RandomState(2)
+    inputs = [normal(random, 2, 64, 20, 20), normal(random, 64, 64, 3, 3)]
+    (fast,) = run_operator("Conv", inputs, kernel=3)
+    arguments = {"fast_conv": 0} if switch == "argument" else {}
+    if switch == "environment":
+        monkeypatch.setenv("DETECTRON_EXT_FAST_CONV", "0")
+    (stock,) = run_operator("Conv", inputs, kernel=3, **arguments)
+    (twin,) = run_operator("Conv2D", inputs, kernel=3)
+    assert np.array_equal(stock, twin)
+    assert not np.array_equal(fast, twin)
+    assert_close(fast, twin)
+
+
+def test_channels_last_falls_back():
+    random = np.random.RandomState(3)
+    x, filters = normal(random, 1, 4, 6, 5), normal(random, 3, 4, 3, 3)
+    last = [x.transpose(0, 2, 3, 1).copy(), filters.transpose(0, 2, 3, 1).copy()]
+    (y,) = run_operator("Conv", last, kernel=3, order="NHWC")
+    assert_close(y.transpose(0, 3, 1, 2), convolve(x, filters, None, None)[0])
+
+
+def test_three_dimensional_falls_back():
+    x, filters = np.ones((1, 1, 3, 3, 3), np.float32), np.ones((1, 1, 2, 2, 2), np.float32)
+    (y,) = run_operator("Conv", [x, filters], kernels=[2, 2, 2])
+    assert np.array_equal(y, np.full((1, 1, 2, 2, 2), 8, np.float32))
+
+
+def test_an_empty_batch():
+    inputs = [np.zeros((0, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32)]
+    (y,), gradients = run_with_gradient("Conv", inputs, kernel=3)
+    assert y.shape == (0, 3, 3, 3)
+    assert np.array_equal(gradients[1], np.zeros((3, 2, 3, 3)))
+
+
+def test_the_output_of_one_run_survives_the_next():
+    random = np.random.RandomState(4)
+    x, filters = normal(random, 1, 2, 5, 5), normal(random, 3, 2, 3, 3)
+    workspace.ResetWorkspace()
+    net = core.Net("twice")
+    net.Conv(["x", "w"], "y", kernel=3)
+    workspace.FeedBlob("w", filters)
+    results = []
+    for factor in (1, 2):
+        workspace.FeedBlob("x", factor * x)
+        workspace.RunNetOnce(net)
+        results.append(workspace.FetchBlob("y"))
+    assert_close(results[1], 2 * results[0].astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("x", "filters", "bias", "message"),
+    [
+        ((1, 4, 5, 5), (2, 3, 3, 3), None, r"filter of shape \[2, 3, 3, 3\].*\[1, 4, 5, 5\]"),
+        ((1, 4, 5, 5), (2, 4, 5, 3), None, r"filter of shape \[2, 4, 5, 3\]"),
+        ((1, 4, 5, 5), (2, 4, 3, 3), (3,), r"bias of shape \[3\]"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(x, filters, bias, message):
+    inputs = [np.zeros(shape, np.float32) for shape in (x, filters, bias) if shape]
+    with pytest.raises(RuntimeError, match=f"(?s)Conv: .*{message}"):
+        run_operator("Conv", inputs, kernel=3)

@@ -1,0 +1,144 @@
+"""What the native operators of Libra R-CNN refuse, and that the message says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from native_runner import needs_native, run_operator
+
+pytestmark = needs_native
+
+
+def zeros(*shape, dtype=np.float32):
+    return np.zeros(shape, dtype)
+
+
+def select(row, rows=1):
+    return [zeros(2, 8, 3, 5), zeros(rows, 4), np.array([row], np.float32), zeros(1)]
+
+
+def pyramid(*shapes):
+    return [zeros(*shape) for shape in shapes]
+
+
+GATHER, SCATTER = "BalancedPyramidGather", "BalancedPyramidScatter"
+FOCAL, ATTENTION = "WeightedSigmoidFocalLoss", "EmbeddedGaussianAttention"
+LEVEL = (1, 2, 4, 4)
+LABELS = zeros(1, 2, 2, 2, dtype=np.int32)
+BOXES = zeros(3, 4)
+BAD_INPUTS = [
+    ("BalancedL1Loss", [BOXES, zeros(2, 6), BOXES, BOXES], {}, r"Y of .*2, 6.*3, 4"),
+    ("BalancedL1Loss", [BOXES, zeros(), BOXES, BOXES], {}, r"Y of shape \[\].*3, 4"),
+    ("BalancedL1Loss", [BOXES, BOXES, zeros(3, 3), BOXES], {}, r"alpha_in .*3, 3.*3, 4"),
+    ("BalancedL1Loss", [BOXES, BOXES, BOXES, zeros(1)], {}, r"alpha_out .*1.*3, 4"),
+    ("BalancedL1Loss", [zeros()] * 4, {}, "Y_hat"),
+    ("SelectBalancedL1Loss", select([2, 0, 0, 0]), {}, r"row 0 of L .*\(2, 0, 0, 0\).*2, 8, 3, 5"),
+    ("SelectBalancedL1Loss", select([0, 5, 0, 0]), {}, r"\(0, 5, 0, 0\)"),
+    ("SelectBalancedL1Loss", select([0, 0, 3, 0]), {}, r"\(0, 0, 3, 0\)"),
+    ("SelectBalancedL1Loss", select([0, 0, 0, -1]), {}, r"\(0, 0, 0, -1\)"),
+    ("SelectBalancedL1Loss", select([0, 0, 0, 1e30]), {}, "outside Y_hat"),
+    ("SelectBalancedL1Loss", select([np.nan, 0, 0, 0]), {}, "outside Y_hat"),
+    ("SelectBalancedL1Loss", select([0] * 4, rows=2), {}, r"\[2, 4\] and L of shape \[1, 4\]"),
+    ("SelectBalancedL1Loss", [BOXES, *select([0] * 4)[1:]], {}, r"Y_hat of shape \[3, 4\]"),
+    ("SelectBalancedL1Loss", [*select([0] * 4)[:3], zeros(2)], {}, r"S of shape \[2\]"),
+    (
+        FOCAL,
+        [zeros(1, 6, 2, 2), LABELS, zeros(1), zeros(1, 2, 2, 2)],
+        {"num_classes": 4},
+        r"T of shape \[1, 2, 2, 2\].*\[1, 6, 2, 2\]",
+    ),
+    (
+        FOCAL,
+        [zeros(1, 8, 2, 2), LABELS, zeros(1), zeros(1, 8, 2, 2)],
+        {"num_classes": 4},
+        r"W of shape \[1, 8, 2, 2\].*\[1, 2, 2, 2\]",
+    ),
+    (
+        FOCAL,
+        [zeros(1, 8, 2, 2), LABELS, zeros(2), zeros(1, 2, 2, 2)],
+        {"num_classes": 4},
+        r"fg_num of shape \[2\]",
+    ),
+    (GATHER, pyramid(LEVEL, (1, 3, 2, 2)), {"refine_level": 0}, r"F_1 .*1, 3, 2, 2.*1, 2, 4, 4"),
+    (GATHER, pyramid(LEVEL, (2, 2, 2, 2)), {"refine_level": 0}, r"F_1 .*2, 2, 2, 2.*1, 2, 4, 4"),
+    (GATHER, pyramid(LEVEL, (1, 2, 0, 2)), {"refine_level": 0}, r"F_1 of shape \[1, 2, 0, 2\]"),
+    (GATHER, pyramid((2, 4, 4), (2, 2, 2)), {"refine_level": 0}, r"F_0 of shape \[2, 4, 4\]"),
+    (GATHER, pyramid(LEVEL, LEVEL), {"refine_level": 2}, "refine_level must .* 0 to 1, but is 2"),
+    (GATHER, pyramid(LEVEL, LEVEL), {"refine_level": -1}, "refine_level .*-1"),
+    (GATHER, pyramid(LEVEL, LEVEL), {}, "refine_level"),
+    (
+        SCATTER,
+        pyramid((1, 2, 3, 4), LEVEL, (1, 2, 2, 2)),
+        {"refine_level": 0},
+        r"B of shape \[1, 2, 3, 4\].*F_0.*\[1, 2, 4, 4\]",
+    ),
+    (SCATTER, pyramid(LEVEL, LEVEL, (1, 2, 2)), {"refine_level": 0}, r"F_1 of shape \[1, 2, 2\]"),
+    (SCATTER, pyramid(LEVEL, LEVEL, LEVEL), {"refine_level": 2}, "refine_level .* is 2"),
+    (ATTENTION, pyramid(LEVEL, (1, 2, 4, 5), LEVEL), {}, r"phi of .*1, 2, 4, 5.*1, 2, 4, 4"),
+    (ATTENTION, pyramid(LEVEL, LEVEL, (1, 3, 4, 4)), {}, r"g of .*1, 3, 4, 4.*1, 2, 4, 4"),
+    (ATTENTION, pyramid(*[(2, 4, 4)] * 3), {}, r"theta of shape \[2, 4, 4\]"),
+]
+
+
+@pytest.mark.parametrize(("operator", "inputs", "arguments", "message"), BAD_INPUTS)
+def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, message):
+    outputs = len(inputs) - 1 if operator == SCATTER else 1
+    with pytest.raises(RuntimeError, match=f"(?s){operator}: .*{message}"):
+        run_operator(operator, inputs, outputs, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "arguments", "message"),
+    [
+        ("BalancedL1LossGradient", [zeros(3, 4)] * 4 + [zeros(2)], {}, r"d_loss of shape \[2\]"),
+        ("SelectBalancedL1LossGradient", [*select([0, 6, 0, 0]), zeros(1)], {}, "row 0 of L"),
+        (
+            "BalancedPyramidGatherGradient",
+            pyramid(LEVEL, (1, 2, 2, 2), LEVEL),
+            {"refine_level": 1},
+            r"d_B of shape \[1, 2, 4, 4\].*\[1, 2, 2, 2\]",
+        ),
+        (
+            "BalancedPyramidScatterGradient",
+            pyramid(LEVEL, (1, 3, 2, 2)),
+            {"refine_level": 0, "levels": [1]},
+            r"d_G_1 of shape \[1, 3, 2, 2\].*\[1, 2, 4, 4\]",
+        ),
+        (
+            "BalancedPyramidScatterGradient",
+            pyramid(LEVEL, (1, 2, 2, 2)),
+            {"refine_level": 0, "levels": [8]},
+            "levels holds 8",
+        ),
+        (
+            "EmbeddedGaussianAttentionGradient",
+            [*pyramid(*[LEVEL] * 5), zeros(1, 15)],
+            {},
+            r"log_sums of shape \[1, 15\].*\[1, 2, 4, 4\]",
+        ),
+    ],
+)
+def test_bad_gradient_input_is_refused(operator, inputs, arguments, message):
+    outputs = {"BalancedPyramidGatherGradient": 2, "EmbeddedGaussianAttentionGradient": 3}
+    with pytest.raises(RuntimeError, match=f"(?s){operator}: .*{message}"):
+        run_operator(operator, inputs, outputs.get(operator, 1), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("operator", "count", "arguments"),
+    [
+        ("BalancedL1Loss", 4, {"alpha": 0.0}),
+        ("BalancedL1Loss", 4, {"gamma": -1.0}),
+        ("BalancedL1Loss", 4, {"beta": float("nan")}),
+        ("BalancedL1Loss", 4, {"gamma": 31.0}),
+        ("BalancedL1Loss", 4, {"scale": -1.0}),
+        ("SelectBalancedL1Loss", 4, {"beta": 0.0}),
+        ("SelectBalancedL1Loss", 4, {"formula": "paper"}),
+        ("WeightedSigmoidFocalLoss", 4, {"gamma": -0.5}),
+        ("WeightedSigmoidFocalLoss", 4, {"num_classes": 0}),
+        ("WeightedSigmoidFocalLoss", 4, {"scale": -2.0}),
+    ],
+)
+def test_bad_argument_is_refused_by_name(operator, count, arguments):
+    with pytest.raises(RuntimeError, match=f"{operator}: {next(iter(arguments))} is"):
+        run_operator(operator, [zeros(1)] * count, **arguments)

@@ -1,0 +1,247 @@
+"""The native library's build: what it finds, what it redoes, what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from detectron_ext.native_build import BuildError, Unavailable, cuda, library, protobuf, toolchain
+from detectron_ext.native_build.ninja_file import Inputs, ninja_text
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+SCRIPT = REPOSITORY / "tools/build_ops.py"
+
+needs_compiler = pytest.mark.skipif(
+    "SANITIZE" in os.environ or not any(map(shutil.which, ["g++", "c++"])),
+    reason="no C++ compiler, or a sanitizer is in this process",
+)
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A tree with one kernel, whose build goes to a temporary folder."""
+    (tmp_path / "ops/kernels").mkdir(parents=True)
+    (tmp_path / "ops/caffe2").mkdir()
+    (tmp_path / "ops/kernels/one.h").write_text("int one();\n")
+    (tmp_path / "ops/kernels/one.cc").write_text(
+        '#include "kernels/one.h"\nint one() { return 1; }\n'
+    )
+    monkeypatch.setattr(library, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(library, "SOURCES", tmp_path / "ops")
+    monkeypatch.setattr(library, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "lib/libtest.so")
+    # The headers are not what these tests are about.
+    monkeypatch.setattr(library, "protobuf_include", lambda version, cache: tmp_path)
+    monkeypatch.setenv("NVCC", "no-such-nvcc")
+    return tmp_path
+
+
+def compiled(capfd) -> list[str]:
+    """Return the files that the build says it compiled since the last call."""
+    lines = capfd.readouterr().out.splitlines()
+    return [line.split()[-1] for line in lines if "] compile " in line]
+
+
+@needs_compiler
+def test_compiles_new_and_changed_files_only(sources, capfd):
+    assert library.build() == sources / "lib/libtest.so"
+    assert compiled(capfd) == ["kernels/one.cc"]
+    first = library.LIBRARY.stat().st_mtime_ns
+
+    library.build()
+    assert compiled(capfd) == []
+    assert library.LIBRARY.stat().st_mtime_ns == first
+
+    (sources / "ops/caffe2/two.cc").write_text("int two() { return 2; }\n")
+    library.build()
+    assert compiled(capfd) == ["caffe2/two.cc"]
+
+    (sources / "ops/kernels/one.h").write_text("int one();  // changed\n")
+    library.build()
+    assert compiled(capfd) == ["kernels/one.cc"]
+
+
+@needs_compiler
+def test_another_processor_or_compiler_rebuilds_everything(sources, capfd, monkeypatch):
+    library.build()
+    compiled(capfd)
+    monkeypatch.setattr(toolchain, "_processor", lambda: "another")
+    library.build()
+    assert compiled(capfd) == ["kernels/one.cc"]
+
+
+@needs_compiler
+def test_a_sanitizer_has_objects_of_its_own_and_can_be_left_again(sources, capfd):
+    def instrumented() -> bool:
+        return b"__ubsan" in library.LIBRARY.read_bytes()
+
+    (sources / "ops/kernels/one.cc").write_text("int one(int x) { return x + 1; }\n")
+    library.build()
+    assert not instrumented()
+    library.build("undefined")
+    assert instrumented()
+    compiled(capfd)
+    library.build()
+    assert compiled(capfd) == []
+    assert not instrumented()
+
+
+@needs_compiler
+def test_a_file_that_does_not_compile_fails_the_build(sources):
+    (sources / "ops/kernels/bad.cc").write_text("not C++\n")
+    with pytest.raises(BuildError, match="did not build"):
+        library.build()
+    assert not library.LIBRARY.exists()
+
+
+@needs_compiler
+def test_a_symbol_that_nothing_defines_fails_the_build(sources):
+    (sources / "ops/kernels/bad.cc").write_text("int missing(); int bad() { return missing(); }\n")
+    with pytest.raises(BuildError):
+        library.build()
+
+
+def test_an_unknown_sanitizer_is_refused():
+    with pytest.raises(ValueError, match="SANITIZE=thread"):
+        library.build("thread")
+
+
+def program(path: Path, script: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_clang_is_not_taken_for_gcc(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", program(tmp_path / "clang++", "echo clang version 14"))
+    with pytest.raises(Unavailable, match="is Clang, not GCC"):
+        toolchain.find_compiler()
+
+
+@pytest.fixture
+def toolkit(tmp_path, monkeypatch):
+    """A CUDA toolkit whose nvcc compiles for sm_50, sm_75 and sm_120."""
+    script = f"""case $1 in
+    --dryrun) echo "#$ TOP={tmp_path}/toolkit/bin/.." >&2 ;;
+    *) printf 'sm_50\\nsm_75\\nsm_120\\n' ;;
+esac"""
+    monkeypatch.setenv("NVCC", program(tmp_path / "toolkit/bin/nvcc", script))
+    for name in ["lib64/libcudart_static.a", *(f"include/{header}" for header in cuda.HEADERS)]:
+        path = tmp_path / "toolkit" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    return tmp_path / "toolkit"
+
+
+def test_finds_the_cuda_toolkit(toolkit):
+    found = cuda.find_cuda()
+    assert found.architectures == ["75", "120"]
+    assert found.includes == [toolkit / "include"]
+    assert found.runtime == toolkit / "lib64/libcudart_static.a"
+
+
+@pytest.mark.parametrize("name", ["include/curand.h", "lib64/libcudart_static.a", "bin/nvcc"])
+def test_a_part_of_cuda_that_is_missing_is_named(toolkit, name):
+    (toolkit / name).unlink()
+    with pytest.raises(Unavailable, match=Path(name).name):
+        cuda.find_cuda()
+
+
+def test_compiles_kernels_for_every_architecture_and_operators_once(sources, toolkit):
+    for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
+        (sources / "ops" / name).write_text("")
+    found = cuda.find_cuda()._replace(nvcc="nvcc")
+    inputs = Inputs("g++", [], Path("gomp.so"), Path("torch"), "id", found)
+    text = ninja_text(sources / "ops", "lib.so", "release", inputs)
+    rules = {block.split()[0]: block for block in text.split("rule ")[1:]}
+    assert "code=sm_75" in rules["cuda_kernel"] and "code=sm_120" in rules["cuda_kernel"]
+    assert "code=compute_120" in rules["cuda_kernel"]
+    assert "code=sm_" not in rules["cuda_operator"]
+    assert f"build kernels/sum.cu.o: cuda_kernel {sources}/ops/kernels/sum.cu" in text
+    assert f"build caffe2/sum_op.cu.o: cuda_operator {sources}/ops/caffe2/sum_op.cu" in text
+    assert "-ltorch_cuda" in rules["link"]
+    without = ninja_text(sources / "ops", "lib.so", "release", inputs._replace(cuda=None))
+    assert ".cu" not in without and "cuda" not in without
+
+
+def run_script(**environment: str) -> subprocess.CompletedProcess:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CXX", "SANITIZE", "LD_PRELOAD", "NVCC")
+    }
+    return subprocess.run(
+        [sys.executable, str(SCRIPT)],
+        env={**clean, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"PATH": "/nowhere"}, "no C++ compiler"),
+        ({"CXX": "no-such-compiler"}, "CXX=no-such-compiler is not a program"),
+        ({"DETECTRON_EXT_PROTOBUF_INCLUDE": "/nowhere"}, "has no google/protobuf/message.h"),
+    ],
+)
+def test_what_is_missing_is_one_line_of_warning_and_no_failure(environment, reason):
+    if "PATH" not in environment and shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    result = run_script(**environment)
+    assert result.returncode == 0
+    assert len(result.stderr.splitlines()) == 1
+    assert reason in result.stderr
+    assert result.stderr.endswith("the Python operators will be used\n")
+
+
+def test_reads_the_version_of_protobuf_from_caffe2s_header(tmp_path):
+    header = tmp_path / "include/caffe2/proto/caffe2.pb.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#if PROTOBUF_VERSION < 3011000\n#if 3011004 < PROTOBUF_MIN_PROTOC_VERSION\n")
+    assert toolchain.generated_with_protobuf(tmp_path) == "3.11.4"
+    header.write_text("")
+    with pytest.raises(Unavailable):
+        toolchain.generated_with_protobuf(tmp_path)
+
+
+def archive(folder: Path, names: list[str]) -> Path:
+    path = folder / "source.tar.gz"
+    (folder / "content").write_text("content")
+    with tarfile.open(str(path), "w:gz") as tar:
+        for name in names:
+            tar.add(str(folder / "content"), name)
+    return path
+
+
+def test_takes_the_headers_alone_out_of_the_archive(tmp_path, monkeypatch):
+    inside = "grpcio-tools-1/third_party/protobuf/src/google/protobuf"
+    names = ["message.h", "port_def.inc", "message.cc", "../../../../../escaped.h"]
+    path = archive(tmp_path, [f"{inside}/{name}" for name in names] + ["grpcio-tools-1/other.h"])
+    monkeypatch.setattr(protobuf, "_download", lambda requirement, folder: path)
+    include = protobuf.protobuf_include("3.13.0", tmp_path / "cache")
+    found = [str(p.relative_to(include)) for p in include.rglob("*") if p.is_file()]
+    assert sorted(found) == ["google/protobuf/message.h", "google/protobuf/port_def.inc"]
+    assert not list(tmp_path.rglob("escaped.h"))
+
+
+def test_headers_that_cannot_be_fetched_leave_nothing_behind(tmp_path, monkeypatch):
+    path = archive(tmp_path, ["grpcio-tools-1/readme"])
+    monkeypatch.setattr(protobuf, "_download", lambda requirement, folder: path)
+    with pytest.raises(Unavailable, match="holds no protobuf headers"):
+        protobuf.protobuf_include("3.13.0", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_protobuf_of_unknown_source_is_named(tmp_path):
+    with pytest.raises(Unavailable, match=r"protobuf 9\.1\.0 .*DETECTRON_EXT_PROTOBUF_INCLUDE"):
+        protobuf.protobuf_include("9.1.0", tmp_path)
