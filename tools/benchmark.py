@@ -11,13 +11,16 @@ def main() -> None:
         "Time training steps of a RetinaNet on made-up images: no data set is read.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="WHAT")
-    step = kinds.add_parser("step", help="a whole training step: forward, backward, update")
-    step.add_argument("--size", type=int, default=320, help="height and width (default: 320)")
-    step.add_argument("--batch", type=int, default=2, help="images a step (default: 2)")
-    step.add_argument("--steps", type=int, default=10, help="timed steps (default: 10)")
-    command_line.add_config_arguments(step)
+    parser.add_argument(
+        "what", choices=["step"], help="step: a whole training step, forward, backward and update"
+    )
+    parser.add_argument("--size", type=int, default=320, help="height and width (default: 320)")
+    parser.add_argument("--batch", type=int, default=2, help="images a step (default: 2)")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps (default: 10)")
+    command_line.add_config_arguments(parser)
     arguments = parser.parse_args()
+    if min(arguments.size, arguments.batch, arguments.steps) < 1:
+        parser.error("--size, --batch and --steps must be at least 1")
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 
     from detectron_ext.commands.benchmark_step import benchmark_step

@@ -37,8 +37,8 @@ class Cuda(NamedTuple):
         return [f"-gencode arch=compute_{newest},code=compute_{newest}"]
 
 
-def find_cuda() -> Cuda:
-    """Return the CUDA toolkit of nvcc ($NVCC, else on PATH).
+def find_cuda(caffe2: Path) -> Cuda:
+    """Return the CUDA toolkit of nvcc ($NVCC, else on PATH), to build against `caffe2`.
 
     Headers are sought in the toolkit, in the nvidia packages of this Python and in the folders
     named by DETECTRON_EXT_CUDA_INCLUDE. Raises Unavailable naming what is missing.
@@ -46,6 +46,8 @@ def find_cuda() -> Cuda:
     nvcc = shutil.which(os.environ.get("NVCC") or "nvcc")
     if nvcc is None:
         raise Unavailable("no nvcc")
+    if not (caffe2 / "lib/libtorch_cuda.so").is_file():
+        raise Unavailable(f"the torch package in {caffe2} is without CUDA")
     root = _toolkit(nvcc)
     runtime = next((p for p in root.glob("lib*/libcudart_static.a")), None)
     if runtime is None:

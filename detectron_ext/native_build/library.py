@@ -69,19 +69,13 @@ def _write_ninja_file(folder: Path, variant: str) -> None:
     compiler = toolchain.find_compiler()
     caffe2 = toolchain.find_caffe2()
     protobuf = protobuf_include(toolchain.generated_with_protobuf(caffe2), BUILD)
-    cuda = _find_cuda(variant)
     inputs = Inputs(
         compiler=compiler,
-        includes=[
-            caffe2 / "include",
-            protobuf,
-            toolchain.find_mkl_include(),
-            *(cuda.includes if cuda else []),
-        ],
+        includes=[caffe2 / "include", protobuf, toolchain.find_mkl_include()],
         openmp=toolchain.find_openmp(caffe2),
         caffe2=caffe2,
         toolchain_id=toolchain.toolchain_id(compiler, caffe2),
-        cuda=cuda,
+        cuda=_find_cuda(variant, caffe2),
     )
     text = ninja_text(SOURCES, LIBRARY.name, variant, inputs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,12 +84,12 @@ def _write_ninja_file(folder: Path, variant: str) -> None:
         path.write_text(text)
 
 
-def _find_cuda(variant: str) -> Cuda | None:
+def _find_cuda(variant: str, caffe2: Path) -> Cuda | None:
     """Return the CUDA toolkit, or None after a line that says why CUDA is left out."""
     if variant != "release":
         return None
     try:
-        return find_cuda()
+        return find_cuda(caffe2)
     except Unavailable as reason:
         print(f"CUDA operators left out: {reason}", flush=True)
         return None

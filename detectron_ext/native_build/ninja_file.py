@@ -60,25 +60,25 @@ def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str
     # Nothing reads this macro: it makes the command, and so the objects, differ by toolchain.
     includes.append(f"-DDETECTRON_EXT_TOOLCHAIN={inputs.toolchain_id}")
     flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], *includes]
-    lines = [
-        *_rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD"),
+    rules = _rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD")
+    objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
+    if inputs.cuda is not None:
+        flags = [*CUDA_FLAGS, *(flag.replace("-isystem", "-isystem=") for flag in includes)]
+        flags += [f"-isystem={path}" for path in inputs.cuda.includes]
+        for rule, code, pattern in (
+            ("cuda_kernel", inputs.cuda.kernel_code(), "kernels/*.cu"),
+            ("cuda_operator", inputs.cuda.host_code(), "caffe2/*.cu"),
+        ):
+            rules += _rule(rule, f"{inputs.cuda.nvcc} {' '.join(flags + code)} -MD")
+            more_objects, more_edges = _edges(sources, rule, pattern)
+            objects, edges = objects + more_objects, edges + more_edges
+    rules += [
         "rule link",
         f"  command = {inputs.compiler} -shared $in {' '.join(_link(variant, inputs))} -o $out",
         "  description = link $out",
     ]
-    objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
-    if inputs.cuda is not None:
-        command = f"{inputs.cuda.nvcc} {' '.join(CUDA_FLAGS + includes)}"
-        for rule, code in (
-            ("cuda_kernel", inputs.cuda.kernel_code()),
-            ("cuda_operator", inputs.cuda.host_code()),
-        ):
-            lines += _rule(rule, f"{command} {' '.join(code)} -MD")
-        for rule, pattern in (("cuda_kernel", "kernels/*.cu"), ("cuda_operator", "caffe2/*.cu")):
-            more_objects, more_edges = _edges(sources, rule, pattern)
-            objects, edges = objects + more_objects, edges + more_edges
-    lines += [*edges, f"build {library}: link {' '.join(objects)}", f"default {library}"]
-    return "\n".join(lines) + "\n"
+    goal = [f"build {library}: link {' '.join(objects)}", f"default {library}"]
+    return "\n".join([*rules, *edges, *goal]) + "\n"
 
 
 def _rule(name: str, command: str) -> list[str]:

@@ -127,13 +127,14 @@ def test_clang_is_not_taken_for_gcc(tmp_path, monkeypatch):
 
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
-    """A CUDA toolkit whose nvcc compiles for sm_50, sm_75 and sm_120."""
+    """CUDA, whose nvcc compiles for sm_50, sm_75 and sm_120, and Caffe2, in one folder."""
     script = f"""case $1 in
     --dryrun) echo "#$ TOP={tmp_path}/toolkit/bin/.." >&2 ;;
     *) printf 'sm_50\\nsm_75\\nsm_120\\n' ;;
 esac"""
     monkeypatch.setenv("NVCC", program(tmp_path / "toolkit/bin/nvcc", script))
-    for name in ["lib64/libcudart_static.a", *(f"include/{header}" for header in cuda.HEADERS)]:
+    headers = [f"include/{header}" for header in cuda.HEADERS]
+    for name in ["lib64/libcudart_static.a", "lib/libtorch_cuda.so", *headers]:
         path = tmp_path / "toolkit" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
@@ -141,7 +142,7 @@ esac"""
 
 
 def test_finds_the_cuda_toolkit(toolkit):
-    found = cuda.find_cuda()
+    found = cuda.find_cuda(toolkit)
     assert found.architectures == ["75", "120"]
     assert found.includes == [toolkit / "include"]
     assert found.runtime == toolkit / "lib64/libcudart_static.a"
@@ -151,13 +152,19 @@ def test_finds_the_cuda_toolkit(toolkit):
 def test_a_part_of_cuda_that_is_missing_is_named(toolkit, name):
     (toolkit / name).unlink()
     with pytest.raises(Unavailable, match=Path(name).name):
-        cuda.find_cuda()
+        cuda.find_cuda(toolkit)
+
+
+def test_a_caffe2_without_cuda_is_named(toolkit):
+    (toolkit / "lib/libtorch_cuda.so").unlink()
+    with pytest.raises(Unavailable, match="without CUDA"):
+        cuda.find_cuda(toolkit)
 
 
 def test_compiles_kernels_for_every_architecture_and_operators_once(sources, toolkit):
     for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
         (sources / "ops" / name).write_text("")
-    found = cuda.find_cuda()._replace(nvcc="nvcc")
+    found = cuda.find_cuda(toolkit)._replace(nvcc="nvcc")
     inputs = Inputs("g++", [], Path("gomp.so"), Path("torch"), "id", found)
     text = ninja_text(sources / "ops", "lib.so", "release", inputs)
     rules = {block.split()[0]: block for block in text.split("rule ")[1:]}
