@@ -31,8 +31,10 @@ def start_logging() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # Caffe2 announces every call of its memory optimiser as a warning.
-    logging.getLogger("memonger").setLevel(logging.ERROR)
+    # Caffe2 announces every call of its memory optimiser, and sets its logger's level itself.
+    memonger = logging.getLogger("memonger")
+    memonger.addHandler(logging.NullHandler())
+    memonger.propagate = False
 
 
 def start_caffe2() -> None:

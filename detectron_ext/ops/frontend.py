@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from caffe2.python import core
 
 from detectron_ext.ops import library, python_operators
@@ -32,6 +33,8 @@ def add_operator(
         The output, or a tuple of them where there are several.
     """
     inputs, outputs = list(inputs), list(outputs)
+    # Caffe2 1.10 converts numpy's numbers with a function that newer numpy lacks.
+    arguments = {k: v.item() if isinstance(v, np.generic) else v for k, v in arguments.items()}
     if library.has_native(operator):
         return getattr(net, operator)(inputs, outputs, **arguments)
     return python_operators.add(net, operator, inputs, outputs, **arguments)

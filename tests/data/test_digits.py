@@ -70,8 +70,8 @@ def test_scene_keeps_its_promises(scenes):
         assert covered_fraction(scene.boxes).max() <= MAX_COVERED
     heights = np.concatenate([scene.boxes[:, 3] for scene in scenes])
     assert heights.min() >= INK_HEIGHT[0] - 2 and heights.max() <= INK_HEIGHT[1] + 6
-    # Log-uniform: half of the digits are below the geometric mean, 44 pixels.
-    assert 0.35 < (heights < 44).mean() < 0.7
+    # Square roots are uniform: half of the digits are below the square of their mean, 65 pixels.
+    assert 0.35 < (heights < 65).mean() < 0.7
     assert len(np.unique(np.concatenate([scene.labels for scene in scenes]))) == 10
 
 

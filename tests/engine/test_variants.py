@@ -1,0 +1,60 @@
+"""Settings beside the usual ones train too: two steps each, losses finite."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from detectron_ext import ops
+from detectron_ext.engine.train import train
+
+_VARIANTS = {
+    "softmax": ["RETINANET.SOFTMAX", "True"],
+    "class_specific": ["RETINANET.CLASS_SPECIFIC_BBOX", "True"],
+    "shared_tower": ["RETINANET.SHARE_CLS_BBOX_TOWER", "True"],
+    "bfp_conv_finest": [
+        "LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", "conv", "LIBRA.BFP.REFINE_LEVEL", "3",
+    ],
+    "bfp_none_coarsest": [
+        "LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", "none", "LIBRA.BFP.REFINE_LEVEL", "7",
+    ],
+    "mmdet_formula": ["LIBRA.BALANCED_L1.ON", "True", "LIBRA.BALANCED_L1.FORMULA", "mmdet"],
+    "basic_blocks": ["MODEL.CONV_BODY", "FPN.add_fpn_ResNet18_conv5_body"],
+    "stock_convolution": ["LIBRA.FAST_CONV", "False"],
+    "augmented": [
+        "LIBRA.AUGMENTATION.SCALE_RANGE", "(0.7, 1.5)", "LIBRA.AUGMENTATION.CROP", "True",
+        "LIBRA.AUGMENTATION.ROTATE90", "True", "LIBRA.AUGMENTATION.FLIP_VERTICAL", "True",
+        "LIBRA.AUGMENTATION.COLOR_JITTER", "0.3",
+    ],
+    "no_memonger": ["MEMONGER", "False"],
+    "frozen": ["TRAIN.FREEZE_AT", "3"],
+}  # fmt: skip
+
+
+def _losses(config):
+    folder = os.path.dirname(train(config))
+    with open(os.path.join(folder, "stats.jsonl")) as file:
+        return [json.loads(line)["loss"] for line in file]
+
+
+@pytest.mark.parametrize("name", _VARIANTS)
+def test_variant_trains(tiny_config, name):
+    config = tiny_config(*_VARIANTS[name], "SOLVER.MAX_ITER", "2", "LIBRA.LOG_PERIOD", "1")
+    losses = _losses(config)
+    assert len(losses) == 2 and np.isfinite(losses).all() and min(losses) > 0
+
+
+def test_python_operators_train_as_the_native_ones_do(tiny_config, tmp_path, monkeypatch):
+    if not ops.native_library_loaded():
+        pytest.skip("needs the native library to compare with")
+    options = [
+        "LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True",
+        "SOLVER.MAX_ITER", "3", "LIBRA.LOG_PERIOD", "1",
+    ]  # fmt: skip
+    native = _losses(tiny_config(*options))
+    monkeypatch.setattr(ops.library, "has_native", lambda operator: False)
+    python = _losses(tiny_config(*options, "OUTPUT_DIR", str(tmp_path / "python")))
+    np.testing.assert_allclose(python, native, rtol=1e-3)
