@@ -167,7 +167,7 @@ def _alternate(ours, theirs) -> tuple[float, float]:
     seconds: tuple[list, list] = ([], [])
     for run in (ours, theirs):
         run()
-    while min(map(sum, seconds)) < _MIN_SECONDS and len(seconds[0]) < _MAX_RUNS:
+    while not seconds[0] or (min(map(sum, seconds)) < _MIN_SECONDS and len(seconds[0]) < _MAX_RUNS):
         for run, taken in zip((ours, theirs), seconds):
             started = time.perf_counter()
             run()

@@ -18,7 +18,7 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kKeyBand = 192;      // positions j of a band, at most
+constexpr int64_t kKeyBand = 384;      // positions j of a band, at most
 constexpr int64_t kQueryBlock = 96;    // positions i of one unit of work of the first stage
 constexpr int64_t kChannelGroup = 32;  // channels of one unit of work of the second stage
 constexpr int64_t kDepthBlock = 256;   // positions i taken at a time in the second stage
