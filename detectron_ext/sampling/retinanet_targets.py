@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectron_ext.geometry.anchors import grid_anchors, retinanet_cell_anchors
-from detectron_ext.geometry.boxes import encode, pairwise_iou, widths_heights
+from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.boxes import encode
+from detectron_ext.sampling.matching import covered_fraction, match_boxes
 
 IGNORED = -1
 BACKGROUND = 0
@@ -47,16 +48,8 @@ def assign_anchors(anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, 
         matched: (K,) int64: the ground-truth box each anchor overlaps most (0 when G is 0).
         overlaps: (K,) float32: that overlap.
     """
-    if len(boxes) == 0:
-        empty = np.zeros(len(anchors), dtype=np.int64)
-        return empty.astype(np.int32), empty, empty.astype(np.float32)
-    iou = pairwise_iou(anchors, boxes)
-    matched = iou.argmax(axis=1)
-    overlaps = iou[np.arange(len(anchors)), matched]
+    matched, overlaps, is_best = match_boxes(anchors, boxes)
     labels = np.full(len(anchors), IGNORED, dtype=np.int32)
-    # A ground-truth box outside every anchor has a best overlap of 0, shared by all: no match.
-    best = iou.max(axis=0)
-    is_best = ((iou == best) & (best > 0)).any(axis=1)
     positive = is_best | (overlaps >= config.RETINANET.POSITIVE_OVERLAP)
     labels[positive] = classes[matched[positive]]
     labels[overlaps < config.RETINANET.NEGATIVE_OVERLAP] = BACKGROUND
@@ -64,14 +57,11 @@ def assign_anchors(anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, 
 
 
 class RetinanetTargets:
-    """Builds the target blobs of a minibatch; anchors of a padded size are computed once.
-
-    Thread-safe: the loader's threads share one instance, and a cache miss only repeats work.
-    """
+    """Builds the target blobs of a minibatch; thread-safe."""
 
     def __init__(self, config):
         self._config = config
-        self._anchors: dict = {}
+        self._grids = AnchorGrids(retinanet_anchor_levels(config))
 
     def __call__(self, samples, height: int, width: int) -> dict:
         """Target blobs for images padded to height x width pixels.
@@ -99,17 +89,7 @@ class RetinanetTargets:
         return blobs
 
     def _level_anchors(self, height: int, width: int) -> dict:
-        key = (height, width)
-        if key not in self._anchors:
-            levels = {}
-            for level in pyramid_levels(self._config):
-                stride = 2**level
-                cell = retinanet_cell_anchors(level, self._config)
-                levels[level] = grid_anchors(
-                    cell, stride, -(-height // stride), -(-width // stride)
-                )
-            self._anchors[key] = levels
-        return self._anchors[key]
+        return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
 
     def _image_targets(self, anchors: np.ndarray, sample) -> tuple:
         real = ~sample.is_crowd
@@ -119,7 +99,9 @@ class RetinanetTargets:
         # sliver are marked as crowds too, and those are no background.
         crowds = sample.boxes[sample.is_crowd]
         if len(crowds) and self._config.LIBRA.AUGMENTATION.CROP:
-            _ignore_covered(labels, anchors, crowds, self._config.TRAIN.CROWD_FILTER_THRESH)
+            background = np.flatnonzero(labels == BACKGROUND)
+            covered = covered_fraction(anchors[background], crowds)
+            labels[background[covered > self._config.TRAIN.CROWD_FILTER_THRESH]] = IGNORED
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
         positive = labels > BACKGROUND
         targets[positive] = encode(anchors[positive], boxes[matched[positive]])
@@ -150,15 +132,3 @@ class RetinanetTargets:
             "retnet_fg_num": np.array([foreground], dtype=np.float32),
             "retnet_bg_num": np.array([background], dtype=np.float32),
         }
-
-
-def _ignore_covered(labels, anchors, crowds, threshold) -> None:
-    """Ignore background anchors with more than ``threshold`` of their area in a crowd's box."""
-    background = np.nonzero(labels == BACKGROUND)[0]
-    boxes = anchors[background]
-    width, height = widths_heights(boxes)
-    for crowd in crowds:
-        overlap_x = np.minimum(boxes[:, 2], crowd[2]) - np.maximum(boxes[:, 0], crowd[0]) + 1
-        overlap_y = np.minimum(boxes[:, 3], crowd[3]) - np.maximum(boxes[:, 1], crowd[1]) + 1
-        covered = np.maximum(overlap_x, 0) * np.maximum(overlap_y, 0) / (width * height)
-        labels[background[covered > threshold]] = IGNORED
