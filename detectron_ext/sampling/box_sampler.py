@@ -8,6 +8,7 @@ from detectron_ext.errors import ConfigError
 from detectron_ext.sampling.instance_balanced import sample_instance_balanced
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
 from detectron_ext.sampling.random_sampling import sample_random
+from detectron_ext.sampling.sampling_statistics import count_samples
 
 
 class BoxSampler:
@@ -19,17 +20,17 @@ class BoxSampler:
             TRAIN.RPN_NEGATIVE_OVERLAP for anchors, TRAIN.BG_THRESH_HI for regions.
 
     Raises:
-        ConfigError: the IoU bins have no width.
+        ConfigError: LIBRA.SAMPLER.FLOOR_THRESH leaves nothing to balance.
     """
 
     def __init__(self, settings, negative_threshold: float):
         self._settings = settings
         self._negative_threshold = float(negative_threshold)
-        floor = settings.FLOOR_THRESH
-        is_limited = settings.NEGATIVE == "iou_balanced" and settings.BIN_RANGE == "negatives"
-        if is_limited and floor >= self._negative_threshold:
+        self._is_balanced = settings.NEGATIVE == "iou_balanced"
+        self._floor = settings.FLOOR_THRESH if self._is_balanced else 0.0
+        if self._is_balanced and self._floor >= self._negative_threshold:
             raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_THRESH ({floor}) leaves no IoU to balance below the "
+                f"LIBRA.SAMPLER.FLOOR_THRESH ({self._floor}) leaves no IoU to balance below the "
                 f"negatives' threshold {self._negative_threshold}: lower it"
             )
 
@@ -73,9 +74,9 @@ class BoxSampler:
         Returns:
             (min(count, N),) int64 of the candidates, distinct.
         """
-        settings = self._settings
-        if settings.NEGATIVE != "iou_balanced":
+        if not self._is_balanced:
             return sample_random(candidates, count, rng)
+        settings = self._settings
         return sample_iou_balanced(
             overlaps,
             candidates,
@@ -83,7 +84,36 @@ class BoxSampler:
             rng,
             upper=self._negative_threshold,
             num_bins=settings.NUM_BINS,
-            floor_thresh=settings.FLOOR_THRESH,
+            floor_thresh=self._floor,
             floor_fraction=settings.FLOOR_FRACTION,
             bin_range=settings.BIN_RANGE,
+        )
+
+    def counts(
+        self,
+        overlaps: np.ndarray,
+        matched: np.ndarray,
+        positives: np.ndarray,
+        negatives: np.ndarray,
+        num_instances: int,
+    ) -> np.ndarray:
+        """Count what was drawn from one image, for the training log.
+
+        Args:
+            overlaps: (K,) float, IoU of every box with its best ground truth.
+            matched: (K,) int64, that ground-truth box.
+            positives, negatives: int64 indices of the boxes drawn.
+            num_instances: ground-truth boxes in the image.
+
+        Returns:
+            (NUM_BINS + 4,) float32, as `sampling_statistics.count_samples` lays it out; the bins
+            are those of the range that negatives can have, whatever draws them.
+        """
+        return count_samples(
+            overlaps[negatives],
+            matched[positives],
+            num_instances,
+            upper=self._negative_threshold,
+            num_bins=self._settings.NUM_BINS,
+            floor_thresh=self._floor,
         )

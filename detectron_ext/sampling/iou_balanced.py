@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.random_sampling import sample_random
 
 
@@ -74,10 +75,11 @@ def sample_iou_balanced(
     drawn = np.zeros(len(candidates), dtype=bool)
     wanted = int(count * (1 - floor_fraction))
     if num_bins > 1 and np.count_nonzero(binned) > wanted:
-        edges = np.linspace(floor_thresh, overlaps.max() if follows_mmdet else upper, num_bins + 1)
+        end = float(overlaps.max()) if follows_mmdet else upper
+        bins = iou_bins(iou, floor_thresh, end, num_bins)
         parts = _equal_parts(wanted, num_bins, spread_remainder=not follows_mmdet)
-        for low, high, part in zip(edges[:-1], edges[1:], parts):
-            _draw(drawn, binned & (iou >= low) & (iou < high), part, rng)
+        for index, part in enumerate(parts):
+            _draw(drawn, binned & (bins == index), part, rng)
     _draw(drawn, binned, wanted - np.count_nonzero(drawn), rng)
     _draw(drawn, below, count - np.count_nonzero(drawn), rng)
     _draw(drawn, np.ones_like(drawn), count - np.count_nonzero(drawn), rng)
