@@ -63,7 +63,7 @@ def _made_up_blobs(config, size, padded, batch, seed):
     data[:, :, :size, :size] = rng.normal(0, 50, (batch, 3, size, size))
     blobs = {"data": data, "im_info": np.tile(np.float32([size, size, 1]), (batch, 1))}
     samples = [_made_up_objects(rng, size, config.MODEL.NUM_CLASSES) for _ in range(batch)]
-    blobs.update(RetinanetTargets(config)(samples, padded, padded))
+    blobs.update(RetinanetTargets(config)(samples, padded, padded, rng))
     return blobs
 
 

@@ -44,7 +44,7 @@ class TrainingMinibatches:
         indices = self._order.indices(number)
         samples = load_samples(self._records, indices, self._config, rng)
         blobs = image_blobs(samples, self._config)
-        blobs.update(self._targets(samples, *blobs["data"].shape[2:]))
+        blobs.update(self._targets(samples, *blobs["data"].shape[2:], rng))
         return blobs
 
 

@@ -58,9 +58,6 @@ def _detector(model_type: str):
 
 
 def _add_retinanet(model: DetectionModel) -> list:
-    mode = model.config.LIBRA.RETINANET_SAMPLER.MODE
-    if mode != "none":
-        raise ConfigError(f"LIBRA.RETINANET_SAMPLER.MODE {mode!r} cannot be trained yet: use none")
     pyramid = add_conv_body(model)
     if model.config.LIBRA.BFP.ON:
         pyramid = add_balanced_pyramid(model, pyramid)
