@@ -105,22 +105,6 @@ def retinanet_cell_anchors(level: int, config) -> np.ndarray:
     return np.concatenate(octaves)
 
 
-def rpn_cell_anchors(level: int, config) -> np.ndarray:
-    """The RPN's anchors of one cell of a map whose stride is 2**level pixels.
-
-    With FPN.FPN_ON a level has anchors of one size, which doubles from level to level (FPN, section
-    4.1); the one map of a body without a pyramid has those of all RPN.SIZES.
-
-    Returns:
-        (A, 4) float64, aspect ratios outermost: the channel order of the RPN's predictions.
-    """
-    stride = 2.0**level
-    if not config.FPN.FPN_ON:
-        return cell_anchors(stride, config.RPN.SIZES, config.RPN.ASPECT_RATIOS)
-    size = config.FPN.RPN_ANCHOR_START_SIZE * 2.0 ** (level - config.FPN.RPN_MIN_LEVEL)
-    return cell_anchors(stride, [size], config.FPN.RPN_ASPECT_RATIOS)
-
-
 def grid_anchors(cell: np.ndarray, stride: float, height: int, width: int) -> np.ndarray:
     """Anchors of a whole feature map.
 

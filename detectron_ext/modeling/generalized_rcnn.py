@@ -69,20 +69,28 @@ def _levels(config, pyramid: Pyramid, kind: str) -> Pyramid:
     """The levels that the RPN ("RPN") or the head on regions ("ROI") works on."""
     if not config.FPN.FPN_ON:
         return pyramid
+    key = f"MULTILEVEL_{'RPN' if kind == 'RPN' else 'ROIS'}"
+    if not config.FPN[key]:
+        raise ConfigError(f"FPN.{key} False does not go with FPN.FPN_ON: set it to True")
     return pyramid.between(config.FPN[f"{kind}_MIN_LEVEL"], config.FPN[f"{kind}_MAX_LEVEL"])
 
 
 def _add_rpn(model, pyramid):
+    config = model.config
+    stride = 2 ** pyramid.levels[0]
+    if not config.FPN.FPN_ON and stride != config.RPN.STRIDE:
+        raise ConfigError(
+            f"RPN.STRIDE {config.RPN.STRIDE} is not the stride of MODEL.CONV_BODY: set {stride}"
+        )
     add_rpn_heads(model, pyramid)
-    faster_rcnn = model.config.MODEL.FASTER_RCNN
-    if not model.train or faster_rcnn:
-        add_proposals(model, pyramid)
+    if not model.train or config.MODEL.FASTER_RCNN:
+        add_proposals(model)
     if model.train:
-        if faster_rcnn:
-            add_labelled_proposals(model, pyramid)
-        return add_rpn_losses(model, pyramid)
-    if faster_rcnn:
-        add_test_rois(model, pyramid)
+        if config.MODEL.FASTER_RCNN:
+            add_labelled_proposals(model)
+        return add_rpn_losses(model)
+    if config.MODEL.FASTER_RCNN:
+        add_test_rois(model)
     else:
-        add_best_proposals(model, pyramid)
+        add_best_proposals(model)
     return []

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from detectron_ext.sampling.proposal_targets import ProposalTargets
+
 
 class BestProposals:
     """Operator: the best proposals of all levels.
@@ -35,19 +37,11 @@ class LabelledProposals:
     """
 
     def __init__(self, config, output_names: Sequence[str]):
-        self._config = config
+        self._targets = ProposalTargets(config)
         self._names = tuple(output_names)
-        self._targets: Any = None
 
     def forward(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         rois, gt_boxes, seed = (tensor.data for tensor in inputs)
-        blobs = self._proposal_targets()(rois, gt_boxes, int(seed[0]))
+        blobs = self._targets(rois, gt_boxes, int(seed[0]))
         for name, tensor in zip(self._names, outputs):
             tensor.feed(blobs[name])
-
-    def _proposal_targets(self):
-        if self._targets is None:
-            from detectron_ext.sampling.proposal_targets import ProposalTargets
-
-            self._targets = ProposalTargets(self._config)
-        return self._targets

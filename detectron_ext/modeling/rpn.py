@@ -8,6 +8,7 @@ it. Pyramid levels share the weights. Blob names are Detectron's: with a pyramid
 from __future__ import annotations
 
 from detectron_ext import ops
+from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel
 
@@ -16,37 +17,25 @@ _ZERO = ("ConstantFill", {"value": 0.0})
 _BOX_LOSS_BETA = 1.0 / 9.0
 
 
-def rpn_suffixes(config, pyramid: Pyramid) -> list:
-    """What the blob names of each level of the RPN's pyramid end in."""
-    return [f"_fpn{level}" for level in pyramid.levels] if config.FPN.FPN_ON else [""]
-
-
-def anchors_per_cell(config) -> int:
-    """Anchors at one position of one level."""
-    if config.FPN.FPN_ON:
-        return len(config.FPN.RPN_ASPECT_RATIOS)
-    return len(config.RPN.ASPECT_RATIOS) * len(config.RPN.SIZES)
-
-
 def add_rpn_heads(model: DetectionModel, pyramid: Pyramid) -> None:
     """Add ``rpn_cls_logits`` (N, A, H, W) and ``rpn_bbox_pred`` (N, 4A, H, W) of every level."""
-    anchors = anchors_per_cell(model.config)
-    suffixes = rpn_suffixes(model.config, pyramid)
+    levels = rpn_anchor_levels(model.config)
+    anchors = len(levels[0].cell)
 
     def conv(blob, layer, suffix, dim_out, kernel):
         return model.conv(
             blob, layer + suffix, pyramid.dim, dim_out, kernel,
             pad=kernel // 2, weight_init=_GAUSSIAN, bias_init=_ZERO,
-            shared_with=None if suffix == suffixes[0] else layer + suffixes[0],
+            shared_with=None if suffix == levels[0].suffix else layer + levels[0].suffix,
         )  # fmt: skip
 
-    for blob, suffix in zip(pyramid.blobs, suffixes):
+    for blob, (suffix, *_) in zip(pyramid.blobs, levels):
         hidden = model.relu(conv(blob, "conv_rpn", suffix, pyramid.dim, 3))
         conv(hidden, "rpn_cls_logits", suffix, anchors, 1)
         conv(hidden, "rpn_bbox_pred", suffix, 4 * anchors, 1)
 
 
-def add_rpn_losses(model: DetectionModel, pyramid: Pyramid) -> list:
+def add_rpn_losses(model: DetectionModel) -> list:
     """Add the objectness and box losses of every level; returns the loss blobs.
 
     Labels and targets are fed for maps at least as large as the network's (``..._wide``) and
@@ -55,7 +44,7 @@ def add_rpn_losses(model: DetectionModel, pyramid: Pyramid) -> list:
     those that were.
     """
     losses = []
-    for suffix in rpn_suffixes(model.config, pyramid):
+    for suffix, *_ in rpn_anchor_levels(model.config):
         labels = _narrow(model, "rpn_labels_int32", suffix, "rpn_cls_logits")
         losses.append(_add_objectness_loss(model, suffix, labels))
         losses.append(_add_box_loss(model, suffix))
