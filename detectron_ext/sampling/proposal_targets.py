@@ -7,19 +7,40 @@ are left out in both cases.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.geometry.roi_levels import distribute_rois, roi_level_names
 from detectron_ext.sampling.box_sampler import BoxSampler
 from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.sampling_statistics import counts_blob
 
+SAMPLER = "roi"
 _BLOBS = ("rois", "labels_int32", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
+
+
+class _SampledRegions(NamedTuple):
+    """The R regions that train, of one image or of all.
+
+    Attributes:
+        rois: (R, 5) float32.
+        labels: (R,) int32 class, 0 background.
+        box_classes: (R,) int32 class whose box is regressed, 0 none.
+        deltas: (R, 4) float32 regression targets, zeros where there are none.
+    """
+
+    rois: np.ndarray
+    labels: np.ndarray
+    box_classes: np.ndarray
+    deltas: np.ndarray
 
 
 def proposal_blob_names(config) -> list:
     """Names of the blobs that :class:`ProposalTargets` makes, in its order."""
-    return list(_BLOBS) + (roi_level_names("rois", config) if _is_multilevel(config) else [])
+    levels = roi_level_names("rois", config) if _is_multilevel(config) else []
+    return [*_BLOBS, *levels, counts_blob(SAMPLER)]
 
 
 def _is_multilevel(config) -> bool:
@@ -59,25 +80,28 @@ class ProposalTargets:
             bbox_targets: (R, 4 * C) float32, dx dy dw dh at the class's place; C is NUM_CLASSES, or
                 2 when class-agnostic.
             bbox_inside_weights, bbox_outside_weights: (R, 4 * C) float32, 1 at those places.
-            On a pyramid also the blobs of :func:`detectron_ext.geometry.roi_levels.distribute_rois`
+            On a pyramid also the blobs of :func:`geometry.roi_levels.distribute_rois`.
+            sampling_counts_roi: as `sampling_statistics` lays it out.
         """
         rng = np.random.default_rng(seed)
-        images = np.unique(np.concatenate((rois[:, 0], gt_boxes[:, 0])))
         parts = [
             self._sample_image(rois[rois[:, 0] == image], gt_boxes[gt_boxes[:, 0] == image], rng)
-            for image in images
+            for image in np.unique(np.concatenate((rois[:, 0], gt_boxes[:, 0], [0])))
         ]
-        if not sum(len(part[0]) for part in parts):
-            parts = [_one_background_region()]
-        sampled, labels, classes, deltas = map(np.concatenate, zip(*parts))
-        blobs = {"rois": sampled, "labels_int32": labels, **self._box_blobs(classes, deltas)}
+        sampled = _SampledRegions(*map(np.concatenate, zip(*(part for part, _ in parts))))
+        if not len(sampled.rois):
+            sampled = _one_background_region()
+        blobs = {"rois": sampled.rois, "labels_int32": sampled.labels}
+        blobs.update(self._box_blobs(sampled.box_classes, sampled.deltas))
         if _is_multilevel(self._config):
-            blobs.update(distribute_rois(sampled, self._config))
+            blobs.update(distribute_rois(sampled.rois, self._config))
+        blobs[counts_blob(SAMPLER)] = np.sum([counts for _, counts in parts], axis=0)
         return blobs
 
-    def _sample_image(self, rois: np.ndarray, gt_boxes: np.ndarray, rng: np.random.Generator):
-        """Sampled regions of one image: rois (R, 5), labels (R,), regressed classes (R,) where 0
-        regresses nothing, deltas (R, 4)."""
+    def _sample_image(
+        self, rois: np.ndarray, gt_boxes: np.ndarray, rng: np.random.Generator
+    ) -> tuple[_SampledRegions, np.ndarray]:
+        """What trains in one image, and how much of it for the training log."""
         is_crowd = gt_boxes[:, 6] > 0
         truth, classes = gt_boxes[~is_crowd, :5], gt_boxes[~is_crowd, 5].astype(np.int32)
         rois = self._without_crowds(rois, gt_boxes[is_crowd, 1:5])
@@ -86,18 +110,20 @@ class ProposalTargets:
         rois = np.concatenate((truth, rois))
         matched = np.concatenate((np.arange(len(truth)), matched))
         overlaps = np.concatenate((np.ones(len(truth), dtype=np.float32), overlaps))
-        chosen, num_foreground = self._draw(matched, overlaps, rng)
-        matched, overlaps, rois = matched[chosen], overlaps[chosen], rois[chosen]
-        regressed = np.zeros(len(chosen), dtype=np.int32)
-        deltas = np.zeros((len(chosen), 4), dtype=np.float32)
-        is_close = overlaps >= self._config.TRAIN.BBOX_THRESH
-        close = np.flatnonzero(is_close & (len(truth) > 0))
-        regressed[close] = classes[matched[close]]
-        weights = self._config.MODEL.BBOX_REG_WEIGHTS
-        deltas[close] = encode(rois[close, 1:], truth[matched[close], 1:], weights)
+        foreground, background = self._draw(matched, overlaps, rng)
+        counts = self._sampler.counts(overlaps, matched, foreground, background, len(truth))
+        chosen = np.concatenate((foreground, background))
         labels = np.zeros(len(chosen), dtype=np.int32)
-        labels[:num_foreground] = classes[matched[:num_foreground]]
-        return rois, labels, regressed, deltas
+        labels[: len(foreground)] = classes[matched[foreground]]
+        box_classes = np.zeros(len(chosen), dtype=np.int32)
+        deltas = np.zeros((len(chosen), 4), dtype=np.float32)
+        if len(truth):
+            close = np.flatnonzero(overlaps[chosen] >= self._config.TRAIN.BBOX_THRESH)
+            targets = matched[chosen[close]]
+            box_classes[close] = classes[targets]
+            weights = self._config.MODEL.BBOX_REG_WEIGHTS
+            deltas[close] = encode(rois[chosen[close], 1:], truth[targets, 1:], weights)
+        return _SampledRegions(rois[chosen], labels, box_classes, deltas), counts
 
     def _without_crowds(self, rois: np.ndarray, crowds: np.ndarray) -> np.ndarray:
         threshold = self._config.TRAIN.CROWD_FILTER_THRESH
@@ -105,8 +131,8 @@ class ProposalTargets:
             return rois
         return rois[covered_fraction(rois[:, 1:], crowds) <= threshold]
 
-    def _draw(self, matched, overlaps, rng) -> tuple[np.ndarray, int]:
-        """Indices of the sampled regions, foreground first, and how many are foreground."""
+    def _draw(self, matched, overlaps, rng) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the sampled foreground and background regions."""
         settings = self._config.TRAIN
         foreground = np.flatnonzero(overlaps >= settings.FG_THRESH)
         is_background = (overlaps < settings.BG_THRESH_HI) & (overlaps >= settings.BG_THRESH_LO)
@@ -116,7 +142,7 @@ class ProposalTargets:
         background = self._sampler.negatives(
             overlaps, np.flatnonzero(is_background), total - len(foreground), rng
         )
-        return np.concatenate((foreground, background)), len(foreground)
+        return foreground, background
 
     def _box_blobs(self, classes: np.ndarray, deltas: np.ndarray) -> dict:
         """Spread deltas (R, 4) over the places of their classes (R,); class 0 leaves zeros."""
@@ -135,9 +161,20 @@ class ProposalTargets:
             "bbox_outside_weights": weights.reshape(flat).copy(),
         }
 
+    def _one_background_region(self) -> tuple:
+        """What an image gives, as :meth:`_sample_image` returns it, of one region at the origin."""
+        none = np.zeros(0, dtype=np.int64)
+        return (
+            np.zeros((1, 5), dtype=np.float32),
+            np.zeros(1, dtype=np.int32),
+            np.zeros(1, dtype=np.int32),
+            np.zeros((1, 4), dtype=np.float32),
+            self._sampler.counts(none.astype(np.float32), none, none, none, 0)[None],
+        )
 
-def _one_background_region() -> tuple:
-    return (
+
+def _one_background_region() -> _SampledRegions:
+    return _SampledRegions(
         np.zeros((1, 5), dtype=np.float32),
         np.zeros(1, dtype=np.int32),
         np.zeros(1, dtype=np.int32),

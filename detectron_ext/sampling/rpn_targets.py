@@ -14,9 +14,12 @@ import numpy as np
 from detectron_ext.geometry.anchors import AnchorGrids, rpn_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.box_sampler import BoxSampler
+from detectron_ext.sampling.labels import BACKGROUND, IGNORED
 from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.sampling_statistics import counts_blob
 
-IGNORED, NEGATIVE, POSITIVE = -1, 0, 1
+SAMPLER = "rpn"
+_OBJECT = 1
 
 
 class _SampledAnchors(NamedTuple):
@@ -64,26 +67,26 @@ class RpnTargets:
             rpn_bbox_inside_weights_wide and rpn_bbox_outside_weights_wide (N, 4 * A, H, W) float32.
             H and W are the padded image's sides over the level's stride, rounded up. Inside weights
             are 1 at positives, outside weights 1 / (anchors sampled in the image) at all sampled.
+            Also sampling_counts_rpn, as `sampling_statistics` lays it out.
         """
         anchors, grids = self._grids(height, width)
-        per_image = [
-            self._sample_image(index, sample, anchors, rng) for index, sample in enumerate(samples)
-        ]
-        sampled = _SampledAnchors(*map(np.concatenate, zip(*per_image)))
-        blobs = {}
+        images = [self._sample_image(n, image, anchors, rng) for n, image in enumerate(samples)]
+        sampled = _SampledAnchors(*map(np.concatenate, zip(*(image for image, _ in images))))
+        blobs = {counts_blob(SAMPLER): np.sum([counts for _, counts in images], axis=0)}
         start = 0
         for level, grid in zip(self._grids.levels, grids):
             stop = start + grid.size // 4
             here = (sampled.anchor >= start) & (sampled.anchor < stop)
             on_level = _SampledAnchors(*(part[here] for part in sampled))
             on_level = on_level._replace(anchor=on_level.anchor - start)
-            blobs.update(_level_blobs(level.suffix, grid.shape[:3], len(per_image), on_level))
+            blobs.update(_level_blobs(level.suffix, grid.shape[:3], len(images), on_level))
             start = stop
         return blobs
 
     def _sample_image(
         self, index: int, sample, anchors: np.ndarray, rng: np.random.Generator
-    ) -> _SampledAnchors:
+    ) -> tuple[_SampledAnchors, np.ndarray]:
+        """What trains in one image, and how much of it for the training log."""
         usable = self._usable_anchors(anchors, *sample.image.shape[:2])
         boxes = anchors[usable]
         truth = sample.boxes[~sample.is_crowd]
@@ -96,12 +99,14 @@ class RpnTargets:
         negative = self._sampler.negatives(overlaps, negative, count, rng)
         chosen = np.concatenate((positive, negative))
         total = len(chosen)
-        label = np.full(total, NEGATIVE, dtype=np.int32)
-        label[: len(positive)] = POSITIVE
+        label = np.full(total, BACKGROUND, dtype=np.int32)
+        label[: len(positive)] = _OBJECT
         targets = np.zeros((total, 4), dtype=np.float32)
         targets[: len(positive)] = encode(boxes[positive], truth[matched[positive]])
         weight = np.full(total, 1.0 / max(1, total), dtype=np.float32)
-        return _SampledAnchors(np.full(total, index), usable[chosen], label, targets, weight)
+        counts = self._sampler.counts(overlaps, matched, positive, negative, len(truth))
+        image = np.full(total, index)
+        return _SampledAnchors(image, usable[chosen], label, targets, weight), counts
 
     def _usable_anchors(self, anchors: np.ndarray, height: int, width: int) -> np.ndarray:
         """Indices of the anchors that reach at most RPN_STRADDLE_THRESH pixels out of the image."""
@@ -140,7 +145,7 @@ def _level_blobs(suffix: str, grid: tuple, num_images: int, sampled: _SampledAnc
     blobs: dict = {f"rpn_labels_int32_wide{suffix}": labels}
     for kind, values in (
         ("targets", sampled.targets),
-        ("inside_weights", (sampled.label == POSITIVE)[:, None]),
+        ("inside_weights", (sampled.label == _OBJECT)[:, None]),
         ("outside_weights", sampled.weight[:, None]),
     ):
         num_anchors, height, width = grid

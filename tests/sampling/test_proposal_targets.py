@@ -167,3 +167,10 @@ def test_the_configured_samplers_draw():
     assert labels.count(3) == 2 and labels.count(2) == 6  # class 3 has two, its truth included
     background = blobs["rois"][blobs["labels_int32"] == 0]
     assert 8 <= (background[:, 3] >= 39).sum() <= 12  # a third and the second third's share
+
+
+def test_what_was_drawn_is_counted_for_the_log():
+    rois = _rois(_strip(0, 0.6), _strip(0, 0.1), _strip(0, 0.4), _strip(1, 0.45))
+    counts = _targets(rois, _GT)["sampling_counts_roi"]
+    # Bins of a sixth of IoU; 3 negatives, 4 positives, two of them of one object.
+    assert counts.tolist() == [1, 0, 2, 3, 4, 4 + 1 + 1, 3]

@@ -106,7 +106,8 @@ def test_all_anchors_are_labelled_as_the_rule_says(pyramid, margin):
 
 def test_names_shapes_and_types_are_detectrons():
     blobs = _targets(_config(), _sample([[5, 7, 40, 50]]), _sample([]))
-    assert set(blobs) == {f"rpn_{k}_wide_fpn{level}" for k in _KINDS for level in range(2, 7)}
+    names = {f"rpn_{kind}_wide_fpn{level}" for kind in _KINDS for level in range(2, 7)}
+    assert set(blobs) == names | {"sampling_counts_rpn"}
     for level in range(2, 7):
         size = (-(-128 // 2**level), -(-160 // 2**level))
         for kind in _KINDS:
@@ -116,7 +117,7 @@ def test_names_shapes_and_types_are_detectrons():
             assert blob.dtype == (np.int32 if is_label else np.float32)
             assert blob.flags.c_contiguous
     one_map = _targets(_config(pyramid=False), _sample([[5, 7, 40, 50]]))
-    assert set(one_map) == {f"rpn_{kind}_wide" for kind in _KINDS}
+    assert set(one_map) == {f"rpn_{kind}_wide" for kind in _KINDS} | {"sampling_counts_rpn"}
     assert one_map["rpn_bbox_targets_wide"].shape == (1, 48, 8, 10)
 
 
@@ -148,7 +149,7 @@ def test_an_image_in_which_no_anchor_fits_trains_nothing():
     config = _config("FPN.RPN_ANCHOR_START_SIZE", "512")
     blobs = _targets(config, _sample(_TRUTH))
     assert all((blob == -1).all() for name, blob in blobs.items() if "labels" in name)
-    assert not any(blob.any() for name, blob in blobs.items() if "labels" not in name)
+    assert not any(blob.any() for name, blob in blobs.items() if "bbox" in name)
 
 
 def test_the_same_generator_draws_the_same_anchors():
@@ -180,3 +181,12 @@ def test_the_configured_sampler_draws():
         ]
         shares.append(np.mean(np.array(drawn) >= 0.1))
     assert shares[0] < 0.5 < shares[1]
+
+
+def test_what_was_drawn_is_counted_for_the_log():
+    blobs = _targets(_config(), _sample(_TRUTH), _sample([]))
+    counted = _counts(_config(), _sample(_TRUTH), _sample([]))
+    counts = blobs["sampling_counts_rpn"]
+    positives, negatives = np.sum(counted, axis=0)
+    assert counts[-4:].tolist()[:2] == [negatives, positives] and counts[-1] == len(_TRUTH)
+    assert counts[:3].sum() == negatives
