@@ -8,7 +8,7 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Time training steps of a RetinaNet on made-up images: no data set is read.",
+        "Time training steps of a detector on made-up images: no data set is read.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
     parser.add_argument(

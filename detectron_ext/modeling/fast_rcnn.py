@@ -6,6 +6,7 @@ from caffe2.python import brew
 
 from detectron_ext import ops
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.sampling.proposal_targets import SAMPLER
 
 _ZERO = ("ConstantFill", {"value": 0.0})
 # |difference| where the box loss turns linear (Libra R-CNN, section 3.3; Fast R-CNN, equation 3).
@@ -49,6 +50,7 @@ def add_fast_rcnn_losses(model: DetectionModel) -> list:
     model.net.Accuracy([probabilities, "labels_int32"], "accuracy_cls")
     model.add_losses(losses)
     model.add_metrics(["accuracy_cls"])
+    model.add_sampler(SAMPLER)
     return losses
 
 

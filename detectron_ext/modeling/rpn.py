@@ -11,6 +11,7 @@ from detectron_ext import ops
 from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.sampling.rpn_targets import SAMPLER
 
 _GAUSSIAN = ("GaussianFill", {"std": 0.01})
 _ZERO = ("ConstantFill", {"value": 0.0})
@@ -49,6 +50,7 @@ def add_rpn_losses(model: DetectionModel) -> list:
         losses.append(_add_objectness_loss(model, suffix, labels))
         losses.append(_add_box_loss(model, suffix))
     model.add_losses(losses)
+    model.add_sampler(SAMPLER)
     return losses
 
 
