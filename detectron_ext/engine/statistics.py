@@ -85,7 +85,7 @@ class TrainingStatistics:
         _write(self._path, "a", json.dumps(stats, sort_keys=True) + "\n")
         as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
-        boxes = sum(v for k, v in stats.items() if k.startswith("retnet_loss_bbox"))
+        boxes = sum(stats[name] for name in self._losses if "bbox" in name)
         text = f"loss {stats['loss']:.3f} (box {boxes:.3f}) lr {rate:.5f}"
         if self._bar.disable:
             print(line, flush=True)
