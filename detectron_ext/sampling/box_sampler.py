@@ -1,4 +1,4 @@
-"""The samplers that LIBRA.SAMPLER names, for the RPN's anchors and the box head's regions alike."""
+"""The samplers that LIBRA.SAMPLER names, for the box head's regions and the RPN's anchors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ class BoxSampler:
         settings: the configuration's LIBRA.SAMPLER node.
         negative_threshold: IoU with the ground truth below which a box is negative:
             TRAIN.RPN_NEGATIVE_OVERLAP for anchors, TRAIN.BG_THRESH_HI for regions.
+        is_random: draw at random whatever NEGATIVE and POSITIVE say.
 
     Raises:
         ConfigError: LIBRA.SAMPLER.FLOOR_THRESH leaves nothing to balance.
     """
 
-    def __init__(self, settings, negative_threshold: float):
+    def __init__(self, settings, negative_threshold: float, is_random: bool = False):
         self._settings = settings
         self._negative_threshold = float(negative_threshold)
-        self._is_balanced = settings.NEGATIVE == "iou_balanced"
+        self._is_balanced = settings.NEGATIVE == "iou_balanced" and not is_random
+        self._is_instance_balanced = settings.POSITIVE == "instance_balanced" and not is_random
         self._floor = settings.FLOOR_THRESH if self._is_balanced else 0.0
         if self._is_balanced and self._floor >= self._negative_threshold:
             raise ConfigError(
@@ -52,7 +54,7 @@ class BoxSampler:
         Returns:
             (min(count, N),) int64 of the candidates, distinct.
         """
-        if self._settings.POSITIVE == "instance_balanced":
+        if self._is_instance_balanced:
             return sample_instance_balanced(matched, candidates, count, rng)
         return sample_random(candidates, count, rng)
 

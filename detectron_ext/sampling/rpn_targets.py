@@ -51,7 +51,9 @@ class RpnTargets:
     def __init__(self, config):
         self._config = config
         self._grids = AnchorGrids(rpn_anchor_levels(config))
-        self._sampler = BoxSampler(config.LIBRA.SAMPLER, config.TRAIN.RPN_NEGATIVE_OVERLAP)
+        settings = config.LIBRA.SAMPLER
+        threshold = config.TRAIN.RPN_NEGATIVE_OVERLAP
+        self._sampler = BoxSampler(settings, threshold, is_random=not settings.RPN)
 
     def __call__(self, samples, height: int, width: int, rng: np.random.Generator) -> dict:
         """Target blobs for images padded to height x width pixels.

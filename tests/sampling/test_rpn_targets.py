@@ -166,11 +166,12 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping(crop):
     assert positives > 0 and (negatives == 0) == crop
 
 
-def test_the_configured_sampler_draws():
+def test_the_configured_sampler_draws_where_it_is_to_draw_anchors_too():
     """Balanced over IoU, negatives near the objects are as many as those far away."""
     shares = []
-    for kind in ("random", "iou_balanced"):
-        config = _config("LIBRA.SAMPLER.NEGATIVE", kind, "TRAIN.RPN_BATCH_SIZE_PER_IM", "60")
+    balanced = ["LIBRA.SAMPLER.NEGATIVE", "iou_balanced"]
+    for sampler in (balanced, [*balanced, "LIBRA.SAMPLER.RPN", "True"]):
+        config = _config(*sampler, "TRAIN.RPN_BATCH_SIZE_PER_IM", "60")
         blobs = _targets(config, _sample(_TRUTH))
         anchors = _all_anchors(config, 128, 160)
         overlaps, _ = _expected_labels(config, np.array(_TRUTH, np.float32), anchors)
