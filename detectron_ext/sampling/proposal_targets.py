@@ -1,8 +1,9 @@
 """Which proposals train the box head, and towards what (Girshick, "Fast R-CNN", section 2.3).
 
-The rules are Detectron's, but for crowds: it takes them for objects when the proposals come from
-the RPN of the same net, and leaves the proposals inside out when they come from a file. Here they
-are left out in both cases.
+The rules are Detectron's, but for two. It takes crowds for objects when the proposals come from the
+RPN of the same net, and leaves the proposals inside out when they come from a file; here they are
+left out in both cases. And it works in pixels of the image file, where the pixel that belongs to
+both ends of a box has another size; here all is in pixels of the network's input.
 """
 
 from __future__ import annotations
