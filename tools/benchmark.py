@@ -26,7 +26,7 @@ def main() -> None:
 
 def _step(arguments: list) -> None:
     parser = command_line.make_parser(
-        "Time training steps on made-up images: no data set is read.",
+        "Time training steps of a detector on made-up images: no data set is read.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
     parser.prog += " step"

@@ -58,6 +58,11 @@ def _softmax_gradient(inputs, d_outputs, **arguments):
     return [reference.group_spatial_softmax_gradient(y, d_outputs[0], **arguments)]
 
 
+def _roi_max_pool_gradient(inputs, d_outputs, **arguments):
+    _, argmax = reference.roi_max_pool(*inputs, **arguments)
+    return [reference.roi_max_pool_gradient(*inputs, argmax, d_outputs[0])]
+
+
 DEFINITIONS = {
     "SmoothL1Loss": _scalar_loss("smooth_l1_loss"),
     "SelectSmoothL1Loss": _scalar_loss("select_smooth_l1_loss"),
@@ -65,6 +70,7 @@ DEFINITIONS = {
     "SelectBalancedL1Loss": _scalar_loss("select_balanced_l1_loss"),
     "SigmoidFocalLoss": _scalar_loss("sigmoid_focal_loss"),
     "WeightedSigmoidFocalLoss": _scalar_loss("weighted_sigmoid_focal_loss"),
+    "SigmoidCrossEntropyLoss": _scalar_loss("sigmoid_cross_entropy_loss"),
     "SoftmaxFocalLoss": Definition(
         lambda inputs, **arguments: list(reference.softmax_focal_loss(*inputs, **arguments)),
         lambda inputs, d_outputs, **arguments: [
@@ -121,6 +127,18 @@ DEFINITIONS = {
             ops.upsample_nearest(net, *inputs, "output", **arguments)
         ],
     ),
+    "SpatialNarrowAs": Definition(
+        lambda inputs: [reference.spatial_narrow_as(*inputs)],
+        lambda inputs, d_outputs: [reference.spatial_narrow_as_gradient(*inputs, d_outputs[0])],
+        lambda net, inputs: [ops.spatial_narrow_as(net, *inputs, "output")],
+    ),
+    "RoIPoolF": Definition(
+        lambda inputs, **arguments: list(reference.roi_max_pool(*inputs, **arguments)),
+        _roi_max_pool_gradient,
+        lambda net, inputs, **arguments: list(
+            ops.roi_max_pool(net, *inputs, "output", "argmax", **arguments)
+        ),
+    ),
     "GroupSpatialSoftmax": Definition(
         lambda inputs, **arguments: [reference.group_spatial_softmax(*inputs, **arguments)],
         _softmax_gradient,
@@ -131,7 +149,7 @@ DEFINITIONS = {
 }
 
 # Outputs that have a gradient, where not all do.
-LOSS_OUTPUTS = {"SoftmaxFocalLoss": 1}
+LOSS_OUTPUTS = {"RoIPoolF": 1, "SoftmaxFocalLoss": 1}
 
 
 def make_cases(seed: int = 0) -> list[Case]:
@@ -142,6 +160,7 @@ def make_cases(seed: int = 0) -> list[Case]:
         *_select_box_cases(random),
         *_focal_cases(random),
         *_pyramid_cases(random),
+        *_region_cases(random),
         *_other_cases(random),
     ]
 
@@ -239,6 +258,42 @@ def _pyramid_cases(random: np.random.RandomState) -> list[Case]:
             balanced = _normal(random, 2, 3, *sizes[refine_level])
             cases.append(("BalancedPyramidGather", levels, arguments))
             cases.append(("BalancedPyramidScatter", [balanced, *levels], arguments))
+    return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
+
+
+# Rows (image, x1, y1, x2, y2).
+ROIS = np.array(
+    [
+        [0, 0, 0, 27, 19],
+        [1, 4.6, 7.4, 13.2, 12.9],
+        [1, -30, -20, 6, 5],
+        [0, 22, 3, 10, 1],  # malformed: x2 < x1
+        [0, 90, 90, 95, 95],  # outside the map
+    ],
+    np.float32,
+)
+
+
+def _region_cases(random: np.random.RandomState) -> list[Case]:
+    """Log losses, narrowed maps and pooled regions."""
+    cases = []
+    for shape, arguments in [
+        ((2, 3, 5, 7), {}),
+        ((30,), {"scale": 0.25, "normalize": False}),
+        ((1, 3, 1, 1), {"normalize": True}),
+        ((0, 3, 4, 4), {}),
+    ]:
+        targets = random.randint(-1, 2, shape).astype(np.int32)
+        cases.append(("SigmoidCrossEntropyLoss", [3 * _normal(random, *shape), targets], arguments))
+    ignored = np.full((2, 3, 2, 2), -1, np.int32)
+    cases.append(("SigmoidCrossEntropyLoss", [_normal(random, 2, 3, 2, 2), ignored], {}))
+    for wide, narrow in [((2, 3, 6, 7), (2, 3, 4, 5)), ((1, 2, 3, 3), (1, 3, 3))]:
+        pair = [_normal(random, *wide), _normal(random, *narrow)]
+        cases.append(("SpatialNarrowAs", pair, {}))
+    x = _normal(random, 2, 3, 10, 14)
+    for rois, bins in [(ROIS, (2, 3)), (ROIS, (7, 7)), (ROIS[:0], (1, 1))]:
+        arguments = {"pooled_h": bins[0], "pooled_w": bins[1], "spatial_scale": 0.5}
+        cases.append(("RoIPoolF", [x, rois], arguments))
     return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
 
 
