@@ -14,6 +14,9 @@
 #include <sys/mman.h>
 #endif
 
+#include "kernels/simd.h"
+#include "kernels/transpose.h"
+
 namespace detectron_ext {
 
 inline int64_t DivideUp(int64_t count, int64_t by) { return (count + by - 1) / by; }
@@ -80,15 +83,25 @@ void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t colum
 template <int kWidth>
 void PackTransposedPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
                           float* packed) {
+  constexpr int kSquare = kWidth % kVectorWidth == 0 ? kVectorWidth : kWidth % 8 == 0 ? 8 : 4;
+  static_assert(kWidth % kSquare == 0, "a panel is made of whole squares");
+  const int64_t in_squares = columns / kSquare * kSquare;
   for (int64_t first = 0; first < rows; first += kWidth) {
     const int64_t width = std::min<int64_t>(kWidth, rows - first);
     if (width < kWidth) {
       std::fill(packed, packed + columns * kWidth, 0.0f);
     }
-    for (int64_t row = 0; row < width; ++row) {
+    for (int64_t row = 0; row < width;) {
       const float* from = source + (first + row) * stride;
-      for (int64_t column = 0; column < columns; ++column) {
-        packed[column * kWidth + row] = from[column];
+      const bool whole = row + kSquare <= width;
+      const int64_t transposed = whole ? in_squares : 0;
+      for (int64_t column = 0; column < transposed; column += kSquare) {
+        TransposeSquare<kSquare>(from + column, stride, packed + column * kWidth + row, kWidth);
+      }
+      for (const int64_t end = row + (whole ? kSquare : 1); row < end; ++row, from += stride) {
+        for (int64_t column = transposed; column < columns; ++column) {
+          packed[column * kWidth + row] = from[column];
+        }
       }
     }
     packed += columns * kWidth;
