@@ -179,8 +179,8 @@ def test_every_configuration_of_ours_builds():
         config = configuration.load(str(path))
         name, libra = path.stem, config.LIBRA
         has_all = name.startswith("libra_")
-        assert libra.BFP.ON == (has_all or name.endswith("_bfp"))
-        assert libra.BALANCED_L1.ON == (has_all or name.endswith("_bl1"))
+        assert (has_all or name.endswith("_bfp")) == libra.BFP.ON
+        assert (has_all or name.endswith("_bl1")) == libra.BALANCED_L1.ON
         is_balanced = libra.SAMPLER.NEGATIVE == "iou_balanced"
         assert is_balanced == (has_all or name.endswith("_sampler"))
         assert name in config.OUTPUT_DIR and path.parent.name in config.OUTPUT_DIR
