@@ -58,7 +58,8 @@ def _detector(model_type: str):
 
 
 def _add_retinanet(model: DetectionModel) -> list:
-    pyramid = add_conv_body(model)
+    fpn = model.config.FPN
+    pyramid = add_conv_body(model).between(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL)
     if model.config.LIBRA.BFP.ON:
         pyramid = add_balanced_pyramid(model, pyramid)
     add_retinanet_heads(model, pyramid)

@@ -47,7 +47,7 @@ class Pyramid:
         if missing:
             raise ConfigError(
                 f"the body has pyramid levels {', '.join(map(str, self.levels))} and the heads "
-                f"need {', '.join(missing)}: check FPN.RPN_MIN_LEVEL to FPN.ROI_MAX_LEVEL"
+                f"need {', '.join(missing)}: change FPN's RPN and ROI levels, or MODEL.CONV_BODY"
             )
         blobs = tuple(self.blobs[self.levels.index(level)] for level in wanted)
         return Pyramid(blobs, tuple(wanted), self.dim)

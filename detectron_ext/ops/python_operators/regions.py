@@ -23,9 +23,10 @@ def _cross_entropy(inputs, **arguments) -> list[np.ndarray]:
 
 
 def _cross_entropy_gradient(arrays, **arguments) -> list[np.ndarray]:
-    logits, targets, _, d_loss = arrays
-    logits, targets = _check_targets([logits, targets])
-    return [reference.sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, **arguments)]
+    *inputs, _, d_loss = arrays
+    logits, targets = _check_targets(inputs)
+    gradient = reference.sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, **arguments)
+    return [gradient]
 
 
 def _narrow(inputs) -> list[np.ndarray]:
