@@ -50,7 +50,7 @@ def count_samples(
         (K + 4,) float32, laid out as the module says; exact up to 2**24.
     """
     bins = iou_bins(negative_overlaps, floor_thresh, upper, num_bins)
-    per_bin = np.bincount(bins + 1, weights=weights, minlength=num_bins + 2)
+    per_bin = np.bincount(bins.astype(np.int64) + 1, weights=weights, minlength=num_bins + 2)
     per_instance = np.bincount(positive_instances, minlength=num_instances).astype(np.float64)
     totals = [per_bin.sum(), per_instance.sum(), np.square(per_instance).sum(), num_instances]
     return np.concatenate((per_bin[1 : num_bins + 1], totals)).astype(np.float32)

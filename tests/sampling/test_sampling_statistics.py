@@ -12,6 +12,15 @@ def test_bins_hold_their_lower_edge_and_not_their_upper():
     np.testing.assert_array_equal(iou_bins(overlaps, 0.1, 0.4, 3), [-1, 0, 0, 1, 2, 3, 3])
 
 
+@pytest.mark.parametrize("num_bins", [126, 127, 128, 40_000])
+def test_any_number_of_bins_fits(num_bins):
+    overlaps = np.array([-0.1, 0.0, 0.9999999, 1.0])
+    expected = [-1, 0, num_bins - 1, num_bins]
+    np.testing.assert_array_equal(iou_bins(overlaps, 0.0, 1.0, num_bins), expected)
+    counts = count_samples(overlaps, np.arange(0), 0, upper=1.0, num_bins=num_bins)
+    assert counts[0] == counts[num_bins - 1] == 1 and counts[num_bins] == 4
+
+
 def _count(overlaps, instances, num_instances, **options):
     arrays = np.array(overlaps, np.float32), np.array(instances, np.int64)
     return count_samples(*arrays, num_instances, upper=0.4, num_bins=2, **options)
