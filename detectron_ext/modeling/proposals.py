@@ -32,7 +32,7 @@ def add_proposals(model: DetectionModel) -> None:
             spatial_scale=1.0 / stride,
             pre_nms_topN=settings.RPN_PRE_NMS_TOP_N,
             post_nms_topN=settings.RPN_POST_NMS_TOP_N,
-            nms_thresh=float(settings.RPN_NMS_THRESH),
+            nms_thresh=float(settings.RPN_NMS_THRESH) or 1.0,  # 0 keeps boxes that overlap
             min_size=float(settings.RPN_MIN_SIZE),
             legacy_plus_one=1,
         )

@@ -23,10 +23,9 @@ def _cross_entropy(inputs, **arguments) -> list[np.ndarray]:
 
 
 def _cross_entropy_gradient(arrays, **arguments) -> list[np.ndarray]:
-    *inputs, _, d_loss = arrays
-    logits, targets = _check_targets(inputs)
-    gradient = reference.sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, **arguments)
-    return [gradient]
+    logits, targets, _, d_loss = arrays
+    logits, targets = _check_targets([logits, targets])
+    return [reference.sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, **arguments)]
 
 
 def _narrow(inputs) -> list[np.ndarray]:
