@@ -157,3 +157,21 @@ def ps_roi_pool(x, rois, group_size, spatial_scale):
     )  # fmt: skip
     area = (bottom - top)[:, :, None] * (right - left)[:, None, :]
     return total * (area > 0)[:, None] / area.clamp(min=1)[:, None]
+
+
+def roi_align(x, rois, size, spatial_scale, sampling_ratio):
+    """RoIAlign (He et al., Mask R-CNN, section 3): bilinear samples, averaged over each bin."""
+    height, width = x.shape[2:]
+    samples = size * sampling_ratio
+    low, high = rois[:, 1:3] * spatial_scale, rois[:, 3:] * spatial_scale
+    steps = (torch.arange(samples, device=x.device) + 0.5) / samples
+    places = low[:, None] + (high - low).clamp(min=1)[:, None] * steps[None, :, None]
+    # grid_sample takes places from -1 to 1, pixel centres at halves.
+    extent = torch.tensor([width, height], device=x.device)
+    columns, rows = ((2 * places + 1) / extent - 1).unbind(2)
+    grid = torch.stack(
+        (columns[:, None, :].expand(-1, samples, -1), rows[:, :, None].expand(-1, -1, samples)), 3
+    )
+    maps = x[rois[:, 0].long()]
+    sampled = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    return F.avg_pool2d(sampled, sampling_ratio)

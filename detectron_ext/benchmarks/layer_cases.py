@@ -16,7 +16,8 @@ _SHAPE = (2, 256, 64, 64)
 def layer_cases(rng) -> list[OperatorCase]:
     """Cases of every layer."""
     return [
-        _convolution(rng),
+        *_convolutions(rng),
+        _fully_connected(rng),
         *_normalisations(rng),
         *_maps(rng),
         *_selections(rng),
@@ -30,18 +31,39 @@ def _describe(shape) -> str:
     return "x".join(map(str, shape))
 
 
-def _convolution(rng) -> OperatorCase:
+def _convolutions(rng) -> list[OperatorCase]:
+    return [_convolution(rng, 256, 3), _convolution(rng, 64, 1)]
+
+
+def _convolution(rng, filters: int, kernel: int) -> OperatorCase:
     inputs = {
         "x": normal(rng, *_SHAPE),
-        "w": 0.02 * normal(rng, 256, 256, 3, 3),
-        "b": normal(rng, 256),
+        "w": 0.02 * normal(rng, filters, _SHAPE[1], kernel, kernel),
+        "b": normal(rng, filters),
     }
+    shape = {"kernel": kernel, "pad": kernel // 2, "order": "NCHW"}
     return OperatorCase(
         "Conv",
-        f"{_describe(_SHAPE)}, 256 filters 3x3",
+        f"{_describe(_SHAPE)}, {filters} filters {kernel}x{kernel}",
         inputs,
-        lambda net: [net.Conv(list(inputs), "y", kernel=3, pad=1, order="NCHW")],
-        lambda t: [F.conv2d(t["x"], t["w"], t["b"], padding=1)],
+        lambda net: [net.Conv(list(inputs), "y", **shape)],
+        lambda t: [F.conv2d(t["x"], t["w"], t["b"], padding=kernel // 2)],
+        tuple(inputs),
+    )
+
+
+def _fully_connected(rng) -> OperatorCase:
+    inputs = {
+        "x": normal(rng, 512, 12544),
+        "w": 0.01 * normal(rng, 1024, 12544),
+        "b": normal(rng, 1024),
+    }
+    return OperatorCase(
+        "FC",
+        "512x12544 to 1024",
+        inputs,
+        lambda net: [net.FC(list(inputs), "y")],
+        lambda t: [F.linear(t["x"], t["w"], t["b"])],
         tuple(inputs),
     )
 
@@ -147,6 +169,11 @@ def _roi_poolings(rng) -> list[OperatorCase]:
             "PSRoIPool", f"{count} boxes of {10 * bins**2}x50x50 to {bins}x{bins}", sensitive,
             lambda net: [net.PSRoIPool(["x", "rois"], ["y", "channels"], **grouped)[0]],
             lambda t: [eager.ps_roi_pool(t["x"], t["rois"], bins, scale)], ("x",),
+        ),
+        OperatorCase(
+            "RoIAlign", f"{count} boxes of 256x50x50 to {bins}x{bins}", whole,
+            lambda net: [net.RoIAlign(["x", "rois"], "y", sampling_ratio=2, **pooled)],
+            lambda t: [eager.roi_align(t["x"], t["rois"], bins, scale, 2)], ("x",),
         ),
     ]  # fmt: skip
 
