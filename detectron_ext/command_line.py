@@ -1,4 +1,7 @@
-"""What every tool's command line shares: errors as one line, overrides, start-up."""
+"""What every tool's command line shares: errors as one line, overrides, start-up.
+
+Importing it needs the standard library alone: not every tool runs where Caffe2 is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import argparse
 import re
 import sys
 
-from detectron_ext import config as configuration
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import UserError
 
@@ -55,6 +57,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def load_config(path: str, overrides=()):
     """Load the configuration and start Caffe2 as it asks."""
+    from detectron_ext import config as configuration
+
     config = configuration.load(path, overrides)
     start(config.LIBRA.THREADS)
     return config

@@ -3,6 +3,7 @@
 
     python tools/build_ops.py
     python tools/build_ops.py --sanitize address
+    python tools/build_ops.py --check-cuda
 
 Compiles what changed under ops/ against the Caffe2 of this Python. Where the machine has no C++
 compiler it says so in one line and ends well: the package then uses its Python operators.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from detectron_ext.native_build import BuildError, build_or_warn
+from detectron_ext.native_build import BuildError, build_or_warn, check_cuda
 
 
 def main() -> int:
@@ -31,8 +32,17 @@ def main() -> int:
         default=os.environ.get("SANITIZE") or None,
         help="compile with this sanitizer (default: the environment variable SANITIZE)",
     )
+    parser.add_argument(
+        "--check-cuda",
+        action="store_true",
+        help="compile the CUDA sources instead, for two architectures; say so where nvcc is absent",
+    )
+    arguments = parser.parse_args()
     try:
-        build_or_warn(parser.parse_args().sanitize)
+        if arguments.check_cuda:
+            print(check_cuda())
+        else:
+            build_or_warn(arguments.sanitize)
     except (BuildError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

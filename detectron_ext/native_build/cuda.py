@@ -16,15 +16,14 @@ from detectron_ext.native_build.toolchain import Unavailable
 HEADERS = ("cublas_v2.h", "curand.h", "cudnn.h")
 OLDEST_ARCHITECTURE = 60
 EXTRA_INCLUDE = "DETECTRON_EXT_CUDA_INCLUDE"
+ONLY_ARCHITECTURES = "DETECTRON_EXT_CUDA_ARCHITECTURES"
 
 
-class Cuda(NamedTuple):
-    """What compiling and linking CUDA sources takes."""
+class Nvcc(NamedTuple):
+    """A CUDA compiler."""
 
-    nvcc: str
-    includes: list[Path]
-    architectures: list[str]  # as nvcc names them, oldest first: "75", "80", ...
-    runtime: Path  # the static CUDA runtime
+    path: str
+    architectures: list[str]  # to compile for, as nvcc names them, oldest first: "75", "80", ...
 
     def kernel_code(self) -> list[str]:
         """Return flags for machine code of every architecture, and PTX for newer ones."""
@@ -37,22 +36,41 @@ class Cuda(NamedTuple):
         return [f"-gencode arch=compute_{newest},code=compute_{newest}"]
 
 
+class Cuda(NamedTuple):
+    """What compiling and linking CUDA operators takes."""
+
+    nvcc: Nvcc
+    includes: list[Path]
+    runtime: Path  # the static CUDA runtime
+
+
+def find_nvcc() -> Nvcc:
+    """Return the CUDA compiler: $NVCC, else nvcc on PATH.
+
+    It is to compile for every architecture that it knows from sm_60 up, or for those among them
+    that DETECTRON_EXT_CUDA_ARCHITECTURES lists. Raises Unavailable where there is none, ValueError
+    for an architecture that it does not know.
+    """
+    path = shutil.which(os.environ.get("NVCC") or "nvcc")
+    if path is None:
+        raise Unavailable("no nvcc")
+    return Nvcc(path, _architectures(path))
+
+
 def find_cuda(caffe2: Path) -> Cuda:
-    """Return the CUDA toolkit of nvcc ($NVCC, else on PATH), to build against `caffe2`.
+    """Return the CUDA toolkit of `find_nvcc`, to build against `caffe2`.
 
     Headers are sought in the toolkit, in the nvidia packages of this Python and in the folders
     named by DETECTRON_EXT_CUDA_INCLUDE. Raises Unavailable naming what is missing.
     """
-    nvcc = shutil.which(os.environ.get("NVCC") or "nvcc")
-    if nvcc is None:
-        raise Unavailable("no nvcc")
+    nvcc = find_nvcc()
     if not (caffe2 / "lib/libtorch_cuda.so").is_file():
         raise Unavailable(f"the torch package in {caffe2} is without CUDA")
-    root = _toolkit(nvcc)
+    root = _toolkit(nvcc.path)
     runtime = next((p for p in root.glob("lib*/libcudart_static.a")), None)
     if runtime is None:
         raise Unavailable(f"no libcudart_static.a under {root}")
-    return Cuda(nvcc, _find_headers(root), _architectures(nvcc), runtime)
+    return Cuda(nvcc, _find_headers(root), runtime)
 
 
 def _toolkit(nvcc: str) -> Path:
@@ -88,4 +106,10 @@ def _architectures(nvcc: str) -> list[str]:
     usable = [str(n) for n in numbers if n >= OLDEST_ARCHITECTURE]
     if not usable:
         raise Unavailable(f"{nvcc} compiles for no architecture of sm_60 or newer")
-    return usable
+    wanted = os.environ.get(ONLY_ARCHITECTURES, "").replace(",", " ").split()
+    unknown = [architecture for architecture in wanted if architecture not in usable]
+    if unknown:
+        raise ValueError(
+            f"{ONLY_ARCHITECTURES} names {unknown[0]}; {nvcc} compiles for {' '.join(usable)}"
+        )
+    return [architecture for architecture in usable if not wanted or architecture in wanted]

@@ -37,9 +37,7 @@ def build(sanitize: str | None = None) -> Path:
     if variant not in VARIANT_FLAGS:
         raise ValueError(f"SANITIZE={sanitize}: give address or undefined")
     folder = BUILD / "native" / variant
-    _write_ninja_file(folder, variant)
-    ninja = [*_ninja(), "-C", str(folder), "-j", str(JOBS)]
-    if subprocess.run(ninja).returncode:
+    if not run_ninja(folder, ninja_text(SOURCES, LIBRARY.name, variant, find_inputs(variant))):
         raise BuildError(f"the native library did not build ({variant})")
     _install(folder / LIBRARY.name)
     return LIBRARY
@@ -56,7 +54,18 @@ def build_or_warn(sanitize: str | None = None) -> bool:
     return True
 
 
-def _ninja() -> list[str]:
+def run_ninja(folder: Path, text: str) -> bool:
+    """Bring up to date what a ninja file of this text makes, in `folder`; return whether it did."""
+    command = [*find_ninja(), "-C", str(folder), "-j", str(JOBS)]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "build.ninja"
+    if not path.is_file() or path.read_text() != text:
+        path.write_text(text)
+    return subprocess.run(command).returncode == 0
+
+
+def find_ninja() -> list[str]:
+    """Return the command that runs Ninja."""
     if importlib.util.find_spec("ninja"):
         return [sys.executable, "-m", "ninja"]
     path = shutil.which("ninja")
@@ -65,11 +74,12 @@ def _ninja() -> list[str]:
     raise Unavailable("no ninja (package ninja)")
 
 
-def _write_ninja_file(folder: Path, variant: str) -> None:
+def find_inputs(variant: str) -> Inputs:
+    """Return what this machine offers to a build of `variant`; raise Unavailable if too little."""
     compiler = toolchain.find_compiler()
     caffe2 = toolchain.find_caffe2()
     protobuf = protobuf_include(toolchain.generated_with_protobuf(caffe2), BUILD)
-    inputs = Inputs(
+    return Inputs(
         compiler=compiler,
         includes=[caffe2 / "include", protobuf, toolchain.find_mkl_include()],
         openmp=toolchain.find_openmp(caffe2),
@@ -77,11 +87,6 @@ def _write_ninja_file(folder: Path, variant: str) -> None:
         toolchain_id=toolchain.toolchain_id(compiler, caffe2),
         cuda=_find_cuda(variant, caffe2),
     )
-    text = ninja_text(SOURCES, LIBRARY.name, variant, inputs)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "build.ninja"
-    if not path.is_file() or path.read_text() != text:
-        path.write_text(text)
 
 
 def _find_cuda(variant: str, caffe2: Path) -> Cuda | None:

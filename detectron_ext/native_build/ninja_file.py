@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from detectron_ext.native_build.cuda import Cuda
+from detectron_ext.native_build.cuda import Cuda, Nvcc
 
 COMMON_FLAGS = [
     "-std=c++14",
@@ -38,8 +38,13 @@ CUDA_FLAGS = [
     "-Xcompiler=-fPIC",
     "-D_GLIBCXX_USE_CXX11_ABI=0",
     "-DNDEBUG",
-    # Caffe2's headers are full of what newer compilers warn of.
-    "-w",
+]
+# Caffe2's headers are full of what newer compilers warn of.
+CUDA_OPERATOR_FLAGS = ["-w"]
+CUDA_CHECK_FLAGS = [
+    "-Werror=all-warnings",
+    "-Wno-deprecated-gpu-targets",
+    "-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter",  # nvcc's own stubs leave some unused
 ]
 
 
@@ -57,19 +62,16 @@ class Inputs(NamedTuple):
 def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str:
     """Return a ninja file that compiles the .cc (and .cu) files below `sources` into `library`."""
     includes = [f"-I{sources}", *(f"-isystem{path}" for path in inputs.includes)]
-    # Nothing reads this macro: it makes the command, and so the objects, differ by toolchain.
-    includes.append(f"-DDETECTRON_EXT_TOOLCHAIN={inputs.toolchain_id}")
-    flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], *includes]
+    flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], *includes, _tag(inputs)]
     rules = _rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD")
     objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
     if inputs.cuda is not None:
-        flags = [*CUDA_FLAGS, *(flag.replace("-isystem", "-isystem=") for flag in includes)]
-        flags += [f"-isystem={path}" for path in inputs.cuda.includes]
-        for rule, code, pattern in (
-            ("cuda_kernel", inputs.cuda.kernel_code(), "kernels/*.cu"),
-            ("cuda_operator", inputs.cuda.host_code(), "caffe2/*.cu"),
+        for rule, pattern, flags in (
+            ("cuda_kernel", "kernels/*.cu", inputs.cuda.nvcc.kernel_code()),
+            ("cuda_operator", "caffe2/*.cu", cuda_operator_flags(inputs)),
         ):
-            rules += _rule(rule, f"{inputs.cuda.nvcc} {' '.join(flags + code)} -MD")
+            command = nvcc_command(inputs.cuda.nvcc, inputs.compiler, sources)
+            rules += _rule(rule, f"{command} {' '.join(flags)} {_tag(inputs)} -MD")
             more_objects, more_edges = _edges(sources, rule, pattern)
             objects, edges = objects + more_objects, edges + more_edges
     rules += [
@@ -79,6 +81,42 @@ def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str
     ]
     goal = [f"build {library}: link {' '.join(objects)}", f"default {library}"]
     return "\n".join([*rules, *edges, *goal]) + "\n"
+
+
+def cuda_check_text(
+    sources: Path, nvcc: Nvcc, compiler: str, operators: Inputs | None
+) -> tuple[str, int]:
+    """Return a ninja file that compiles the .cu files alone, and how many those are.
+
+    Kernels are compiled for the oldest and the newest architecture, with warnings as errors;
+    operators once, where `operators` says with what.
+    """
+    command = nvcc_command(nvcc, compiler, sources)
+    ends = nvcc._replace(architectures=[nvcc.architectures[0], nvcc.architectures[-1]])
+    rules = _rule("cuda_kernel", f"{command} {' '.join(ends.kernel_code() + CUDA_CHECK_FLAGS)} -MD")
+    objects, edges = _edges(sources, "cuda_kernel", "kernels/*.cu")
+    if operators is not None:
+        rules += _rule("cuda_operator", f"{command} {' '.join(cuda_operator_flags(operators))} -MD")
+        more_objects, more_edges = _edges(sources, "cuda_operator", "caffe2/*.cu")
+        objects, edges = objects + more_objects, edges + more_edges
+    return "\n".join([*rules, *edges, f"default {' '.join(objects)}"]) + "\n", len(objects)
+
+
+def nvcc_command(nvcc: Nvcc, compiler: str, sources: Path) -> str:
+    """Return the command that compiles any CUDA source, but for what it is compiled for."""
+    return f"{nvcc.path} -ccbin {compiler} {' '.join(CUDA_FLAGS)} -I{sources}"
+
+
+def cuda_operator_flags(inputs: Inputs) -> list[str]:
+    """Return what an operator's CUDA source needs beyond `nvcc_command`."""
+    assert inputs.cuda is not None
+    includes = [f"-isystem={path}" for path in [*inputs.includes, *inputs.cuda.includes]]
+    return [*CUDA_OPERATOR_FLAGS, *inputs.cuda.nvcc.host_code(), *includes]
+
+
+def _tag(inputs: Inputs) -> str:
+    """Return a macro that nothing reads: with it commands, and so objects, differ by toolchain."""
+    return f"-DDETECTRON_EXT_TOOLCHAIN={inputs.toolchain_id}"
 
 
 def _rule(name: str, command: str) -> list[str]:

@@ -9,59 +9,71 @@ namespace {
 
 using caffe2::CUDAContext;
 
-float* Rows(const AttentionShape& shape, caffe2::Tensor* memory) {
-  caffe2::ReinitializeTensor(
-      memory, {shape.images, shape.positions}, at::dtype<float>().device(caffe2::CUDA));
+float* Floats(int64_t count, caffe2::Tensor* memory) {
+  caffe2::ReinitializeTensor(memory, {count}, at::dtype<float>().device(caffe2::CUDA));
   return memory->mutable_data<float>();
 }
 
-void CheckImages(const std::string& type, const AttentionShape& shape) {
+float* LogSums(const AttentionShape& shape, caffe2::Tensor* memory) {
+  return Floats(shape.images * shape.positions, memory);
+}
+
+// Enforces the kernels' limits.
+const AttentionShape& CheckForCuda(const std::string& type, const AttentionShape& shape) {
   CAFFE_ENFORCE(
       shape.images <= kMaxCudaImages, type, ": theta of ", shape.images,
       " images; CUDA takes at most ", kMaxCudaImages);
+  CAFFE_ENFORCE(
+      shape.channels < kMaxCudaSize && shape.positions < kMaxCudaSize, type, ": theta of ",
+      shape.channels, " channels and ", shape.positions, " positions is too large for CUDA");
+  return shape;
 }
 
 }  // namespace
 
 template <>
 bool EmbeddedGaussianAttentionOp<CUDAContext>::RunOnDevice() {
-  const AttentionShape shape = CheckedShape();
-  CheckImages(type(), shape);
+  const AttentionShape shape = CheckForCuda(type(), CheckedShape());
   auto* out = Output(0, Input(0).sizes(), at::dtype<float>());
   const std::vector<int64_t> rows{shape.images, shape.positions};
   caffe2::Tensor own_log_sums;
   float* log_sums = OutputSize() > 1
       ? Output(1, rows, at::dtype<float>())->mutable_data<float>()
-      : Rows(shape, &own_log_sums);
+      : LogSums(shape, &own_log_sums);
+  caffe2::Tensor scratch;
   AttentionCuda(
-      shape, Input(0).data<float>(), Input(1).data<float>(), Input(2).data<float>(),
-      out->mutable_data<float>(), log_sums, context_.cuda_stream());
+      shape, AttentionProducts::kChosen, Input(0).data<float>(), Input(1).data<float>(),
+      Input(2).data<float>(), out->mutable_data<float>(), log_sums,
+      Floats(AttentionScratch(shape), &scratch), context_.cuda_stream());
   return true;
 }
 
 template <>
 bool EmbeddedGaussianAttentionGradientOp<CUDAContext>::RunOnDevice() {
-  const AttentionShape shape = CheckedGradientShape();
-  CheckImages(type(), shape);
+  const AttentionShape shape = CheckForCuda(type(), CheckedGradientShape());
   const float* theta = Input(0).data<float>();
   const float* phi = Input(1).data<float>();
   const float* g = Input(2).data<float>();
+  caffe2::Tensor scratch_memory;
+  float* const scratch = Floats(AttentionScratch(shape), &scratch_memory);
   caffe2::Tensor own_log_sums;
   const float* log_sums;
   if (InputSize() > 5) {
     log_sums = Input(5).data<float>();
   } else {
-    float* computed = Rows(shape, &own_log_sums);
-    AttentionCuda(shape, theta, phi, g, nullptr, computed, context_.cuda_stream());
+    float* computed = LogSums(shape, &own_log_sums);
+    AttentionCuda(
+        shape, AttentionProducts::kChosen, theta, phi, g, nullptr, computed, scratch,
+        context_.cuda_stream());
     log_sums = computed;
   }
-  caffe2::Tensor row_dots;
   AttentionGradientCuda(
-      shape, theta, phi, g, Input(3).data<float>(), log_sums, Input(4).data<float>(),
+      shape, AttentionProducts::kChosen, theta, phi, g, Input(3).data<float>(), log_sums,
+      Input(4).data<float>(),
       Output(0, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
       Output(1, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
-      Output(2, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
-      Rows(shape, &row_dots), context_.cuda_stream());
+      Output(2, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(), scratch,
+      context_.cuda_stream());
   return true;
 }
 

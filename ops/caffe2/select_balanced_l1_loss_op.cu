@@ -18,6 +18,7 @@ SelectionPointers CheckSelectInputsCuda(
     const Tensor& s, CUDAContext* context) {
   SelectionPointers in{};
   in.rows = CheckSelectShapes(type, y_hat, y, places, s);
+  CAFFE_ENFORCE(in.rows < kMaxCudaRows, type, ": ", in.rows, " rows are too many for CUDA");
   in.n = y_hat.dim(0);
   in.c = y_hat.dim(1);
   in.h = y_hat.dim(2);
@@ -65,9 +66,12 @@ bool SelectBalancedL1LossGradientOp<CUDAContext>::RunOnDevice() {
       type(), Input(0), Input(1), Input(2), Input(3), &context_);
   EnforceOneNumber(type(), "d_loss", Input(4));
   auto* d_prediction = Output(0, Input(0).sizes(), at::dtype<float>());
+  Tensor scratch;
+  caffe2::ReinitializeTensor(
+      &scratch, {SelectScratch(in.rows)}, at::dtype<int32_t>().device(caffe2::CUDA));
   SelectBalancedL1GradientCuda(
       loss_, in, scale_, Input(4).data<float>(), d_prediction->mutable_data<float>(),
-      context_.cuda_stream());
+      scratch.mutable_data<int32_t>(), context_.cuda_stream());
   return true;
 }
 

@@ -8,15 +8,26 @@ namespace detectron_ext {
 
 // Images of one launch.
 constexpr int64_t kMaxCudaImages = 65535;
+// Channels and positions must stay below this.
+constexpr int64_t kMaxCudaSize = 1 << 30;
 
-// As Attention; images at most kMaxCudaImages.
-void AttentionCuda(const AttentionShape& shape, const float* theta, const float* phi,
-                   const float* g, float* out, float* log_sums, cudaStream_t stream);
+// How products of blocks are computed: kTensorCores splits every float32 into two parts that fit
+// tensor cores' inputs and adds three products of parts, with nearly the error of float32. It takes
+// a GPU of compute capability 8.0 or newer; kChosen takes it where that is faster.
+enum class AttentionProducts { kChosen, kFloat32, kTensorCores };
 
-// As AttentionGradient. row_dots must hold images * positions floats.
-void AttentionGradientCuda(const AttentionShape& shape, const float* theta, const float* phi,
-                           const float* g, const float* out, const float* log_sums,
-                           const float* d_out, float* d_theta, float* d_phi, float* d_g,
-                           float* row_dots, cudaStream_t stream);
+// Floats that `scratch` must hold on the current device: they grow with channels * positions.
+int64_t AttentionScratch(const AttentionShape& shape);
+
+// As Attention, within the limits above.
+void AttentionCuda(const AttentionShape& shape, AttentionProducts products, const float* theta,
+                   const float* phi, const float* g, float* out, float* log_sums, float* scratch,
+                   cudaStream_t stream);
+
+// As AttentionGradient, within the limits above.
+void AttentionGradientCuda(const AttentionShape& shape, AttentionProducts products,
+                           const float* theta, const float* phi, const float* g, const float* out,
+                           const float* log_sums, const float* d_out, float* d_theta, float* d_phi,
+                           float* d_g, float* scratch, cudaStream_t stream);
 
 }  // namespace detectron_ext

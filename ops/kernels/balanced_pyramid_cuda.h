@@ -1,4 +1,5 @@
-// The balanced pyramid of kernels/balanced_pyramid.h on CUDA. Pointers are to device memory.
+// The balanced pyramid of kernels/balanced_pyramid.h on CUDA. Pointers are to device memory, those
+// to maps aligned to 16 bytes.
 #pragma once
 
 #include <cstdint>

@@ -2,11 +2,15 @@
 // kernels/ as C++ with DETECTRON_EXT_EMULATE_CUDA defined.
 //
 // Blocks run one after another; the threads of a block are coroutines that take turns at
-// __syncthreads. What is emulated is what the kernels use: no streams, no warps.
+// __syncthreads and at products of matrices. What is emulated is what the kernels use: no streams,
+// and of warps only those products. All threads of a block must reach the same of these points, in
+// the same order, or have returned.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -36,6 +40,33 @@ using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
+
+// A GPU of few multiprocessors, so that small tests divide their work as large GPUs do.
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 8,
+  cudaDevAttrComputeCapabilityMajor = 9,
+  cudaDevAttrComputeCapabilityMinor = 0
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->ptxVersion = 90;
+  return cudaSuccess;
+}
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
   std::memset(memory, value, bytes);
   return cudaSuccess;
@@ -52,45 +83,116 @@ struct Emulation {
 
   dim3 grid, block, block_index, thread_index;
   std::function<void()> body;
-  std::vector<ucontext_t> threads;
   std::vector<dim3> indices;
-  std::vector<bool> done;
-  size_t running = 0;
-  ucontext_t scheduler;
+  std::vector<float> shared;
 
-  void Yield() { swapcontext(&threads[running], &scheduler); }
+  // The coroutines. A context starts one; jumps, which make no system call, switch between them.
+  struct Thread {
+    ucontext_t start;
+    jmp_buf state;
+    bool started, done;
+  };
+  std::vector<Thread> threads;
+  size_t running = 0;
+  jmp_buf scheduler;
+
+  // What the threads of a warp give to a product of matrices; two of them, since a thread may be
+  // at the next product before another has read this one's.
+  struct Operands {
+    uint32_t a[32][4], b[32][2];
+  };
+  std::vector<Operands> operands[2];
+  std::vector<int> products;  // of each thread
+
+  void Yield() {
+    if (_setjmp(threads[running].state) == 0) {
+      _longjmp(scheduler, 1);
+    }
+  }
+
+  // Returns when the running thread yields or is done.
+  void Resume() {
+    if (_setjmp(scheduler) != 0) {
+      return;
+    }
+    Thread& thread = threads[running];
+    if (thread.started) {
+      _longjmp(thread.state, 1);
+    }
+    thread.started = true;
+    setcontext(&thread.start);
+  }
 };
 
 inline void RunEmulatedThread() {
   Emulation& e = Emulation::Current();
   e.body();
-  e.done[e.running] = true;
+  e.threads[e.running].done = true;
+  _longjmp(e.scheduler, 1);
 }
 
 // Resumes every thread of the current block in turn until all are done.
 inline void RunEmulatedBlock(std::vector<std::unique_ptr<char[]>>& stacks, size_t stack_size) {
   Emulation& e = Emulation::Current();
   for (size_t t = 0; t < e.threads.size(); ++t) {
-    getcontext(&e.threads[t]);
-    e.threads[t].uc_stack.ss_sp = stacks[t].get();
-    e.threads[t].uc_stack.ss_size = stack_size;
-    e.threads[t].uc_link = &e.scheduler;
-    makecontext(&e.threads[t], RunEmulatedThread, 0);
-    e.done[t] = false;
+    Emulation::Thread& thread = e.threads[t];
+    getcontext(&thread.start);
+    thread.start.uc_stack.ss_sp = stacks[t].get();
+    thread.start.uc_stack.ss_size = stack_size;
+    makecontext(&thread.start, RunEmulatedThread, 0);
+    thread.started = thread.done = false;
   }
-  for (size_t left = e.threads.size(); left > 0;) {
-    left = 0;
+  for (bool all_done = false; !all_done;) {
+    all_done = true;
     for (e.running = 0; e.running < e.threads.size(); ++e.running) {
-      if (!e.done[e.running]) {
+      if (!e.threads[e.running].done) {
         e.thread_index = e.indices[e.running];
-        swapcontext(&e.scheduler, &e.threads[e.running]);
-        left += !e.done[e.running];
+        e.Resume();
+        all_done = all_done && e.threads[e.running].done;
       }
     }
   }
 }
 
-inline void EmulateLaunch(dim3 grid, dim3 block, const std::function<void()>& body) {
+// The number that tensor cores see in a float's place.
+inline double Tf32(uint32_t bits) {
+  bits &= 0xffffe000u;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// The nearest float that is no larger in magnitude.
+inline float CutOff(double x) {
+  const float rounded = static_cast<float>(x);
+  return std::fabs(static_cast<double>(rounded)) > std::fabs(x) ? std::nextafter(rounded, 0.0f)
+                                                                : rounded;
+}
+
+// mma.m16n8k8 on tf32 (PTX ISA): c += a b, whose elements are spread over a warp's threads. Sums
+// are cut off to float32.
+inline void EmulateMma(const uint32_t (&a)[4], const uint32_t (&b)[2], float* c) {
+  Emulation& e = Emulation::Current();
+  const size_t warp = e.running / 32;
+  const size_t lane = e.running % 32;
+  Emulation::Operands& operands = e.operands[e.products[e.running]++ % 2][warp];
+  std::memcpy(operands.a[lane], a, sizeof(a));
+  std::memcpy(operands.b[lane], b, sizeof(b));
+  e.Yield();
+  for (size_t i = 0; i < 4; ++i) {
+    const size_t row = lane / 4 + i / 2 * 8;
+    const size_t column = lane % 4 * 2 + i % 2;
+    double sum = c[i];
+    for (size_t k = 0; k < 8; ++k) {
+      sum += Tf32(operands.a[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2]) *
+          Tf32(operands.b[column * 4 + k % 4][k / 4]);
+    }
+    c[i] = CutOff(sum);
+  }
+}
+
+inline void EmulateLaunch(dim3 grid, dim3 block, size_t shared_bytes,
+                          const std::function<void()>& body) {
   constexpr size_t kStackSize = 64 * 1024;
   Emulation& e = Emulation::Current();
   e.grid = grid;
@@ -105,7 +207,11 @@ inline void EmulateLaunch(dim3 grid, dim3 block, const std::function<void()>& bo
     }
   }
   e.threads.resize(e.indices.size());
-  e.done.resize(e.indices.size());
+  e.shared.assign(shared_bytes / sizeof(float), std::nanf(""));  // what is not written shows
+  e.products.assign(e.indices.size(), 0);
+  for (auto& operands : e.operands) {
+    operands.resize((e.indices.size() + 31) / 32);
+  }
   std::vector<std::unique_ptr<char[]>> stacks;
   for (size_t t = 0; t < e.indices.size(); ++t) {
     stacks.emplace_back(new char[kStackSize]);
@@ -126,6 +232,8 @@ inline void EmulateLaunch(dim3 grid, dim3 block, const std::function<void()>& bo
 #define threadIdx (detectron_ext::Emulation::Current().thread_index)
 #define blockDim (detectron_ext::Emulation::Current().block)
 #define gridDim (detectron_ext::Emulation::Current().grid)
+#define DETECTRON_EXT_DYNAMIC_SHARED(name) \
+  float* const name = detectron_ext::Emulation::Current().shared.data()
 
 // As in CUDA, all threads of a block must reach it, or have returned.
 inline void __syncthreads() { detectron_ext::Emulation::Current().Yield(); }
@@ -135,3 +243,17 @@ inline int atomicMin(int* address, int value) {
   *address = value < old ? value : old;
   return old;
 }
+
+inline int atomicMax(int* address, int value) {
+  const int old = *address;
+  *address = value > old ? value : old;
+  return old;
+}
+
+inline int atomicOr(int* address, int value) {
+  const int old = *address;
+  *address = old | value;
+  return old;
+}
+
+inline int min(int a, int b) { return a < b ? a : b; }

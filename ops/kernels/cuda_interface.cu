@@ -1,8 +1,11 @@
 // The CUDA kernels as plain C functions, for callers without Caffe2: tests and benchmarks in other
 // frameworks. Pointers are to device memory, a stream is CUDA's handle. Each function returns 0, or
-// 1 where a launch failed.
+// 1 where a launch failed; detectron_ext_last_error says why.
+//
+// detectron_ext/kernel_benchmark/kernels.py holds the same signatures.
 #include <cstdint>
 #include <exception>
+#include <string>
 #include <vector>
 
 #include "kernels/attention_cuda.h"
@@ -12,12 +15,18 @@
 namespace detectron_ext {
 namespace {
 
+std::string& LastError() {
+  thread_local std::string message;
+  return message;
+}
+
 template <typename Body>
 int Guarded(const Body& body) {
   try {
     body();
     return 0;
-  } catch (const std::exception&) {
+  } catch (const std::exception& error) {
+    LastError() = error.what();
     return 1;
   }
 }
@@ -48,7 +57,11 @@ using namespace detectron_ext;  // NOLINT: this file is nothing but its interfac
 
 extern "C" {
 
-int detectron_ext_loss_partial_sums() { return kLossPartialSums; }
+// Why the last call of this thread that failed did so.
+const char* detectron_ext_last_error() { return LastError().c_str(); }
+
+// Doubles that `partial_sums` must hold.
+int64_t detectron_ext_loss_partial_sums() { return kLossPartialSums; }
 
 int detectron_ext_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet, int64_t size,
                                    const float* prediction, const float* target,
@@ -96,17 +109,21 @@ int detectron_ext_select_balanced_l1_loss(float alpha, float gamma, float beta, 
   });
 }
 
+// Integers that `scratch` of the gradient must hold.
+int64_t detectron_ext_select_scratch(int64_t rows) { return SelectScratch(rows); }
+
 int detectron_ext_select_balanced_l1_gradient(float alpha, float gamma, float beta, int mmdet,
                                               const int64_t* map, const float* prediction,
                                               int64_t rows, const float* target,
                                               const float* places, const float* normalizer,
                                               float scale, const float* d_loss,
-                                              float* d_prediction, cudaStream_t stream) {
+                                              float* d_prediction, int32_t* scratch,
+                                              cudaStream_t stream) {
   return Guarded([&] {
     SelectBalancedL1GradientCuda(
         FormulaOf(alpha, gamma, beta, mmdet),
         {map[0], map[1], map[2], map[3], prediction, rows, target, places, normalizer}, scale,
-        d_loss, d_prediction, stream);
+        d_loss, d_prediction, scratch, stream);
   });
 }
 
@@ -182,22 +199,33 @@ int detectron_ext_pyramid_scatter_gradient(int64_t planes, int levels, int refin
   });
 }
 
+// Floats that `scratch` of attention and its gradient must hold.
+int64_t detectron_ext_attention_scratch(int64_t images, int64_t channels, int64_t positions) {
+  int64_t floats = -1;
+  Guarded([&] { floats = AttentionScratch({images, channels, positions, 1.0f}); });
+  return floats;
+}
+
+// products: 0 as suits the GPU, 1 float32, 2 tensor cores.
 int detectron_ext_attention(int64_t images, int64_t channels, int64_t positions, float scale,
-                            const float* theta, const float* phi, const float* g, float* out,
-                            float* log_sums, cudaStream_t stream) {
+                            int products, const float* theta, const float* phi, const float* g,
+                            float* out, float* log_sums, float* scratch, cudaStream_t stream) {
   return Guarded([&] {
-    AttentionCuda({images, channels, positions, scale}, theta, phi, g, out, log_sums, stream);
+    AttentionCuda({images, channels, positions, scale}, static_cast<AttentionProducts>(products),
+                  theta, phi, g, out, log_sums, scratch, stream);
   });
 }
 
 int detectron_ext_attention_gradient(int64_t images, int64_t channels, int64_t positions,
-                                     float scale, const float* theta, const float* phi,
-                                     const float* g, const float* out, const float* log_sums,
-                                     const float* d_out, float* d_theta, float* d_phi, float* d_g,
-                                     float* row_dots, cudaStream_t stream) {
+                                     float scale, int products, const float* theta,
+                                     const float* phi, const float* g, const float* out,
+                                     const float* log_sums, const float* d_out, float* d_theta,
+                                     float* d_phi, float* d_g, float* scratch,
+                                     cudaStream_t stream) {
   return Guarded([&] {
-    AttentionGradientCuda({images, channels, positions, scale}, theta, phi, g, out, log_sums,
-                          d_out, d_theta, d_phi, d_g, row_dots, stream);
+    AttentionGradientCuda({images, channels, positions, scale},
+                          static_cast<AttentionProducts>(products), theta, phi, g, out, log_sums,
+                          d_out, d_theta, d_phi, d_g, scratch, stream);
   });
 }
 

@@ -1,14 +1,16 @@
 // Launching CUDA kernels: what all .cu files of kernels/ share.
 //
-// The kernels use shared memory and __syncthreads but no warp instructions, no float atomics and no
-// CUDA library, so that the bits of a result depend on nothing but the input, and so that
-// kernels/cuda_emulation.h can run them on a machine without a GPU.
+// The kernels use no float atomics and no CUDA library, so that the bits of a result depend on
+// nothing but the input and the GPU, and only what kernels/cuda_emulation.h emulates, so that they
+// can be run on a machine without a GPU.
 #pragma once
 
 #ifdef DETECTRON_EXT_EMULATE_CUDA
 #include "kernels/cuda_emulation.h"
 #else
 #include <cuda_runtime.h>
+// Declares the shared memory that LaunchCudaShared asks for.
+#define DETECTRON_EXT_DYNAMIC_SHARED(name) extern __shared__ __align__(16) float name[]
 #endif
 
 #include <algorithm>
@@ -34,18 +36,32 @@ inline void CheckCuda(cudaError_t error, const char* what) {
   }
 }
 
-// Runs kernel(args...) on `stream` and throws if it cannot be launched.
+// Runs kernel(args...) on `stream` with `shared_bytes` of shared memory beside what it declares;
+// throws if it cannot be launched.
+template <typename... Parameters, typename... Arguments>
+void LaunchCudaShared(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                      size_t shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
+  // More than this has to be asked for.
+  constexpr size_t kFreelyGiven = 48 * 1024;
+  if (shared_bytes > kFreelyGiven) {
+    CheckCuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(shared_bytes)), name);
+  }
+#ifdef DETECTRON_EXT_EMULATE_CUDA
+  (void)stream;
+  EmulateLaunch(grid, block, shared_bytes,
+                [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
+  CheckCuda(cudaGetLastError(), name);
+#endif
+}
+
+// The same with the shared memory that the kernel declares.
 template <typename... Parameters, typename... Arguments>
 void LaunchCuda(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                 cudaStream_t stream, const Arguments&... arguments) {
-#ifdef DETECTRON_EXT_EMULATE_CUDA
-  EmulateLaunch(grid, block, [&] { kernel(static_cast<Parameters>(arguments)...); });
-  (void)name;
-  (void)stream;
-#else
-  kernel<<<grid, block, 0, stream>>>(static_cast<Parameters>(arguments)...);
-  CheckCuda(cudaGetLastError(), name);
-#endif
+  LaunchCudaShared(name, kernel, grid, block, 0, stream, arguments...);
 }
 
 }  // namespace detectron_ext

@@ -11,7 +11,7 @@
 namespace detectron_ext {
 
 // Doubles that `partial_sums` of the loss functions must hold: blocks of threads of a sum.
-constexpr int kLossPartialSums = 1024;
+constexpr int kLossPartialSums = 4096;
 
 // *loss = factor * sum of outside * L(inside * (prediction - target)).
 void BalancedL1LossCuda(const BalancedL1& formula, const DenseLossInputs& in, float factor,
@@ -20,6 +20,9 @@ void BalancedL1LossCuda(const BalancedL1& formula, const DenseLossInputs& in, fl
 // d_prediction = factor * *d_loss * the sum's derivative.
 void BalancedL1GradientCuda(const BalancedL1& formula, const DenseLossInputs& in, float factor,
                             const float* d_loss, float* d_prediction, cudaStream_t stream);
+
+// Rows must stay below this.
+constexpr int64_t kMaxCudaRows = 1 << 29;
 
 // Predictions (n, c, h, w) of which `rows` places (n, c, y, x) select four channels each.
 struct SelectionPointers {
@@ -39,10 +42,12 @@ void FindOutsideCuda(const SelectionPointers& in, int* first_outside, cudaStream
 void SelectBalancedL1LossCuda(const BalancedL1& formula, const SelectionPointers& in, float scale,
                               double* partial_sums, float* loss, cudaStream_t stream);
 
-// d_prediction = *d_loss * the loss's derivative, zero where nothing is selected.
+// d_prediction = *d_loss * the loss's derivative, zero where nothing is selected. `scratch` must
+// hold SelectScratch(rows) integers.
 void SelectBalancedL1GradientCuda(const BalancedL1& formula, const SelectionPointers& in,
                                   float scale, const float* d_loss, float* d_prediction,
-                                  cudaStream_t stream);
+                                  int32_t* scratch, cudaStream_t stream);
+int64_t SelectScratch(int64_t rows);
 
 // Logits (anchors * classes, positions), labels and weights (anchors, positions), anchors those of
 // all images.

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from detectron_ext.native_build import BuildError, Unavailable, cuda, library, protobuf, toolchain
+from detectron_ext.native_build import (
+    BuildError,
+    Unavailable,
+    check_cuda,
+    cuda,
+    library,
+    protobuf,
+    toolchain,
+)
 from detectron_ext.native_build.ninja_file import Inputs, ninja_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -127,12 +135,19 @@ def test_clang_is_not_taken_for_gcc(tmp_path, monkeypatch):
 
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
-    """CUDA, whose nvcc compiles for sm_50, sm_75 and sm_120, and Caffe2, in one folder."""
+    """CUDA, whose nvcc compiles for sm_50, sm_75 and sm_120, and Caffe2, in one folder.
+
+    Compiling, it writes its arguments to the object, and to the file of dependencies nothing.
+    """
     script = f"""case $1 in
     --dryrun) echo "#$ TOP={tmp_path}/toolkit/bin/.." >&2 ;;
-    *) printf 'sm_50\\nsm_75\\nsm_120\\n' ;;
+    --list-gpu-code) printf 'sm_50\\nsm_75\\nsm_90\\nsm_120\\n' ;;
+    *) for object; do :; done
+       grep -q broken $(echo "$*" | sed 's/.*-c \\([^ ]*\\).*/\\1/') && exit 1
+       echo "$*" > $object ; echo "$object:" > $object.d ;;
 esac"""
     monkeypatch.setenv("NVCC", program(tmp_path / "toolkit/bin/nvcc", script))
+    monkeypatch.delenv("DETECTRON_EXT_CUDA_ARCHITECTURES", raising=False)
     headers = [f"include/{header}" for header in cuda.HEADERS]
     for name in ["lib64/libcudart_static.a", "lib/libtorch_cuda.so", *headers]:
         path = tmp_path / "toolkit" / name
@@ -143,9 +158,17 @@ esac"""
 
 def test_finds_the_cuda_toolkit(toolkit):
     found = cuda.find_cuda(toolkit)
-    assert found.architectures == ["75", "120"]
+    assert found.nvcc.architectures == ["75", "90", "120"]
     assert found.includes == [toolkit / "include"]
     assert found.runtime == toolkit / "lib64/libcudart_static.a"
+
+
+def test_compiles_for_the_architectures_asked_for_alone(toolkit, monkeypatch):
+    monkeypatch.setenv("DETECTRON_EXT_CUDA_ARCHITECTURES", "90, 75")
+    assert cuda.find_nvcc().architectures == ["75", "90"]
+    monkeypatch.setenv("DETECTRON_EXT_CUDA_ARCHITECTURES", "90 70")
+    with pytest.raises(ValueError, match=r"names 70; .*nvcc compiles for 75 90 120"):
+        cuda.find_nvcc()
 
 
 @pytest.mark.parametrize("name", ["include/curand.h", "lib64/libcudart_static.a", "bin/nvcc"])
@@ -164,7 +187,7 @@ def test_a_caffe2_without_cuda_is_named(toolkit):
 def test_compiles_kernels_for_every_architecture_and_operators_once(sources, toolkit):
     for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
         (sources / "ops" / name).write_text("")
-    found = cuda.find_cuda(toolkit)._replace(nvcc="nvcc")
+    found = cuda.find_cuda(toolkit)
     inputs = Inputs("g++", [], Path("gomp.so"), Path("torch"), "id", found)
     text = ninja_text(sources / "ops", "lib.so", "release", inputs)
     rules = {block.split()[0]: block for block in text.split("rule ")[1:]}
@@ -178,14 +201,65 @@ def test_compiles_kernels_for_every_architecture_and_operators_once(sources, too
     assert ".cu" not in without and "cuda" not in without
 
 
-def run_script(**environment: str) -> subprocess.CompletedProcess:
+@pytest.fixture
+def cuda_sources(sources, toolkit, monkeypatch):
+    """A tree with a CUDA kernel and a CUDA operator, on a machine that can compile both."""
+    for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
+        (sources / "ops" / name).write_text("")
+    inputs = Inputs("g++", [], Path("gomp.so"), toolkit, "id", None)
+
+    def find_inputs(variant):
+        return inputs._replace(cuda=library._find_cuda(variant, toolkit))
+
+    monkeypatch.setattr(library, "find_inputs", find_inputs)
+    return sources
+
+
+def cuda_objects(sources) -> dict[str, str]:
+    """Return what nvcc was called with for each object of the check."""
+    folder = sources / "build/native/cuda_check"
+    return {p.name: p.read_text() for p in folder.rglob("*.cu.o")}
+
+
+@needs_compiler
+def test_check_compiles_kernels_for_the_ends_and_operators_once(cuda_sources):
+    assert check_cuda() == "CUDA kernels and operators compiled: 2 files"
+    objects = cuda_objects(cuda_sources)
+    kernel = objects["sum.cu.o"]
+    assert "code=sm_75" in kernel and "code=sm_120" in kernel and "code=sm_90" not in kernel
+    assert "-Werror" in kernel and "-ccbin" in kernel
+    assert "code=sm_" not in objects["sum_op.cu.o"] and "-w " in objects["sum_op.cu.o"]
+
+
+@needs_compiler
+def test_check_without_the_headers_compiles_the_kernels_alone(cuda_sources, toolkit, capfd):
+    (toolkit / "include/curand.h").unlink()
+    assert check_cuda() == "CUDA kernels compiled: 1 files"
+    assert list(cuda_objects(cuda_sources)) == ["sum.cu.o"]
+    assert "CUDA operators left out: no curand.h" in capfd.readouterr().out
+
+
+@needs_compiler
+def test_check_fails_where_a_kernel_does_not_compile(cuda_sources):
+    (cuda_sources / "ops/kernels/sum.cu").write_text("broken")
+    with pytest.raises(BuildError, match="CUDA sources did not compile"):
+        check_cuda()
+
+
+def test_check_without_nvcc_is_a_line_and_no_failure():
+    result = run_script("--check-cuda", NVCC="no-such-nvcc")
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout == "CUDA sources not compiled: no nvcc\n"
+
+
+def run_script(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     clean = {
         name: value
         for name, value in os.environ.items()
         if name not in ("CXX", "SANITIZE", "LD_PRELOAD", "NVCC")
     }
     return subprocess.run(
-        [sys.executable, str(SCRIPT)],
+        [sys.executable, str(SCRIPT), *arguments],
         env={**clean, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,279 @@
+"""One case a kernel: its inputs, our forward and backward pass, and the PyTorch formulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable, Sequence
+
+import torch
+
+from detectron_ext.kernel_benchmark import formulations
+from detectron_ext.kernel_benchmark.kernels import Kernels
+
+Tensors = Sequence[torch.Tensor]
+
+_L1 = (0.5, 1.5, 0.11)  # alpha, gamma, beta
+_FOCAL = {"gamma": 2.0, "alpha": 0.25, "scale": 1.0}
+_CONTINUOUS = 0
+_REFINE = 1  # P4 of P3 ... P7
+
+
+@dataclass
+class Sizes:
+    """How large the cases are. images: batch size; a map is of one image and one level."""
+
+    boxes: int
+    images: int
+    anchors: int
+    classes: int
+    selected: int
+    channels: int
+    pyramid: Sequence[Sequence[int]]  # heights and widths, finest first
+    attention_images: int
+    attention_map: Sequence[int]
+
+
+_PYRAMID = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))  # P3 to P7 of 800 x 1344 pixels
+SIZES = {
+    "small": Sizes(1 << 20, 2, 9, 80, 400, 256, _PYRAMID, 1, (50, 84)),
+    "large": Sizes(1 << 25, 24, 9, 80, 20000, 256, _PYRAMID, 8, (50, 84)),
+}
+
+
+@dataclass
+class Case:
+    """What is checked and timed.
+
+    Attributes:
+        shape: the size, for people.
+        inputs: the formulation's inputs.
+        differentiable: indices of the inputs that have a gradient.
+        formulation: inputs to outputs, in PyTorch.
+        outputs, gradients: what `forward` and `backward` write, in the formulation's order.
+        d_outputs: the gradients of the outputs.
+        forward_bytes, backward_bytes: every number that a pass has to read or write, once.
+        forward_flops, backward_flops: of the matrix products, 0 where there are none.
+    """
+
+    name: str
+    shape: str
+    inputs: Tensors
+    differentiable: Sequence[int]
+    formulation: Callable[..., Tensors]
+    forward: Callable[[], None]
+    backward: Callable[[], None]
+    outputs: Tensors
+    gradients: Tensors
+    d_outputs: Tensors
+    forward_bytes: int
+    backward_bytes: int
+    forward_flops: int = 0
+    backward_flops: int = 0
+
+
+class Maker:
+    """Makes the inputs of cases: the same for the same seed.
+
+    Args:
+        kernels: what the cases call.
+        device: of the tensors.
+        sizes: how large they are.
+    """
+
+    def __init__(self, kernels: Kernels, device: str, sizes: Sizes):
+        self.kernels = kernels
+        self.device = device
+        self.sizes = sizes
+        self._generator = torch.Generator(device)
+        self._generator.manual_seed(0)
+
+    def normal(self, *shape: int, deviation: float = 1.0) -> torch.Tensor:
+        """Normally distributed numbers."""
+        made = torch.randn(shape, generator=self._generator, device=self.device)
+        return made.mul_(deviation)
+
+    def integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
+        """Integers in [low, high)."""
+        return torch.randint(low, high, shape, generator=self._generator, device=self.device)
+
+    def number(self, value: float) -> torch.Tensor:
+        """One number, as a tensor of one element."""
+        return torch.full((1,), float(value), device=self.device)
+
+    def memory(self, count: int, dtype: torch.dtype) -> torch.Tensor:
+        """Working memory."""
+        return torch.empty(max(count, 1), dtype=dtype, device=self.device)
+
+    def partial_sums(self) -> torch.Tensor:
+        """Working memory of the losses."""
+        return self.memory(self.kernels.size("loss_partial_sums"), torch.float64)
+
+
+def _bytes(*groups: Tensors) -> int:
+    return sum(t.numel() * t.element_size() for group in groups for t in group)
+
+
+def balanced_l1(make: Maker) -> Case:
+    """BalancedL1Loss and its gradient, on boxes (N, 4)."""
+    size = (make.sizes.boxes, 4)
+    prediction, target = make.normal(*size), make.normal(*size)
+    inside = make.integers(0, 2, *size).float()
+    outside = make.normal(*size).abs_()
+    inputs = [prediction, target, inside, outside]
+    factor = 1.0 / make.sizes.boxes
+    loss, gradient, d_loss = make.number(0), torch.empty_like(prediction), make.number(1.7)
+    arguments = [*_L1, _CONTINUOUS, prediction.numel(), *inputs, factor]
+    sums = make.partial_sums()
+    return Case(
+        "balanced_l1", "{} x 4".format(*size), inputs, [0],
+        lambda *x: [formulations.balanced_l1_loss(*x, formula=_L1, factor=factor).reshape(1)],
+        partial(make.kernels, "balanced_l1_loss", *arguments, sums, loss),
+        partial(make.kernels, "balanced_l1_gradient", *arguments, d_loss, gradient),
+        [loss], [gradient], [d_loss],
+        _bytes(inputs), _bytes(inputs, [gradient]),
+    )  # fmt: skip
+
+
+def select_balanced_l1(make: Maker) -> Case:
+    """SelectBalancedL1Loss and its gradient, on the map of the finest level."""
+    sizes = make.sizes
+    shape = (sizes.images, 4 * sizes.anchors, *sizes.pyramid[0])
+    prediction, target = make.normal(*shape), make.normal(sizes.selected, 4)
+    # As in training, no place is selected twice.
+    anchors = sizes.images * sizes.anchors * shape[2] * shape[3]
+    chosen = torch.randperm(anchors, generator=make._generator, device=make.device)
+    place, x = _divmod(chosen[: sizes.selected], shape[3])
+    place, y = _divmod(place, shape[2])
+    n, anchor = _divmod(place, sizes.anchors)
+    places = torch.stack([n, 4 * anchor, y, x], 1).float()
+    fg_num = make.number(sizes.selected)
+    loss, gradient, d_loss = make.number(0), torch.empty_like(prediction), make.number(1.7)
+    selection = [shape, prediction, len(places), target, places, fg_num]
+    arguments = [*_L1, _CONTINUOUS, *selection, 1.0]
+    sums = make.partial_sums()
+    scratch = make.memory(make.kernels.size("select_scratch", len(places)), torch.int32)
+    return Case(
+        "select_balanced_l1", f"{sizes.selected} of {tuple(shape)}",
+        [prediction, target, places, fg_num], [0],
+        lambda *x: [formulations.select_balanced_l1_loss(*x, formula=_L1, scale=1.0)],
+        partial(make.kernels, "select_balanced_l1_loss", *arguments, sums, loss),
+        partial(make.kernels, "select_balanced_l1_gradient", *arguments, d_loss, gradient, scratch),
+        [loss], [gradient], [d_loss],
+        _bytes([target, target, places]), _bytes([target, target, places, gradient]),
+    )  # fmt: skip
+
+
+def _divmod(numbers: torch.Tensor, by: int) -> tuple:
+    quotient = torch.div(numbers, by, rounding_mode="floor")
+    return quotient, numbers - quotient * by
+
+
+def weighted_sigmoid_focal(make: Maker) -> Case:
+    """WeightedSigmoidFocalLoss and its gradient, on the map of the finest level."""
+    sizes = make.sizes
+    height, width = sizes.pyramid[0]
+    logits = make.normal(sizes.images, sizes.anchors * sizes.classes, height, width, deviation=3)
+    label_shape = (sizes.images, sizes.anchors, height, width)
+    # A hundredth of the anchors are positive and as many ignored.
+    kinds = make.integers(0, 100, *label_shape)
+    labels = make.integers(1, sizes.classes + 1, *label_shape)
+    labels = (labels * (kinds == 0) - (kinds == 1).long()).int()
+    weights = make.normal(*label_shape).abs_()
+    fg_num = make.number(max(1, int((labels > 0).sum())))
+    loss, gradient, d_loss = make.number(0), torch.empty_like(logits), make.number(1.7)
+    inputs = [logits, labels, weights, fg_num]
+    counts = [sizes.images * sizes.anchors, sizes.classes, height * width]
+    arguments = [*counts, *inputs, _FOCAL["gamma"], _FOCAL["alpha"], _FOCAL["scale"]]
+    sums = make.partial_sums()
+    return Case(
+        "weighted_sigmoid_focal", str(tuple(logits.shape)), inputs, [0],
+        lambda *x: [formulations.weighted_sigmoid_focal_loss(*x, **_FOCAL)],
+        partial(make.kernels, "weighted_sigmoid_focal_loss", *arguments, sums, loss),
+        partial(make.kernels, "weighted_sigmoid_focal_gradient", *arguments, d_loss, gradient),
+        [loss], [gradient], [d_loss],
+        _bytes(inputs), _bytes(inputs, [gradient]),
+    )  # fmt: skip
+
+
+def _pyramid(make: Maker) -> tuple:
+    """Return random levels, and the pyramid as the kernels take it, and working memory."""
+    sizes = make.sizes
+    levels = [make.normal(sizes.images, sizes.channels, *size) for size in sizes.pyramid]
+    numbers = [side for size in sizes.pyramid for side in size]
+    shape = [sizes.images * sizes.channels, len(levels), _REFINE, numbers]
+    places = make.memory(make.kernels.size("pyramid_places", *shape), torch.int32)
+    return levels, shape, places, f"{sizes.images} x {sizes.channels}, {len(levels)} levels"
+
+
+def pyramid_gather(make: Maker) -> Case:
+    """BalancedPyramidGather and its gradient."""
+    levels, shape, places, text = _pyramid(make)
+    gathered = torch.empty_like(levels[_REFINE])
+    d_gathered = make.normal(*gathered.shape)
+    gradients = [torch.empty_like(level) for level in levels]
+    arguments = [*shape, levels, d_gathered, gradients, places]
+    return Case(
+        "pyramid_gather", text, levels, range(len(levels)),
+        lambda *x: [formulations.pyramid_gather(*x, refine=_REFINE)],
+        partial(make.kernels, "pyramid_gather", *shape, levels, gathered),
+        partial(make.kernels, "pyramid_gather_gradient", *arguments),
+        [gathered], gradients, [d_gathered],
+        _bytes(levels, [gathered]), _bytes(levels[:_REFINE], [d_gathered], gradients),
+    )  # fmt: skip
+
+
+def pyramid_scatter(make: Maker) -> Case:
+    """BalancedPyramidScatter and its gradient for the balanced level; the others' is a copy."""
+    levels, shape, places, text = _pyramid(make)
+    balanced = make.normal(*levels[_REFINE].shape)
+    scattered = [torch.empty_like(level) for level in levels]
+    d_scattered = [make.normal(*level.shape) for level in levels]
+    gradient = torch.empty_like(balanced)
+    arguments = [*shape, balanced, d_scattered, gradient, places]
+    return Case(
+        "pyramid_scatter", text, [balanced, *levels], [0],
+        partial(formulations.pyramid_scatter, refine=_REFINE),
+        partial(make.kernels, "pyramid_scatter", *shape, balanced, levels, scattered),
+        partial(make.kernels, "pyramid_scatter_gradient", *arguments),
+        scattered, [gradient], d_scattered,
+        _bytes([balanced], levels, scattered), _bytes([balanced, gradient], d_scattered),
+    )  # fmt: skip
+
+
+def attention(make: Maker, products: int = 0, name: str = "attention") -> Case:
+    """EmbeddedGaussianAttention and its gradient, scaled.
+
+    products: 0 as the operator chooses for the GPU, 1 float32 products, 2 tensor cores.
+    """
+    sizes = make.sizes
+    shape = (sizes.attention_images, sizes.channels, *sizes.attention_map)
+    theta, phi, g, d_out = (make.normal(*shape) for _ in range(4))
+    out, *gradients = (torch.empty_like(g) for _ in range(4))
+    positions = shape[2] * shape[3]
+    log_sums = torch.empty((shape[0], positions), device=make.device)
+    counts = [shape[0], shape[1], positions]
+    scratch = make.memory(make.kernels.size("attention_scratch", *counts), torch.float32)
+    scale = shape[1] ** -0.5
+    arguments = [*counts, scale, products, theta, phi, g, out, log_sums]
+    product = 2 * shape[0] * shape[1] * positions**2
+    return Case(
+        name, str(shape), [theta, phi, g], [0, 1, 2],
+        lambda *x: [formulations.attention(*x, scale=scale)],
+        partial(make.kernels, "attention", *arguments, scratch),
+        partial(make.kernels, "attention_gradient", *arguments, d_out, *gradients, scratch),
+        [out], gradients, [d_out],
+        _bytes([theta, phi, g, out]), _bytes([theta, phi, g, out, d_out], gradients),
+        2 * product, 5 * product,
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[Maker], Case]] = {
+    "balanced_l1": balanced_l1,
+    "select_balanced_l1": select_balanced_l1,
+    "weighted_sigmoid_focal": weighted_sigmoid_focal,
+    "pyramid_gather": pyramid_gather,
+    "pyramid_scatter": pyramid_scatter,
+    "attention": attention,
+    "attention_float32": partial(attention, products=1, name="attention_float32"),
+}

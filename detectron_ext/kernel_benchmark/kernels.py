@@ -1,0 +1,105 @@
+"""The C interface of ops/kernels/cuda_interface.cu, called with tensors or arrays."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any, Callable
+
+_INTEGER, _LONG, _FLOAT = ctypes.c_int, ctypes.c_int64, ctypes.c_float
+_POINTER = ctypes.c_void_p
+
+# Argument types, a letter each: i int, l int64, f float, p device memory (tensor or array),
+# h int64s in host memory (sequence), a host array of pointers (sequence of tensors or arrays).
+# Every function takes a stream after these.
+_FORMULA = "fffi"
+_SELECTION = "hplppp"
+_FOCAL = "lllppppff"
+_PYRAMID = "liih"
+_SIGNATURES = {
+    "balanced_l1_loss": _FORMULA + "lppppfpp",
+    "balanced_l1_gradient": _FORMULA + "lppppfpp",
+    "find_outside": "hlpp",
+    "select_balanced_l1_loss": _FORMULA + _SELECTION + "fpp",
+    "select_balanced_l1_gradient": _FORMULA + _SELECTION + "fppp",
+    "weighted_sigmoid_focal_loss": _FOCAL + "fpp",
+    "weighted_sigmoid_focal_gradient": _FOCAL + "fpp",
+    "pyramid_gather": _PYRAMID + "ap",
+    "pyramid_gather_gradient": _PYRAMID + "apap",
+    "pyramid_scatter": _PYRAMID + "paa",
+    "pyramid_scatter_gradient": _PYRAMID + "papp",
+    "attention": "lllfipppppp",
+    "attention_gradient": "lllfipppppppppp",
+}
+# Functions that say how much memory others need: elements, given these arguments.
+_SIZES = {
+    "loss_partial_sums": "",
+    "select_scratch": "l",
+    "pyramid_places": _PYRAMID,
+    "attention_scratch": "lll",
+}
+_TYPES = {
+    "i": _INTEGER,
+    "l": _LONG,
+    "f": _FLOAT,
+    "p": _POINTER,
+    "h": ctypes.POINTER(_LONG),
+    "a": ctypes.POINTER(_POINTER),
+}
+
+
+class KernelError(RuntimeError):
+    """A kernel could not be launched; the message is the library's."""
+
+
+class Kernels:
+    """The kernels of one library.
+
+    Args:
+        path: the library.
+        stream: returns the CUDA stream to launch on, as an integer; the default stream if None.
+    """
+
+    def __init__(self, path: Path, stream: Callable[[], int] | None = None):
+        self._library = ctypes.CDLL(str(path))
+        self._library.detectron_ext_last_error.restype = ctypes.c_char_p
+        self._stream = stream
+
+    def __call__(self, name: str, *arguments: Any) -> None:
+        """Launch a kernel; raise KernelError where that fails."""
+        function, converted = self._prepare(name, _SIGNATURES[name] + "p", arguments)
+        stream = self._stream() if self._stream else None
+        if function(*converted, stream):
+            raise KernelError(self._library.detectron_ext_last_error().decode())
+
+    def size(self, name: str, *arguments: Any) -> int:
+        """Return how many elements a kind of working memory must hold."""
+        function, converted = self._prepare(name, _SIZES[name], arguments)
+        function.restype = _LONG
+        return function(*converted)
+
+    def _prepare(self, name, letters, arguments):
+        function = getattr(self._library, f"detectron_ext_{name}")
+        function.argtypes = [_TYPES[letter] for letter in letters]
+        return function, [_convert(letter, value) for letter, value in zip(letters, arguments)]
+
+
+def _convert(letter: str, value: Any) -> Any:
+    if letter == "p":
+        return _pointer(value)
+    if letter == "h":
+        return (_LONG * len(value))(*value)
+    if letter == "a":
+        return (_POINTER * len(value))(*map(_pointer, value))
+    return value
+
+
+def _pointer(memory: Any) -> int | None:
+    """Return the address of a contiguous tensor or array; None where there is none."""
+    if memory is None:
+        return None
+    if hasattr(memory, "data_ptr"):
+        assert memory.is_contiguous()
+        return memory.data_ptr()
+    assert memory.flags.c_contiguous
+    return memory.ctypes.data

@@ -1,0 +1,85 @@
+"""The whole benchmark, as one function."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, Sequence
+
+from detectron_ext.errors import UserError
+from detectron_ext.kernel_benchmark.build import build_kernels, nvcc_for_benchmark
+
+KERNELS = (
+    "balanced_l1",
+    "select_balanced_l1",
+    "weighted_sigmoid_focal",
+    "pyramid_gather",
+    "pyramid_scatter",
+    "attention",
+    "attention_float32",
+)
+SIZES = ("small", "large")
+
+
+def benchmark_kernels(
+    size: str, names: Sequence[str], repeat: int, json_file: Path | None = None
+) -> int:
+    """Compile, check and time the kernels on this machine's GPU and print a table.
+
+    Args:
+        size: of SIZES: "small" is a training step's data, "large" a gigabyte and more.
+        names: of KERNELS; all where empty.
+        repeat: timed runs of each pass, whose median is reported.
+        json_file: gets the same numbers.
+
+    Returns:
+        The exit status: 1 where a kernel is wrong or not deterministic.
+
+    Raises:
+        UserError: there is no nvcc, no PyTorch with CUDA or no GPU.
+    """
+    torch = _torch_with_gpu()
+    nvcc = nvcc_for_benchmark()
+    library = build_kernels(nvcc, torch.cuda.get_device_capability())
+
+    from detectron_ext.kernel_benchmark import cases, measure, report
+    from detectron_ext.kernel_benchmark.kernels import Kernels
+
+    kernels = Kernels(library, lambda: torch.cuda.current_stream().cuda_stream)
+    make = cases.Maker(kernels, "cuda", cases.SIZES[size])
+    result: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(),
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "nvcc": _version(nvcc.path),
+        "size": size,
+        **report.measured(make, names or KERNELS, measure.Clock(repeat)),
+    }
+    print(report.table(result))
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1) + "\n")
+    failed = report.failures(result["rows"])
+    if failed:
+        print(f"failed (error above {report.TOLERANCE:g}, or bits differ): {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _torch_with_gpu():
+    try:
+        import torch
+    except ImportError:
+        raise UserError("no torch: run this with a Python that has a PyTorch with CUDA") from None
+    if torch.version.cuda is None:
+        raise UserError(f"torch {torch.__version__} is without CUDA: install a build with it")
+    if not torch.cuda.is_available():
+        raise UserError("no GPU that PyTorch can use on this machine")
+    return torch
+
+
+def _version(nvcc: str) -> str:
+    output = subprocess.run([nvcc, "--version"], stdout=subprocess.PIPE).stdout.decode()
+    found = re.search(r"release ([\d.]+)", output)
+    return f"nvcc {found.group(1)}" if found else "nvcc"

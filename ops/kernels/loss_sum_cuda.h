@@ -1,0 +1,38 @@
+// How the losses add up their terms: each block of threads its own, in an order that depends on
+// sizes alone, then one block those of all blocks.
+#pragma once
+
+#include "kernels/losses_cuda.h"
+
+namespace detectron_ext {
+
+// Adds the values of a block's threads in a fixed tree; the result is thread 0's.
+__device__ inline double SumOfBlock(double value) {
+  __shared__ double values[kCudaThreads];
+  values[threadIdx.x] = value;
+  for (int half = kCudaThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < half) {
+      values[threadIdx.x] += values[threadIdx.x + half];
+    }
+  }
+  __syncthreads();
+  return values[0];
+}
+
+// Blocks of threads for `items` of work, at most one for each partial sum.
+inline int BlocksOfSum(int64_t items) {
+  const int64_t wanted = (items + kCudaThreads - 1) / kCudaThreads;
+  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(wanted, kLossPartialSums)));
+}
+
+// max(*normalizer, 1); 1 without one.
+__device__ inline float Divisor(const float* normalizer) {
+  return normalizer != nullptr && *normalizer > 1.0f ? *normalizer : 1.0f;
+}
+
+// *loss = scale / Divisor(normalizer) * the sum of `count` partial sums.
+void FinishSum(const char* name, const double* partial_sums, int count, float scale,
+               const float* normalizer, float* loss, cudaStream_t stream);
+
+}  // namespace detectron_ext
