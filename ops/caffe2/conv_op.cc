@@ -13,19 +13,16 @@
 #include <ATen/ATen.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <caffe2/core/operator.h>
-#include <caffe2/operators/conv_pool_op_base.h>
 
+#include "caffe2/checks.h"
+#include "caffe2/conv_pool_override.h"
 #include "caffe2/registration.h"
-#include "caffe2/stock_operator.h"
 
 namespace detectron_ext {
 namespace {
 
 using caffe2::ArgumentHelper;
-using caffe2::ConvPoolOpBase;
-using caffe2::CPUContext;
 using caffe2::OperatorDef;
-using caffe2::StorageOrder;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
@@ -35,32 +32,19 @@ bool SwitchedOn(const OperatorDef& definition) {
       (variable == nullptr || std::string(variable) != "0");
 }
 
-// What the forward and the gradient operator share: reading the arguments, deciding, falling back.
-class ConvBase : public ConvPoolOpBase<CPUContext> {
+// What the forward and the gradient operator share: the switch, the checks, the arguments.
+class ConvBase : public ConvPoolOverride {
  public:
-  // twin: as in StockOperator.
+  // twin: as in ConvPoolOverride.
   ConvBase(const OperatorDef& definition, Workspace* workspace, const char* twin)
-      : ConvPoolOpBase<CPUContext>(definition, workspace),
-        stock_(definition, workspace, twin),
-        eligible_(
-            SwitchedOn(definition) && order_ == StorageOrder::NCHW && kernel_.size() == 2 &&
-            legacy_pad_ == caffe2::LegacyPadding::NOTSET && pads_[0] == pads_[2] &&
-            pads_[1] == pads_[3]) {}
-
-  bool RunOnDevice() override {
-    const Tensor& x = Input(0);
-    if (!eligible_ || x.dim() != 4 || x.numel() == 0 || !x.IsType<float>()) {
-      return stock_.Run();
-    }
-    CheckShapes(x, Input(1));
-    // No gradient is recorded by ATen: Caffe2 has its own.
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
-    RunFast();
-    return true;
+      : ConvPoolOverride(definition, workspace, twin), switched_on_(SwitchedOn(definition)) {
+    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, ", must be above 0");
   }
 
  protected:
-  virtual void RunFast() = 0;
+  bool Covers(const Tensor& x) const override {
+    return switched_on_ && x.numel() > 0 && pads_[0] == pads_[2] && pads_[1] == pads_[3];
+  }
 
   void CheckShapes(const Tensor& x, const Tensor& filter) const {
     CAFFE_ENFORCE(
@@ -76,8 +60,7 @@ class ConvBase : public ConvPoolOpBase<CPUContext> {
   std::vector<int64_t> dilation() const { return {dilation_.begin(), dilation_.end()}; }
 
  private:
-  StockOperator stock_;
-  const bool eligible_;
+  const bool switched_on_;
 };
 
 // Inputs X, filter and perhaps bias; output Y.
@@ -88,13 +71,16 @@ class ConvOp final : public ConvBase {
 
  private:
   void RunFast() override {
+    // No gradient is recorded by ATen: Caffe2 has its own.
+    at::AutoDispatchBelowADInplaceOrView below_autograd;
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
+    CheckShapes(x, filter);
     c10::optional<at::Tensor> bias;
     if (InputSize() == 3) {
       CAFFE_ENFORCE(
           Input(2).dim() == 1 && Input(2).dim(0) == filter.dim(0),
-          "Conv: bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
+          type(), ": bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
           filter.sizes());
       bias = at::Tensor(Input(2));
     }
@@ -113,16 +99,16 @@ class ConvGradientOp final : public ConvBase {
         has_bias_(!GetSingleArgument<bool>("no_bias", false)) {
     CAFFE_ENFORCE(
         has_bias_ || OutputSize() <= 2,
-        "ConvGradient: with no_bias there are at most 2 outputs, not ", OutputSize());
+        type(), ": with no_bias there are at most 2 outputs, not ", OutputSize());
   }
 
  private:
   void RunFast() override {
+    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    CheckShapes(Input(0), Input(1));
     const at::Tensor x(Input(0));
     const at::Tensor filter(Input(1));
-    CAFFE_ENFORCE_EQ(
-        Input(2).sizes().vec(), GetOutputSize(Input(0), filter.size(0)),
-        "ConvGradient: shape of dY does not fit X of shape ", Input(0).sizes());
+    EnforceShape(type(), "dY", Input(2), GetOutputSize(Input(0), filter.size(0)), "X", Input(0));
     const at::Tensor dy(Input(2));
     const int dx_output = has_bias_ ? 2 : 1;
     at::Tensor dx;

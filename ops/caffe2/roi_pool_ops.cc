@@ -110,7 +110,8 @@ class PsRoiPoolBase : public RoiPoolBase {
   PsRoiPoolBase(const OperatorDef& definition, Workspace* workspace)
       : RoiPoolBase(definition, workspace, "group_size", "group_size"),
         output_dim_(GetSingleArgument<int>("output_dim", 1)) {
-    CAFFE_ENFORCE(output_dim_ > 0, type(), ": output_dim is ", output_dim_);
+    CAFFE_ENFORCE(
+        output_dim_ > 0, type(), ": output_dim is ", output_dim_, ", must be above 0");
   }
 
  protected:
@@ -144,7 +145,8 @@ class PsRoiPoolOp final : public PsRoiPoolBase {
   }
 };
 
-// Inputs X, RoIs, the channels and dY; output dX.
+// Inputs X, RoIs, the channels, which Detectron calls argmaxes, and dY; output dX. The channels
+// follow from the rest and are not read.
 class PsRoiPoolGradientOp final : public PsRoiPoolBase {
  public:
   using PsRoiPoolBase::PsRoiPoolBase;
@@ -152,7 +154,9 @@ class PsRoiPoolGradientOp final : public PsRoiPoolBase {
   bool RunOnDevice() override {
     const RoiPoolShape shape = CheckedShape();
     const Tensor& x = Input(0);
-    EnforceShape(type(), "dY", Input(3), PooledSizes(shape, output_dim_), "X", x);
+    const std::vector<int64_t> sizes = PooledSizes(shape, output_dim_);
+    EnforceShape(type(), "argmaxes", Input(2), sizes, "X", x);
+    EnforceShape(type(), "dY", Input(3), sizes, "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
     PositionSensitiveRoiPoolGradient(
         Input(1).data<float>(), Input(3).data<float>(), shape, output_dim_,
