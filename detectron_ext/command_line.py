@@ -56,9 +56,14 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def load_config(path: str, overrides=()):
     """Load the configuration and start Caffe2 as it asks."""
     config = configuration.load(path, overrides)
-    set_threads(config.LIBRA.THREADS)
-    start_caffe2()
+    start(config.LIBRA.THREADS)
     return config
+
+
+def start(threads: int) -> None:
+    """Start Caffe2 with a number of threads, 0 for one a processor; before it is imported."""
+    set_threads(threads)
+    start_caffe2()
 
 
 def run(main) -> None:

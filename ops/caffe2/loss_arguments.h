@@ -6,28 +6,11 @@
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/arguments.h"
 #include "kernels/formulas.h"
 #include "kernels/smooth_l1.h"
 
 namespace detectron_ext {
-
-inline float PositiveArgument(
-    const caffe2::OperatorBase& op, const char* name, float default_value) {
-  const float value = op.GetSingleArgument<float>(name, default_value);
-  CAFFE_ENFORCE(
-      value > 0 && std::isfinite(value), op.type(), ": ", name, " is ", value,
-      ", must be a number above 0");
-  return value;
-}
-
-inline float NotNegativeArgument(
-    const caffe2::OperatorBase& op, const char* name, float default_value) {
-  const float value = op.GetSingleArgument<float>(name, default_value);
-  CAFFE_ENFORCE(
-      value >= 0 && std::isfinite(value), op.type(), ": ", name, " is ", value,
-      ", must be a number of at least 0");
-  return value;
-}
 
 // The factor of a loss.
 inline float ScaleArgument(const caffe2::OperatorBase& op) {

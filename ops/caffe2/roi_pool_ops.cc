@@ -3,6 +3,7 @@
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/arguments.h"
 #include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
@@ -24,10 +25,9 @@ class RoiPoolBase : public Operator<CPUContext> {
       const OperatorDef& definition, Workspace* workspace, const char* h_argument,
       const char* w_argument)
       : Operator<CPUContext>(definition, workspace),
-        scale_(GetSingleArgument<float>("spatial_scale", 1.0f)),
+        scale_(PositiveArgument(*this, "spatial_scale", 1.0f)),
         pooled_h_(GetSingleArgument<int>(h_argument, 1)),
         pooled_w_(GetSingleArgument<int>(w_argument, 1)) {
-    CAFFE_ENFORCE(scale_ > 0, type(), ": spatial_scale is ", scale_, ", must be above 0");
     CAFFE_ENFORCE(
         pooled_h_ > 0 && pooled_w_ > 0, type(), ": ", h_argument, " is ", pooled_h_, " and ",
         w_argument, " is ", pooled_w_, ", must be above 0");

@@ -5,6 +5,7 @@
 // Caffe2 brings reaches 30 to 40 there.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/simd.h"
@@ -23,10 +24,13 @@ constexpr int kTallTileColumns = kTallTileVectors * kVectorWidth;
 
 // c[row][column] (= or +=) sum over k < depth of a[row * kRowStride + k * kStepStride] * b[k][column]
 //
-// b is depth x columns and c is rows x columns, both row-major without gaps.
-template <int kRows, int kVectors, int kRowStride, int kStepStride, bool kAccumulate>
+// b is depth x columns and c is rows x columns, both row-major without gaps. Where a lies in panels,
+// kPanel is the depth of one and panel_stride what lies between the starts of two.
+template <int kRows, int kVectors, int kRowStride, int kStepStride, bool kAccumulate,
+          int64_t kPanel = INT64_MAX>
 __attribute__((noinline)) void MultiplyTile(int64_t depth, const float* __restrict a,
-                                            const float* __restrict b, float* __restrict c) {
+                                            const float* __restrict b, float* __restrict c,
+                                            int64_t panel_stride = 0) {
   FloatVector sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row) {
@@ -36,18 +40,21 @@ __attribute__((noinline)) void MultiplyTile(int64_t depth, const float* __restri
                                 : FloatVector{};
     }
   }
-  for (int64_t k = 0; k < depth; ++k) {
-    FloatVector right[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      right[v] = LoadVector(b + (k * kVectors + v) * kVectorWidth);
-    }
-#pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) {
-      const float left = a[row * kRowStride + k * kStepStride];
+  for (int64_t left_over = depth; left_over > 0; left_over -= kPanel, a += panel_stride) {
+    const int64_t steps = std::min(left_over, kPanel);
+    for (int64_t k = 0; k < steps; ++k, b += kVectors * kVectorWidth) {
+      FloatVector right[kVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sum[row][v] += left * right[v];
+        right[v] = LoadVector(b + v * kVectorWidth);
+      }
+#pragma GCC unroll 16
+      for (int row = 0; row < kRows; ++row) {
+        const float left = a[row * kRowStride + k * kStepStride];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          sum[row][v] += left * right[v];
+        }
       }
     }
   }

@@ -10,12 +10,17 @@
 #include <memory>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace detectron_ext {
 
 inline int64_t DivideUp(int64_t count, int64_t by) { return (count + by - 1) / by; }
 inline int64_t RoundUp(int64_t count, int64_t to) { return DivideUp(count, to) * to; }
 
-// Uninitialised floats, aligned to a cache line.
+// Uninitialised floats, aligned to a cache line; a large buffer lies on huge pages where the system
+// has them.
 class FloatBuffer {
  public:
   explicit FloatBuffer(int64_t size) : data_(Allocate(size)) {}
@@ -24,10 +29,18 @@ class FloatBuffer {
 
  private:
   static float* Allocate(int64_t size) {
+    constexpr size_t kLine = 64;
+    constexpr size_t kHugePage = 2 << 20;
+    const size_t bytes = std::max<int64_t>(size, 1) * sizeof(float);
     void* memory = nullptr;
-    if (posix_memalign(&memory, 64, std::max<int64_t>(size, 1) * sizeof(float)) != 0) {
+    if (posix_memalign(&memory, bytes < kHugePage ? kLine : kHugePage, bytes) != 0) {
       throw std::bad_alloc();
     }
+#ifdef MADV_HUGEPAGE
+    if (bytes >= kHugePage) {
+      madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: failing costs speed alone
+    }
+#endif
     return static_cast<float*>(memory);
   }
   struct Free {
@@ -36,13 +49,13 @@ class FloatBuffer {
   std::unique_ptr<float, Free> data_;
 };
 
-// Packs columns [0, columns) of `rows` rows into panels of kWidth columns:
-// packed[panel][row][kWidth].
+// Packs columns [0, columns) of rows [first_row, last_row) of `rows` rows into panels of kWidth
+// columns: packed[panel][row][kWidth].
 template <int kWidth>
-void PackPanels(const float* __restrict source, int64_t stride, int64_t rows, int64_t columns,
-                float* __restrict packed) {
+void PackPanelRows(const float* __restrict source, int64_t stride, int64_t rows, int64_t columns,
+                   int64_t first_row, int64_t last_row, float* __restrict packed) {
   const int64_t whole = columns / kWidth * kWidth;
-  for (int64_t row = 0; row < rows; ++row) {
+  for (int64_t row = first_row; row < last_row; ++row) {
     const float* from = source + row * stride;
     float* to = packed + row * kWidth;
     for (int64_t first = 0; first < whole; first += kWidth, to += rows * kWidth) {
@@ -54,6 +67,13 @@ void PackPanels(const float* __restrict source, int64_t stride, int64_t rows, in
       to[i - whole] = i < columns ? from[i] : 0.0f;
     }
   }
+}
+
+// Packs all rows.
+template <int kWidth>
+void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
+                float* packed) {
+  PackPanelRows<kWidth>(source, stride, rows, columns, 0, rows, packed);
 }
 
 // Packs the transpose: rows become columns, packed[panel of rows][column][kWidth].

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
+from case_inputs import select_inputs
 from native_runner import normal
-from operator_cases import select_inputs
 
 IMAGES, CHANNELS, HEIGHT, WIDTH = SHAPE = (2, 12, 61, 80)
 
@@ -54,12 +54,12 @@ def _cross_entropy(random) -> BigCase:
     return BigCase("SigmoidCrossEntropyLoss", [3 * normal(random, *SHAPE), targets], {})
 
 
-def _roi_pool(operator: str, **sizes: int) -> Callable[..., BigCase]:
+def _regions(operator: str, outputs: int = 2, **arguments: int) -> Callable[..., BigCase]:
     def build(random):
         corners = np.sort(random.uniform(0, 300, (60, 2, 2)), axis=1).reshape(60, 4)
         rois = np.hstack([random.randint(0, IMAGES, (60, 1)), corners]).astype(np.float32)
-        arguments = {"spatial_scale": 0.25, **sizes}
-        return BigCase(operator, [normal(random, *SHAPE), rois], arguments, outputs=2)
+        inputs = [normal(random, *SHAPE), rois]
+        return BigCase(operator, inputs, {"spatial_scale": 0.25, **arguments}, outputs)
 
     return build
 
@@ -102,6 +102,11 @@ def _conv(random) -> BigCase:
     return BigCase("Conv", inputs, {"kernel": 3, "pad": 1})
 
 
+def _fully_connected(random) -> BigCase:
+    inputs = [normal(random, *shape) for shape in ((90, 1100), (130, 1100), (130,))]
+    return BigCase("FC", inputs, {})
+
+
 def _weighted_sum(random) -> BigCase:
     inputs = [normal(random, 40000), np.float32([0.5]), normal(random, 40000), np.float32([-2])]
     return BigCase("WeightedSum", inputs, {}, differentiable=0)
@@ -124,13 +129,15 @@ _BUILDERS: dict[str, Callable[[np.random.RandomState], BigCase]] = {
     "BalancedPyramidScatter": _scatter,
     "Conv": _conv,
     "EmbeddedGaussianAttention": _attention,
+    "FC": _fully_connected,
     "GroupNorm": _with_vectors("GroupNorm", outputs=3, group=4),
     "GroupSpatialSoftmax": _of_maps("GroupSpatialSoftmax", num_classes=4),
     "MaxPool": _of_maps("MaxPool", kernel=3, stride=2, pad=1),
     "MomentumSGDUpdate": _momentum,
-    "PSRoIPool": _roi_pool("PSRoIPool", group_size=2, output_dim=3),
+    "PSRoIPool": _regions("PSRoIPool", group_size=2, output_dim=3),
     "Relu": _of_maps("Relu"),
-    "RoIPoolF": _roi_pool("RoIPoolF", pooled_h=3, pooled_w=4),
+    "RoIAlign": _regions("RoIAlign", outputs=1, pooled_h=7, pooled_w=7, sampling_ratio=2),
+    "RoIPoolF": _regions("RoIPoolF", pooled_h=3, pooled_w=4),
     "SampleAs": _sample_as,
     "SelectBalancedL1Loss": _select("SelectBalancedL1Loss"),
     "SelectSmoothL1Loss": _select("SelectSmoothL1Loss"),

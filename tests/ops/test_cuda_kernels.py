@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_inputs import select_inputs
 from native_runner import assert_close, normal
-from operator_cases import select_inputs
 
 from detectron_ext.ops import reference
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from case_inputs import ROIS
 from native_runner import assert_close, needs_native, normal, run_with_gradient
+
+from detectron_ext.ops import reference
 
 pytestmark = needs_native
 
@@ -27,26 +30,6 @@ def test_a_place_selected_twice_counts_twice():
     (loss,), gradients = run_with_gradient("SelectSmoothL1Loss", inputs)
     assert loss == pytest.approx(2 * 4 * 2.5)
     assert np.array_equal(gradients[0].ravel(), [2, 2, 2, 2])
-
-
-@pytest.mark.parametrize("normalize", [0, 1])
-@pytest.mark.parametrize("ignored", [False, True])
-def test_sigmoid_cross_entropy(normalize, ignored):
-    random = np.random.RandomState(4)
-    x = 4 * normal(random, 5, 7)
-    t = np.full(x.shape, -1) if ignored else random.randint(-1, 2, x.shape)
-    counted = t != -1
-    factor = 0.5 / max(counted.sum(), 1e-5) if normalize else 0.5
-    x64 = x.astype(np.float64)
-    loss = factor * (counted * (np.logaddexp(0, x64) - x64 * t)).sum()
-    slope = 3 * factor * counted * (1 / (1 + np.exp(-x64)) - t)
-
-    (actual,), gradients = run_with_gradient(
-        "SigmoidCrossEntropyLoss", [x, t.astype(np.int32)], np.array(3, np.float32), scale=0.5,
-        normalize=normalize,
-    )  # fmt: skip
-    assert_close(actual, loss)
-    assert_close(gradients[0], slope)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
@@ -75,51 +58,17 @@ def test_sample_as(labels):
     assert np.array_equal(gradients[0], expected)
 
 
-ROIS = np.array(
-    [
-        [0, 0, 0, 27, 19],
-        [1, 4.6, 7.4, 13.2, 12.9],
-        [1, -30, -20, 6, 5],
-        [0, 22, 3, 10, 1],  # malformed: x2 < x1
-        [0, 90, 90, 95, 95],  # outside the map
-    ],
-    np.float32,
-)
-
-
-def max_bins(roi, scale, bins, size):
-    """Return the rows or columns of each bin of RoIPoolF between two corners."""
-    low, high = (np.floor(abs(v) * scale + 0.5) * np.sign(v) for v in roi)
-    step = np.float32(max(high - low + 1, 1)) / np.float32(bins)
-    return [
-        (
-            int(np.clip(np.floor(np.float32(i) * step) + low, 0, size)),
-            int(np.clip(np.ceil(np.float32(i + 1) * step) + low, 0, size)),
-        )
-        for i in range(bins)
-    ]
-
-
-def test_roi_pool():
+def test_of_equal_maxima_the_first_has_the_gradient():
     random = np.random.RandomState(7)
-    x, scale = random.randint(-3, 3, (2, 3, 10, 14)).astype(np.float32), 0.5  # with equal maxima
+    x = random.randint(-3, 3, (2, 3, 10, 14)).astype(np.float32)
     d_y = normal(random, len(ROIS), 3, 2, 3)
-    expected, d_x = np.zeros(d_y.shape), np.zeros(x.shape)
-    for r, (image, x1, y1, x2, y2) in enumerate(ROIS):
-        for i, (top, bottom) in enumerate(max_bins((y1, y2), scale, 2, 10)):
-            for j, (left, right) in enumerate(max_bins((x1, x2), scale, 3, 14)):
-                for c in range(3):
-                    window = x[int(image), c, top:bottom, left:right]
-                    if window.size:
-                        expected[r, c, i, j] = window.max()
-                        row, column = np.unravel_index(window.argmax(), window.shape)
-                        d_x[int(image), c, top + row, left + column] += d_y[r, c, i, j]
-    (y, argmax), gradients = run_with_gradient(
-        "RoIPoolF", [x, ROIS], d_y, outputs=2, spatial_scale=scale, pooled_h=2, pooled_w=3
-    )
-    assert np.array_equal(y, expected.astype(np.float32))
+    arguments = {"pooled_h": 2, "pooled_w": 3, "spatial_scale": 0.5}
+    (y, argmax), gradients = run_with_gradient("RoIPoolF", [x, ROIS], d_y, outputs=2, **arguments)
+    expected, expected_argmax = reference.roi_max_pool(x, ROIS, **arguments)
+    assert np.array_equal(y, expected)
+    assert np.array_equal(argmax, expected_argmax)
     assert (argmax[-1] == -1).all()
-    assert_close(gradients[0], d_x)
+    assert_close(gradients[0], reference.roi_max_pool_gradient(x, ROIS, argmax, d_y))
 
 
 def mean_bins(roi, scale, bins, size):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from caffe2.python import core, workspace
+from case_inputs import select_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_cases import DEFINITIONS, relative_error, select_inputs
+from operator_cases import DEFINITIONS, relative_error
 
 from detectron_ext.ops import python_operators, reference
 from detectron_ext.ops.python_operators import attention

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from case_inputs import make_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_cases import DEFINITIONS, make_cases, output_gradients
+from operator_cases import DEFINITIONS, output_gradients
 from random_seed import SEED
 
 from detectron_ext.ops import reference

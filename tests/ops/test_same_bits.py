@@ -23,9 +23,7 @@ def run(case):
         return run_operator(case.operator, case.inputs, case.outputs, **case.arguments), {}
     outputs = run_operator(case.operator, case.inputs, case.outputs, **case.arguments)
     d_outputs = [np.asarray(np.cos(output)) for output in outputs[: case.differentiable]]
-    return run_with_gradient(
-        case.operator, case.inputs, d_outputs, case.outputs, **case.arguments
-    )
+    return run_with_gradient(case.operator, case.inputs, d_outputs, case.outputs, **case.arguments)
 
 
 @needs_native
