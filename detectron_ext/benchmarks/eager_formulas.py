@@ -83,7 +83,9 @@ def sigmoid_cross_entropy_loss(logits, labels):
 
 def group_spatial_softmax(x, num_classes):
     """A softmax over each group of num_classes channels."""
-    return torch.softmax(x.view(x.shape[0], -1, num_classes, *x.shape[2:]), 2).view_as(x)
+    n, channels, height, width = x.shape
+    groups = x.view(n, channels // num_classes, num_classes, height, width)
+    return torch.softmax(groups, 2).view_as(x)
 
 
 def resize(x, size, finer):

@@ -15,10 +15,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <caffe2/core/operator.h>
-#include <caffe2/operators/conv_pool_op_base.h>
 
+#include "caffe2/checks.h"
+#include "caffe2/conv_pool_override.h"
 #include "caffe2/registration.h"
-#include "caffe2/stock_operator.h"
 #include "caffe2/threads.h"
 #include "kernels/pointwise_convolution.h"
 
@@ -26,10 +26,7 @@ namespace detectron_ext {
 namespace {
 
 using caffe2::ArgumentHelper;
-using caffe2::ConvPoolOpBase;
-using caffe2::CPUContext;
 using caffe2::OperatorDef;
-using caffe2::StorageOrder;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
@@ -43,36 +40,32 @@ bool SwitchedOn(const OperatorDef& definition) {
 // as one input channel and 1x1 do.
 Tensor Contiguous(const at::Tensor& tensor) { return Tensor(tensor.contiguous()); }
 
-// What the forward and the gradient operator share: reading the arguments, deciding, falling back.
-class ConvBase : public ConvPoolOpBase<CPUContext> {
+// What the forward and the gradient operator share: the switch, the checks, the arguments.
+class ConvBase : public ConvPoolOverride {
  public:
-  // twin: as in StockOperator.
+  // twin: as in ConvPoolOverride.
   ConvBase(const OperatorDef& definition, Workspace* workspace, const char* twin)
-      : ConvPoolOpBase<CPUContext>(definition, workspace),
-        stock_(definition, workspace, twin),
-        eligible_(
-            SwitchedOn(definition) && order_ == StorageOrder::NCHW && kernel_.size() == 2 &&
-            legacy_pad_ == caffe2::LegacyPadding::NOTSET && pads_[0] == pads_[2] &&
-            pads_[1] == pads_[3]) {}
+      : ConvPoolOverride(definition, workspace, twin), switched_on_(SwitchedOn(definition)) {
+    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, ", must be above 0");
+  }
 
-  bool RunOnDevice() override {
-    const Tensor& x = Input(0);
-    if (!eligible_ || x.dim() != 4 || x.numel() == 0 || Input(1).numel() == 0 ||
-        !x.IsType<float>()) {
-      return stock_.Run();
-    }
-    CheckShapes(x, Input(1));
+ protected:
+  bool Covers(const Tensor& x) override {
+    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0 && pads_[0] == pads_[2] &&
+        pads_[1] == pads_[3];
+  }
+
+  void RunFast() override {
+    CheckShapes(Input(0), Input(1));
     if (IsPointwise()) {
       RunPointwise();
-      return true;
+      return;
     }
     // No gradient is recorded by ATen: Caffe2 has its own.
     at::AutoDispatchBelowADInplaceOrView below_autograd;
     RunOneDnn();
-    return true;
   }
 
- protected:
   virtual void RunPointwise() = 0;
   virtual void RunOneDnn() = 0;
 
@@ -99,8 +92,7 @@ class ConvBase : public ConvPoolOpBase<CPUContext> {
     return group_ == 1 && kernel_[0] == 1 && kernel_[1] == 1 && pads_[0] == 0 && pads_[1] == 0;
   }
 
-  StockOperator stock_;
-  const bool eligible_;
+  const bool switched_on_;
 };
 
 // Inputs X, filter and perhaps bias; output Y.
@@ -138,7 +130,7 @@ class ConvOp final : public ConvBase {
   void CheckBias() {
     CAFFE_ENFORCE(
         InputSize() < 3 || (Input(2).dim() == 1 && Input(2).dim(0) == Input(1).dim(0)),
-        "Conv: bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
+        type(), ": bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
         Input(1).sizes());
   }
 };
@@ -151,7 +143,7 @@ class ConvGradientOp final : public ConvBase {
         has_bias_(!GetSingleArgument<bool>("no_bias", false)) {
     CAFFE_ENFORCE(
         has_bias_ || OutputSize() <= 2,
-        "ConvGradient: with no_bias there are at most 2 outputs, not ", OutputSize());
+        type(), ": with no_bias there are at most 2 outputs, not ", OutputSize());
   }
 
  private:
@@ -200,9 +192,8 @@ class ConvGradientOp final : public ConvBase {
   }
 
   void CheckOutputGradient() {
-    CAFFE_ENFORCE_EQ(
-        Input(2).sizes().vec(), GetOutputSize(Input(0), Input(1).dim(0)),
-        "ConvGradient: shape of dY does not fit X of shape ", Input(0).sizes());
+    EnforceShape(
+        type(), "dY", Input(2), GetOutputSize(Input(0), Input(1).dim(0)), "X", Input(0));
   }
 
   const bool has_bias_;

@@ -8,6 +8,7 @@
 #include <caffe2/core/operator.h>
 #include <caffe2/operators/roi_align_op.h>
 
+#include "caffe2/arguments.h"
 #include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
@@ -26,12 +27,11 @@ class RoiAlignBase : public Operator<CPUContext> {
  public:
   RoiAlignBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
-        scale_(GetSingleArgument<float>("spatial_scale", 1.0f)),
+        scale_(PositiveArgument(*this, "spatial_scale", 1.0f)),
         pooled_h_(GetSingleArgument<int>("pooled_h", 1)),
         pooled_w_(GetSingleArgument<int>("pooled_w", 1)),
         sampling_ratio_(GetSingleArgument<int>("sampling_ratio", -1)),
         aligned_(GetSingleArgument<bool>("aligned", false)) {
-    CAFFE_ENFORCE(scale_ > 0, type(), ": spatial_scale is ", scale_, ", must be above 0");
     CAFFE_ENFORCE(
         pooled_h_ > 0 && pooled_w_ > 0, type(), ": pooled_h is ", pooled_h_, " and pooled_w is ",
         pooled_w_, ", must be above 0");
@@ -41,7 +41,9 @@ class RoiAlignBase : public Operator<CPUContext> {
   RoiAlignShape Shape() {
     const Tensor& x = Input(0);
     const Tensor& rois = Input(1);
-    EnforceDimensions(type(), "X", x, 4);
+    CAFFE_ENFORCE(
+        x.dim() == 4 && x.dim(2) > 0 && x.dim(3) > 0, type(), ": X of shape ", x.sizes(),
+        " must be (N, C, H, W) with positive H and W");
     const int64_t columns = rois.dim() == 2 ? rois.dim(1) : 0;
     CAFFE_ENFORCE(
         columns == 4 || columns == 5, type(), ": RoIs of shape ", rois.sizes(),

@@ -43,13 +43,14 @@ struct RoiAlignShape {
 
 // Returns the first region that names no image or has no usable corners, or -1.
 inline int64_t FirstBadAlignedRoi(const float* rois, const RoiAlignShape& shape) {
-  constexpr float kLargest = 1e6f;  // pixels; NaN fails the comparison
+  constexpr float kLargest = 1e6f;  // pixels, cells; NaN fails the comparison
   for (int64_t r = 0; r < shape.rois; ++r) {
     const float* const roi = rois + r * shape.roi_columns;
     bool good = shape.roi_columns == 4 || (roi[0] > -1 && roi[0] < shape.images);
     const float* const corners = shape.CornersOf(roi);
     for (int i = 0; i < 4; ++i) {
-      good = good && std::fabs(corners[i]) < kLargest;
+      good = good && std::fabs(corners[i]) < kLargest &&
+          std::fabs(corners[i] * shape.scale) < kLargest;
     }
     if (shape.aligned) {
       good = good && corners[0] <= corners[2] && corners[1] <= corners[3];

@@ -8,8 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from case_inputs import make_cases
 from native_runner import needs_native
-from operator_cases import DEFINITIONS, make_cases
+from operator_cases import DEFINITIONS
+from random_seed import SEED
 
 from detectron_ext.benchmarks import eager_formulas as eager
 from detectron_ext.benchmarks import operators
@@ -49,7 +51,7 @@ def formula_of(case, tensors):
     return None
 
 
-@pytest.mark.parametrize("case", make_cases(seed=5), ids=lambda case: case.label)
+@pytest.mark.parametrize("case", make_cases(SEED), ids=lambda case: case.label)
 def test_the_eager_formula_is_the_operators(case):
     tensors = [torch.from_numpy(np.array(array)) for array in case.inputs]
     tensors = [t.double() if t.is_floating_point() else t for t in tensors]

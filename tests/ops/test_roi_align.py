@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from caffe2.python import core, workspace
-from native_runner import (
-    assert_close,
-    needs_native,
-    normal,
-    run_operator,
-    run_with_gradient,
-    threads,
-)
+from native_runner import assert_close, needs_native, normal, run_operator, run_with_gradient
 
 pytestmark = needs_native
 
@@ -104,36 +97,34 @@ def test_no_regions_give_no_features_and_a_zero_gradient():
     assert np.array_equal(gradients[0], np.zeros_like(x))
 
 
-def test_bits_do_not_depend_on_the_number_of_threads():
-    random = np.random.RandomState(4)
-    x, corners = normal(random, 2, 9, 40, 50), np.sort(random.uniform(0, 160, (80, 2, 2)), axis=1)
-    rois = np.hstack([random.randint(0, 2, (80, 1)), corners.reshape(80, 4)]).astype(np.float32)
-    runs = []
-    for count in (1, 2, 3):
-        with threads(count):
-            runs.append(
-                run_with_gradient(
-                    "RoIAlign", [x, rois], pooled_h=7, pooled_w=7, spatial_scale=0.25,
-                    sampling_ratio=2,
-                )
-            )  # fmt: skip
-    for (y,), gradients in runs[1:]:
-        assert np.array_equal(y, runs[0][0][0])
-        assert np.array_equal(gradients[0], runs[0][1][0])
-
-
 @pytest.mark.parametrize(
     ("rois", "message"),
     [
         (np.zeros((1, 6), np.float32), r"RoIs of shape \[1, 6\]"),
         (np.float32([[0, 0, 0, 5, 5], [2, 0, 0, 5, 5]]), "row 1 of RoIs"),
         (np.float32([[0, np.nan, 0, 5, 5]]), "row 0 of RoIs"),
+        (np.float32([[0, 0, 0, 5, 9e5]]), "row 0 of RoIs"),  # times 2 too far for cells
     ],
 )
 def test_refuses_unusable_regions(rois, message):
     x = np.zeros((2, 3, 4, 4), np.float32)
-    with pytest.raises(RuntimeError, match=message):
-        run_operator("RoIAlign", [x, rois], pooled_h=2, pooled_w=2)
+    with pytest.raises(RuntimeError, match="RoIAlign: " + message):
+        run_operator("RoIAlign", [x, rois], pooled_h=2, pooled_w=2, spatial_scale=2.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 0, 4), (1, 2, 4, 0), (2, 4, 4)])
+def test_refuses_maps_without_cells(shape):
+    with pytest.raises(RuntimeError, match="RoIAlign: X of shape .* positive H and W"):
+        run_operator("RoIAlign", [np.zeros(shape, np.float32), ROIS[:1]])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"spatial_scale": 0.0}, {"spatial_scale": float("inf")}, {"pooled_h": 0}, {"pooled_w": -1}],
+)
+def test_refuses_bad_arguments(arguments):
+    with pytest.raises(RuntimeError, match=f"RoIAlign: .*{next(iter(arguments))} is"):
+        run_operator("RoIAlign", [np.zeros((1, 1, 4, 4), np.float32), ROIS[:1]], **arguments)
 
 
 def test_a_gradient_of_another_shape_is_refused():

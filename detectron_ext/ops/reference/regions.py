@@ -72,7 +72,8 @@ def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndar
 
 def roi_max_pool_gradient(x, rois, argmax, d_maxima) -> np.ndarray:
     """Return the gradient with respect to x: each bin's, at its maximum."""
-    d_x = np.zeros(x.shape).reshape(x.shape[:2] + (-1,))
+    n, c, height, width = x.shape
+    d_x = np.zeros((n, c, height * width))
     region, channel, row, column = np.nonzero(argmax >= 0)
     image = rois[region, 0].astype(np.int64)
     place = (image, channel, argmax[region, channel, row, column])
