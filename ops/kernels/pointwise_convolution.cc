@@ -191,7 +191,7 @@ class ChannelProduct {
     }
   }
 
-  const Positions& positions_;
+  const Positions positions_;
   const VectorPanels panels_;
   const float* left_;
   const float* start_;

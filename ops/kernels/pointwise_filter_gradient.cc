@@ -248,7 +248,7 @@ class PositionProduct {
     }
   }
 
-  const Positions& positions_;
+  const Positions positions_;
   const Planes<const float> rows_;
   const Planes<const float> columns_;
   const VectorPanels panels_;
