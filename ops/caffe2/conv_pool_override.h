@@ -2,23 +2,20 @@
 // what the faster implementation does not cover.
 #pragma once
 
-#include <memory>
-
 #include <caffe2/core/operator.h>
 #include <caffe2/operators/conv_pool_op_base.h>
+
+#include "caffe2/stock_operator.h"
 
 namespace detectron_ext {
 
 class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
  public:
-  // twin: another type under which Caffe2 registers the same implementation, such as Conv2D for
-  // Conv.
+  // twin: as in StockOperator.
   ConvPoolOverride(
       const caffe2::OperatorDef& definition, caffe2::Workspace* workspace, const char* twin)
       : ConvPoolOpBase<caffe2::CPUContext>(definition, workspace),
-        definition_(definition),
-        workspace_(workspace),
-        twin_(twin),
+        stock_(definition, workspace, twin),
         plain_(
             order_ == caffe2::StorageOrder::NCHW && kernel_.size() == 2 &&
             legacy_pad_ == caffe2::LegacyPadding::NOTSET) {
@@ -30,7 +27,7 @@ class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
   bool RunOnDevice() override {
     const caffe2::Tensor& x = Input(0);
     if (!plain_ || x.dim() != 4 || !x.IsType<float>() || !Covers(x)) {
-      return RunStock();
+      return stock_.Run();
     }
     RunFast();
     return true;
@@ -42,18 +39,8 @@ class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
   virtual void RunFast() = 0;
 
  private:
-  bool RunStock() {
-    if (!stock_) {
-      stock_ = caffe2::CPUOperatorRegistry()->Create(twin_, definition_, workspace_);
-    }
-    return stock_->Run();
-  }
-
-  const caffe2::OperatorDef definition_;
-  caffe2::Workspace* const workspace_;
-  const char* const twin_;
+  StockOperator stock_;
   const bool plain_;
-  std::unique_ptr<caffe2::OperatorBase> stock_;
 };
 
 }  // namespace detectron_ext

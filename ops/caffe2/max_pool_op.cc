@@ -23,7 +23,7 @@ class MaxPoolBase : public ConvPoolOverride {
   using ConvPoolOverride::ConvPoolOverride;
 
  protected:
-  bool Covers(const Tensor&) const override {
+  bool Covers(const Tensor&) override {
     return !global_pooling_ && dilation_[0] == 1 && dilation_[1] == 1 && pads_[0] < kernel_[0] &&
         pads_[1] < kernel_[1] && pads_[2] < kernel_[0] && pads_[3] < kernel_[1];
   }
