@@ -107,6 +107,15 @@ def _fully_connected(random) -> BigCase:
     return BigCase("FC", inputs, {})
 
 
+def _proposals(random) -> BigCase:
+    anchors = np.float32([[-8, -8, 23, 23], [-24, -8, 39, 23], [-8, -24, 23, 39]])
+    sizes = np.float32([[HEIGHT * 16, WIDTH * 16, 1]] * IMAGES)
+    scores, deltas = normal(random, IMAGES, 3, HEIGHT, WIDTH), 0.3 * normal(random, *SHAPE)
+    arguments = {"spatial_scale": 1 / 16, "pre_nms_topN": 900, "post_nms_topN": 300}
+    inputs = [scores, deltas, sizes, anchors]
+    return BigCase("GenerateProposals", inputs, arguments, outputs=2, differentiable=0)
+
+
 def _weighted_sum(random) -> BigCase:
     inputs = [normal(random, 40000), np.float32([0.5]), normal(random, 40000), np.float32([-2])]
     return BigCase("WeightedSum", inputs, {}, differentiable=0)
@@ -130,6 +139,7 @@ _BUILDERS: dict[str, Callable[[np.random.RandomState], BigCase]] = {
     "Conv": _conv,
     "EmbeddedGaussianAttention": _attention,
     "FC": _fully_connected,
+    "GenerateProposals": _proposals,
     "GroupNorm": _with_vectors("GroupNorm", outputs=3, group=4),
     "GroupSpatialSoftmax": _of_maps("GroupSpatialSoftmax", num_classes=4),
     "MaxPool": _of_maps("MaxPool", kernel=3, stride=2, pad=1),

@@ -140,7 +140,7 @@ def test_an_empty_batch():
     ("bias", "d_y", "message"),
     [
         ((4,), (1, 3, 5, 5), r"Conv: bias of shape \[4\]"),
-        ((3,), (1, 3, 5, 4), r"ConvGradient: shape of dY"),
+        ((3,), (1, 3, 5, 4), r"ConvGradient: dY of shape \[1, 3, 5, 4\]"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(bias, d_y, message):
