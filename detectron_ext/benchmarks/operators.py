@@ -89,13 +89,14 @@ class _Native:
         workspace.RunNet(self._forward)
         seeds = {}
         for output in outputs:
-            name = self._both.AddExternalInput(f"{output}_seed")
+            name = str(self._both.AddExternalInput(f"{output}_seed"))
             workspace.FeedBlob(name, _seed_like(workspace.FetchBlob(output)))
             seeds[output] = name
         gradients = self._both.AddGradientOperators(seeds)
         self._gradients = [str(gradients[name]) for name in case.differentiable]
-        for output in outputs:
-            workspace.ResetBlob(str(output))
+        # What the forward pass left would not be seen by `_extra_memory`.
+        for name in set(workspace.Blobs()) - {*case.inputs, *seeds.values()}:
+            workspace.ResetBlob(name)
 
     def forward(self):
         workspace.RunNet(self._forward)
