@@ -2,7 +2,7 @@
 # make ops    the native operator library (SANITIZE=address or undefined: with that sanitizer)
 # make demo   train and compare two small models on the built-in data set, write a report
 # make test   run the tests (SANITIZE=...: the operators' tests, against such a library)
-# make bench  time training steps of RetinaNet R-50-FPN
+# make bench  time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
 # make lint   check style and types
 # make clean  remove what was built; .venv and output stay
 
@@ -38,6 +38,7 @@ test: ops
 	$(TESTS)
 
 bench: ops
+	$(PYTHON) tools/benchmark.py ops
 	$(PYTHON) tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml FPN.COARSEST_STRIDE 32
 	$(PYTHON) tools/benchmark.py step --cfg configs/libra_retinanet_R-50-FPN.yaml FPN.COARSEST_STRIDE 32
 

@@ -60,9 +60,14 @@ def load_config(path: str, overrides=()):
     from detectron_ext import config as configuration
 
     config = configuration.load(path, overrides)
-    set_threads(config.LIBRA.THREADS)
-    start_caffe2()
+    start(config.LIBRA.THREADS)
     return config
+
+
+def start(threads: int) -> None:
+    """Start Caffe2 with a number of threads, 0 for one a processor; before it is imported."""
+    set_threads(threads)
+    start_caffe2()
 
 
 def run(main) -> None:

@@ -43,19 +43,49 @@ def make_squares(folder: Path, num_images: int, seed: int = 0) -> dict:
 
 def write_tiny_config(folder: Path) -> Path:
     """Write 8 images and the configuration of a tiny RetinaNet on them; returns its path."""
-    entry = make_squares(folder / "squares", 8)
+    return _write_config(folder, "retinanet_R-36-tiny.yaml", {"FPN.COARSEST_STRIDE": 128})
+
+
+def write_tiny_rcnn_config(folder: Path) -> Path:
+    """Write 8 images and the configuration of a tiny Faster R-CNN on them; returns its path."""
+    settings = {
+        "FPN.DIM": 32,
+        "FPN.COARSEST_STRIDE": 64,
+        "FAST_RCNN.MLP_HEAD_DIM": 64,
+        "GROUP_NORM.NUM_GROUPS": 8,
+        "TRAIN.BATCH_SIZE_PER_IM": 32,
+        "TRAIN.RPN_BATCH_SIZE_PER_IM": 32,
+        "TRAIN.USE_FLIPPED": False,
+    }
+    return _write_config(folder, "faster_rcnn_R-36-tiny.yaml", settings)
+
+
+def _write_config(folder: Path, base: str, settings: dict) -> Path:
+    settings = {
+        "MODEL.NUM_CLASSES": 3,
+        "FPN.DIM": 64,
+        "TRAIN.DATASETS": ["squares"],
+        "TRAIN.SCALES": [128],
+        "TRAIN.MAX_SIZE": 128,
+        "TRAIN.IMS_PER_BATCH": 4,
+        "TRAIN.SNAPSHOT_ITERS": 3,
+        "TEST.DATASETS": ["squares"],
+        "TEST.SCALE": 128,
+        "TEST.MAX_SIZE": 128,
+        "SOLVER.MAX_ITER": 6,
+        "SOLVER.WARM_UP_ITERS": 3,
+        "DATA_LOADER.NUM_THREADS": 2,
+        "DATA_LOADER.MINIBATCH_QUEUE_SIZE": 4,
+        **settings,
+    }
+    tree: dict = {
+        "_BASE_": str(REPOSITORY / "configs" / base),
+        "DATASETS_EXTRA": {"squares": make_squares(folder / "squares", 8)},
+        "OUTPUT_DIR": str(folder / "output"),
+    }
+    for name, value in settings.items():
+        section, key = name.split(".")
+        tree.setdefault(section, {})[key] = value
     path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-_BASE_: {REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml"}
-DATASETS_EXTRA: {{squares: {json.dumps(entry)}}}
-MODEL: {{NUM_CLASSES: 3}}
-FPN: {{DIM: 64, COARSEST_STRIDE: 128}}
-TRAIN: {{DATASETS: [squares], SCALES: [128], MAX_SIZE: 128, IMS_PER_BATCH: 4, SNAPSHOT_ITERS: 3}}
-TEST: {{DATASETS: [squares], SCALE: 128, MAX_SIZE: 128}}
-SOLVER: {{MAX_ITER: 6, WARM_UP_ITERS: 3}}
-DATA_LOADER: {{NUM_THREADS: 2, MINIBATCH_QUEUE_SIZE: 4}}
-OUTPUT_DIR: {folder / "output"}
-"""
-    )
+    path.write_text(json.dumps(tree))  # JSON is YAML
     return path

@@ -1,36 +1,73 @@
 #!/usr/bin/env python
-"""Measure speed and memory."""
+"""Measure speed and memory: of training steps, and of operators against eager PyTorch."""
 
 from __future__ import annotations
 
+import sys
+
 from detectron_ext import command_line
+
+_WHAT = {
+    "step": "a whole training step: forward, backward and update",
+    "ops": "every operator, forward and backward, against eager PyTorch",
+}
 
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Time training steps of a RetinaNet on made-up images: no data set is read.",
+        "Measure speed and memory. step and ops --help say more.",
+        "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
+        "tools/benchmark.py ops --only pyramid attention --json operators.json",
+    )
+    parser.add_argument("what", choices=list(_WHAT), help="; ".join(map(": ".join, _WHAT.items())))
+    what = parser.parse_args(sys.argv[1:2]).what
+    (_step if what == "step" else _operators)(sys.argv[2:])
+
+
+def _step(arguments: list) -> None:
+    parser = command_line.make_parser(
+        "Time training steps of a detector on made-up images: no data set is read.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
-    parser.add_argument(
-        "what", choices=["step"], help="step: a whole training step, forward, backward and update"
-    )
+    parser.prog += " step"
     parser.add_argument("--size", type=int, default=320, help="height and width (default: 320)")
     parser.add_argument("--batch", type=int, default=2, help="images a step (default: 2)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default: 10)")
     command_line.add_config_arguments(parser)
-    arguments = parser.parse_args()
-    if min(arguments.size, arguments.batch, arguments.steps) < 1:
+    options = parser.parse_args(arguments)
+    if min(options.size, options.batch, options.steps) < 1:
         parser.error("--size, --batch and --steps must be at least 1")
-    config = command_line.load_config(arguments.cfg_file, arguments.opts)
+    config = command_line.load_config(options.cfg_file, options.opts)
 
-    from detectron_ext.commands.benchmark_step import benchmark_step
+    from detectron_ext.benchmarks.training_step import benchmark_step
 
-    result = benchmark_step(config, arguments.size, arguments.batch, arguments.steps)
+    result = benchmark_step(config, options.size, options.batch, options.steps)
     print(
         f"{result['seconds']:.3f} s a step (min {result['seconds_min']:.3f}, max "
-        f"{result['seconds_max']:.3f}), {arguments.batch} images of {arguments.size} pixels padded "
+        f"{result['seconds_max']:.3f}), {options.batch} images of {options.size} pixels padded "
         f"to {result['size']}; peak memory {result['peak_memory_gb']:.2f} GB"
     )
+
+
+def _operators(arguments: list) -> None:
+    parser = command_line.make_parser(
+        "Time every operator against the same thing in eager PyTorch, in turns in one process.",
+        "tools/benchmark.py ops --only pyramid attention --json operators.json",
+    )
+    parser.prog += " ops"
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="operators whose name holds one of these"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all cores)")
+    options = parser.parse_args(arguments)
+    if options.threads < 0:
+        parser.error("--threads must be at least 1, or 0 for all cores")
+    command_line.start(options.threads)
+
+    from detectron_ext.benchmarks.operators import benchmark_operators
+
+    benchmark_operators(options.only, options.json)
 
 
 if __name__ == "__main__":

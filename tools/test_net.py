@@ -9,8 +9,8 @@ import os
 import time
 
 from detectron_ext import command_line
-from detectron_ext.engine.checkpoints import is_url
 from detectron_ext.errors import UserError
+from detectron_ext.local_files import is_url
 
 _LOG = logging.getLogger("detectron_ext.tools.test_net")
 _POLL_SECONDS = 10

@@ -8,6 +8,7 @@ import os
 import cv2
 
 from detectron_ext.commands.pictures import prepare_folder, write_picture
+from detectron_ext.config import reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.engine.detector import Detector
 from detectron_ext.errors import UserError
@@ -47,8 +48,10 @@ def infer(
         What ``detections.json`` holds.
 
     Raises:
-        UserError: no image, unreadable weights, or an output folder that cannot be written.
+        UserError: no image, unreadable weights, an output folder that cannot be written, or a model
+            that does not detect objects from an image alone.
     """
+    _check_stands_alone(config)
     paths = _image_paths(image_or_folder, image_extension)
     suffix = "." + picture_extension.lstrip(".")
     prepare_folder(output_dir, suffix)
@@ -77,6 +80,16 @@ def infer(
         raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
     write_results(os.path.join(output_dir, "detections.json"), found)
     return found
+
+
+def _check_stands_alone(config) -> None:
+    if config.MODEL.RPN_ONLY:
+        raise UserError("a model with MODEL.RPN_ONLY detects no objects: tools/test_net.py runs it")
+    if reads_proposals(config):
+        raise UserError(
+            "Fast R-CNN needs precomputed proposals, which single images do not have: "
+            "tools/test_net.py runs it, or set MODEL.FASTER_RCNN True"
+        )
 
 
 def _image_paths(image_or_folder: str, extension: str) -> list:

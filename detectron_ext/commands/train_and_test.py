@@ -6,16 +6,16 @@ import logging
 import os
 
 from detectron_ext import config as configuration
-from detectron_ext.commands.pictures import draw_detections
+from detectron_ext.commands.scoring import detect_and_score, propose_and_score
+from detectron_ext.config import reads_proposals
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.proposals import proposal_paths
 from detectron_ext.data.records import check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
-from detectron_ext.engine.detector import Detector
-from detectron_ext.engine.test import detect_dataset
+from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import evaluate_detections, write_results
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ def train_and_test(config, skip_test: bool = False) -> dict:
     """Train, then test the final weights; returns results by data set, as :func:`test` does."""
     if not skip_test:
         # A wrong test set is better found now than after hours of training.
+        _proposal_paths(config)
         for dataset in _open_test_datasets(config):
             dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
     weights = train(config)
@@ -31,41 +32,51 @@ def train_and_test(config, skip_test: bool = False) -> dict:
 
 
 def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
-    """Detect and score every data set of TEST.DATASETS.
+    """Run the model on every data set of TEST.DATASETS and score what it finds.
 
-    Writes ``detections.json`` (COCO results) and ``results.json`` (AP figures) into
-    ``<OUTPUT_DIR>/test/<data set>/<type>/``; with VIS also pictures in its folder ``vis``.
+    Writes into ``<OUTPUT_DIR>/test/<data set>/<type>/`` ``results.json`` and, of a detector,
+    ``detections.json`` (COCO results), with VIS also pictures in the folder ``vis``; of an RPN
+    alone (MODEL.RPN_ONLY) ``rpn_proposals.pkl``, which Fast R-CNN reads.
 
     Args:
         config: a merged configuration.
         weights: a weights file; "" takes TEST.WEIGHTS, else the run's own final weights.
-        image_range: test only these images (first, one after the last): detections are written to
-            a file named for the range and nothing is scored.
+        image_range: test only these images (first, one after the last): what is found is written to
+            a file named for the range, and nothing is scored.
 
     Returns:
-        {data set: results}, see :func:`detectron_ext.evaluation.coco_eval.evaluate_detections`.
+        {data set: results}: AP as :func:`detectron_ext.evaluation.coco_eval.evaluate_detections`
+        returns it, or AR as :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`.
 
     Raises:
         UserError: bad data, weights or configuration.
     """
     datasets = _open_test_datasets(config)
-    chosen = {dataset.name: _images_in_range(dataset, image_range) for dataset in datasets}
-    detector = Detector(config, weights or _trained_weights(config))
+    paths = _proposal_paths(config)
+    chosen = [_images_in_range(dataset, image_range) for dataset in datasets]
+    weights = weights or _trained_weights(config)
     results = {}
-    for dataset in datasets:
-        folder = configuration.output_dir(config, (dataset.name,), training=False)
-        image_ids = chosen[dataset.name]
-        detections = detect_dataset(config, detector, dataset, image_ids)
-        if config.VIS:
-            pictures = os.path.join(folder, "vis")
-            draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
-        if image_range is None:
-            results[dataset.name] = _score(dataset, detections, folder)
-        else:
-            path = os.path.join(folder, "detections_range_{}_{}.json".format(*image_range))
-            write_results(path, detections)
-            _LOG.info("written: %s", path)
-    return results
+    if config.MODEL.RPN_ONLY:
+        proposer = Proposer(config, weights)
+        for dataset, image_ids in zip(datasets, chosen):
+            results[dataset.name] = propose_and_score(
+                config, proposer, dataset, image_ids, image_range
+            )
+    else:
+        detector = Detector(config, weights)
+        for dataset, image_ids, path in zip(datasets, chosen, paths):
+            results[dataset.name] = detect_and_score(
+                config, detector, dataset, image_ids, image_range, path
+            )
+    return results if image_range is None else {}
+
+
+def _proposal_paths(config) -> list:
+    """The proposals file of each data set; None where proposals are not read."""
+    names = config.TEST.DATASETS
+    if not reads_proposals(config):
+        return [None] * len(names)
+    return proposal_paths(config.TEST.PROPOSAL_FILES, names, "TEST.PROPOSAL_FILES")
 
 
 def _open_test_datasets(config) -> list:
@@ -90,23 +101,6 @@ def _images_in_range(dataset, image_range) -> list:
             f"{len(image_ids) - 1}, and the end is not included"
         )
     return image_ids[start:end]
-
-
-def _score(dataset, detections, folder) -> dict:
-    write_results(os.path.join(folder, "detections.json"), detections)
-    results = evaluate_detections(dataset.coco, detections)
-    path = os.path.join(folder, "results.json")
-    write_results(path, results)
-    _LOG.info("%s: %s", dataset.name, summary(results))
-    _LOG.info("written: %s", path)
-    return results
-
-
-def summary(results: dict) -> str:
-    """One line of a test's AP figures."""
-    keys = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-    shown = {key: "-" if results[key] is None else f"{results[key]:.3f}" for key in keys}
-    return "  ".join(f"{key} {value}" for key, value in shown.items())
 
 
 def _trained_weights(config) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..errors import ConfigError
 from .loader import load
+from .model_kind import is_retinanet, reads_proposals
 from .output import output_dir
 from .tree import Config, ConfigNode
 from .yaml_text import dump_yaml, load_legacy_yaml
@@ -19,7 +20,9 @@ __all__ = [
     "ConfigError",
     "ConfigNode",
     "dump_yaml",
+    "is_retinanet",
     "load",
     "load_legacy_yaml",
     "output_dir",
+    "reads_proposals",
 ]

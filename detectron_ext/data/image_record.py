@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from detectron_ext.geometry.boxes import mirror
+
 
 @dataclass
 class ImageRecord:
@@ -21,6 +23,8 @@ class ImageRecord:
         is_crowd: (N,) bool: the box covers a crowd, which is neither object nor background.
         flipped: the image is to be mirrored left to right once read; boxes already are.
         dataset_name: catalog name.
+        proposals: (P, 4) as a proposals file lists them, never mirrored; None without a file. See
+            :func:`detectron_ext.data.proposals.usable_proposals`.
     """
 
     image_id: Any
@@ -32,6 +36,7 @@ class ImageRecord:
     is_crowd: np.ndarray
     flipped: bool
     dataset_name: str
+    proposals: np.ndarray | None = None
 
     @property
     def has_ground_truth(self) -> bool:
@@ -41,7 +46,5 @@ class ImageRecord:
 
 def flip_horizontally(record: ImageRecord) -> ImageRecord:
     """Return the record of the mirrored image; flipping twice gives the first one back."""
-    boxes = record.boxes.copy()
-    boxes[:, 0] = record.width - record.boxes[:, 2] - 1
-    boxes[:, 2] = record.width - record.boxes[:, 0] - 1
+    boxes = mirror(record.boxes, record.width)
     return replace(record, boxes=boxes, flipped=not record.flipped)

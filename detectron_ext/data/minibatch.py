@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Sequence
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from detectron_ext.data import transforms
 from detectron_ext.data.image_record import ImageRecord
+from detectron_ext.data.proposals import usable_proposals
 from detectron_ext.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class ImageSample:
         boxes: (N, 4) float32 ground truth in network pixels.
         classes: (N,) int32, 1-based.
         is_crowd: (N,) bool: neither object nor background.
+        proposals: (P, 4) float32 precomputed proposals in network pixels, best first.
         record: where it came from.
     """
 
@@ -34,7 +36,8 @@ class ImageSample:
     boxes: np.ndarray
     classes: np.ndarray
     is_crowd: np.ndarray
-    record: ImageRecord
+    proposals: np.ndarray
+    record: ImageRecord | None
 
 
 def load_sample(
@@ -44,8 +47,8 @@ def load_sample(
 
     Args:
         record: the image.
-        config: PIXEL_MEANS; TRAIN.SCALES (one is drawn) and TRAIN.MAX_SIZE, or TEST.SCALE and
-            TEST.MAX_SIZE; LIBRA.AUGMENTATION.
+        config: PIXEL_MEANS; TRAIN.SCALES (one is drawn) and TRAIN.MAX_SIZE, or TEST.SCALE,
+            TEST.MAX_SIZE and TEST.PROPOSAL_LIMIT; LIBRA.AUGMENTATION.
         rng: source of every random choice; may be None for testing, which makes none.
         train: training or testing.
 
@@ -56,11 +59,37 @@ def load_sample(
     if train:
         assert rng is not None, "training draws random scales"
         return _training_sample(record, image, config, rng)
+    sample = prepare_image(image, config, usable_proposals(record, config.TEST.PROPOSAL_LIMIT))
+    boxes = record.boxes * np.float32(sample.scale)
+    return replace(
+        sample, boxes=boxes, classes=record.classes, is_crowd=record.is_crowd, record=record
+    )
+
+
+def prepare_image(image: np.ndarray, config, proposals: np.ndarray | None = None) -> ImageSample:
+    """Prepare one image for testing.
+
+    Args:
+        image: (height, width, 3) uint8, BGR.
+        config: PIXEL_MEANS, TEST.SCALE, TEST.MAX_SIZE.
+        proposals: (P, 4) in the image's pixels.
+
+    Returns:
+        A sample without ground truth or record.
+    """
     height, width = image.shape[:2]
     scale = transforms.resize_scale(height, width, config.TEST.SCALE, config.TEST.MAX_SIZE)
     image = transforms.resize(transforms.subtract_means(image, config.PIXEL_MEANS), scale)
-    boxes = record.boxes * np.float32(scale)
-    return ImageSample(image, scale, boxes, record.classes, record.is_crowd, record)
+    none = np.zeros((0, 4), dtype=np.float32)
+    return ImageSample(
+        image=image,
+        scale=scale,
+        boxes=none,
+        classes=np.zeros(0, dtype=np.int32),
+        is_crowd=np.zeros(0, dtype=bool),
+        proposals=none if proposals is None else proposals * np.float32(scale),
+        record=None,
+    )
 
 
 def _training_sample(
@@ -68,20 +97,28 @@ def _training_sample(
 ) -> ImageSample:
     options = config.LIBRA.AUGMENTATION
     target_size = config.TRAIN.SCALES[int(rng.integers(len(config.TRAIN.SCALES)))]
-    image, boxes = _flip_and_turn(image, record.boxes, options, rng)
+    # Objects and proposals move as one, so that each transformation is said once.
+    num_objects = len(record.boxes)
+    both = np.concatenate((record.boxes, usable_proposals(record)))
+    image, both = _flip_and_turn(image, both, options, rng)
+    boxes, proposals = both[:num_objects], both[num_objects:]
     scale, window = _choose_scale(image, boxes, record.is_crowd, target_size, config, rng)
     image = transforms.resize(transforms.subtract_means(image, config.PIXEL_MEANS), scale)
-    boxes, classes, is_crowd = boxes * np.float32(scale), record.classes, record.is_crowd
+    boxes, proposals = boxes * np.float32(scale), proposals * np.float32(scale)
+    classes, is_crowd = record.classes, record.is_crowd
     if window is not None:
         left, top, width, height = window
         image = image[top : top + height, left : left + width]
         boxes, is_crowd, kept = transforms.crop_boxes(boxes, is_crowd, window)
         classes = classes[kept]
+        proposals, _, _ = transforms.crop_boxes(
+            proposals, np.zeros(len(proposals), dtype=bool), window
+        )
     if options.COLOR_JITTER > 0:
         # Last, when the image is at its smallest.
         means = np.asarray(config.PIXEL_MEANS, dtype=np.float32).reshape(1, 1, 3)
         image = transforms.jitter_color(image + means, options.COLOR_JITTER, rng) - means
-    return ImageSample(image, scale, boxes, classes, is_crowd, record)
+    return ImageSample(image, scale, boxes, classes, is_crowd, proposals, record)
 
 
 def _flip_and_turn(

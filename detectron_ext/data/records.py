@@ -8,6 +8,7 @@ from typing import Sequence
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord, flip_horizontally
+from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.errors import ConfigError, DatasetError
 
 __all__ = ["ImageRecord", "check_num_classes", "flip_horizontally", "training_records"]
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def training_records(
-    names: str | Sequence[str], config
+    names: str | Sequence[str], config, proposal_files: Sequence[str] | None = None
 ) -> tuple[list[ImageRecord], list[CocoDataset]]:
     """Records of one or more data sets, ready to train.
 
@@ -27,24 +28,31 @@ def training_records(
         names: catalog names, as in TRAIN.DATASETS.
         config: TRAIN.USE_FLIPPED, TRAIN.GT_MIN_AREA, MODEL.NUM_CLASSES, DATASETS_EXTRA,
             LIBRA.DATA.SKIP_BAD_IMAGES.
+        proposal_files: as TRAIN.PROPOSAL_FILES; None leaves the records without proposals.
 
     Returns:
         The records, and the data sets in the order of their names.
 
     Raises:
-        DatasetError: a data set cannot be read, their classes differ, or nothing is left.
+        DatasetError: a data set or its proposals cannot be read, their classes differ, or nothing
+            is left.
         ConfigError: MODEL.NUM_CLASSES does not match.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise DatasetError("TRAIN.DATASETS is empty: name at least one data set")
+    paths: Sequence[str | None] = [None] * len(names)
+    if proposal_files is not None:
+        paths = proposal_paths(proposal_files, names, "TRAIN.PROPOSAL_FILES")
     datasets = [CocoDataset(resolve(name, config)) for name in names]
     check_same_classes(datasets)
     check_num_classes(config, datasets[0])
     records: list[ImageRecord] = []
-    for dataset in datasets:
+    for dataset, path in zip(datasets, paths):
         images = dataset.records(True, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
         usable = [record for record in images if record.has_ground_truth]
+        if path is not None:
+            usable = with_proposals(usable, path)
         flipped = [flip_horizontally(r) for r in usable] if config.TRAIN.USE_FLIPPED else []
         records += usable + flipped
         logger.info(

@@ -8,6 +8,7 @@ import re
 
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import WeightsError
+from detectron_ext.local_files import local_file
 
 _LOG = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"model_iter(\d+)\.pkl")
@@ -43,23 +44,11 @@ def newest_checkpoint(folder: str):
     return None
 
 
-def is_url(path: str) -> bool:
-    """Whether a weights setting is a URL, as in Detectron's configurations."""
-    return re.match(r"[a-z]+://", path) is not None
-
-
 def local_weights(path: str) -> str:
     """Check that a weights setting names a file on this machine.
 
     Raises:
         WeightsError: for a URL (nothing is downloaded) or a missing file.
     """
-    if is_url(path):
-        name = path.rsplit("/", 1)[-1]
-        raise WeightsError(
-            f"weights {path} are a URL and nothing is downloaded: fetch {name} yourself and set "
-            "TRAIN.WEIGHTS or TEST.WEIGHTS to the file (TRAIN.WEIGHTS '' trains from scratch)"
-        )
-    if not os.path.isfile(path):
-        raise WeightsError(f"weights file not found: {path or '(no name given)'}")
-    return path
+    advice = "set TRAIN.WEIGHTS or TEST.WEIGHTS to the file (TRAIN.WEIGHTS '' trains from scratch)"
+    return local_file(path, "weights", advice, WeightsError)

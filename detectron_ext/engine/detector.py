@@ -1,27 +1,63 @@
-"""A trained detector: images in, detections out."""
+"""A trained model at work: images in, detections or proposals out."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 from caffe2.python import workspace
 
-from detectron_ext.data import transforms
-from detectron_ext.data.minibatch import ImageSample, image_blobs
+from detectron_ext.config import is_retinanet, reads_proposals
+from detectron_ext.data.minibatch import ImageSample, image_blobs, prepare_image
 from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.parameters import feed, load_parameters
+from detectron_ext.engine.rcnn_decoding import decode_regions, merge_duplicates
 from detectron_ext.engine.retinanet_decoding import decode_image
+from detectron_ext.geometry.roi_levels import distribute_rois
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica_scopes
 from detectron_ext.sampling.retinanet_targets import pyramid_levels
+
+_LOG = logging.getLogger(__name__)
+
+
+class _TestNet:
+    """The test-time net with its weights; making one resets the Caffe2 workspace, which it owns.
+
+    Attributes:
+        classes: class names the weights file states, background first, or None.
+    """
+
+    def __init__(self, config, weights: str):
+        path = local_weights(weights)
+        workspace.ResetWorkspace()
+        self._model = build_model(config, train=False)
+        workspace.RunNetOnce(self._model.param_init_net)
+        self.classes = load_parameters(self._model, path, require_all=True)
+        self._scope = replica_scopes(self._model.num_gpus)[0]
+        self._created = False
+
+    def run(self, blobs: dict) -> None:
+        """Run the net on input blobs."""
+        for name, value in blobs.items():
+            feed(self._model, 0, name, value)
+        if not self._created:
+            workspace.CreateNet(self._model.net, overwrite=True)
+            self._created = True
+        workspace.RunNet(self._model.net.Proto().name)
+
+    def fetch(self, name: str) -> np.ndarray:
+        """An output blob."""
+        return workspace.FetchBlob(self._scope + name)
 
 
 class Detector:
     """Loads weights into the test-time net and runs it on images.
 
-    One detector owns the Caffe2 workspace at a time: making one resets it.
+    One detector (or proposer) owns the Caffe2 workspace at a time: making one resets it.
 
     Args:
-        config: a merged configuration.
+        config: a merged configuration of a model that detects, not of an RPN alone.
         weights: a weights file that fits it.
 
     Attributes:
@@ -34,52 +70,85 @@ class Detector:
 
     def __init__(self, config, weights: str):
         self._config = config
-        path = local_weights(weights)
-        workspace.ResetWorkspace()
-        self._model = build_model(config, train=False)
-        workspace.RunNetOnce(self._model.param_init_net)
-        self.classes = load_parameters(self._model, path, require_all=True)
-        self._created = False
+        self._net = _TestNet(config, weights)
+        self.classes = self._net.classes
+        if config.TEST.BBOX_AUG.ENABLED:
+            _LOG.warning("TEST.BBOX_AUG is not built here: each image is tested in one view")
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, proposals: np.ndarray | None = None) -> np.ndarray:
         """Detect objects.
+
+        Args:
+            image: (height, width, 3) uint8, BGR.
+            proposals: (P, 4) float32 in image pixels, for Fast R-CNN, which needs them.
+
+        Returns:
+            (D, 6) float32 rows x1, y1, x2, y2, score, class (1-based) in image pixels, best first.
+        """
+        sample = prepare_image(image, self._config, proposals)
+        if is_retinanet(self._config):
+            return self._detect_densely(image, sample)
+        if reads_proposals(self._config):
+            return self._detect_in_proposals(image, sample)
+        self._net.run(image_blobs([sample], self._config))
+        return self._decode_regions(image, self._net.fetch("rois")[:, 1:] / sample.scale)
+
+    def _detect_densely(self, image: np.ndarray, sample: ImageSample) -> np.ndarray:
+        self._net.run(image_blobs([sample], self._config))
+        outputs = {
+            level: tuple(
+                self._net.fetch(f"retnet_{kind}_fpn{level}")[0]
+                for kind in ("cls_prob", "bbox_pred")
+            )
+            for level in pyramid_levels(self._config)
+        }
+        height, width = image.shape[:2]
+        return decode_image(outputs, sample.scale, height, width, self._config)
+
+    def _detect_in_proposals(self, image: np.ndarray, sample: ImageSample) -> np.ndarray:
+        if not len(sample.proposals):
+            return np.zeros((0, 6), dtype=np.float32)
+        first, which = merge_duplicates(sample.proposals, self._config)
+        rois = np.insert(sample.proposals[first], 0, np.float32(0), axis=1)
+        blobs = {**image_blobs([sample], self._config), "rois": rois}
+        if self._config.FPN.FPN_ON:
+            blobs.update(distribute_rois(rois, self._config))
+        self._net.run(blobs)
+        return self._decode_regions(image, rois[:, 1:] / np.float32(sample.scale), which)
+
+    def _decode_regions(self, image, boxes, which=slice(None)) -> np.ndarray:
+        """Detections from the box head's outputs for regions (R, 4), taken as ``which`` says."""
+        probabilities, deltas = (
+            output.reshape(output.shape[:2])[which]
+            for output in map(self._net.fetch, ("cls_prob", "bbox_pred"))
+        )
+        height, width = image.shape[:2]
+        return decode_regions(boxes[which], probabilities, deltas, height, width, self._config)
+
+
+class Proposer:
+    """An RPN at work; as :class:`Detector`, but its output is proposals.
+
+    Args:
+        config: a merged configuration with MODEL.RPN_ONLY.
+        weights: a weights file that fits it.
+    """
+
+    def __init__(self, config, weights: str):
+        self._config = config
+        self._net = _TestNet(config, weights)
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Propose where objects may be.
 
         Args:
             image: (height, width, 3) uint8, BGR.
 
         Returns:
-            (D, 6) float32 rows x1, y1, x2, y2, score, class (1-based) in image pixels, best first.
+            boxes: (P, 4) float32 in image pixels, best first, at most TEST.RPN_POST_NMS_TOP_N.
+            scores: (P,) float32.
         """
-        height, width = image.shape[:2]
-        sample = self._prepare(image)
-        for name, value in image_blobs([sample], self._config).items():
-            feed(self._model, 0, name, value)
-        if not self._created:
-            workspace.CreateNet(self._model.net, overwrite=True)
-            self._created = True
-        workspace.RunNet(self._model.net.Proto().name)
-        return decode_image(self._outputs(), sample.scale, height, width, self._config)
-
-    def _prepare(self, image):
-        settings = self._config.TEST
-        height, width = image.shape[:2]
-        scale = transforms.resize_scale(height, width, settings.SCALE, settings.MAX_SIZE)
-        pixels = transforms.subtract_means(image, self._config.PIXEL_MEANS)
-        return ImageSample(
-            image=transforms.resize(pixels, scale),
-            scale=scale,
-            boxes=np.zeros((0, 4), dtype=np.float32),
-            classes=np.zeros(0, dtype=np.int32),
-            is_crowd=np.zeros(0, dtype=bool),
-            record=None,
-        )
-
-    def _outputs(self) -> dict:
-        scope = replica_scopes(self._model.num_gpus)[0]
-        return {
-            level: tuple(
-                workspace.FetchBlob(f"{scope}retnet_{kind}_fpn{level}")[0]
-                for kind in ("cls_prob", "bbox_pred")
-            )
-            for level in pyramid_levels(self._config)
-        }
+        sample = prepare_image(image, self._config)
+        self._net.run(image_blobs([sample], self._config))
+        boxes = self._net.fetch("rpn_rois")[:, 1:] / np.float32(sample.scale)
+        return boxes, self._net.fetch("rpn_roi_probs").ravel()

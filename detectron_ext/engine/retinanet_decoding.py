@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectron_ext.engine.suppression import best_detections
 from detectron_ext.geometry.anchors import retinanet_cell_anchors
 from detectron_ext.geometry.boxes import clip_to_image, decode
-from detectron_ext.geometry.nms import nms, soft_nms
-
-_SOFT_NMS_MIN_SCORE = 0.0001
 
 
 def decode_image(outputs: dict, scale: float, height: int, width: int, config) -> np.ndarray:
@@ -32,15 +30,7 @@ def decode_image(outputs: dict, scale: float, height: int, width: int, config) -
         levels.append(_level_candidates(level, probabilities, deltas, threshold, config))
     boxes, scores, classes = (np.concatenate(parts) for parts in zip(*levels))
     boxes = clip_to_image(boxes / np.float32(scale), height, width)
-    detections = [
-        _suppress(boxes[classes == number], scores[classes == number], number, config)
-        for number in np.unique(classes)
-    ]
-    if not detections:
-        return np.zeros((0, 6), dtype=np.float32)
-    merged = np.concatenate(detections)
-    best = np.argsort(-merged[:, 4], kind="stable")[: config.TEST.DETECTIONS_PER_IM]
-    return merged[best]
+    return best_detections(boxes, scores, classes, config)
 
 
 def _level_candidates(level, probabilities, deltas, threshold, config):
@@ -64,21 +54,3 @@ def _level_candidates(level, probabilities, deltas, threshold, config):
         group = class_index if config.RETINANET.CLASS_SPECIFIC_BBOX else 0
         boxes = decode(boxes, deltas[anchor, group, :, y, x], max_log_scale=config.BBOX_XFORM_CLIP)
     return boxes, flat[candidates], class_index + 1
-
-
-def _suppress(boxes, scores, number, config):
-    settings = config.TEST.SOFT_NMS
-    if settings.ENABLED:
-        keep, kept_scores = soft_nms(
-            boxes,
-            scores,
-            threshold=config.TEST.NMS,
-            sigma=settings.SIGMA,
-            min_score=_SOFT_NMS_MIN_SCORE,
-            method=settings.METHOD,
-        )
-    else:
-        keep = nms(boxes, scores, config.TEST.NMS)
-        kept_scores = scores[keep]
-    class_column = np.full((len(keep), 1), number)
-    return np.hstack((boxes[keep], kept_scores[:, None], class_column)).astype(np.float32)

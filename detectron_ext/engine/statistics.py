@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detectron_ext.errors import UserError
+from detectron_ext.sampling.sampling_statistics import summarise_counts
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 20
@@ -23,6 +24,8 @@ _WINDOW = 20
 
 class TrainingStatistics:
     """Median-smoothed losses and metrics, printed every ``log_period`` iterations.
+
+    What the samplers drew is added up from one line to the next instead.
 
     Args:
         losses, metrics: names of the scalars given to :meth:`update`.
@@ -41,6 +44,8 @@ class TrainingStatistics:
         _forget_from(path, start_iter)
         names = [*losses, *metrics, "loss", "mb_qsize"]
         self._windows = {name: collections.deque(maxlen=_WINDOW) for name in names}
+        # Sampler -> counts since the last line.
+        self._sampling: dict = {}
         # The first steps allocate memory and compile kernels: they say little about the rest.
         self._step_seconds = collections.deque(maxlen=200)
         self._start = self._last_log = time.perf_counter()
@@ -50,17 +55,21 @@ class TrainingStatistics:
         """Mark the beginning of an iteration."""
         self._start = time.perf_counter()
 
-    def update(self, values: dict, queue_size: int) -> float:
+    def update(self, values: dict, queue_size: int, sampling_counts: dict) -> float:
         """Record one iteration; returns its total loss.
 
         Args:
             values: unscoped name to value, for every loss and metric.
             queue_size: minibatches waiting.
+            sampling_counts: sampler to what it drew, as `sampling_statistics` lays it out.
         """
         self._step_seconds.append(time.perf_counter() - self._start)
         total = float(sum(values[name] for name in self._losses))
         for name, value in {**values, "loss": total, "mb_qsize": queue_size}.items():
             self._windows[name].append(value)
+        for name, counts in sampling_counts.items():
+            # Summed over a long window, float32 would no longer count one by one.
+            self._sampling[name] = self._sampling.get(name, 0) + counts.astype(np.float64)
         self._bar.update()
         return total
 
@@ -69,13 +78,14 @@ class TrainingStatistics:
         if iteration % self._log_period and iteration != self._max_iter - 1:
             return
         stats = self._stats(iteration, rate)
+        self._sampling.clear()
         now = time.perf_counter()
         # Wall time since the last line; of a run that was resumed the sum is still right.
         stats["seconds"], self._last_log = now - self._last_log, now
         _write(self._path, "a", json.dumps(stats, sort_keys=True) + "\n")
         as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
-        boxes = sum(v for k, v in stats.items() if k.startswith("retnet_loss_bbox"))
+        boxes = sum(stats[name] for name in self._losses if "bbox" in name)
         text = f"loss {stats['loss']:.3f} (box {boxes:.3f}) lr {rate:.5f}"
         if self._bar.disable:
             print(line, flush=True)
@@ -91,6 +101,8 @@ class TrainingStatistics:
         seconds = float(np.median(self._step_seconds))
         left = datetime.timedelta(seconds=int(seconds * (self._max_iter - 1 - iteration)))
         stats = {name: float(np.median(values)) for name, values in self._windows.items()}
+        for name, counts in self._sampling.items():
+            stats.update(summarise_counts(name, counts))
         stats.update(
             iter=iteration,
             lr=float(rate),

@@ -4,56 +4,107 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Iterator, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.image_record import ImageRecord
+from detectron_ext.data.proposals import usable_proposals, with_proposals
 from detectron_ext.data.transforms import read_image
-from detectron_ext.engine.detector import Detector
+from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.errors import DatasetError
 from detectron_ext.geometry.boxes import to_xywh
 
 _LOG = logging.getLogger(__name__)
 
 
+class ImageProposals(NamedTuple):
+    """What an RPN proposes in one image: boxes (P, 4) in its pixels, best first, scores (P,)."""
+
+    image_id: int | str
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
 def detect_dataset(
-    config, detector: Detector, dataset: CocoDataset, image_ids: list | None = None
+    config,
+    detector: Detector,
+    dataset: CocoDataset,
+    image_ids: list | None = None,
+    proposals_path: str | None = None,
 ) -> list:
     """Detections of every image, as COCO results.
 
     Args:
-        config: LIBRA.DATA.SKIP_BAD_IMAGES says what to do with an unreadable image.
+        config: LIBRA.DATA.SKIP_BAD_IMAGES says what to do with an unreadable image;
+            TEST.PROPOSAL_LIMIT.
         detector: the model.
         dataset: its classes are the model's.
         image_ids: only these images; None is all.
+        proposals_path: proposals file, for Fast R-CNN.
 
     Returns:
         Dicts of image_id, category_id, bbox (x, y, width, height in image pixels) and score.
     """
-    skip = config.LIBRA.DATA.SKIP_BAD_IMAGES
-    records = dataset.records(False, config, skip)
-    if image_ids is not None:
-        chosen = set(image_ids)
-        records = [record for record in records if record.image_id in chosen]
+    records = _records(config, dataset, image_ids)
+    if proposals_path is not None:
+        records = with_proposals(records, proposals_path)
     results = []
+    for record, image in _images(config, dataset, records):
+        detections = detector(image, usable_proposals(record, config.TEST.PROPOSAL_LIMIT))
+        results += coco_results(detections, record.image_id, dataset.contiguous_to_category)
+    _LOG.info("%s: %d detections", dataset.name, len(results))
+    return results
+
+
+def propose_dataset(
+    config, proposer: Proposer, dataset: CocoDataset, image_ids: list | None = None
+) -> list[ImageProposals]:
+    """Proposals in every image, in the data set's order; arguments as of :func:`detect_dataset`.
+
+    An image that is skipped as unreadable has none.
+    """
+    records = _records(config, dataset, image_ids)
+    nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32)
+    found = {
+        record.image_id: proposer(image) for record, image in _images(config, dataset, records)
+    }
+    return [
+        ImageProposals(record.image_id, *found.get(record.image_id, nothing)) for record in records
+    ]
+
+
+def _records(config, dataset: CocoDataset, image_ids: list | None) -> list[ImageRecord]:
+    records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+    if image_ids is None:
+        return records
+    chosen = set(image_ids)
+    return [record for record in records if record.image_id in chosen]
+
+
+def _images(
+    config, dataset: CocoDataset, records: list[ImageRecord]
+) -> Iterator[tuple[ImageRecord, np.ndarray]]:
+    """Read the images one by one, and say in the end how long all took."""
     started = time.perf_counter()
     for record in tqdm(records, desc=dataset.name, unit="image", disable=None):
         try:
             image = read_image(record)
         except DatasetError as error:
-            if not skip:
+            if not config.LIBRA.DATA.SKIP_BAD_IMAGES:
                 raise DatasetError(
                     f"{error}; LIBRA.DATA.SKIP_BAD_IMAGES True goes on without it"
                 ) from error
             _LOG.warning("skipped: %s", error)
             continue
-        results += coco_results(detector(image), record.image_id, dataset.contiguous_to_category)
+        yield record, image
     seconds = time.perf_counter() - started
     _LOG.info(
-        "%s: %d images in %.1f s (%.3f s/image), %d detections",
-        dataset.name, len(records), seconds, seconds / max(1, len(records)), len(results),
+        "%s: %d images in %.1f s (%.3f s/image)",
+        dataset.name, len(records), seconds, seconds / max(1, len(records)),
     )  # fmt: skip
-    return results
 
 
 def coco_results(detections, image_id, contiguous_to_category: dict) -> list:

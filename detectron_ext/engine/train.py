@@ -32,6 +32,7 @@ from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
+from detectron_ext.sampling.sampling_statistics import counts_blob
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
             stats.start_step()
             minibatches = _next_minibatches(loader, iteration, folder, save)
             rate = _step(model, minibatches, iteration, first=iteration == start_iter)
-            total = stats.update(_fetch_scalars(model), loader.queue_size)
+            total = stats.update(
+                _fetch_scalars(model), loader.queue_size, _fetch_sampling_counts(model)
+            )
             if not math.isfinite(total):
                 raise UserError(
                     f"the loss is {total} at iteration {iteration}: lower SOLVER.BASE_LR "
@@ -180,3 +183,12 @@ def _fetch_scalars(model) -> dict:
         total = float(np.sum([np.ravel(value)[0] for value in per_replica]))
         values[name] = total if name in model.losses else total / len(scopes)
     return values
+
+
+def _fetch_sampling_counts(model) -> dict:
+    """What each sampler drew in this step, added over replicas."""
+    scopes = replica_scopes(model.num_gpus)
+    return {
+        name: np.sum([workspace.FetchBlob(scope + counts_blob(name)) for scope in scopes], axis=0)
+        for name in model.samplers
+    }

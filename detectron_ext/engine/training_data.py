@@ -6,11 +6,12 @@ import logging
 
 import numpy as np
 
+from detectron_ext.config import reads_proposals
 from detectron_ext.data.loader import MinibatchLoader
 from detectron_ext.data.minibatch import image_blobs, load_samples
 from detectron_ext.data.order import MinibatchOrder
 from detectron_ext.data.records import training_records
-from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,7 +20,8 @@ class TrainingMinibatches:
     """Input blobs of any minibatch, as a pure function of its number.
 
     Args:
-        config: TRAIN.DATASETS, TRAIN.IMS_PER_BATCH, RNG_SEED and what the parts read.
+        config: TRAIN.DATASETS, TRAIN.IMS_PER_BATCH, RNG_SEED, for Fast R-CNN TRAIN.PROPOSAL_FILES,
+            and what the parts read.
 
     Attributes:
         classes: class names, background first.
@@ -27,7 +29,8 @@ class TrainingMinibatches:
 
     def __init__(self, config):
         self._config = config
-        self._records, datasets = training_records(config.TRAIN.DATASETS, config)
+        files = config.TRAIN.PROPOSAL_FILES if reads_proposals(config) else None
+        self._records, datasets = training_records(config.TRAIN.DATASETS, config, files)
         self.classes = datasets[0].classes
         self._order = MinibatchOrder(
             self._records,
@@ -35,16 +38,16 @@ class TrainingMinibatches:
             config.RNG_SEED,
             config.TRAIN.ASPECT_GROUPING,
         )
-        self._targets = RetinanetTargets(config)
+        self._targets = minibatch_targets(config)
         _LOG.info("training on %d images, mirrored ones included", len(self._records))
 
     def __call__(self, number: int) -> dict:
-        """Blobs of minibatch ``number``: data, im_info and the targets of every level."""
+        """Blobs of minibatch ``number``: data, im_info and the model's targets."""
         rng = np.random.default_rng((self._config.RNG_SEED, number))
         indices = self._order.indices(number)
         samples = load_samples(self._records, indices, self._config, rng)
         blobs = image_blobs(samples, self._config)
-        blobs.update(self._targets(samples, *blobs["data"].shape[2:]))
+        blobs.update(self._targets(samples, *blobs["data"].shape[2:], rng))
         return blobs
 
 

@@ -1,58 +1,17 @@
 """Weights files: Detectron's pickles, read without trusting them.
 
 A file holds ``{"blobs": {name: array}, "cfg": yaml text}``, or in old files the blobs alone; ours
-add ``"classes"``, the names of the classes, which Detectron ignores. A pickle can name any function
-to be called; this reader knows numpy arrays and plain containers and refuses the rest before
-anything is called.
+add ``"classes"``, the names of the classes, which Detectron ignores.
 """
 
 from __future__ import annotations
 
-import codecs
-import collections
-import os
-import pickle
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
 
-from detectron_ext.errors import UserError, WeightsError
-
-
-def _encode_latin1(text, encoding):
-    """Python 3 stores bytes in old protocols as text to be encoded; nothing else is needed."""
-    if encoding != "latin1":
-        raise _RefusedError(f"text encoding {encoding!r}")
-    return codecs.encode(text, "latin1")
-
-
-# What arrays and scalars are rebuilt with, under numpy 1's and numpy 2's names.
-_CORES = ("numpy.core", "numpy._core")
-_MULTIARRAY = [
-    (f"{core}.multiarray", name) for core in _CORES for name in ("_reconstruct", "scalar")
-]
-_NUMERIC = [(f"{core}.numeric", "_frombuffer") for core in _CORES]
-_ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode_latin1,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    **{(module, name): getattr(np.core.multiarray, name) for module, name in _MULTIARRAY},
-    **{(module, name): getattr(np.core.numeric, name) for module, name in _NUMERIC},
-}
-
-
-class _RefusedError(pickle.UnpicklingError):
-    """The pickle wants something called that is not needed for arrays."""
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _RefusedError(f"it names {module}.{name}") from None
+from detectron_ext.array_pickle import read_pickle, write_pickle
+from detectron_ext.errors import WeightsError
 
 
 class Weights(NamedTuple):
@@ -79,15 +38,7 @@ def read_weights(path: str) -> Weights:
         WeightsError: when the file is missing, truncated, not a pickle of arrays, or holds
             anything but numeric arrays.
     """
-    try:
-        with open(path, "rb") as file:
-            content = _ArrayUnpickler(file, encoding="latin1").load()
-    except OSError as error:
-        raise WeightsError(f"cannot read weights {path}: {error.strerror}") from error
-    except _RefusedError as error:
-        raise WeightsError(f"refused weights {path}: {error}; only arrays are read") from error
-    except Exception as error:
-        raise WeightsError(f"weights {path} are truncated or damaged: {error}") from error
+    content = read_pickle(path, "weights", WeightsError)
     if not isinstance(content, dict):
         raise WeightsError(f"weights {path} hold a {type(content).__name__}, not named blobs")
     blobs = content.get("blobs", content)
@@ -115,19 +66,9 @@ def _checked_blobs(path: str, blobs: dict) -> dict:
 
 
 def write_weights(path: str, weights: Weights) -> None:
-    """Write a weights file that Detectron reads too; it appears whole or not at all."""
-    folder = os.path.dirname(os.path.abspath(path))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    except OSError as error:
-        raise UserError(f"cannot write to folder {folder}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pickle.dump(weights._asdict(), file, protocol=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        os.unlink(temporary)
-        raise UserError(f"cannot write weights {path}: {error.strerror}") from error
+    """Write a weights file that Detectron reads too; it appears whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_pickle(path, "weights", weights._asdict())

@@ -108,8 +108,8 @@ def _precision(
     if not category_ids or not image_ids:
         return np.full((10, 101, len(category_ids), 4), -1.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _indexed(coco_gt, coco_gt.anns.values())
-        evaluation = COCOeval(truth, _indexed(coco_gt, detections), "bbox")
+        truth = indexed_coco(coco_gt, coco_gt.anns.values())
+        evaluation = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")
         evaluation.params.imgIds = image_ids
         evaluation.params.catIds = category_ids
         evaluation.params.maxDets = [max_dets]
@@ -118,7 +118,7 @@ def _precision(
     return evaluation.eval["precision"][..., -1]
 
 
-def _indexed(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
+def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
     """A COCO of copies of the annotations, with whatever COCOeval needs filled in.
 
     COCOeval writes into annotations, takes id 0 for "no match", and COCO.loadRes rejects an

@@ -26,8 +26,8 @@ _PANEL_SIDE = 400
 # Panels of the curves: title, y axis, and which json_stats keys are summed for it.
 _CURVES = (
     ("Total loss", "loss", re.compile(r"^loss$")),
-    ("Classification (focal loss)", "loss", re.compile(r"^fl_")),
-    ("Box regression", "loss", re.compile(r"loss_bbox")),
+    ("Classification", "loss", re.compile(r"^fl_|^loss_(rpn_)?cls")),
+    ("Box regression", "loss", re.compile(r"loss_(rpn_)?bbox")),
     ("Learning rate", "learning rate", re.compile(r"^lr$")),
 )
 

@@ -7,7 +7,8 @@ to whole pixels, then scaled.
 
 from __future__ import annotations
 
-from typing import Sequence
+from functools import lru_cache
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -40,6 +41,48 @@ def cell_anchors(stride: float, sizes: Sequence[float], aspect_ratios: Sequence[
                 )
             )
     return np.array(anchors, dtype=np.float64)
+
+
+class AnchorLevel(NamedTuple):
+    """The anchors of one feature map.
+
+    Attributes:
+        suffix: ends the names of the feature map's blobs: ``_fpn3``, or nothing without a pyramid.
+        stride: pixels between neighbouring cells.
+        cell: (A, 4) float64 anchors of the cell at the origin.
+    """
+
+    suffix: str
+    stride: float
+    cell: np.ndarray
+
+
+def rpn_anchor_levels(config) -> list[AnchorLevel]:
+    """The RPN's anchors: every level of the pyramid, finest first, or the one map of a C4 body.
+
+    On a pyramid a level has one size, FPN.RPN_ANCHOR_START_SIZE at the finest and doubled at each
+    next (Lin et al., "Feature Pyramid Networks", section 4.1); without one, RPN.SIZES at
+    RPN.STRIDE. Anchors stand in the order of the predictions' channels: aspect ratios outermost.
+    """
+    if not (config.FPN.FPN_ON and config.FPN.MULTILEVEL_RPN):
+        rpn = config.RPN
+        cell = cell_anchors(rpn.STRIDE, rpn.SIZES, rpn.ASPECT_RATIOS)
+        return [AnchorLevel("", float(rpn.STRIDE), cell)]
+    fpn = config.FPN
+    levels = []
+    for level in range(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL + 1):
+        size = fpn.RPN_ANCHOR_START_SIZE * 2.0 ** (level - fpn.RPN_MIN_LEVEL)
+        cell = cell_anchors(2.0**level, [size], fpn.RPN_ASPECT_RATIOS)
+        levels.append(AnchorLevel(f"_fpn{level}", 2.0**level, cell))
+    return levels
+
+
+def retinanet_anchor_levels(config) -> list[AnchorLevel]:
+    """RetinaNet's anchors on every level of the pyramid, finest first."""
+    return [
+        AnchorLevel(f"_fpn{level}", 2.0**level, retinanet_cell_anchors(level, config))
+        for level in range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
+    ]
 
 
 def retinanet_cell_anchors(level: int, config) -> np.ndarray:
@@ -77,3 +120,40 @@ def grid_anchors(cell: np.ndarray, stride: float, height: int, width: int) -> np
     y = np.arange(height) * stride
     shifts = np.stack(np.broadcast_arrays(x[None, :], y[:, None], x[None, :], y[:, None]), axis=-1)
     return (cell[:, None, None, :] + shifts[None]).astype(np.float32)
+
+
+class AnchorGrids:
+    """The anchors of whole images, kept for the sizes asked for last.
+
+    Thread-safe: the loader's threads share one instance, and a cache miss only repeats work.
+
+    Args:
+        levels: the feature maps.
+    """
+
+    def __init__(self, levels: Sequence[AnchorLevel]):
+        self.levels = tuple(levels)
+        self._grids = lru_cache(maxsize=16)(self._make_grids)
+
+    def __call__(self, height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Anchors of an image of height x width pixels; a part of a stride counts as a cell.
+
+        Returns:
+            flat: (K, 4) float32, all levels one after the other.
+            grids: views of it, (A, rows, columns, 4) for each level.
+        """
+        return self._grids(height, width)
+
+    def _make_grids(self, height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        grids = [
+            grid_anchors(level.cell, level.stride, *_grid_size(height, width, level.stride))
+            for level in self.levels
+        ]
+        flat = np.concatenate([grid.reshape(-1, 4) for grid in grids])
+        ends = np.cumsum([grid.size // 4 for grid in grids])
+        parts = np.split(flat, ends[:-1])
+        return flat, [part.reshape(grid.shape) for part, grid in zip(parts, grids)]
+
+
+def _grid_size(height: int, width: int, stride: float) -> tuple[int, int]:
+    return int(-(-height // stride)), int(-(-width // stride))

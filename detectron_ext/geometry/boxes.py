@@ -112,6 +112,14 @@ def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(boxes, 0, limits)
 
 
+def mirror(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Return boxes (N, 4) mirrored left to right in an image of the given width."""
+    mirrored = boxes.copy()
+    mirrored[:, 0] = width - boxes[:, 2] - 1
+    mirrored[:, 2] = width - boxes[:, 0] - 1
+    return mirrored
+
+
 def to_xywh(boxes: np.ndarray) -> np.ndarray:
     """Convert (N, 4) boxes to COCO's x, y, width, height."""
     width, height = widths_heights(boxes)

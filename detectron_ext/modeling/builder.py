@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
+from detectron_ext.modeling.bodies import add_conv_body
 from detectron_ext.modeling.devices import replica, usable_gpus
-from detectron_ext.modeling.fpn import add_fpn_body
+from detectron_ext.modeling.generalized_rcnn import add_generalized_rcnn
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.optimizer import (
     add_backward_pass,
     add_parameter_updates,
     share_gradient_memory,
 )
-from detectron_ext.modeling.resnet import RESNETS
 from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
-
-_BODY = re.compile(r"FPN\.add_fpn_(?P<network>\w+?)_conv5(?P<finest>_P2only)?_body")
 
 
 def build_model(config, train: bool) -> DetectionModel:
@@ -55,26 +51,15 @@ def build_model(config, train: bool) -> DetectionModel:
 
 def _detector(model_type: str):
     if model_type not in _DETECTORS:
-        known = ", ".join(sorted(_DETECTORS))
-        raise ConfigError(f"MODEL.TYPE {model_type!r} is not one this builds: {known}")
+        raise ConfigError(
+            f"MODEL.TYPE {model_type!r} is not one this builds: generalized_rcnn or retinanet"
+        )
     return _DETECTORS[model_type]
 
 
-def add_conv_body(model: DetectionModel):
-    """Add the body that MODEL.CONV_BODY names; returns its pyramid."""
-    name = model.config.MODEL.CONV_BODY
-    match = _BODY.fullmatch(name)
-    if not match or match.group("network") not in RESNETS:
-        known = ", ".join(f"FPN.add_fpn_{network}_conv5_body" for network in RESNETS)
-        raise ConfigError(f"MODEL.CONV_BODY {name!r} is not one this builds: {known}")
-    return add_fpn_body(model, RESNETS[match.group("network")], bool(match.group("finest")))
-
-
 def _add_retinanet(model: DetectionModel) -> list:
-    mode = model.config.LIBRA.RETINANET_SAMPLER.MODE
-    if mode != "none":
-        raise ConfigError(f"LIBRA.RETINANET_SAMPLER.MODE {mode!r} cannot be trained yet: use none")
-    pyramid = add_conv_body(model)
+    fpn = model.config.FPN
+    pyramid = add_conv_body(model).between(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL)
     if model.config.LIBRA.BFP.ON:
         pyramid = add_balanced_pyramid(model, pyramid)
     add_retinanet_heads(model, pyramid)
@@ -95,4 +80,13 @@ def _seed_initializers(model: DetectionModel) -> None:
         operator.device_option.random_seed = (model.config.RNG_SEED * 1_000_003 + index) % 2**31
 
 
-_DETECTORS = {"retinanet": _add_retinanet}
+# Names that Detectron had for what generalized_rcnn builds since, by its settings.
+_OLD_TYPES = (
+    "fast_rcnn", "faster_rcnn", "rpn", "fpn_rpn",
+    "mask_rcnn", "keypoint_rcnn", "mask_and_keypoint_rcnn",
+)  # fmt: skip
+_DETECTORS = {
+    "generalized_rcnn": add_generalized_rcnn,
+    "retinanet": _add_retinanet,
+    **dict.fromkeys(_OLD_TYPES, add_generalized_rcnn),
+}

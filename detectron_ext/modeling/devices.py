@@ -50,6 +50,19 @@ def replica(index: int, num_gpus: int):
         yield
 
 
+def add_cpu_operator(model, operator: str, inputs: list, outputs: list, **arguments) -> None:
+    """Add an operator that Caffe2 has for the CPU alone; on a GPU copies surround it."""
+    add = getattr(model.net, operator)
+    if not model.num_gpus:
+        add(inputs, outputs, **arguments)
+        return
+    copies = [model.net.CopyGPUToCPU(blob, f"{blob}_cpu") for blob in inputs]
+    with core.DeviceScope(core.DeviceOption(caffe2_pb2.CPU)):
+        results = add(copies, [f"{blob}_cpu" for blob in outputs], **arguments)
+    for result, output in zip([results] if len(outputs) == 1 else results, outputs):
+        model.net.CopyCPUToGPU(result, output)
+
+
 def unscoped(name) -> str:
     """A blob's name without its replica scope: gpu_0/conv1_w becomes conv1_w."""
     return str(name).rsplit(scope._NAMESCOPE_SEPARATOR, 1)[-1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from caffe2.python import brew
 
 from detectron_ext import ops
+from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.devices import unscoped
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
@@ -34,6 +35,22 @@ class Pyramid:
     blobs: tuple
     levels: tuple
     dim: int
+
+    def between(self, lowest: int, highest: int) -> Pyramid:
+        """The maps of levels ``lowest`` to ``highest``.
+
+        Raises:
+            ConfigError: when one of them is missing.
+        """
+        wanted = range(lowest, highest + 1)
+        missing = [str(level) for level in wanted if level not in self.levels]
+        if missing:
+            raise ConfigError(
+                f"the body has pyramid levels {', '.join(map(str, self.levels))} and the heads "
+                f"need {', '.join(missing)}: change FPN's RPN and ROI levels, or MODEL.CONV_BODY"
+            )
+        blobs = tuple(self.blobs[self.levels.index(level)] for level in wanted)
+        return Pyramid(blobs, tuple(wanted), self.dim)
 
 
 def level_range(config) -> tuple:

@@ -19,6 +19,7 @@ class DetectionModel(ModelHelper):
         train: whether the graph has losses, gradients and updates.
         num_gpus: replicas on GPUs; 0 is one replica on the CPU.
         losses, metrics: unscoped names of the scalars a training step reports.
+        samplers: names of the samplers whose counts a training step reports.
         gn_params: GroupNorm's scales and biases, which have a weight decay of their own.
     """
 
@@ -30,6 +31,7 @@ class DetectionModel(ModelHelper):
         self.num_gpus = num_gpus
         self.losses: list = []
         self.metrics: list = []
+        self.samplers: list = []
         self.gn_params: list = []
 
     @property
@@ -93,6 +95,11 @@ class DetectionModel(ModelHelper):
     def add_metrics(self, blobs) -> None:
         """Record scalars to report that are not losses."""
         self.metrics += [n for n in map(unscoped, blobs) if n not in self.metrics]
+
+    def add_sampler(self, name: str) -> None:
+        """Record a sampler to report: the blob sampling_counts_<name> counts what it drew."""
+        if name not in self.samplers:
+            self.samplers.append(name)
 
 
 def group_norm_groups(dim: int, config, width: float = 1.0) -> int:

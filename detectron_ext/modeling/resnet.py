@@ -60,38 +60,59 @@ _GROUP_NORM_FUNCS = {
 }
 
 
-def add_resnet(model: DetectionModel, spec: ResNetSpec, blob_in: str = "data") -> list:
-    """Add a residual network.
+def add_resnet(
+    model: DetectionModel, spec: ResNetSpec, blob_in: str = "data", last_stage: int = 5
+) -> list:
+    """Add a residual network, from its stem to stage ``last_stage`` (4 or 5).
 
     Returns:
-        (unscoped blob name, channels) of res2, res3, res4 and res5.
+        (unscoped blob name, channels) of res2, res3, ... in order.
     """
     config = model.config
-    blob = _add_stem(model, spec, blob_in)
-    dim_in = spec.stem_dim
-    dim_inner = int(config.RESNETS.NUM_GROUPS * config.RESNETS.WIDTH_PER_GROUP * spec.width)
+    blob, dim = _add_stem(model, spec, blob_in), spec.stem_dim
     stages = []
-    for index, (count, dim_out) in enumerate(zip(spec.blocks, spec.stage_dims)):
-        stage = index + 2
+    for stage in range(2, last_stage + 1):
         dilation = config.RESNETS.RES5_DILATION if stage == 5 else 1
         stride = 2 if stage > 2 and dilation == 1 else 1
-        for block in range(count):
-            last = block == count - 1
-            blob = _add_block(
-                model,
-                spec,
-                f"res{stage}_{block}",
-                blob,
-                (dim_in, dim_inner * 2**index, dim_out),
-                stride=stride if block == 0 else 1,
-                dilation=dilation,
-                keep_sum=last,
-            )
-            dim_in = dim_out
+        blob, dim = add_stage(model, spec, stage, blob, dim, stride, dilation)
         if stage == config.TRAIN.FREEZE_AT:
             model.net.StopGradient(blob, blob)
-        stages.append((unscoped(blob), dim_out))
+        stages.append((unscoped(blob), dim))
     return stages
+
+
+def highest_level(config, last_stage: int) -> int:
+    """Pyramid level of the map that a network ends in: its stride is 2**level pixels."""
+    return 4 if last_stage == 5 and config.RESNETS.RES5_DILATION > 1 else last_stage
+
+
+def add_stage(model: DetectionModel, spec: ResNetSpec, stage: int, blob, dim_in, stride, dilation):
+    """Add the blocks of stage ``stage`` (2 to 5).
+
+    Args:
+        blob: the map (N, dim_in, H, W) it starts from.
+        stride: of its first block.
+
+    Returns:
+        The blob it ends in and that blob's channels.
+    """
+    index = stage - 2
+    resnets = model.config.RESNETS
+    dim_inner = int(resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * spec.width) * 2**index
+    dim_out = spec.stage_dims[index]
+    for block in range(spec.blocks[index]):
+        blob = _add_block(
+            model,
+            spec,
+            f"res{stage}_{block}",
+            blob,
+            (dim_in, dim_inner, dim_out),
+            stride=stride if block == 0 else 1,
+            dilation=dilation,
+            keep_sum=block == spec.blocks[index] - 1,
+        )
+        dim_in = dim_out
+    return blob, dim_out
 
 
 def _uses_group_norm(config, spec: ResNetSpec, part: str) -> bool:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from detectron_ext import ops
+from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 
@@ -111,8 +112,13 @@ def _add_probabilities(model, levels, class_dim):
 
 
 def add_retinanet_losses(model: DetectionModel, levels) -> list:
-    """Add the box and class losses of every level; returns the loss blobs."""
+    """Add the box and class losses of every level; returns the loss blobs.
+
+    Raises:
+        ConfigError: RETINANET.SOFTMAX with LIBRA.RETINANET_SAMPLER.MODE reweight.
+    """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
+    model.add_sampler("retinanet")
     losses = [_add_box_loss(model, level) for level in levels]
     losses += [_add_class_loss(model, level) for level in levels]
     model.add_losses(losses)
@@ -144,7 +150,10 @@ def _add_box_loss(model, level):
 
 
 def _add_class_loss(model, level):
+    """The focal loss of a level. The anchors' weights scale each one's loss, while what all are
+    divided by stays the number of positives."""
     config = model.config
+    is_weighted = config.LIBRA.RETINANET_SAMPLER.MODE == "reweight"
     inputs = (f"retnet_cls_pred_fpn{level}", f"retnet_cls_labels_fpn{level}", "retnet_fg_num")
     options = {
         "gamma": config.RETINANET.LOSS_GAMMA,
@@ -153,8 +162,15 @@ def _add_class_loss(model, level):
     }
     loss = f"fl_fpn{level}"
     if config.RETINANET.SOFTMAX:
+        if is_weighted:
+            raise ConfigError(
+                "LIBRA.RETINANET_SAMPLER.MODE reweight needs RETINANET.SOFTMAX False: the softmax "
+                "focal loss takes no weights; or use select"
+            )
         options.update(prob=f"retnet_prob_fpn{level}", num_classes=config.MODEL.NUM_CLASSES)
         return ops.softmax_focal_loss(model.net, *inputs, loss, **options)[0]
-    return ops.sigmoid_focal_loss(
-        model.net, *inputs, loss, num_classes=config.MODEL.NUM_CLASSES - 1, **options
-    )
+    options["num_classes"] = config.MODEL.NUM_CLASSES - 1
+    if is_weighted:
+        weights = f"retnet_cls_weights_fpn{level}"
+        return ops.weighted_sigmoid_focal_loss(model.net, *inputs, weights, loss, **options)
+    return ops.sigmoid_focal_loss(model.net, *inputs, loss, **options)

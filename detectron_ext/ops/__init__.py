@@ -14,12 +14,14 @@ from detectron_ext.ops.losses import (
     balanced_l1_loss,
     select_balanced_l1_loss,
     select_smooth_l1_loss,
+    sigmoid_cross_entropy_loss,
     sigmoid_focal_loss,
     smooth_l1_loss,
     softmax_focal_loss,
     weighted_sigmoid_focal_loss,
 )
 from detectron_ext.ops.pyramid import balanced_pyramid_gather, balanced_pyramid_scatter
+from detectron_ext.ops.regions import roi_max_pool, spatial_narrow_as
 from detectron_ext.ops.resize import upsample_nearest
 from detectron_ext.ops.softmax import group_spatial_softmax
 
@@ -30,11 +32,14 @@ __all__ = [
     "embedded_gaussian_attention",
     "group_spatial_softmax",
     "native_library_loaded",
+    "roi_max_pool",
     "select_balanced_l1_loss",
     "select_smooth_l1_loss",
+    "sigmoid_cross_entropy_loss",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "softmax_focal_loss",
+    "spatial_narrow_as",
     "upsample_nearest",
     "weighted_sigmoid_focal_loss",
 ]

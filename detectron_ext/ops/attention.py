@@ -6,6 +6,7 @@ from typing import Any
 
 from caffe2.python import core
 
+from detectron_ext.ops import library
 from detectron_ext.ops.frontend import add_operator
 
 
@@ -16,6 +17,9 @@ def embedded_gaussian_attention(
 
     output[:, :, p] = sum_q softmax_q(theta[:, :, p] . phi[:, :, q]) * g[:, :, q]
 
+    Natively a second blob, `output` with "_log_sums" at its end, keeps what the gradient would
+    otherwise compute again: (N, H * W) numbers.
+
     Args:
         theta, phi, g: (N, C, H, W) float32; p and q run over the H * W positions.
         output: name of the result.
@@ -24,10 +28,14 @@ def embedded_gaussian_attention(
     Returns:
         The result, (N, C, H, W).
     """
-    return add_operator(
+    outputs = [output]
+    if library.has_native("EmbeddedGaussianAttention"):
+        outputs.append(output + "_log_sums")
+    result = add_operator(
         net,
         "EmbeddedGaussianAttention",
         [theta, phi, g],
-        [output],
+        outputs,
         use_scale=int(use_scale),
     )
+    return result[0] if len(outputs) > 1 else result

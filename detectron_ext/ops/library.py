@@ -29,10 +29,13 @@ DETECTRON_LIBRARY = Path(torch.__file__).parent / "lib" / "libcaffe2_detectron_o
 DETECTRON_OPERATORS = frozenset(
     [
         "GroupSpatialSoftmax",
+        "RoIPoolF",
         "SelectSmoothL1Loss",
+        "SigmoidCrossEntropyLoss",
         "SigmoidFocalLoss",
         "SmoothL1Loss",
         "SoftmaxFocalLoss",
+        "SpatialNarrowAs",
         "UpsampleNearest",
     ]
 )

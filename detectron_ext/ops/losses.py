@@ -251,6 +251,34 @@ def softmax_focal_loss(
     return add_operator(net, "SoftmaxFocalLoss", [logits, labels, fg_num], outputs, **arguments)
 
 
+def sigmoid_cross_entropy_loss(
+    net: core.Net,
+    logits: Any,
+    targets: Any,
+    output: Any,
+    *,
+    scale: float = 1.0,
+    normalize: bool = True,
+) -> core.BlobReference:
+    """Add Detectron's SigmoidCrossEntropyLoss: the log loss of independent yes-or-no questions.
+
+    Args:
+        logits: any shape.
+        targets: int32, as many: 1, 0, or -1 for ignored.
+        scale: factor of the loss, at least 0.
+        normalize: divide by the number of targets that are not ignored; else the loss is the sum.
+
+    Returns:
+        The loss, a scalar; 0 where all targets are ignored.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    require_not_negative(scale=scale)
+    arguments = {"scale": float(scale), "normalize": int(normalize)}
+    return add_operator(net, "SigmoidCrossEntropyLoss", [logits, targets], [output], **arguments)
+
+
 # Caffe2 refuses an integer where an operator asks for a float, hence the conversions below.
 
 

@@ -3,18 +3,24 @@
 An anchor is positive for the ground-truth box it overlaps most when that overlap reaches
 RETINANET.POSITIVE_OVERLAP, negative below NEGATIVE_OVERLAP, and ignored between. The anchors that
 overlap a ground-truth box more than all other anchors do are positive too, unless they fall below
-NEGATIVE_OVERLAP, where the negative label wins (Detectron's rule).
+NEGATIVE_OVERLAP, where the negative label wins (Detectron's rule). LIBRA.RETINANET_SAMPLER says
+which negatives stay and how much each counts.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from detectron_ext.geometry.anchors import grid_anchors, retinanet_cell_anchors
-from detectron_ext.geometry.boxes import encode, pairwise_iou, widths_heights
+from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.boxes import encode
+from detectron_ext.sampling.labels import BACKGROUND, IGNORED
+from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_negatives
+from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
-IGNORED = -1
-BACKGROUND = 0
+SAMPLER = "retinanet"
 
 
 def pyramid_levels(config) -> range:
@@ -24,13 +30,15 @@ def pyramid_levels(config) -> range:
 
 def input_blob_names(config) -> list:
     """Names of the target blobs that the training net reads, besides data and im_info."""
-    names = ["retnet_fg_num", "retnet_bg_num"]
+    names = ["retnet_fg_num", "retnet_bg_num", counts_blob(SAMPLER)]
     for level in pyramid_levels(config):
         names += [
             f"retnet_cls_labels_fpn{level}",
             f"retnet_roi_bbox_targets_fpn{level}",
             f"retnet_roi_fg_bbox_locs_fpn{level}",
         ]
+        if config.LIBRA.RETINANET_SAMPLER.MODE == "reweight":
+            names.append(f"retnet_cls_weights_fpn{level}")
     return names
 
 
@@ -47,71 +55,65 @@ def assign_anchors(anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, 
         matched: (K,) int64: the ground-truth box each anchor overlaps most (0 when G is 0).
         overlaps: (K,) float32: that overlap.
     """
-    if len(boxes) == 0:
-        empty = np.zeros(len(anchors), dtype=np.int64)
-        return empty.astype(np.int32), empty, empty.astype(np.float32)
-    iou = pairwise_iou(anchors, boxes)
-    matched = iou.argmax(axis=1)
-    overlaps = iou[np.arange(len(anchors)), matched]
+    matched, overlaps, is_best = match_boxes(anchors, boxes)
     labels = np.full(len(anchors), IGNORED, dtype=np.int32)
-    # A ground-truth box outside every anchor has a best overlap of 0, shared by all: no match.
-    best = iou.max(axis=0)
-    is_best = ((iou == best) & (best > 0)).any(axis=1)
     positive = is_best | (overlaps >= config.RETINANET.POSITIVE_OVERLAP)
     labels[positive] = classes[matched[positive]]
     labels[overlaps < config.RETINANET.NEGATIVE_OVERLAP] = BACKGROUND
     return labels, matched, overlaps
 
 
-class RetinanetTargets:
-    """Builds the target blobs of a minibatch; anchors of a padded size are computed once.
+class _ImageTargets(NamedTuple):
+    """What the K anchors of one image should predict.
 
-    Thread-safe: the loader's threads share one instance, and a cache miss only repeats work.
+    labels: (K,) int32. box_targets: (K, 4) float32, zeros but for positives. weights: (K,) float32,
+    or None when all anchors count the same. counts: `sampling_statistics.count_samples`.
     """
+
+    labels: np.ndarray
+    box_targets: np.ndarray
+    weights: np.ndarray | None
+    counts: np.ndarray
+
+
+class RetinanetTargets:
+    """Builds the target blobs of a minibatch; thread-safe."""
 
     def __init__(self, config):
         self._config = config
-        self._anchors: dict = {}
+        self._grids = AnchorGrids(retinanet_anchor_levels(config))
 
-    def __call__(self, samples, height: int, width: int) -> dict:
+    def __call__(self, samples, height: int, width: int, rng: np.random.Generator) -> dict:
         """Target blobs for images padded to height x width pixels.
 
         Args:
             samples: objects with ``boxes`` (G, 4), ``classes`` (G,), ``is_crowd`` (G,), in the
                 pixels of the network input.
+            rng: source of the draw of RETINANET_SAMPLER.MODE select, not used in other modes.
 
         Returns:
             For every level l: retnet_cls_labels_fpn{l} (N, A, H, W) int32,
             retnet_roi_bbox_targets_fpn{l} (M, 4) float32 and retnet_roi_fg_bbox_locs_fpn{l} (M, 4)
-            float32 rows (image, first channel, y, x); retnet_fg_num and retnet_bg_num (1,).
+            float32 rows (image, first channel, y, x); with MODE reweight also
+            retnet_cls_weights_fpn{l} (N, A, H, W) float32. retnet_fg_num and retnet_bg_num (1,),
+            sampling_counts_retinanet as `sampling_statistics` lays it out.
         """
         levels = self._level_anchors(height, width)
         flat = np.concatenate([anchors.reshape(-1, 4) for anchors in levels.values()])
-        per_image = [self._image_targets(flat, sample) for sample in samples]
-        blobs = {}
+        images = [self._image_targets(flat, sample, rng) for sample in samples]
+        blobs = self._normalisers([image.labels for image in images])
+        blobs[counts_blob(SAMPLER)] = np.sum([image.counts for image in images], axis=0)
         start = 0
         for level, anchors in levels.items():
             stop = start + anchors.size // 4
-            parts = [[part[start:stop] for part in image] for image in per_image]
-            blobs.update(self._level_blobs(level, anchors.shape[:3], parts))
+            blobs.update(self._level_blobs(level, anchors.shape[:3], images, slice(start, stop)))
             start = stop
-        blobs.update(self._counts([labels for labels, _ in per_image]))
         return blobs
 
     def _level_anchors(self, height: int, width: int) -> dict:
-        key = (height, width)
-        if key not in self._anchors:
-            levels = {}
-            for level in pyramid_levels(self._config):
-                stride = 2**level
-                cell = retinanet_cell_anchors(level, self._config)
-                levels[level] = grid_anchors(
-                    cell, stride, -(-height // stride), -(-width // stride)
-                )
-            self._anchors[key] = levels
-        return self._anchors[key]
+        return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
 
-    def _image_targets(self, anchors: np.ndarray, sample) -> tuple:
+    def _image_targets(self, anchors: np.ndarray, sample, rng) -> _ImageTargets:
         real = ~sample.is_crowd
         boxes, classes = sample.boxes[real], sample.classes[real]
         labels, matched, overlaps = assign_anchors(anchors, boxes, classes, self._config)
@@ -119,29 +121,56 @@ class RetinanetTargets:
         # sliver are marked as crowds too, and those are no background.
         crowds = sample.boxes[sample.is_crowd]
         if len(crowds) and self._config.LIBRA.AUGMENTATION.CROP:
-            _ignore_covered(labels, anchors, crowds, self._config.TRAIN.CROWD_FILTER_THRESH)
+            background = np.flatnonzero(labels == BACKGROUND)
+            covered = covered_fraction(anchors[background], crowds)
+            labels[background[covered > self._config.TRAIN.CROWD_FILTER_THRESH]] = IGNORED
+        labels, weights = self._sample_negatives(labels, overlaps, rng)
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
-        positive = labels > BACKGROUND
+        positive = np.flatnonzero(labels > BACKGROUND)
         targets[positive] = encode(anchors[positive], boxes[matched[positive]])
-        return labels, targets
+        negative = np.flatnonzero(labels == BACKGROUND)
+        counts = count_samples(
+            overlaps[negative],
+            matched[positive],
+            len(boxes),
+            upper=self._config.RETINANET.NEGATIVE_OVERLAP,
+            num_bins=self._config.LIBRA.RETINANET_SAMPLER.NUM_BINS,
+            weights=None if weights is None else weights[negative],
+        )
+        return _ImageTargets(labels, targets, weights, counts)
 
-    def _level_blobs(self, level: int, shape: tuple, parts: list) -> dict:
-        labels = np.stack([image_labels.reshape(shape) for image_labels, _ in parts])
-        targets = np.stack([image_targets.reshape(shape + (4,)) for _, image_targets in parts])
+    def _sample_negatives(self, labels, overlaps, rng) -> tuple:
+        """Labels, and weights or None, after LIBRA.RETINANET_SAMPLER."""
+        settings = self._config.LIBRA.RETINANET_SAMPLER
+        bins = {"upper": self._config.RETINANET.NEGATIVE_OVERLAP, "num_bins": settings.NUM_BINS}
+        if settings.MODE == "reweight":
+            return labels, balancing_weights(labels, overlaps, **bins)
+        if settings.MODE == "select":
+            budget = {"neg_per_pos": settings.NEG_PER_POS, "min_neg": settings.MIN_NEG}
+            labels = select_negatives(labels, overlaps, rng, **bins, **budget)
+        return labels, None
+
+    def _level_blobs(self, level: int, shape: tuple, images: list, rows: slice) -> dict:
+        labels = np.stack([image.labels[rows].reshape(shape) for image in images])
+        targets = np.stack([image.box_targets[rows].reshape(shape + (4,)) for image in images])
         image, anchor, y, x = np.nonzero(labels > BACKGROUND)
         channel = 4 * anchor
         if self._config.RETINANET.CLASS_SPECIFIC_BBOX:
             num_foreground = self._config.MODEL.NUM_CLASSES - 1
             channel = 4 * (num_foreground * anchor + labels[image, anchor, y, x] - 1)
         locations = np.stack((image, channel, y, x), axis=1).astype(np.float32)
-        return {
+        blobs = {
             f"retnet_cls_labels_fpn{level}": labels,
             f"retnet_roi_bbox_targets_fpn{level}": targets[image, anchor, y, x],
             f"retnet_roi_fg_bbox_locs_fpn{level}": locations,
         }
+        if images[0].weights is not None:
+            weights = np.stack([image.weights[rows].reshape(shape) for image in images])
+            blobs[f"retnet_cls_weights_fpn{level}"] = weights
+        return blobs
 
-    def _counts(self, labels: list) -> dict:
-        """Loss normalisers: Detectron counts one extra positive and negative for each image."""
+    def _normalisers(self, labels: list) -> dict:
+        """What losses are divided by: Detectron counts one positive and negative more an image."""
         num_classes = self._config.MODEL.NUM_CLASSES
         foreground = sum(float((image > BACKGROUND).sum()) + 1 for image in labels)
         background = sum(float((image == BACKGROUND).sum()) + 1 for image in labels)
@@ -150,15 +179,3 @@ class RetinanetTargets:
             "retnet_fg_num": np.array([foreground], dtype=np.float32),
             "retnet_bg_num": np.array([background], dtype=np.float32),
         }
-
-
-def _ignore_covered(labels, anchors, crowds, threshold) -> None:
-    """Ignore background anchors with more than ``threshold`` of their area in a crowd's box."""
-    background = np.nonzero(labels == BACKGROUND)[0]
-    boxes = anchors[background]
-    width, height = widths_heights(boxes)
-    for crowd in crowds:
-        overlap_x = np.minimum(boxes[:, 2], crowd[2]) - np.maximum(boxes[:, 0], crowd[0]) + 1
-        overlap_y = np.minimum(boxes[:, 3], crowd[3]) - np.maximum(boxes[:, 1], crowd[1]) + 1
-        covered = np.maximum(overlap_x, 0) * np.maximum(overlap_y, 0) / (width * height)
-        labels[background[covered > threshold]] = IGNORED

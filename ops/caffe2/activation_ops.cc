@@ -61,7 +61,7 @@ class SumOp final : public caffe2::SumOp<CPUContext> {
     std::vector<const float*> terms;
     for (int i = 0; i < InputSize(); ++i) {
       CAFFE_ENFORCE(
-          Input(i).sizes() == first.sizes(), "Sum: input ", i, " of shape ", Input(i).sizes(),
+          Input(i).sizes() == first.sizes(), type(), ": input ", i, " of shape ", Input(i).sizes(),
           " does not fit input 0 of shape ", first.sizes());
       terms.push_back(Input(i).data<float>());
     }

@@ -1,6 +1,7 @@
 // AffineChannel and its gradient on all threads; Caffe2's own use one.
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/affine_channel.h"
@@ -78,9 +79,7 @@ class AffineChannelGradientOp final : public AffineChannelBase {
     const AffineChannelShape shape = Shape(dy, scale);
     if (is_learnable_) {
       const Tensor& x = Input(1);
-      CAFFE_ENFORCE(
-          x.sizes() == dy.sizes(), type(), ": dY of shape ", dy.sizes(),
-          " does not fit X of shape ", x.sizes());
+      EnforceSameShape(type(), "dY", dy, "X", x);
       auto* dscale = Output(1, scale.sizes(), at::dtype<float>());
       auto* dbias = Output(2, scale.sizes(), at::dtype<float>());
       AffineChannelParameterGradient(

@@ -1,10 +1,7 @@
 #include "caffe2/balanced_l1_loss_op.h"
 
-#include <string>
-#include <vector>
-
-#include "caffe2/checks.h"
 #include "caffe2/gradient_definition.h"
+#include "caffe2/loss_on_cpu.h"
 #include "caffe2/schema_helpers.h"
 #include "caffe2/threads.h"
 
@@ -15,24 +12,14 @@ using caffe2::CPUContext;
 template <>
 bool BalancedL1LossOp<CPUContext>::RunOnDevice() {
   const DenseLossInputs in = CheckedInputs();
-  auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  const BalancedL1 formula = loss_;
-  const double sum = DenseLossSum(
-      in, [formula](float difference) { return formula.Loss(difference); }, ThreadPoolFor);
-  *loss->mutable_data<float>() = static_cast<float>(Normalizer() * sum);
-  return true;
+  return WriteLoss(this, Normalizer() * DenseLossSum(in, loss_, ThreadPoolFor));
 }
 
 template <>
 bool BalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
   const DenseLossInputs in = CheckedInputs();
-  EnforceOneNumber(type(), "d_loss", Input(4));
-  auto* d_prediction = Output(0, Input(0).sizes(), at::dtype<float>());
-  const BalancedL1 formula = loss_;
-  DenseLossGradient(
-      in, [formula](float difference) { return formula.Gradient(difference); },
-      static_cast<float>(Normalizer() * *Input(4).data<float>()),
-      d_prediction->mutable_data<float>(), ThreadPoolFor);
+  const auto factor = static_cast<float>(Normalizer() * LossGradient(this));
+  DenseLossGradient(in, loss_, factor, PredictionGradient(this), ThreadPoolFor);
   return true;
 }
 
@@ -83,19 +70,6 @@ OPERATOR_SCHEMA(BalancedL1LossGradient)
     .Input(4, "d_loss", "Gradient of the loss, one number.")
     .Output(0, "d_Y_hat", "Gradient of Y_hat, of its shape.");
 
-namespace {
-
-class GetBalancedL1LossGradient : public GradientMakerBase {
-  using GradientMakerBase::GradientMakerBase;
-  std::vector<OperatorDef> GetGradientDefs() override {
-    return detectron_ext::GradientDefinition(
-        "BalancedL1LossGradient", std::vector<std::string>{I(0), I(1), I(2), I(3), GO(0)},
-        std::vector<std::string>{GI(0)});
-  }
-};
-
-}  // namespace
-
-REGISTER_GRADIENT(BalancedL1Loss, GetBalancedL1LossGradient);
+REGISTER_GRADIENT(BalancedL1Loss, detectron_ext::LossGradientMaker);
 
 }  // namespace caffe2

@@ -1,6 +1,8 @@
 // BalancedPyramidGather and BalancedPyramidScatter: all levels of a pyramid into one and back.
 #pragma once
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -121,12 +123,13 @@ PyramidShape BalancedPyramidScatterGradientOp<Context>::CheckedGradients() {
   CAFFE_ENFORCE(
       balanced.dim() == 4 && balanced.dim(2) > 0 && balanced.dim(3) > 0, this->type(),
       ": B of shape ", balanced.sizes(), " must be (N, C, H, W) with positive H and W");
-  CAFFE_ENFORCE_EQ(
-      static_cast<int>(levels_.size()), this->InputSize() - 1, this->type(),
-      ": the argument levels must number the gradients given");
   CAFFE_ENFORCE(
-      this->refine_ >= 0 && this->refine_ < kMaxPyramidLevels, this->type(), ": refine_level must be 0 to ", kMaxPyramidLevels - 1,
-      ", but is ", this->refine_);
+      static_cast<int>(levels_.size()) == this->InputSize() - 1, this->type(),
+      ": the argument levels holds ", levels_.size(), " levels, must hold one for each of the ",
+      this->InputSize() - 1, " gradients given");
+  CAFFE_ENFORCE(
+      this->refine_ >= 0 && this->refine_ < kMaxPyramidLevels, this->type(),
+      ": refine_level must be 0 to ", kMaxPyramidLevels - 1, ", but is ", this->refine_);
   const PlaneSize refined{balanced.dim(2), balanced.dim(3)};
   PyramidShape shape{balanced.dim(0) * balanced.dim(1), this->refine_,
                      std::vector<PlaneSize>(kMaxPyramidLevels, refined)};
@@ -134,8 +137,10 @@ PyramidShape BalancedPyramidScatterGradientOp<Context>::CheckedGradients() {
     const caffe2::Tensor& gradient = this->Input(k + 1);
     const int level = levels_[k];
     CAFFE_ENFORCE(
-        level >= 0 && level < kMaxPyramidLevels, this->type(), ": the argument levels holds ",
-        level, ", not a level");
+        level >= 0 && level < kMaxPyramidLevels &&
+            std::count(levels_.begin(), levels_.end(), level) == 1,
+        this->type(), ": the argument levels holds ", level,
+        ", must hold different numbers from 0 to ", kMaxPyramidLevels - 1);
     CAFFE_ENFORCE(
         gradient.dim() == 4 && gradient.dim(0) == balanced.dim(0) &&
             gradient.dim(1) == balanced.dim(1) && gradient.dim(2) > 0 && gradient.dim(3) > 0 &&

@@ -1,6 +1,7 @@
 // Checks of inputs whose messages name the operator, the input and the shapes.
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include <caffe2/core/logging.h>
@@ -29,6 +30,17 @@ inline void EnforceShape(
   CAFFE_ENFORCE(
       tensor.sizes() == expected, type, ": ", name, " of shape ", tensor.sizes(),
       " does not fit ", other_name, " of shape ", other.sizes(), ": it must be ", expected);
+}
+
+inline void EnforceSameShape(
+    const std::string& type, const char* name, const caffe2::Tensor& tensor,
+    const char* other_name, const caffe2::Tensor& other) {
+  EnforceShape(type, name, tensor, other.sizes(), other_name, other);
+}
+
+// What losses over foreground anchors are divided by: their number on the CPU, but at least 1.
+inline float ForegroundCount(const caffe2::Tensor& number) {
+  return std::max(*number.data<float>(), 1.0f);
 }
 
 }  // namespace detectron_ext

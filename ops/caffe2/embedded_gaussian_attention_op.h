@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cmath>
+#include <utility>
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "kernels/attention.h"
 
 namespace detectron_ext {
@@ -22,9 +24,7 @@ class EmbeddedGaussianAttentionBase : public caffe2::Operator<Context> {
   // Enforces the shapes of theta, phi and g.
   AttentionShape CheckedShape() {
     const caffe2::Tensor& theta = this->Input(0);
-    CAFFE_ENFORCE(
-        theta.dim() == 4, this->type(), ": theta of shape ", theta.sizes(),
-        " must be (N, C, H, W)");
+    EnforceDimensions(this->type(), "theta", theta, 4);
     CheckLikeTheta(1, "phi");
     CheckLikeTheta(2, "g");
     const int64_t channels = theta.dim(1);
@@ -46,10 +46,7 @@ class EmbeddedGaussianAttentionBase : public caffe2::Operator<Context> {
   }
 
   void CheckLikeTheta(int input, const char* name) {
-    CAFFE_ENFORCE(
-        this->Input(input).sizes() == this->Input(0).sizes(), this->type(), ": ", name,
-        " of shape ", this->Input(input).sizes(), " must have the shape of theta, ",
-        this->Input(0).sizes());
+    EnforceSameShape(this->type(), name, this->Input(input), "theta", this->Input(0));
   }
 
   const bool use_scale_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <caffe2/core/logging.h>
+#include <caffe2/core/operator_gradient.h>
 #include <caffe2/utils/proto_utils.h>
 
 namespace detectron_ext {
@@ -41,5 +42,22 @@ inline std::vector<caffe2::OperatorDef> GradientDefinition(
   CAFFE_ENFORCE(caffe2::ParseProtoFromLargeString(wire, &definitions[0]));
   return definitions;
 }
+
+// The gradient maker of a loss: the operator named for it takes all inputs of the loss and the
+// gradient of the loss, and gives the gradient of the first input.
+class LossGradientMaker : public caffe2::GradientMakerBase {
+ public:
+  using GradientMakerBase::GradientMakerBase;
+
+ private:
+  std::vector<caffe2::OperatorDef> GetGradientDefs() override {
+    std::vector<std::string> inputs;
+    for (int i = 0; i < def_.input_size(); ++i) {
+      inputs.push_back(I(i));
+    }
+    inputs.push_back(GO(0));
+    return GradientDefinition(def_.type() + "Gradient", inputs, std::vector<std::string>{GI(0)});
+  }
+};
 
 }  // namespace detectron_ext

@@ -6,6 +6,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/group_norm.h"
@@ -114,9 +115,7 @@ class GroupNormGradientOp final : public GroupNormBase {
     const Tensor& x = Input(1);
     const Tensor& gamma = Input(2);
     const GroupNormShape shape = Shape(x, gamma, Input(3));
-    CAFFE_ENFORCE(
-        dy.sizes() == x.sizes(), type(), ": dY of shape ", dy.sizes(),
-        " does not fit X of shape ", x.sizes());
+    EnforceSameShape(type(), "dY", dy, "X", x);
     for (const int i : {4, 5}) {
       CAFFE_ENFORCE_EQ(
           Input(i).numel(), shape.images * shape.groups, type(), ": input ", i, " of shape ",

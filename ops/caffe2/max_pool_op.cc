@@ -4,53 +4,39 @@
 #include <vector>
 
 #include <caffe2/core/operator.h>
-#include <caffe2/operators/conv_pool_op_base.h>
 
+#include "caffe2/checks.h"
+#include "caffe2/conv_pool_override.h"
 #include "caffe2/registration.h"
-#include "caffe2/stock_operator.h"
 #include "caffe2/threads.h"
 #include "kernels/max_pool.h"
 
 namespace detectron_ext {
 namespace {
 
-using caffe2::ConvPoolOpBase;
-using caffe2::CPUContext;
 using caffe2::OperatorDef;
-using caffe2::StorageOrder;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
-class MaxPoolBase : public ConvPoolOpBase<CPUContext> {
+class MaxPoolBase : public ConvPoolOverride {
  public:
-  // twin: as in StockOperator.
-  MaxPoolBase(const OperatorDef& definition, Workspace* workspace, const char* twin)
-      : ConvPoolOpBase<CPUContext>(definition, workspace),
-        stock_(definition, workspace, twin),
-        eligible_(
-            order_ == StorageOrder::NCHW && kernel_.size() == 2 && !global_pooling_ &&
-            legacy_pad_ == caffe2::LegacyPadding::NOTSET && dilation_[0] == 1 &&
-            dilation_[1] == 1 && pads_[0] < kernel_[0] && pads_[1] < kernel_[1] &&
-            pads_[2] < kernel_[0] && pads_[3] < kernel_[1]) {}
-
-  bool RunOnDevice() override {
-    const Tensor& x = Input(0);
-    if (!eligible_ || x.dim() != 4 || !x.IsType<float>()) {
-      return stock_.Run();
-    }
-    const std::vector<int64_t> out = GetOutputSize(x, x.dim(1));
-    const PoolAxis h{x.dim(2), out[2], kernel_[0], stride_[0], pads_[0]};
-    const PoolAxis w{x.dim(3), out[3], kernel_[1], stride_[1], pads_[1]};
-    RunFast({x.dim(0) * x.dim(1), h, w}, out);
-    return true;
-  }
+  using ConvPoolOverride::ConvPoolOverride;
 
  protected:
-  virtual void RunFast(const PoolShape& shape, const std::vector<int64_t>& out_sizes) = 0;
+  bool Covers(const Tensor&) override {
+    return !global_pooling_ && dilation_[0] == 1 && dilation_[1] == 1 && pads_[0] < kernel_[0] &&
+        pads_[1] < kernel_[1] && pads_[2] < kernel_[0] && pads_[3] < kernel_[1];
+  }
 
- private:
-  StockOperator stock_;
-  const bool eligible_;
+  // The shape of Y.
+  std::vector<int64_t> PooledSizes() { return GetOutputSize(Input(0), Input(0).dim(1)); }
+
+  PoolShape Shape(const std::vector<int64_t>& pooled_sizes) {
+    const Tensor& x = Input(0);
+    const PoolAxis h{x.dim(2), pooled_sizes[2], kernel_[0], stride_[0], pads_[0]};
+    const PoolAxis w{x.dim(3), pooled_sizes[3], kernel_[1], stride_[1], pads_[1]};
+    return {x.dim(0) * x.dim(1), h, w};
+  }
 };
 
 // Input X; output Y.
@@ -60,10 +46,11 @@ class MaxPoolOp final : public MaxPoolBase {
       : MaxPoolBase(definition, workspace, "MaxPool2D") {}
 
  private:
-  void RunFast(const PoolShape& shape, const std::vector<int64_t>& out_sizes) override {
-    auto* y = Output(0, out_sizes, at::dtype<float>());
+  void RunFast() override {
+    const std::vector<int64_t> sizes = PooledSizes();
+    auto* y = Output(0, sizes, at::dtype<float>());
     MaxPool(
-        Input(0).data<float>(), shape, y->template mutable_data<float>(), ThreadPoolFor);
+        Input(0).data<float>(), Shape(sizes), y->template mutable_data<float>(), ThreadPoolFor);
   }
 };
 
@@ -74,16 +61,14 @@ class MaxPoolGradientOp final : public MaxPoolBase {
       : MaxPoolBase(definition, workspace, "MaxPool2DGradient") {}
 
  private:
-  void RunFast(const PoolShape& shape, const std::vector<int64_t>& out_sizes) override {
+  void RunFast() override {
     const Tensor& x = Input(0);
-    for (const int i : {1, 2}) {
-      CAFFE_ENFORCE(
-          Input(i).sizes() == at::IntArrayRef(out_sizes), type(), ": ", i == 1 ? "Y" : "dY",
-          " of shape ", Input(i).sizes(), " does not fit X of shape ", x.sizes());
-    }
+    const std::vector<int64_t> sizes = PooledSizes();
+    EnforceShape(type(), "Y", Input(1), sizes, "X", x);
+    EnforceShape(type(), "dY", Input(2), sizes, "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
     MaxPoolGradient(
-        x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), shape,
+        x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), Shape(sizes),
         dx->template mutable_data<float>(), ThreadPoolFor);
   }
 };

@@ -3,6 +3,7 @@
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/elementwise.h"
@@ -22,14 +23,13 @@ class WeightedSumOp final : public Operator<CPUContext> {
   using Operator<CPUContext>::Operator;
 
   bool RunOnDevice() override {
-    CAFFE_ENFORCE_EQ(InputSize() % 2, 0, "WeightedSum: every X needs a weight");
     const Tensor& first = Input(0);
     std::vector<const float*> terms;
     std::vector<float> weights;
     for (int i = 0; i < InputSize(); i += 2) {
       CAFFE_ENFORCE(
-          Input(i).numel() == first.numel() && Input(i + 1).numel() == 1, "WeightedSum: input ",
-          i, " of shape ", Input(i).sizes(), " and its weight of shape ", Input(i + 1).sizes(),
+          Input(i).numel() == first.numel() && Input(i + 1).numel() == 1, type(), ": input ", i,
+          " of shape ", Input(i).sizes(), " and its weight of shape ", Input(i + 1).sizes(),
           " do not fit input 0 of shape ", first.sizes());
       terms.push_back(Input(i).data<float>());
       weights.push_back(Input(i + 1).data<float>()[0]);
@@ -56,7 +56,7 @@ class MomentumSgdUpdateOp final : public Operator<CPUContext> {
     const Tensor& gradient = Input(0);
     const Tensor& velocity = Input(1);
     const Tensor& parameter = Input(3);
-    CAFFE_ENFORCE_EQ(Input(2).numel(), 1, type(), ": learning rate of shape ", Input(2).sizes());
+    EnforceOneNumber(type(), "learning rate", Input(2));
     CAFFE_ENFORCE(
         gradient.numel() == velocity.numel() && gradient.numel() == parameter.numel(), type(),
         ": gradient of shape ", gradient.sizes(), ", momentum of shape ", velocity.sizes(),

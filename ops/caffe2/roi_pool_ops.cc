@@ -3,6 +3,7 @@
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/arguments.h"
 #include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
@@ -24,10 +25,9 @@ class RoiPoolBase : public Operator<CPUContext> {
       const OperatorDef& definition, Workspace* workspace, const char* h_argument,
       const char* w_argument)
       : Operator<CPUContext>(definition, workspace),
-        scale_(GetSingleArgument<float>("spatial_scale", 1.0f)),
+        scale_(PositiveArgument(*this, "spatial_scale", 1.0f)),
         pooled_h_(GetSingleArgument<int>(h_argument, 1)),
         pooled_w_(GetSingleArgument<int>(w_argument, 1)) {
-    CAFFE_ENFORCE(scale_ > 0, type(), ": spatial_scale is ", scale_, ", must be above 0");
     CAFFE_ENFORCE(
         pooled_h_ > 0 && pooled_w_ > 0, type(), ": ", h_argument, " is ", pooled_h_, " and ",
         w_argument, " is ", pooled_w_, ", must be above 0");
@@ -110,7 +110,8 @@ class PsRoiPoolBase : public RoiPoolBase {
   PsRoiPoolBase(const OperatorDef& definition, Workspace* workspace)
       : RoiPoolBase(definition, workspace, "group_size", "group_size"),
         output_dim_(GetSingleArgument<int>("output_dim", 1)) {
-    CAFFE_ENFORCE(output_dim_ > 0, type(), ": output_dim is ", output_dim_);
+    CAFFE_ENFORCE(
+        output_dim_ > 0, type(), ": output_dim is ", output_dim_, ", must be above 0");
   }
 
  protected:
@@ -144,7 +145,8 @@ class PsRoiPoolOp final : public PsRoiPoolBase {
   }
 };
 
-// Inputs X, RoIs, the channels and dY; output dX.
+// Inputs X, RoIs, the channels, which Detectron calls argmaxes, and dY; output dX. The channels
+// follow from the rest and are not read.
 class PsRoiPoolGradientOp final : public PsRoiPoolBase {
  public:
   using PsRoiPoolBase::PsRoiPoolBase;
@@ -152,7 +154,9 @@ class PsRoiPoolGradientOp final : public PsRoiPoolBase {
   bool RunOnDevice() override {
     const RoiPoolShape shape = CheckedShape();
     const Tensor& x = Input(0);
-    EnforceShape(type(), "dY", Input(3), PooledSizes(shape, output_dim_), "X", x);
+    const std::vector<int64_t> sizes = PooledSizes(shape, output_dim_);
+    EnforceShape(type(), "argmaxes", Input(2), sizes, "X", x);
+    EnforceShape(type(), "dY", Input(3), sizes, "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
     PositionSensitiveRoiPoolGradient(
         Input(1).data<float>(), Input(3).data<float>(), shape, output_dim_,

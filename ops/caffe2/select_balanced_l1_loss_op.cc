@@ -1,14 +1,9 @@
 #include "caffe2/select_balanced_l1_loss_op.h"
 
-#include <string>
-#include <vector>
-
-#include "caffe2/checks.h"
 #include "caffe2/gradient_definition.h"
+#include "caffe2/loss_on_cpu.h"
 #include "caffe2/schema_helpers.h"
-#include "caffe2/select_inputs.h"
 #include "caffe2/threads.h"
-#include "kernels/select_loss.h"
 
 namespace detectron_ext {
 
@@ -16,25 +11,15 @@ using caffe2::CPUContext;
 
 template <>
 bool SelectBalancedL1LossOp<CPUContext>::RunOnDevice() {
-  const SelectInputs in = CheckSelectInputs(type(), Input(0), Input(1), Input(2), Input(3));
-  auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  const double sum = SelectLoss(
-      in.y_hat, in.map, in.y, in.places, in.rows,
-      [this](float difference) { return loss_.Loss(difference); });
-  *loss->mutable_data<float>() = static_cast<float>(scale_ * sum / in.normalizer);
-  return true;
+  const SelectLossInputs in = CheckedInputs();
+  return WriteLoss(this, Normalizer() * SelectLossSum(in, loss_));
 }
 
 template <>
 bool SelectBalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
-  const SelectInputs in = CheckSelectInputs(type(), Input(0), Input(1), Input(2), Input(3));
-  EnforceOneNumber(type(), "d_loss", Input(4));
-  auto* d_predictions = Output(0, Input(0).sizes(), at::dtype<float>());
-  SelectLossGradient(
-      in.y_hat, in.map, in.y, in.places, in.rows,
-      scale_ * *Input(4).data<float>() / in.normalizer,
-      [this](float difference) { return loss_.Gradient(difference); },
-      d_predictions->mutable_data<float>(), ThreadPoolFor);
+  const SelectLossInputs in = CheckedInputs();
+  const float factor = Normalizer() * LossGradient(this);
+  SelectLossGradient(in, loss_, factor, PredictionGradient(this), ThreadPoolFor);
   return true;
 }
 
@@ -84,20 +69,6 @@ OPERATOR_SCHEMA(SelectBalancedL1LossGradient)
     .Input(4, "d_loss", "Gradient of the loss, one number.")
     .Output(0, "d_Y_hat", "Gradient of Y_hat, of its shape; zero where nothing is selected.");
 
-namespace {
-
-class GetSelectBalancedL1LossGradient : public GradientMakerBase {
-  using GradientMakerBase::GradientMakerBase;
-  std::vector<OperatorDef> GetGradientDefs() override {
-    return detectron_ext::GradientDefinition(
-        "SelectBalancedL1LossGradient",
-        std::vector<std::string>{I(0), I(1), I(2), I(3), GO(0)},
-        std::vector<std::string>{GI(0)});
-  }
-};
-
-}  // namespace
-
-REGISTER_GRADIENT(SelectBalancedL1Loss, GetSelectBalancedL1LossGradient);
+REGISTER_GRADIENT(SelectBalancedL1Loss, detectron_ext::LossGradientMaker);
 
 }  // namespace caffe2

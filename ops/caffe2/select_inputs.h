@@ -1,7 +1,6 @@
 // The inputs that SelectSmoothL1Loss and its likes share, checked.
 #pragma once
 
-#include <algorithm>
 #include <string>
 
 #include <caffe2/core/logging.h>
@@ -12,22 +11,12 @@
 
 namespace detectron_ext {
 
-struct SelectInputs {
-  const float* y_hat;  // the map
-  MapShape map;
-  const float* y;       // (rows, 4)
-  const float* places;  // (rows, 4): n, c, y, x
-  int64_t rows;
-  float normalizer;  // max(S, 1)
-};
-
 // Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4) and S (1) and returns M. Reads
 // no data, so the tensors may be on any device.
 inline int64_t CheckSelectShapes(
     const std::string& type, const caffe2::Tensor& y_hat, const caffe2::Tensor& y,
     const caffe2::Tensor& places, const caffe2::Tensor& s) {
-  CAFFE_ENFORCE(
-      y_hat.dim() == 4, type, ": Y_hat of shape ", y_hat.sizes(), " must have 4 dimensions");
+  EnforceDimensions(type, "Y_hat", y_hat, 4);
   const bool no_rows = y.numel() == 0 && places.numel() == 0;
   CAFFE_ENFORCE(
       no_rows || (y.dim() == 2 && y.dim(1) == 4 && places.sizes() == y.sizes()), type,
@@ -47,24 +36,23 @@ inline int64_t CheckSelectShapes(
 }
 
 // Enforces the shapes, and that every row of L lies inside Y_hat; for tensors on the CPU.
-inline SelectInputs CheckSelectInputs(
+inline SelectLossInputs CheckSelectInputs(
     const std::string& type, const caffe2::Tensor& y_hat, const caffe2::Tensor& y,
     const caffe2::Tensor& places, const caffe2::Tensor& s) {
-  SelectInputs inputs{};
-  inputs.rows = CheckSelectShapes(type, y_hat, y, places, s);
-  inputs.y_hat = y_hat.data<float>();
-  inputs.map = {y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
-  inputs.normalizer = std::max(s.data<float>()[0], 1.0f);
-  if (inputs.rows == 0) {
-    return inputs;
+  SelectLossInputs in{};
+  in.rows = CheckSelectShapes(type, y_hat, y, places, s);
+  in.y_hat = y_hat.data<float>();
+  in.map = {y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
+  if (in.rows == 0) {
+    return in;
   }
-  inputs.y = y.data<float>();
-  inputs.places = places.data<float>();
-  const int64_t row = FirstPlaceOutside(inputs.places, inputs.rows, inputs.map);
+  in.y = y.data<float>();
+  in.places = places.data<float>();
+  const int64_t row = FirstPlaceOutside(in.places, in.rows, in.map);
   if (row >= 0) {
-    FailOutside(type, y_hat, places, row, inputs.places + 4 * row);
+    FailOutside(type, y_hat, places, row, in.places + 4 * row);
   }
-  return inputs;
+  return in;
 }
 
 }  // namespace detectron_ext

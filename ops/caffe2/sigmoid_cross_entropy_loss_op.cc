@@ -1,10 +1,11 @@
 // SigmoidCrossEntropyLoss and its gradient on the CPU, where Detectron has no implementation.
 #include <algorithm>
-#include <vector>
 
 #include <caffe2/core/operator.h>
 
 #include "caffe2/checks.h"
+#include "caffe2/loss_arguments.h"
+#include "caffe2/loss_on_cpu.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/sigmoid_cross_entropy.h"
@@ -15,30 +16,30 @@ namespace {
 using caffe2::CPUContext;
 using caffe2::Operator;
 using caffe2::OperatorDef;
-using caffe2::Tensor;
 using caffe2::Workspace;
 
 class SigmoidCrossEntropyBase : public Operator<CPUContext> {
  public:
   SigmoidCrossEntropyBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
-        scale_(GetSingleArgument<float>("scale", 1.0f)),
+        scale_(ScaleArgument(*this)),
         normalize_(GetSingleArgument<int>("normalize", 1)) {
-    CAFFE_ENFORCE(scale_ >= 0, type(), ": scale is ", scale_, ", must be at least 0");
     CAFFE_ENFORCE(
         normalize_ == 0 || normalize_ == 1, type(), ": normalize is ", normalize_,
         ", must be 0 or 1");
   }
 
  protected:
-  void CheckInputs() {
+  // Returns the targets, enforcing that they are as many as the logits.
+  const int32_t* CheckedTargets() {
     CAFFE_ENFORCE(
         Input(0).numel() == Input(1).numel(), type(), ": targets of shape ", Input(1).sizes(),
         " must have as many elements as X of shape ", Input(0).sizes());
+    return Input(1).data<int32_t>();
   }
 
   // scale, divided by the number of targets that count where the loss is normalised.
-  double Factor() {
+  double Normalizer() {
     if (normalize_ == 0) {
       return scale_;
     }
@@ -57,28 +58,24 @@ class SigmoidCrossEntropyLossOp final : public SigmoidCrossEntropyBase {
   using SigmoidCrossEntropyBase::SigmoidCrossEntropyBase;
 
   bool RunOnDevice() override {
-    CheckInputs();
-    auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
+    const int32_t* const targets = CheckedTargets();
     const double sum = SigmoidCrossEntropy(
-        Input(0).data<float>(), Input(1).data<int32_t>(), Input(0).numel(), ThreadPoolFor);
-    *loss->template mutable_data<float>() = static_cast<float>(Factor() * sum);
-    return true;
+        Input(0).data<float>(), targets, Input(0).numel(), ThreadPoolFor);
+    return WriteLoss(this, Normalizer() * sum);
   }
 };
 
-// Inputs X, targets and the gradient of the loss; output dX.
+// Inputs X, targets and the gradient of the loss; output d_X.
 class SigmoidCrossEntropyLossGradientOp final : public SigmoidCrossEntropyBase {
  public:
   using SigmoidCrossEntropyBase::SigmoidCrossEntropyBase;
 
   bool RunOnDevice() override {
-    CheckInputs();
-    EnforceOneNumber(type(), "the gradient of the loss", Input(2));
-    auto* dx = Output(0, Input(0).sizes(), at::dtype<float>());
+    const int32_t* const targets = CheckedTargets();
+    const auto factor = static_cast<float>(Normalizer() * LossGradient(this));
     SigmoidCrossEntropyGradient(
-        Input(0).data<float>(), Input(1).data<int32_t>(), Input(0).numel(),
-        static_cast<float>(Factor() * Input(2).data<float>()[0]),
-        dx->template mutable_data<float>(), ThreadPoolFor);
+        Input(0).data<float>(), targets, Input(0).numel(), factor, PredictionGradient(this),
+        ThreadPoolFor);
     return true;
   }
 };

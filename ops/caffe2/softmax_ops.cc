@@ -1,12 +1,12 @@
 // GroupSpatialSoftmax, SoftmaxFocalLoss and their gradients on the CPU, where Detectron has no
 // implementation.
-#include <algorithm>
 #include <string>
-#include <vector>
 
 #include <caffe2/core/operator.h>
 
 #include "caffe2/checks.h"
+#include "caffe2/focal_loss_base.h"
+#include "caffe2/loss_on_cpu.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/group_softmax.h"
@@ -17,37 +17,43 @@ namespace {
 
 using caffe2::CPUContext;
 using caffe2::Operator;
+using caffe2::OperatorBase;
 using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
-class GroupedBase : public Operator<CPUContext> {
+void EnforceChannelsFirst(const OperatorBase& op) {
+  const std::string order = op.GetSingleArgument<std::string>("order", "NCHW");
+  CAFFE_ENFORCE(order == "NCHW", op.type(), ": order is ", order, ", must be NCHW");
+}
+
+class GroupSpatialSoftmaxBase : public Operator<CPUContext> {
  public:
-  GroupedBase(const OperatorDef& definition, Workspace* workspace)
+  GroupSpatialSoftmaxBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
-        num_classes_(GetSingleArgument<int>("num_classes", 81)) {
-    CAFFE_ENFORCE(num_classes_ > 0, type(), ": num_classes is ", num_classes_);
-    CAFFE_ENFORCE_EQ(
-        GetSingleArgument<std::string>("order", "NCHW"), "NCHW", type(), ": order must be NCHW");
+        classes_(GetSingleArgument<int>("num_classes", 81)) {
+    CAFFE_ENFORCE(classes_ > 0, type(), ": num_classes is ", classes_, ", must be above 0");
+    EnforceChannelsFirst(*this);
   }
 
  protected:
   // name: what the input is called.
   GroupedShape Shape(const char* name, const Tensor& x) {
     EnforceDimensions(type(), name, x, 4);
-    CAFFE_ENFORCE_EQ(
-        x.dim(1) % num_classes_, 0, type(), ": ", name, " of shape ", x.sizes(),
-        " cannot be cut into groups of ", num_classes_, " channels");
-    return {x.dim(0) * x.dim(1) / num_classes_, num_classes_, x.dim(2) * x.dim(3)};
+    CAFFE_ENFORCE(
+        x.dim(1) % classes_ == 0, type(), ": ", name, " of shape ", x.sizes(),
+        " cannot be cut into groups of ", classes_, " channels");
+    return {x.dim(0) * x.dim(1) / classes_, classes_, x.dim(2) * x.dim(3)};
   }
 
-  const int num_classes_;
+ private:
+  const int classes_;
 };
 
 // Input X; output the probabilities.
-class GroupSpatialSoftmaxOp final : public GroupedBase {
+class GroupSpatialSoftmaxOp final : public GroupSpatialSoftmaxBase {
  public:
-  using GroupedBase::GroupedBase;
+  using GroupSpatialSoftmaxBase::GroupSpatialSoftmaxBase;
 
   bool RunOnDevice() override {
     const GroupedShape shape = Shape("X", Input(0));
@@ -59,14 +65,14 @@ class GroupSpatialSoftmaxOp final : public GroupedBase {
 };
 
 // Inputs the probabilities and their gradient; output dX.
-class GroupSpatialSoftmaxGradientOp final : public GroupedBase {
+class GroupSpatialSoftmaxGradientOp final : public GroupSpatialSoftmaxBase {
  public:
-  using GroupedBase::GroupedBase;
+  using GroupSpatialSoftmaxBase::GroupSpatialSoftmaxBase;
 
   bool RunOnDevice() override {
     const Tensor& p = Input(0);
-    const GroupedShape shape = Shape("the probabilities", p);
-    EnforceShape(type(), "their gradient", Input(1), p.sizes(), "the probabilities", p);
+    const GroupedShape shape = Shape("probabilities", p);
+    EnforceSameShape(type(), "d_probabilities", Input(1), "probabilities", p);
     auto* dx = Output(0, p.sizes(), at::dtype<float>());
     GroupSoftmaxGradient(
         p.data<float>(), Input(1).data<float>(), shape, dx->template mutable_data<float>(),
@@ -75,80 +81,56 @@ class GroupSpatialSoftmaxGradientOp final : public GroupedBase {
   }
 };
 
-class SoftmaxFocalBase : public GroupedBase {
+// Labels are 0, the background, to classes - 1.
+class SoftmaxFocalBase : public FocalBase<CPUContext> {
  public:
   SoftmaxFocalBase(const OperatorDef& definition, Workspace* workspace)
-      : GroupedBase(definition, workspace),
-        scale_(GetSingleArgument<float>("scale", 1.0f)),
-        gamma_(GetSingleArgument<float>("gamma", 1.0f)),
-        alpha_(GetSingleArgument<float>("alpha", 0.25f)) {
-    CAFFE_ENFORCE(scale_ >= 0, type(), ": scale is ", scale_, ", must be at least 0");
-    CAFFE_ENFORCE(gamma_ >= 0, type(), ": gamma is ", gamma_, ", must be at least 0");
+      : FocalBase<CPUContext>(/*default_classes=*/81, definition, workspace) {
+    EnforceChannelsFirst(*this);
   }
 
  protected:
   GroupedShape CheckedShape() {
-    const Tensor& x = Input(0);
+    CheckFocalInputs();
     const Tensor& labels = Input(1);
-    const GroupedShape shape = Shape("X", x);
-    EnforceShape(
-        type(), "labels", labels, {x.dim(0), x.dim(1) / num_classes_, x.dim(2), x.dim(3)}, "X", x);
-    EnforceOneNumber(type(), "fg_num", Input(2));
-    const int32_t* const first = labels.data<int32_t>();
-    const int32_t* const largest = std::max_element(first, first + labels.numel());
-    CAFFE_ENFORCE(
-        labels.numel() == 0 || *largest < num_classes_, type(), ": labels of shape ",
-        labels.sizes(), " hold ", *largest, ", but X of shape ", x.sizes(), " has classes 0 to ",
-        num_classes_ - 1);
-    return shape;
+    return {labels.dim(0) * labels.dim(1), classes_, labels.dim(2) * labels.dim(3)};
   }
-
-  SoftmaxFocal Focal() {
-    const float normalizer = std::max(Input(2).data<float>()[0], 1.0f);
-    return {gamma_, alpha_ / normalizer, (1.0f - alpha_) / normalizer};
-  }
-
-  const float scale_;
-
- private:
-  const float gamma_;
-  const float alpha_;
 };
 
-// Inputs X, labels, fg_num; outputs the loss, a scalar, and the probabilities.
+// Inputs X, T, fg_num; outputs the loss, a scalar, and the probabilities.
 class SoftmaxFocalLossOp final : public SoftmaxFocalBase {
  public:
   using SoftmaxFocalBase::SoftmaxFocalBase;
 
   bool RunOnDevice() override {
     const GroupedShape shape = CheckedShape();
-    auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
+    const int32_t* const labels = CheckedLabels(classes_ - 1);
     auto* p = Output(1, Input(0).sizes(), at::dtype<float>());
     float* const p_data = p->template mutable_data<float>();
     GroupSoftmax(Input(0).data<float>(), shape, p_data, ThreadPoolFor);
     const double sum =
-        SoftmaxFocalLoss(p_data, Input(1).data<int32_t>(), shape, Focal(), ThreadPoolFor);
-    *loss->template mutable_data<float>() = static_cast<float>(scale_ * sum);
-    return true;
+        SoftmaxFocalLoss(p_data, labels, shape, SoftmaxFocal{Parameters()}, ThreadPoolFor);
+    return WriteLoss(this, scale_ * sum);
   }
 };
 
-// Inputs X, labels, fg_num, probabilities and the gradient of the loss; output dX.
+// Inputs X, T, fg_num, the probabilities and the gradient of the loss; output d_X.
 class SoftmaxFocalLossGradientOp final : public SoftmaxFocalBase {
  public:
   using SoftmaxFocalBase::SoftmaxFocalBase;
 
   bool RunOnDevice() override {
     const GroupedShape shape = CheckedShape();
-    const Tensor& x = Input(0);
-    CAFFE_ENFORCE_EQ(
-        Input(3).numel(), x.numel(), type(), ": probabilities of shape ", Input(3).sizes(),
-        " do not fit X of shape ", x.sizes());
-    EnforceOneNumber(type(), "the gradient of the loss", Input(4));
-    auto* dx = Output(0, x.sizes(), at::dtype<float>());
+    const int32_t* const labels = CheckedLabels(classes_ - 1);
+    const Tensor& p = Input(3);
+    // Detectron's CUDA operator makes them a vector.
+    CAFFE_ENFORCE(
+        p.numel() == Input(0).numel(), type(), ": probabilities of shape ", p.sizes(),
+        " must have as many elements as X of shape ", Input(0).sizes());
+    const float factor = scale_ * LossGradient(this);
     SoftmaxFocalLossGradient(
-        Input(3).data<float>(), Input(1).data<int32_t>(), shape, Focal(),
-        scale_ * Input(4).data<float>()[0], dx->template mutable_data<float>(), ThreadPoolFor);
+        p.data<float>(), labels, shape, SoftmaxFocal{Parameters()}, factor,
+        PredictionGradient(this), ThreadPoolFor);
     return true;
   }
 };

@@ -3,6 +3,7 @@
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
 #include "kernels/upsample_nearest.h"
@@ -67,9 +68,7 @@ class UpsampleNearestGradientOp final : public UpsampleNearestBase {
     const Tensor& x = Input(0);
     const Tensor& dy = Input(1);
     const UpsampleShape shape = Shape(x);
-    CAFFE_ENFORCE(
-        dy.sizes() == at::IntArrayRef(LargeSizes(x)), type(), ": dY of shape ", dy.sizes(),
-        " does not fit X of shape ", x.sizes());
+    EnforceShape(type(), "dY", dy, LargeSizes(x), "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
     UpsampleNearestGradient(
         dy.data<float>(), shape, dx->template mutable_data<float>(), ThreadPoolFor);

@@ -1,45 +1,30 @@
 #include "caffe2/weighted_sigmoid_focal_loss_op.h"
 
-#include <algorithm>
-#include <string>
-#include <vector>
-
 #include "caffe2/gradient_definition.h"
+#include "caffe2/loss_on_cpu.h"
 #include "caffe2/schema_helpers.h"
 #include "caffe2/threads.h"
 
 namespace detectron_ext {
-namespace {
 
 using caffe2::CPUContext;
-
-SigmoidFocalParameters ParametersOf(float gamma, float alpha, const caffe2::Tensor& foreground) {
-  const float normalizer = std::max(*foreground.data<float>(), 1.0f);
-  return {gamma, alpha / normalizer, (1.0f - alpha) / normalizer};
-}
-
-}  // namespace
 
 template <>
 bool WeightedSigmoidFocalLossOp<CPUContext>::RunOnDevice() {
   const SigmoidFocalShape shape = CheckedShape();
-  auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
   const double sum = SigmoidFocalSum(
-      shape, ParametersOf(gamma_, alpha_, Input(2)), Input(0).data<float>(),
-      Input(1).data<int32_t>(), Input(3).data<float>(), ThreadPoolFor);
-  *loss->mutable_data<float>() = static_cast<float>(scale_ * sum);
-  return true;
+      shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
+      Input(3).data<float>(), ThreadPoolFor);
+  return WriteLoss(this, scale_ * sum);
 }
 
 template <>
 bool WeightedSigmoidFocalLossGradientOp<CPUContext>::RunOnDevice() {
   const SigmoidFocalShape shape = CheckedShape();
-  EnforceOneNumber(type(), "d_loss", Input(4));
-  auto* d_logits = Output(0, Input(0).sizes(), at::dtype<float>());
+  const float factor = scale_ * LossGradient(this);
   SigmoidFocalGradient(
-      shape, ParametersOf(gamma_, alpha_, Input(2)), Input(0).data<float>(),
-      Input(1).data<int32_t>(), Input(3).data<float>(), scale_ * *Input(4).data<float>(),
-      d_logits->mutable_data<float>(), ThreadPoolFor);
+      shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
+      Input(3).data<float>(), factor, PredictionGradient(this), ThreadPoolFor);
   return true;
 }
 
@@ -57,8 +42,8 @@ namespace {
 
 OpSchema& DocumentFocalArguments(OpSchema& schema) {
   return schema
-      .Arg("alpha", "(float, default 0.25) weight of the positive class; 1 - alpha that of the "
-                    "others.")
+      .Arg("alpha", "(float in [0, 1], default 0.25) weight of the positive class; 1 - alpha that "
+                    "of the others.")
       .Arg("gamma", "(float >= 0, default 1.0) focusing exponent.")
       .Arg("num_classes", "(int, default 80) classes without the background.")
       .Arg("scale", "(float >= 0, default 1.0) factor of the loss.");
@@ -101,20 +86,6 @@ OPERATOR_SCHEMA(WeightedSigmoidFocalLossGradient)
     .Input(4, "d_loss", "Gradient of the loss, one number.")
     .Output(0, "d_X", "Gradient of X, of its shape.");
 
-namespace {
-
-class GetWeightedSigmoidFocalLossGradient : public GradientMakerBase {
-  using GradientMakerBase::GradientMakerBase;
-  std::vector<OperatorDef> GetGradientDefs() override {
-    return detectron_ext::GradientDefinition(
-        "WeightedSigmoidFocalLossGradient",
-        std::vector<std::string>{I(0), I(1), I(2), I(3), GO(0)},
-        std::vector<std::string>{GI(0)});
-  }
-};
-
-}  // namespace
-
-REGISTER_GRADIENT(WeightedSigmoidFocalLoss, GetWeightedSigmoidFocalLossGradient);
+REGISTER_GRADIENT(WeightedSigmoidFocalLoss, detectron_ext::LossGradientMaker);
 
 }  // namespace caffe2

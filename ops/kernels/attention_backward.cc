@@ -18,7 +18,7 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kKeyBand = 288;      // positions j of a band
+constexpr int64_t kKeyBand = 384;      // positions j of a band, at most
 constexpr int64_t kQueryBlock = 96;    // positions i of one unit of work of the first stage
 constexpr int64_t kChannelGroup = 32;  // channels of one unit of work of the second stage
 constexpr int64_t kDepthBlock = 256;   // positions i taken at a time in the second stage
@@ -69,9 +69,12 @@ class BackwardPass {
     std::fill(query_gradients_.data(),
               query_gradients_.data() + padded_positions_ * channel_panels_ * kTallTileColumns,
               0.0f);
-    for (int64_t first = 0; first < shape_.positions; first += kKeyBand) {
+    // Bands of like size: the last one is not a sliver.
+    const int64_t bands = DivideUp(shape_.positions, kKeyBand);
+    const int64_t band = RoundUp(DivideUp(shape_.positions, bands), kTileColumns);
+    for (int64_t first = 0; first < shape_.positions; first += band) {
       first_ = first;
-      width_ = std::min(kKeyBand, shape_.positions - first);
+      width_ = std::min(band, shape_.positions - first);
       panels_ = DivideUp(width_, kTileColumns);
       PackBand(image);
       ForEachBlock(parallel_for_, shape_.positions, kQueryBlock,
@@ -101,11 +104,17 @@ class BackwardPass {
 
   void PackBand(const Image& image) {
     const float* phi = image.phi + first_;
-    PackPanels<kTileColumns>(phi, shape_.positions, shape_.channels, width_, phi_columns_.data());
-    PackPanels<kTileColumns>(image.g + first_, shape_.positions, shape_.channels, width_,
-                             g_columns_.data());
-    PackTransposedPanels<kTallTileColumns>(phi, shape_.positions, shape_.channels, width_,
-                                           phi_rows_.data());
+    const float* g = image.g + first_;
+    ForEachBlock(parallel_for_, shape_.channels, kTallTileColumns,
+                 [&](int64_t begin, int64_t end) {
+      PackPanelRows<kTileColumns>(phi, shape_.positions, shape_.channels, width_, begin, end,
+                                  phi_columns_.data());
+      PackPanelRows<kTileColumns>(g, shape_.positions, shape_.channels, width_, begin, end,
+                                  g_columns_.data());
+      PackTransposedPanels<kTallTileColumns>(phi + begin * shape_.positions, shape_.positions,
+                                             end - begin, width_,
+                                             phi_rows_.data() + begin * width_);
+    });
   }
 
   // Fills rows [begin, end) of probabilities_ and score_gradients_ and adds to their
@@ -136,19 +145,18 @@ class BackwardPass {
                            ds + row * kTileColumns);
         }
       }
-      AddQueryGradients(panel, begin, size);
     }
+    AddQueryGradients(begin, size);
   }
 
   // Rows past the last position hold whatever was there; their sums are never read.
-  void AddQueryGradients(int64_t panel, int64_t begin, int64_t size) {
-    const int64_t depth = std::min<int64_t>(kTileColumns, width_ - panel * kTileColumns);
+  void AddQueryGradients(int64_t begin, int64_t size) {
     for (int64_t c = 0; c < channel_panels_; ++c) {
-      const float* keys =
-          phi_rows_.data() + (c * width_ + panel * kTileColumns) * kTallTileColumns;
+      const float* keys = phi_rows_.data() + c * width_ * kTallTileColumns;
       for (int64_t i = 0; i < size; i += kTallTileRows) {
-        MultiplyTile<kTallTileRows, kTallTileVectors, kTileColumns, 1, true>(
-            depth, row(score_gradients_, panel, begin + i), keys, query_gradient(c, begin + i));
+        MultiplyTile<kTallTileRows, kTallTileVectors, kTileColumns, 1, true, kTileColumns>(
+            width_, row(score_gradients_, 0, begin + i), keys, query_gradient(c, begin + i),
+            padded_positions_ * kTileColumns);
       }
     }
   }

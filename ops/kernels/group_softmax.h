@@ -18,10 +18,15 @@ struct GroupedShape {
 
 constexpr int64_t kSoftmaxRun = 256;  // positions handled together
 
+// Stretches of positions in a group.
+inline int64_t RunsInGroup(const GroupedShape& shape) {
+  return (shape.positions + kSoftmaxRun - 1) / kSoftmaxRun;
+}
+
 // Calls run(group, first position, length) for all stretches of positions of all groups.
 template <typename Run>
 void ForEachGroupRun(const GroupedShape& shape, ParallelFor parallel_for, const Run& run) {
-  const int64_t runs = (shape.positions + kSoftmaxRun - 1) / kSoftmaxRun;
+  const int64_t runs = RunsInGroup(shape);
   ForEachBlock(parallel_for, shape.groups * runs, 1, [&](int64_t index, int64_t) {
     const int64_t first = index % runs * kSoftmaxRun;
     run(index / runs, first, std::min(kSoftmaxRun, shape.positions - first));
@@ -63,24 +68,40 @@ inline void GroupSoftmax(
 }
 
 // dx = p * (dp - sum over the group of p * dp).
+//
+// Every dp is taken relative to that of the most probable class: where p is nearly 1, dp and the
+// sum would cancel.
 inline void GroupSoftmaxGradient(
     const float* p, const float* dp, const GroupedShape& shape, float* dx,
     ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
+    float largest[kSoftmaxRun];
+    float base[kSoftmaxRun];
     float sum[kSoftmaxRun] = {};
-    for (int64_t c = 0; c < shape.classes; ++c) {
+    std::copy(p + start, p + start + length, largest);
+    std::copy(dp + start, dp + start + length, base);
+    for (int64_t c = 1; c < shape.classes; ++c) {
       const int64_t at = start + c * shape.positions;
 #pragma omp simd
       for (int64_t i = 0; i < length; ++i) {
-        sum[i] += p[at + i] * dp[at + i];
+        const bool larger = largest[i] < p[at + i];
+        largest[i] = larger ? p[at + i] : largest[i];
+        base[i] = larger ? dp[at + i] : base[i];
       }
     }
     for (int64_t c = 0; c < shape.classes; ++c) {
       const int64_t at = start + c * shape.positions;
 #pragma omp simd
       for (int64_t i = 0; i < length; ++i) {
-        dx[at + i] = p[at + i] * (dp[at + i] - sum[i]);
+        sum[i] += p[at + i] * (dp[at + i] - base[i]);
+      }
+    }
+    for (int64_t c = 0; c < shape.classes; ++c) {
+      const int64_t at = start + c * shape.positions;
+#pragma omp simd
+      for (int64_t i = 0; i < length; ++i) {
+        dx[at + i] = p[at + i] * ((dp[at + i] - base[i]) - sum[i]);
       }
     }
   });

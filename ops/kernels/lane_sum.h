@@ -1,7 +1,10 @@
 // Sums whose additions have a fixed order, in lanes that a compiler turns into vectors.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+
+#include "kernels/parallel.h"
 
 namespace detectron_ext {
 
@@ -23,6 +26,27 @@ inline double LaneSum(const float* x, int64_t size) {
     sum += lane;
   }
   return sum;
+}
+
+constexpr int64_t kSumBlock = 16384;
+
+// Returns the sum of value(i), a float, over i in [0, size), always added in the same order. The
+// values of a run are computed apart from adding them, so that compilers vectorise both.
+template <typename Value>
+double SumOverElements(ParallelFor parallel_for, int64_t size, const Value& value) {
+  return SumOverBlocks(parallel_for, size, kSumBlock, [=](int64_t begin, int64_t end) {
+    constexpr int64_t kRun = 512;
+    float values[kRun];
+    double sum = 0;
+    for (int64_t first = begin; first < end; first += kRun) {
+      const int64_t length = std::min(kRun, end - first);
+      for (int64_t i = 0; i < length; ++i) {
+        values[i] = value(first + i);
+      }
+      sum += LaneSum(values, length);
+    }
+    return sum;
+  });
 }
 
 struct MomentSums {

@@ -41,38 +41,44 @@ inline int64_t FirstPlaceOutside(const float* places, int64_t rows, const MapSha
   return -1;
 }
 
-// Returns the sum of penalty(difference) over all rows. Every place must lie inside.
-template <typename Penalty>
-double SelectLoss(
-    const float* y_hat, const MapShape& map, const float* y, const float* places, int64_t rows,
-    const Penalty& penalty) {
-  const int64_t plane = map.h * map.w;
+struct SelectLossInputs {
+  const float* y_hat;  // the map
+  MapShape map;
+  int64_t rows;
+  const float* y;       // (rows, 4)
+  const float* places;  // (rows, 4): n, c, y, x, all inside the map
+};
+
+// Returns the sum of loss(difference) over all rows; a formula is as in kernels/dense_loss.h.
+template <typename Formula>
+double SelectLossSum(const SelectLossInputs& in, const Formula& formula) {
+  const int64_t plane = in.map.h * in.map.w;
   double sum = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t first = SelectedIndex(places + 4 * i, map);
+  for (int64_t i = 0; i < in.rows; ++i) {
+    const int64_t first = SelectedIndex(in.places + 4 * i, in.map);
     for (int j = 0; j < 4; ++j) {
-      sum += penalty(y_hat[first + j * plane] - y[4 * i + j]);
+      sum += formula.Loss(in.y_hat[first + j * plane] - in.y[4 * i + j]);
     }
   }
   return sum;
 }
 
-// Writes factor * slope(difference) at the places and 0 elsewhere. A place that several rows
-// select gets their sum.
-template <typename Slope>
+// Writes factor * the derivative of the loss at the places and 0 elsewhere. A place that several
+// rows select gets their sum.
+template <typename Formula>
 void SelectLossGradient(
-    const float* y_hat, const MapShape& map, const float* y, const float* places, int64_t rows,
-    float factor, const Slope& slope, float* gradient, ParallelFor parallel_for) {
-  const int64_t plane = map.h * map.w;
+    const SelectLossInputs& in, const Formula& formula, float factor, float* gradient,
+    ParallelFor parallel_for) {
+  const int64_t plane = in.map.h * in.map.w;
   ForEachBlock(
-      parallel_for, map.n * map.c * plane, 1 << 16, [gradient](int64_t begin, int64_t end) {
+      parallel_for, in.map.n * in.map.c * plane, 1 << 16, [gradient](int64_t begin, int64_t end) {
         std::memset(gradient + begin, 0, (end - begin) * sizeof(float));
       });
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t first = SelectedIndex(places + 4 * i, map);
+  for (int64_t i = 0; i < in.rows; ++i) {
+    const int64_t first = SelectedIndex(in.places + 4 * i, in.map);
     for (int j = 0; j < 4; ++j) {
       const int64_t at = first + j * plane;
-      gradient[at] += factor * slope(y_hat[at] - y[4 * i + j]);
+      gradient[at] += factor * formula.Gradient(in.y_hat[at] - in.y[4 * i + j]);
     }
   }
 }

@@ -35,7 +35,7 @@ void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, cons
 template <bool kGammaTwo, bool kWeighted>
 struct Loops {
   static double Sum(
-      const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters,
+      const SigmoidFocalShape& shape, const FocalParameters& parameters,
       const float* logits, const int32_t* labels, const float* weights,
       ParallelFor parallel_for) {
     return SumOverBlocks(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
@@ -56,7 +56,7 @@ struct Loops {
   }
 
   static void Gradient(
-      const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters,
+      const SigmoidFocalShape& shape, const FocalParameters& parameters,
       const float* logits, const int32_t* labels, const float* weights, float factor,
       float* d_logits, ParallelFor parallel_for) {
     ForEachBlock(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
@@ -79,7 +79,7 @@ struct Loops {
 }  // namespace
 
 double SigmoidFocalSum(
-    const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters, const float* logits,
+    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
     const int32_t* labels, const float* weights, ParallelFor parallel_for) {
   const bool two = parameters.gamma == 2.0f;
   const auto sum = weights == nullptr
@@ -89,7 +89,7 @@ double SigmoidFocalSum(
 }
 
 void SigmoidFocalGradient(
-    const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters, const float* logits,
+    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
     const int32_t* labels, const float* weights, float factor, float* d_logits,
     ParallelFor parallel_for) {
   const bool two = parameters.gamma == 2.0f;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/focal_parameters.h"
 #include "kernels/parallel.h"
 
 namespace detectron_ext {
@@ -19,20 +20,14 @@ struct SigmoidFocalShape {
   int64_t size() const { return anchors * classes * positions; }
 };
 
-struct SigmoidFocalParameters {
-  float gamma;
-  float positive_weight;  // alpha / max(foreground, 1)
-  float negative_weight;  // (1 - alpha) / max(foreground, 1)
-};
-
 // Returns the sum of weight * loss over all logits; weights may be nullptr, for 1 everywhere.
 double SigmoidFocalSum(
-    const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters, const float* logits,
+    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
     const int32_t* labels, const float* weights, ParallelFor parallel_for);
 
 // d_logits = factor * the derivative of that sum.
 void SigmoidFocalGradient(
-    const SigmoidFocalShape& shape, const SigmoidFocalParameters& parameters, const float* logits,
+    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
     const int32_t* labels, const float* weights, float factor, float* d_logits,
     ParallelFor parallel_for);
 

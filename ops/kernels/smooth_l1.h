@@ -5,20 +5,16 @@
 
 namespace detectron_ext {
 
-struct SmoothL1Penalty {
+struct SmoothL1 {
   float beta;
 
-  float operator()(float difference) const {
+  float Loss(float difference) const {
     const float x = std::fabs(difference);
     return x < beta ? 0.5f * x * x / beta : x - 0.5f * beta;
   }
-};
 
-struct SmoothL1Slope {
-  float beta;
-
-  float operator()(float difference) const {
-    // A NaN stays a NaN, 0 stays 0.
+  // The derivative of Loss; 0 at 0, NaN at NaN.
+  float Gradient(float difference) const {
     const float sign = difference > 0 ? 1.0f : difference < 0 ? -1.0f : difference;
     return std::fabs(difference) < beta ? difference / beta : sign;
   }

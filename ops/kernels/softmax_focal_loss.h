@@ -1,59 +1,84 @@
 // Detectron's softmax focal loss: one label for each group of K classes at each position.
 //
-// With p the probability of the label, an anchor costs -z (1 - p)^gamma log(p), where z is
-// `background` for label 0, `foreground` for a larger one and 0 for a negative one. log(p) is cut
-// off at the logarithm of the smallest normal float, as Detectron's kernel does.
+// With p the probability of the label, an anchor costs -z (1 - p)^gamma log(p), where z is the
+// weight of negatives for label 0, that of positives for a larger one and 0 for a negative one.
+// log(p) is cut off at the logarithm of the smallest normal float, as Detectron's kernel does.
 #pragma once
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
+#include "kernels/focal_parameters.h"
 #include "kernels/group_softmax.h"
 #include "kernels/parallel.h"
 
 namespace detectron_ext {
 
 struct SoftmaxFocal {
-  float gamma;
-  float foreground;  // alpha / normalizer
-  float background;  // (1 - alpha) / normalizer
+  FocalParameters parameters;
 
-  float Weight(int32_t label) const { return label == 0 ? background : foreground; }
+  float Weight(int32_t label) const {
+    return label == 0 ? parameters.negative_weight : parameters.positive_weight;
+  }
 
-  double Loss(float p, int32_t label) const {
-    const double log_p = std::log(p > FLT_MIN ? p : FLT_MIN);
-    return -Weight(label) * std::pow(1.0 - p, static_cast<double>(gamma)) * log_p;
+  // not_p: 1 - p, without that difference's cancellation.
+  static double LogOf(float p, float not_p) {
+    return p > 0.5f ? std::log1p(-static_cast<double>(not_p)) : std::log(p > FLT_MIN ? p : FLT_MIN);
+  }
+
+  double Loss(float p, float not_p, int32_t label) const {
+    const double gamma = parameters.gamma;
+    return -Weight(label) * std::pow(static_cast<double>(not_p), gamma) * LogOf(p, not_p);
   }
 
   // The derivative with respect to log(p).
-  float Slope(float p, int32_t label) const {
-    const double not_p = 1.0 - p;
-    const double log_p = std::log(p > FLT_MIN ? p : FLT_MIN);
+  float Slope(float p, float not_p, int32_t label) const {
+    const double gamma = parameters.gamma;
+    const double rest = not_p;
     // Where p is 1 the second term's limit is 0, while its factors may be 0 and infinite.
     const double bend = not_p > 0 && gamma > 0
-        ? gamma * std::pow(not_p, gamma - 1.0) * p * log_p : 0.0;
-    return static_cast<float>(
-        Weight(label) * (bend - std::pow(not_p, static_cast<double>(gamma))));
+        ? gamma * std::pow(rest, gamma - 1.0) * p * LogOf(p, not_p) : 0.0;
+    return static_cast<float>(Weight(label) * (bend - std::pow(rest, gamma)));
   }
 };
+
+// Writes the sum of the probabilities of all classes but an anchor's label, for `length` anchors
+// side by side. p and label point to those of the first one.
+inline void SumOtherClasses(
+    const float* p, const int32_t* label, const GroupedShape& shape, int64_t length, float* sum) {
+  std::fill(sum, sum + length, 0.0f);
+  for (int64_t c = 0; c < shape.classes; ++c) {
+    const float* const row = p + c * shape.positions;
+#pragma omp simd
+    for (int64_t i = 0; i < length; ++i) {
+      sum[i] += label[i] == c ? 0.0f : row[i];
+    }
+  }
+}
 
 // Returns the sum of the losses, given the probabilities. Labels (groups, positions) are below K.
 inline double SoftmaxFocalLoss(
     const float* p, const int32_t* labels, const GroupedShape& shape, const SoftmaxFocal& focal,
     ParallelFor parallel_for) {
-  const int64_t anchors = shape.groups * shape.positions;
-  return SumOverBlocks(parallel_for, anchors, 2048, [=](int64_t begin, int64_t end) {
+  std::vector<double> losses(shape.groups * RunsInGroup(shape));
+  ForEachGroupRun(shape, parallel_for, [&](int64_t group, int64_t first, int64_t length) {
+    const float* const start = p + group * shape.classes * shape.positions + first;
+    const int32_t* const label = labels + group * shape.positions + first;
+    float others[kSoftmaxRun];
+    SumOtherClasses(start, label, shape, length, others);
     double sum = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      const int32_t label = labels[i];
-      if (label >= 0) {
-        const int64_t row = i / shape.positions * shape.classes + label;
-        sum += focal.Loss(p[row * shape.positions + i % shape.positions], label);
+    for (int64_t i = 0; i < length; ++i) {
+      if (label[i] >= 0) {
+        sum += focal.Loss(start[label[i] * shape.positions + i], others[i], label[i]);
       }
     }
-    return sum;
+    losses[group * RunsInGroup(shape) + first / kSoftmaxRun] = sum;
   });
+  return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
 // Writes factor times the derivative of the sum with respect to the logits.
@@ -63,17 +88,20 @@ inline void SoftmaxFocalLossGradient(
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     const int32_t* const label = labels + group * shape.positions + first;
+    float others[kSoftmaxRun];
+    SumOtherClasses(p + start, label, shape, length, others);
     float slope[kSoftmaxRun] = {};
     for (int64_t i = 0; i < length; ++i) {
       if (label[i] >= 0) {
-        slope[i] = factor * focal.Slope(p[start + label[i] * shape.positions + i], label[i]);
+        const float p_label = p[start + label[i] * shape.positions + i];
+        slope[i] = factor * focal.Slope(p_label, others[i], label[i]);
       }
     }
     for (int64_t c = 0; c < shape.classes; ++c) {
       const int64_t at = start + c * shape.positions;
 #pragma omp simd
       for (int64_t i = 0; i < length; ++i) {
-        dx[at + i] = slope[i] * ((label[i] == c ? 1.0f : 0.0f) - p[at + i]);
+        dx[at + i] = slope[i] * (label[i] == c ? others[i] : -p[at + i]);
       }
     }
   });

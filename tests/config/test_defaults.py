@@ -77,6 +77,7 @@ def test_libra_defaults_are_plain_detectron():
             "FLOOR_THRESH": 0.0,
             "FLOOR_FRACTION": 0.0,
             "BIN_RANGE": "negatives",
+            "RPN": False,
             "RPN_NEG_POS_UB": -1.0,
         },
         "RETINANET_SAMPLER": {"MODE": "none", "NUM_BINS": 3, "NEG_PER_POS": 3.0, "MIN_NEG": 256},

@@ -14,7 +14,11 @@ from detectron_ext.engine.checkpoints import newest_checkpoint
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
 
-_LIBRA = ["LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True"]
+_LIBRA = [
+    "LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True",
+    "LIBRA.RETINANET_SAMPLER.MODE", "select",
+]  # fmt: skip
+_REWEIGHT = ["LIBRA.RETINANET_SAMPLER.MODE", "reweight"]
 
 
 def _assert_same(path, other):
@@ -128,7 +132,7 @@ def test_unused_blobs_are_preserved(tiny_config, tmp_path):
     assert (blobs["conv1_w"] == 1).all()
 
 
-@pytest.mark.parametrize("libra", [[], _LIBRA], ids=["plain", "libra"])
+@pytest.mark.parametrize("libra", [[], _LIBRA, _REWEIGHT], ids=["plain", "libra", "reweight"])
 def test_eight_images_are_learnt_by_heart(tiny_config, libra):
     config = tiny_config(
         *libra, "SOLVER.MAX_ITER", "120", "SOLVER.BASE_LR", "0.02", "SOLVER.WARM_UP_ITERS", "20",

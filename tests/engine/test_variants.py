@@ -22,6 +22,7 @@ _VARIANTS = {
         "LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", "none", "LIBRA.BFP.REFINE_LEVEL", "7",
     ],
     "mmdet_formula": ["LIBRA.BALANCED_L1.ON", "True", "LIBRA.BALANCED_L1.FORMULA", "mmdet"],
+    "softmax_select": ["RETINANET.SOFTMAX", "True", "LIBRA.RETINANET_SAMPLER.MODE", "select"],
     "basic_blocks": ["MODEL.CONV_BODY", "FPN.add_fpn_ResNet18_conv5_body"],
     "stock_convolution": ["LIBRA.FAST_CONV", "False"],
     "augmented": [

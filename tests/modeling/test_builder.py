@@ -116,6 +116,8 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
     [
         (["MODEL.TYPE", "retinanets"], "MODEL.TYPE"),
         (["MODEL.CONV_BODY", "FPN.add_fpn_ResNet51_conv5_body"], "ResNet51"),
+        (["MODEL.CONV_BODY", "ResNet.add_ResNet50_conv5_body"], "need 3, 4, 6, 7"),
+        (["FPN.EXTRA_CONV_LEVELS", "False"], "need 6, 7"),
         (["FPN.DIM", "100"], "NUM_GROUPS"),
         (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
     ],
@@ -152,3 +154,13 @@ def test_shared_tower_softmax_and_class_specific_boxes_build():
     assert shapes["retnet_cls_pred_fpn3_w"][0] == 9 * 4
     assert shapes["retnet_bbox_pred_fpn3_w"][0] == 9 * 4 * 3
     assert not any(name.startswith("retnet_bbox_conv") for name in shapes)
+
+
+def test_reweight_trains_through_the_weighted_loss_alone():
+    _need_native_operators()
+    reweight = ["LIBRA.RETINANET_SAMPLER.MODE", "reweight"]
+    types = _op_types(build_model(_tiny(*reweight), train=True))
+    assert types.count("WeightedSigmoidFocalLoss") == 5 and "SigmoidFocalLoss" not in types
+    with pytest.raises(ConfigError, match="reweight needs RETINANET.SOFTMAX False") as caught:
+        build_model(_tiny(*reweight, "RETINANET.SOFTMAX", "True"), train=True)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Fixtures of the operators' tests."""
+"""Fixtures of the operators' tests, and with which random inputs they failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from random_seed import SEED, SEED_VARIABLE
 
 from detectron_ext.kernel_benchmark.kernels import Kernels
 
@@ -28,3 +29,9 @@ def kernels(tmp_path_factory) -> Kernels:
         [*command, f"-I{SOURCES}", "-x", "c++", *sources, "-o", str(library)], check=True
     )
     return Kernels(library)
+
+
+def pytest_terminal_summary(terminalreporter):
+    failed = terminalreporter.stats.get("failed", [])
+    if any("tests/ops/" in report.nodeid for report in failed):
+        terminalreporter.line(f"{SEED_VARIABLE}={SEED} repeats the random inputs of tests/ops")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from case_inputs import Case
 from native_runner import assert_close, normal
-from operator_cases import DEFINITIONS, Case, run_case
+from operator_cases import DEFINITIONS, run_case
 
 
 def check(operator, inputs, seed=0, **arguments):

@@ -18,9 +18,12 @@ needs_native = pytest.mark.skipif(
 
 
 def run_operator(
-    operator: str, inputs: Sequence[np.ndarray], outputs: int = 1, **arguments: Any
+    operator: str,
+    inputs: Sequence[np.ndarray],
+    outputs: int | Sequence[str] = 1,
+    **arguments: Any,
 ) -> list[np.ndarray]:
-    """Return the outputs of one operator; further input blobs are input0, input1, ..."""
+    """Return the outputs of one operator: so many, or of these names; inputs are input0, ..."""
     workspace.ResetWorkspace()
     definition, names = _create(operator, inputs, outputs, arguments)
     workspace.RunOperatorOnce(definition)
@@ -30,22 +33,26 @@ def run_operator(
 def run_with_gradient(
     operator: str,
     inputs: Sequence[np.ndarray],
-    d_output: np.ndarray | None = None,
+    d_output: np.ndarray | Sequence[np.ndarray] | None = None,
     outputs: int = 1,
     **arguments: Any,
 ) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
     """Return the outputs, and the gradients by index of input, of one operator.
 
-    d_output is the gradient of the first output, ones if None; the others have none.
+    d_output is the gradient of the first output, ones if None, or a list of the gradients of the
+    first ones; the others have none.
     """
     workspace.ResetWorkspace()
     definition, names = _create(operator, inputs, outputs, arguments)
     workspace.RunOperatorOnce(definition)
     results = [workspace.FetchBlob(name) for name in names]
-    seed = np.ones_like(results[0]) if d_output is None else d_output
-    workspace.FeedBlob("d_output", seed)
+    seeds = [np.ones_like(results[0])] if d_output is None else d_output
+    seeds = [seeds] if isinstance(seeds, np.ndarray) else seeds
+    d_names = [f"d_output{i}" for i in range(len(seeds))]
+    for name, seed in zip(d_names, seeds):
+        workspace.FeedBlob(name, seed)
     makers, gradients = core.GradientRegistry.GetGradientForOp(
-        definition, ["d_output"] + [None] * (outputs - 1)
+        definition, d_names + [None] * (outputs - len(seeds))
     )
     workspace.RunOperatorsOnce(makers)
     fetched = {
@@ -58,7 +65,7 @@ def _create(operator, inputs, outputs, arguments):
     names = [f"input{i}" for i in range(len(inputs))]
     for name, array in zip(names, inputs):
         workspace.FeedBlob(name, array)
-    results = [f"output{i}" for i in range(outputs)]
+    results = [f"output{i}" for i in range(outputs)] if isinstance(outputs, int) else outputs
     return core.CreateOperator(operator, names, results, **arguments), results
 
 

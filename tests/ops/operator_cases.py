@@ -1,4 +1,4 @@
-"""One table of operators, inputs and arguments for all tests of operators, and how to run them."""
+"""One table of the operators with front-ends for all tests of operators, and how to run them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 from caffe2.python import core, workspace
+from case_inputs import Case
+from native_runner import normal
 
 from detectron_ext import ops
 from detectron_ext.ops import reference
@@ -24,15 +26,6 @@ class Definition(NamedTuple):
     gradient: Callable[..., list[np.ndarray]]
     front_end: Callable[..., Any]
     differentiable: Callable[[int], range] = lambda count: range(1)
-
-
-class Case(NamedTuple):
-    """An operator with inputs and arguments."""
-
-    label: str
-    operator: str
-    inputs: list[np.ndarray]
-    arguments: dict[str, Any]
 
 
 def _scalar_loss(name: str) -> Definition:
@@ -58,6 +51,11 @@ def _softmax_gradient(inputs, d_outputs, **arguments):
     return [reference.group_spatial_softmax_gradient(y, d_outputs[0], **arguments)]
 
 
+def _roi_max_pool_gradient(inputs, d_outputs, **arguments):
+    _, argmax = reference.roi_max_pool(*inputs, **arguments)
+    return [reference.roi_max_pool_gradient(*inputs, argmax, d_outputs[0])]
+
+
 DEFINITIONS = {
     "SmoothL1Loss": _scalar_loss("smooth_l1_loss"),
     "SelectSmoothL1Loss": _scalar_loss("select_smooth_l1_loss"),
@@ -65,6 +63,7 @@ DEFINITIONS = {
     "SelectBalancedL1Loss": _scalar_loss("select_balanced_l1_loss"),
     "SigmoidFocalLoss": _scalar_loss("sigmoid_focal_loss"),
     "WeightedSigmoidFocalLoss": _scalar_loss("weighted_sigmoid_focal_loss"),
+    "SigmoidCrossEntropyLoss": _scalar_loss("sigmoid_cross_entropy_loss"),
     "SoftmaxFocalLoss": Definition(
         lambda inputs, **arguments: list(reference.softmax_focal_loss(*inputs, **arguments)),
         lambda inputs, d_outputs, **arguments: [
@@ -121,6 +120,18 @@ DEFINITIONS = {
             ops.upsample_nearest(net, *inputs, "output", **arguments)
         ],
     ),
+    "SpatialNarrowAs": Definition(
+        lambda inputs: [reference.spatial_narrow_as(*inputs)],
+        lambda inputs, d_outputs: [reference.spatial_narrow_as_gradient(*inputs, d_outputs[0])],
+        lambda net, inputs: [ops.spatial_narrow_as(net, *inputs, "output")],
+    ),
+    "RoIPoolF": Definition(
+        lambda inputs, **arguments: list(reference.roi_max_pool(*inputs, **arguments)),
+        _roi_max_pool_gradient,
+        lambda net, inputs, **arguments: list(
+            ops.roi_max_pool(net, *inputs, "output", "argmax", **arguments)
+        ),
+    ),
     "GroupSpatialSoftmax": Definition(
         lambda inputs, **arguments: [reference.group_spatial_softmax(*inputs, **arguments)],
         _softmax_gradient,
@@ -131,136 +142,15 @@ DEFINITIONS = {
 }
 
 # Outputs that have a gradient, where not all do.
-LOSS_OUTPUTS = {"SoftmaxFocalLoss": 1}
+LOSS_OUTPUTS = {"RoIPoolF": 1, "SoftmaxFocalLoss": 1}
 
 
-def make_cases(seed: int = 0) -> list[Case]:
-    """Return cases of every operator: all arguments, odd sizes, and the empty and 1x1 ones."""
-    random = np.random.RandomState(seed)
-    return [
-        *_dense_box_cases(random),
-        *_select_box_cases(random),
-        *_focal_cases(random),
-        *_pyramid_cases(random),
-        *_other_cases(random),
-    ]
-
-
-def _normal(random: np.random.RandomState, *shape: int) -> np.ndarray:
-    return random.standard_normal(shape).astype(np.float32)
-
-
-BALANCED = [
-    {},
-    {"beta": 0.11, "scale": 0.5},
-    {"beta": 0.11, "formula": "mmdet"},
-    {"alpha": 0.3, "gamma": 0.9, "beta": 2.5, "formula": "continuous"},
-]
-
-
-def _dense_box_cases(random: np.random.RandomState) -> list[Case]:
-    cases = []
-    for shape in [(37, 4), (3, 8, 2, 5), (1, 1), (0, 4)]:
-        inputs = [_normal(random, *shape) for _ in range(2)]
-        weights = [random.uniform(0, 2, shape).astype(np.float32) for _ in range(2)]
-        for arguments in ({}, {"beta": 0.11, "scale": 2.0}):
-            cases.append(("SmoothL1Loss", inputs + weights, arguments))
-        for arguments in BALANCED:
-            cases.append(("BalancedL1Loss", inputs + weights, arguments))
-    return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
-
-
-def select_inputs(
-    random: np.random.RandomState, rows: int, shape: Sequence[int], fg_num: float
-) -> list[np.ndarray]:
-    """Return y_hat, y, locations and fg_num with `rows` distinct locations in a map of `shape`."""
-    n, channels, height, width = shape
-    anchors = channels // 4
-    places = random.choice(n * anchors * height * width, rows, replace=False)
-    locations = np.stack(np.unravel_index(places, (n, anchors, height, width)), axis=1)
-    locations[:, 1] *= 4
-    return [
-        _normal(random, *shape),
-        _normal(random, rows, 4),
-        locations.astype(np.float32),
-        np.array([fg_num], np.float32),
-    ]
-
-
-def _select_box_cases(random: np.random.RandomState) -> list[Case]:
-    cases = []
-    for rows, shape, fg_num in [
-        (20, (2, 12, 7, 5), 31.0),
-        (3, (1, 36, 1, 1), 0.0),
-        (0, (2, 8, 3, 4), 5.0),
-        (0, (1, 4, 1, 1), 0.0),
-    ]:
-        inputs = select_inputs(random, rows, shape, fg_num)
-        for arguments in ({}, {"beta": 0.11, "scale": 2.0}):
-            cases.append(("SelectSmoothL1Loss", inputs, arguments))
-        for arguments in BALANCED:
-            cases.append(("SelectBalancedL1Loss", inputs, arguments))
-    return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
-
-
-def _focal_cases(random: np.random.RandomState) -> list[Case]:
-    cases = []
-    for classes, anchors, size, fg_num, gamma in [
-        (5, 3, (7, 6), 11.0, 2.0),
-        (3, 2, (4, 5), 6.0, 0.0),
-        (4, 1, (1, 1), 0.0, 1.5),
-        (80, 1, (3, 2), 2.0, 2.0),
-        (2, 2, (5, 3), 1.0, 0.5),
-    ]:
-        logits = 3 * _normal(random, 2, anchors * classes, *size)
-        labels = random.randint(-1, classes + 1, (2, anchors, *size)).astype(np.int32)
-        weights = random.uniform(0, 3, labels.shape).astype(np.float32)
-        count = np.array([fg_num], np.float32)
-        arguments = {"gamma": gamma, "alpha": 0.3, "scale": 0.5, "num_classes": classes}
-        inputs = [logits, labels, count]
-        cases.append(("SigmoidFocalLoss", inputs, arguments))
-        cases.append(("WeightedSigmoidFocalLoss", [*inputs, weights], arguments))
-        softmax_labels = np.minimum(labels, classes - 1)
-        cases.append(("SoftmaxFocalLoss", [logits, softmax_labels, count], arguments))
-    return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
-
-
-def _pyramid_cases(random: np.random.RandomState) -> list[Case]:
-    cases = []
-    for sizes in [
-        [(16, 24), (8, 12), (4, 6), (2, 3)],
-        [(13, 19), (7, 10), (4, 5), (2, 3), (1, 2)],
-        [(1, 1), (1, 1)],
-        [(9, 1), (5, 1), (3, 1)],
-    ]:
-        levels = [_normal(random, 2, 3, *size) for size in sizes]
-        for refine_level in {0, len(sizes) // 2, len(sizes) - 1}:
-            arguments = {"refine_level": refine_level}
-            balanced = _normal(random, 2, 3, *sizes[refine_level])
-            cases.append(("BalancedPyramidGather", levels, arguments))
-            cases.append(("BalancedPyramidScatter", [balanced, *levels], arguments))
-    return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
-
-
-def _other_cases(random: np.random.RandomState) -> list[Case]:
-    cases = []
-    for shape, use_scale in [((2, 8, 5, 7), False), ((1, 3, 6, 4), True), ((2, 4, 1, 1), False)]:
-        inputs = [_normal(random, *shape) for _ in range(3)]
-        cases.append(("EmbeddedGaussianAttention", inputs, {"use_scale": use_scale}))
-    for shape, scale in [((2, 3, 4, 5), 2), ((1, 2, 1, 1), 3), ((2, 3, 4), 1)]:
-        cases.append(("UpsampleNearest", [_normal(random, *shape)], {"scale": scale}))
-    for shape, classes in [((2, 12, 3, 5), 4), ((1, 81, 1, 1), 81), ((2, 3, 2, 2), 1)]:
-        logits = 5 * _normal(random, *shape)
-        cases.append(("GroupSpatialSoftmax", [logits], {"num_classes": classes}))
-    return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
-
-
-def output_gradients(case: Case, seed: int = 1) -> list[np.ndarray]:
+def output_gradients(case: Case, seed: int) -> list[np.ndarray]:
     """Return random gradients of the case's outputs, as float32."""
     random = np.random.RandomState(seed)
     outputs = DEFINITIONS[case.operator].forward(case.inputs, **case.arguments)
     outputs = outputs[: LOSS_OUTPUTS.get(case.operator)]
-    return [_normal(random, *np.shape(output)) for output in outputs]
+    return [normal(random, *np.shape(output)) for output in outputs]
 
 
 def run_case(case: Case, d_outputs: Arrays, net_type: str = "simple") -> tuple[list, list, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from case_inputs import select_inputs
 from native_runner import assert_close, normal
-from operator_cases import select_inputs
 
 from detectron_ext.kernel_benchmark.kernels import KernelError
 from detectron_ext.ops import reference

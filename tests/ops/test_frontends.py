@@ -11,23 +11,9 @@ import numpy as np
 import pytest
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, workspace
-from operator_cases import (
-    DEFINITIONS,
-    make_cases,
-    output_gradients,
-    relative_error,
-    run_case,
-)
 
 from detectron_ext import ops
 from detectron_ext.ops import library
-
-CASES = make_cases(seed=2)
-TOLERANCE = 1e-5
-
-needs_native = pytest.mark.skipif(
-    not ops.native_library_loaded(), reason="the native operators are not built (make ops)"
-)
 
 
 @pytest.fixture
@@ -133,33 +119,6 @@ def test_returns_references_under_the_given_names():
     assert [str(blob) for blob in add_scatter()] == [f"y{i}" for i in range(5)]
     with core.NameScope("scope"):
         assert str(add_focal(net)) == "scope/loss"
-
-
-@needs_native
-@pytest.mark.parametrize("case", CASES, ids=[case.label for case in CASES])
-def test_native_and_python_give_the_same_numbers(case, monkeypatch):
-    d_outputs = output_gradients(case)
-
-    native = run_case(case, d_outputs)
-    monkeypatch.setattr(library, "has_native", lambda operator: False)
-    python = run_case(case, d_outputs)
-
-    assert native[2] == case.operator
-    assert python[2] == "Python"
-    for a, b in zip(native[0] + native[1], python[0] + python[1]):
-        assert relative_error(a, b) <= TOLERANCE
-
-
-@needs_native
-@pytest.mark.parametrize("operator", sorted(DEFINITIONS))
-def test_native_operators_run_in_a_dag_net(operator):
-    case = next(case for case in CASES if case.operator == operator)
-    d_outputs = output_gradients(case)
-
-    simple, dag = (run_case(case, d_outputs, net_type) for net_type in ("simple", "dag"))
-
-    for a, b in zip(simple[0] + simple[1], dag[0] + dag[1]):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_on_cuda_detectrons_own_operators_need_no_library_of_ours(monkeypatch):

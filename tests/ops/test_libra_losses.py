@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from case_inputs import select_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libra_check import check
 from native_runner import assert_close, needs_native, normal, run_operator, run_with_gradient
-from operator_cases import select_inputs
 
 pytestmark = needs_native
 

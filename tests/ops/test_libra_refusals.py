@@ -55,6 +55,18 @@ BAD_INPUTS = [
     ),
     (
         FOCAL,
+        [zeros(1, 8, 2, 2), LABELS + 5, zeros(1), zeros(1, 2, 2, 2)],
+        {"num_classes": 4},
+        r"T of shape \[1, 2, 2, 2\] holds 5, .*\[1, 8, 2, 2\] .* at most 4",
+    ),
+    (
+        FOCAL,
+        [zeros(8, 2, 2), LABELS, zeros(1), zeros(1, 2, 2, 2)],
+        {"num_classes": 4},
+        r"T of shape \[1, 2, 2, 2\].*\[8, 2, 2\]",
+    ),
+    (
+        FOCAL,
         [zeros(1, 8, 2, 2), LABELS, zeros(2), zeros(1, 2, 2, 2)],
         {"num_classes": 4},
         r"fg_num of shape \[2\]",
@@ -111,6 +123,66 @@ def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, me
             "levels holds 8",
         ),
         (
+            "BalancedPyramidScatterGradient",
+            pyramid(LEVEL, (1, 2, 2, 2), (1, 2, 2, 2)),
+            {"refine_level": 0, "levels": [1, 1]},
+            "levels holds 1, must hold different numbers",
+        ),
+        (
+            "BalancedPyramidScatterGradient",
+            pyramid(LEVEL, (1, 2, 2, 2)),
+            {"refine_level": 0, "levels": [0, 1]},
+            "levels holds 2 levels, must hold one for each of the 1 gradients",
+        ),
+        (
+            "BalancedPyramidScatterGradient",
+            pyramid(LEVEL, (1, 2, 2, 2)),
+            {"refine_level": 8, "levels": [1]},
+            "refine_level must be 0 to 7, but is 8",
+        ),
+        (
+            "BalancedPyramidScatterGradient",
+            pyramid((1, 2, 4), (1, 2, 2, 2)),
+            {"refine_level": 0, "levels": [1]},
+            r"B of shape \[1, 2, 4\]",
+        ),
+        (
+            "BalancedPyramidScatterGradient",
+            pyramid(LEVEL, (1, 2, 2, 2)),
+            {"refine_level": 0, "levels": [0]},
+            r"d_G_0 of shape \[1, 2, 2, 2\].*\[1, 2, 4, 4\]",
+        ),
+        (
+            "BalancedPyramidGatherGradient",
+            pyramid(LEVEL, (1, 2, 2, 2), LEVEL),
+            {"refine_level": 2},
+            "refine_level must .* 0 to 1, but is 2",
+        ),
+        (
+            "WeightedSigmoidFocalLossGradient",
+            [zeros(1, 8, 2, 2), LABELS, zeros(1), zeros(1, 2, 2, 3), zeros(1)],
+            {"num_classes": 4},
+            r"W of shape \[1, 2, 2, 3\].*\[1, 2, 2, 2\]",
+        ),
+        (
+            "WeightedSigmoidFocalLossGradient",
+            [zeros(1, 8, 2, 2), LABELS, zeros(1), zeros(1, 2, 2, 2), zeros(0)],
+            {"num_classes": 4},
+            r"d_loss of shape \[0\]",
+        ),
+        (
+            "EmbeddedGaussianAttentionGradient",
+            pyramid(LEVEL, LEVEL, LEVEL, (1, 2, 4, 5), LEVEL),
+            {},
+            r"out of shape \[1, 2, 4, 5\].*\[1, 2, 4, 4\]",
+        ),
+        (
+            "EmbeddedGaussianAttentionGradient",
+            pyramid(LEVEL, LEVEL, LEVEL, LEVEL, (2, 4, 4)),
+            {},
+            r"d_out of shape \[2, 4, 4\].*\[1, 2, 4, 4\]",
+        ),
+        (
             "EmbeddedGaussianAttentionGradient",
             [*pyramid(*[LEVEL] * 5), zeros(1, 15)],
             {},
@@ -128,12 +200,18 @@ def test_bad_gradient_input_is_refused(operator, inputs, arguments, message):
     ("operator", "count", "arguments"),
     [
         ("BalancedL1Loss", 4, {"alpha": 0.0}),
+        ("BalancedL1Loss", 4, {"alpha": float("inf")}),
+        ("BalancedL1LossGradient", 5, {"alpha": float("nan")}),
         ("BalancedL1Loss", 4, {"gamma": -1.0}),
         ("BalancedL1Loss", 4, {"beta": float("nan")}),
         ("BalancedL1Loss", 4, {"gamma": 31.0}),
         ("BalancedL1Loss", 4, {"scale": -1.0}),
         ("SelectBalancedL1Loss", 4, {"beta": 0.0}),
         ("SelectBalancedL1Loss", 4, {"formula": "paper"}),
+        ("SelectBalancedL1LossGradient", 5, {"gamma": float("nan")}),
+        ("WeightedSigmoidFocalLoss", 4, {"alpha": float("nan")}),
+        ("WeightedSigmoidFocalLoss", 4, {"alpha": 1.01}),
+        ("WeightedSigmoidFocalLossGradient", 5, {"gamma": float("nan")}),
         ("WeightedSigmoidFocalLoss", 4, {"gamma": -0.5}),
         ("WeightedSigmoidFocalLoss", 4, {"num_classes": 0}),
         ("WeightedSigmoidFocalLoss", 4, {"scale": -2.0}),
@@ -142,3 +220,14 @@ def test_bad_gradient_input_is_refused(operator, inputs, arguments, message):
 def test_bad_argument_is_refused_by_name(operator, count, arguments):
     with pytest.raises(RuntimeError, match=f"{operator}: {next(iter(arguments))} is"):
         run_operator(operator, [zeros(1)] * count, **arguments)
+
+
+def test_arguments_that_single_precision_cannot_hold_are_refused():
+    with pytest.raises(RuntimeError, match="alpha is .*, gamma .* and beta .* too far apart"):
+        run_operator("BalancedL1Loss", [zeros(1)] * 4, beta=1e-38, gamma=5.0)
+
+
+def test_a_pyramid_has_two_to_eight_levels():
+    for count in (1, 9):
+        with pytest.raises(RuntimeError, match=GATHER):
+            run_operator(GATHER, pyramid(*[LEVEL] * count), refine_level=0)

@@ -13,6 +13,7 @@ from detectron_ext.sampling.retinanet_targets import (
     input_blob_names,
 )
 
+_RNG = np.random.default_rng(0)
 _PYRAMID = ["FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7", "MODEL.NUM_CLASSES", "4"]
 
 
@@ -57,7 +58,7 @@ def test_no_ground_truth_is_all_background():
 def test_blobs_have_the_names_and_shapes_of_detectron():
     config = _config()
     boxes = [[40, 40, 103, 103]]
-    blobs = RetinanetTargets(config)([_sample(boxes, [3]), _sample([], [])], 128, 256)
+    blobs = RetinanetTargets(config)([_sample(boxes, [3]), _sample([], [])], 128, 256, _RNG)
     assert set(blobs) == set(input_blob_names(config))
     for level in range(3, 8):
         labels = blobs[f"retnet_cls_labels_fpn{level}"]
@@ -75,7 +76,7 @@ def test_locations_point_at_the_anchor_that_the_target_belongs_to(class_specific
     config = _config("RETINANET.CLASS_SPECIFIC_BBOX", str(class_specific))
     targets = RetinanetTargets(config)
     truth = np.array([[37, 21, 90, 80]], dtype=np.float32)
-    blobs = targets([_sample([], []), _sample(truth, [2])], 128, 128)
+    blobs = targets([_sample([], []), _sample(truth, [2])], 128, 128, _RNG)
     seen = 0
     for level, anchors in targets._level_anchors(128, 128).items():
         rows = blobs[f"retnet_roi_fg_bbox_locs_fpn{level}"]
@@ -94,8 +95,9 @@ def test_locations_point_at_the_anchor_that_the_target_belongs_to(class_specific
 
 def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
     crowd = _sample([[10, 10, 50, 50], [0, 0, 127, 127]], [1, 1], [False, True])
-    plain = RetinanetTargets(_config())([crowd], 128, 128)
-    cropping = RetinanetTargets(_config("LIBRA.AUGMENTATION.CROP", "True"))([crowd], 128, 128)
+    cropping_config = _config("LIBRA.AUGMENTATION.CROP", "True")
+    plain = RetinanetTargets(_config())([crowd], 128, 128, _RNG)
+    cropping = RetinanetTargets(cropping_config)([crowd], 128, 128, _RNG)
     inside = plain["retnet_cls_labels_fpn3"] == 0
     assert inside.any()
     assert (cropping["retnet_cls_labels_fpn3"][inside] == -1).sum() > 0.5 * inside.sum()
@@ -104,6 +106,6 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
 
 
 def test_sizes_that_no_stride_divides_round_up():
-    blobs = RetinanetTargets(_config())([_sample([[0, 0, 30, 30]], [1])], 100, 130)
+    blobs = RetinanetTargets(_config())([_sample([[0, 0, 30, 30]], [1])], 100, 130, _RNG)
     assert blobs["retnet_cls_labels_fpn3"].shape[2:] == (13, 17)
     assert blobs["retnet_cls_labels_fpn7"].shape[2:] == (1, 2)

@@ -26,7 +26,7 @@ LIBRA = {
         # continuous (the paper's for every beta) or mmdet (equal at beta 1).
         "FORMULA": "continuous",
     },
-    # Which boxes train the RPN and the Fast R-CNN head (section 3.1).
+    # Which regions train the Fast R-CNN head (section 3.1).
     "SAMPLER": {
         # Negatives: random or iou_balanced.
         "NEGATIVE": "random",
@@ -40,6 +40,8 @@ LIBRA = {
         "FLOOR_FRACTION": 0.0,
         # The bins end at the negatives' threshold (negatives) or at the largest IoU (mmdet).
         "BIN_RANGE": "negatives",
+        # Draw the RPN's anchors in the same way; else, as published, they are drawn at random.
+        "RPN": False,
         # At most this many RPN negatives for each positive; negative means no limit.
         "RPN_NEG_POS_UB": -1.0,
     },
@@ -53,7 +55,8 @@ LIBRA = {
         "NEG_PER_POS": 3.0,
         "MIN_NEG": 256,
     },
-    # Factors on the classification and the box regression loss.
+    # Factors on the classification and the box regression loss, of RetinaNet or of the Fast R-CNN
+    # head; the RPN's losses have none.
     "LOSS_WEIGHTS": {"CLS": 1.0, "BBOX": 1.0},
     "RETINANET_HEAD": {
         # GroupNorm in the head's towers.

@@ -1,10 +1,10 @@
 """The operators in numpy, for where no native one can run.
 
 `OPERATORS` maps a name of Caffe2's registry to a forward and a backward function on arrays.
-Tensors go in and come out as float32; the numbers are those of the native operators. `add` puts
-one into a net as a Caffe2 "Python" operator. Such a net can be saved or sent to another process
-only if that process can import this package, for it carries the names of these functions, not
-their code.
+Tensors are float32, indices and labels int32; the numbers are those of the native operators. `add`
+puts one into a net as a Caffe2 "Python" operator. Such a net can be saved or sent to another
+process only if that process can import this package, for it carries the names of these functions,
+not their code.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ from detectron_ext.ops.python_operators.pyramid import (
     BALANCED_PYRAMID_SCATTER,
     UPSAMPLE_NEAREST,
 )
+from detectron_ext.ops.python_operators.regions import (
+    ROI_POOL_F,
+    SIGMOID_CROSS_ENTROPY_LOSS,
+    SPATIAL_NARROW_AS,
+)
 from detectron_ext.ops.python_operators.softmax import GROUP_SPATIAL_SOFTMAX
 
 OPERATORS: dict[str, PythonOperator] = {
@@ -40,11 +45,14 @@ OPERATORS: dict[str, PythonOperator] = {
     "BalancedPyramidScatter": BALANCED_PYRAMID_SCATTER,
     "EmbeddedGaussianAttention": EMBEDDED_GAUSSIAN_ATTENTION,
     "GroupSpatialSoftmax": GROUP_SPATIAL_SOFTMAX,
+    "RoIPoolF": ROI_POOL_F,
     "SelectBalancedL1Loss": SELECT_BALANCED_L1_LOSS,
     "SelectSmoothL1Loss": SELECT_SMOOTH_L1_LOSS,
+    "SigmoidCrossEntropyLoss": SIGMOID_CROSS_ENTROPY_LOSS,
     "SigmoidFocalLoss": SIGMOID_FOCAL_LOSS,
     "SmoothL1Loss": SMOOTH_L1_LOSS,
     "SoftmaxFocalLoss": SOFTMAX_FOCAL_LOSS,
+    "SpatialNarrowAs": SPATIAL_NARROW_AS,
     "UpsampleNearest": UPSAMPLE_NEAREST,
     "WeightedSigmoidFocalLoss": WEIGHTED_SIGMOID_FOCAL_LOSS,
 }

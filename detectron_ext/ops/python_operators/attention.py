@@ -37,8 +37,8 @@ def _scale(channels: int, use_scale: int) -> np.float32:
 
 def _images(arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield, for each image, its (C, H * W) part of every array."""
-    n, channels = arrays[0].shape[:2]
-    return zip(*(array.reshape(n, channels, -1) for array in arrays))
+    n, channels, height, width = arrays[0].shape
+    return zip(*(array.reshape(n, channels, height * width) for array in arrays))
 
 
 def _forward(inputs, *, use_scale) -> list[np.ndarray]:

@@ -43,7 +43,7 @@ def _select_inputs(operator: str, inputs: Sequence[np.ndarray]) -> Sequence[np.n
     y_hat, y, locations, fg_num = inputs
     require_map(operator, "y_hat", y_hat)
     require_scalar(operator, "fg_num", fg_num)
-    if y.size == 0:
+    if y.size == 0 and locations.size == 0:
         return [y_hat, y.reshape(0, 4), np.zeros((0, 4), np.float32), fg_num]
     for name, rows in (("y", y), ("locations", locations)):
         require(

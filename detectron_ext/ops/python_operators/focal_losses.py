@@ -146,8 +146,8 @@ def _softmax_backward(arrays, *, gamma, alpha, scale, num_classes) -> list[np.nd
     slope = (slope * (_factor(fg_num, scale) * d_loss)).astype(np.float32)[:, :, np.newaxis]
     gradient = -slope * split_groups(probabilities.reshape(logits.shape), num_classes)
     chosen = np.maximum(labels, 0)[:, :, np.newaxis].astype(np.int64)
-    at_label = np.take_along_axis(gradient, chosen, axis=2) + slope
-    np.put_along_axis(gradient, chosen, at_label, axis=2)
+    at_label = slope * not_p[:, :, np.newaxis]  # without the cancellation of 1 - p
+    np.put_along_axis(gradient, chosen, at_label.astype(np.float32), axis=2)
     return [gradient.reshape(logits.shape)]
 
 

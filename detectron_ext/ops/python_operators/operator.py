@@ -26,10 +26,11 @@ class PythonOperator(NamedTuple):
 
 
 def write_tensors(tensors: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
-    """Shape Caffe2's output `tensors` as `arrays` and fill them, as float32."""
+    """Give Caffe2's output `tensors` the shapes and values of `arrays`: int32 as they are, all
+    other types as float32."""
     for tensor, array in zip(tensors, arrays):
-        tensor.reshape(np.shape(array))
-        tensor.data[...] = array
+        kind = np.int32 if np.asarray(array).dtype == np.int32 else np.float32
+        tensor.feed(np.asarray(array, kind, order="C"))
 
 
 def require(condition: bool, operator: str, message: str) -> None:

@@ -29,6 +29,11 @@ def _window_indices(size: int, pooled: int) -> np.ndarray:
     return np.minimum(begin[:, np.newaxis] + np.arange(longest), end[:, np.newaxis] - 1)
 
 
+def _flat(x: np.ndarray) -> np.ndarray:
+    n, c, height, width = x.shape
+    return x.reshape(n, c, height * width)
+
+
 def _windows(x: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Return the windows (N, C, h, w, K) of x for a pooling to `size`, and their pixels (h, w, K).
 
@@ -37,7 +42,7 @@ def _windows(x: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
     rows = _window_indices(x.shape[2], size[0])[:, np.newaxis, :, np.newaxis]
     columns = _window_indices(x.shape[3], size[1])[np.newaxis, :, np.newaxis, :]
     pixels = (rows * x.shape[3] + columns).reshape(size + (-1,))
-    return np.take(x.reshape(x.shape[:2] + (-1,)), pixels, axis=2), pixels
+    return np.take(_flat(x), pixels, axis=2), pixels
 
 
 def _sum_into(shape: Sequence[int], pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -76,7 +81,7 @@ def _nearest_resize(x: np.ndarray, size: Size) -> np.ndarray:
     if x.shape[2:] == size:
         return x
     pixels = _nearest_pixels(x.shape[2:], size)
-    return np.take(x.reshape(x.shape[:2] + (-1,)), pixels, axis=2)
+    return np.take(_flat(x), pixels, axis=2)
 
 
 def _nearest_resize_gradient(x: np.ndarray, d_y: np.ndarray) -> np.ndarray:

@@ -34,6 +34,9 @@ def _forward(inputs, *, num_classes) -> list[np.ndarray]:
 def _backward(arrays, *, num_classes) -> list[np.ndarray]:
     _, y, d_y = arrays
     p, d_p = split_groups(y, num_classes), split_groups(d_y, num_classes)
+    # Relative to that of the likeliest class: where p is nearly 1, d_p and the sum would cancel.
+    likeliest = p.argmax(axis=2)[:, :, np.newaxis]
+    d_p = d_p - np.take_along_axis(d_p, likeliest, axis=2)
     return [(p * (d_p - (p * d_p).sum(axis=2, keepdims=True))).reshape(y.shape)]
 
 

@@ -44,6 +44,14 @@ from detectron_ext.ops.reference.pyramid import (
     upsample_nearest,
     upsample_nearest_gradient,
 )
+from detectron_ext.ops.reference.regions import (
+    roi_max_pool,
+    roi_max_pool_gradient,
+    sigmoid_cross_entropy_loss,
+    sigmoid_cross_entropy_loss_gradient,
+    spatial_narrow_as,
+    spatial_narrow_as_gradient,
+)
 from detectron_ext.ops.reference.softmax import (
     group_spatial_softmax,
     group_spatial_softmax_gradient,
@@ -66,10 +74,14 @@ __all__ = [
     "group_spatial_softmax_gradient",
     "nearest_resize",
     "nearest_resize_gradient",
+    "roi_max_pool",
+    "roi_max_pool_gradient",
     "select_balanced_l1_loss",
     "select_balanced_l1_loss_gradient",
     "select_smooth_l1_loss",
     "select_smooth_l1_loss_gradient",
+    "sigmoid_cross_entropy_loss",
+    "sigmoid_cross_entropy_loss_gradient",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_gradient",
     "smooth_l1",
@@ -78,6 +90,8 @@ __all__ = [
     "smooth_l1_slope",
     "softmax_focal_loss",
     "softmax_focal_loss_gradient",
+    "spatial_narrow_as",
+    "spatial_narrow_as_gradient",
     "upsample_nearest",
     "upsample_nearest_gradient",
     "weighted_sigmoid_focal_loss",

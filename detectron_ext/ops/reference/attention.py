@@ -47,4 +47,5 @@ def _logit_scale(theta, use_scale: int) -> float:
 def _positions(x) -> np.ndarray:
     """Return x as float64 of shape (N, C, H * W)."""
     x = float64(x)
-    return x.reshape(x.shape[0], x.shape[1], -1)
+    n, channels, height, width = x.shape
+    return x.reshape(n, channels, height * width)

@@ -42,7 +42,8 @@ def adaptive_max_pool_gradient(x, d_y) -> np.ndarray:
         rows = pool_window(i, x.shape[2], d_y.shape[2])
         columns = pool_window(j, x.shape[3], d_y.shape[3])
         window = x[:, :, rows, columns]
-        first = window.reshape(window.shape[:2] + (-1,)).argmax(axis=2)
+        pixels = window.shape[2] * window.shape[3]
+        first = window.reshape(window.shape[:2] + (pixels,)).argmax(axis=2)
         row, column = np.unravel_index(first, window.shape[2:])
         d_x[n, c, rows.start + row, columns.start + column] += d_y[:, :, i, j]
     return d_x

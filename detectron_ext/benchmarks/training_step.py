@@ -12,17 +12,18 @@ from tqdm import trange
 
 from detectron_ext.engine.parameters import feed
 from detectron_ext.modeling import build_model
-from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
 _WARM_UP_STEPS = 3
 _BOXES_PER_IMAGE = 7
+_PROPOSALS_PER_IMAGE = 2000
 
 
 def benchmark_step(config, size: int, batch: int, steps: int) -> dict:
     """Time whole training steps: forward, backward and update of every parameter.
 
     Args:
-        config: a RetinaNet's configuration; its data sets are not read.
+        config: the model's configuration; its data sets and proposals are not read.
         size: height and width of the images, in pixels; a multiple of FPN.COARSEST_STRIDE makes
             every level's size exact, other sizes are padded to one.
         batch: images a step.
@@ -62,16 +63,22 @@ def _made_up_blobs(config, size, padded, batch, seed):
     data = np.zeros((batch, 3, padded, padded), dtype=np.float32)
     data[:, :, :size, :size] = rng.normal(0, 50, (batch, 3, size, size))
     blobs = {"data": data, "im_info": np.tile(np.float32([size, size, 1]), (batch, 1))}
-    samples = [_made_up_objects(rng, size, config.MODEL.NUM_CLASSES) for _ in range(batch)]
-    blobs.update(RetinanetTargets(config)(samples, padded, padded))
+    samples = [_made_up_sample(rng, size, config.MODEL.NUM_CLASSES) for _ in range(batch)]
+    blobs.update(minibatch_targets(config)(samples, padded, padded, rng))
     return blobs
 
 
-def _made_up_objects(rng, size, num_classes):
-    corners = rng.uniform(0, size * 0.6, (_BOXES_PER_IMAGE, 2))
-    extents = rng.uniform(size * 0.1, size * 0.4, (_BOXES_PER_IMAGE, 2))
+def _made_up_sample(rng, size, num_classes):
     return SimpleNamespace(
-        boxes=np.hstack((corners, corners + extents)).astype(np.float32),
+        image=np.empty((size, size, 0), dtype=np.float32),
+        boxes=_made_up_boxes(rng, size, _BOXES_PER_IMAGE),
         classes=rng.integers(1, num_classes, _BOXES_PER_IMAGE).astype(np.int32),
         is_crowd=np.zeros(_BOXES_PER_IMAGE, dtype=bool),
+        proposals=_made_up_boxes(rng, size, _PROPOSALS_PER_IMAGE),
     )
+
+
+def _made_up_boxes(rng, size, number):
+    corners = rng.uniform(0, size * 0.6, (number, 2))
+    extents = rng.uniform(size * 0.1, size * 0.4, (number, 2))
+    return np.hstack((corners, corners + extents)).astype(np.float32)

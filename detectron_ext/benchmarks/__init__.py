@@ -1,0 +1,1 @@
+"""Operators timed against eager PyTorch."""

@@ -1,0 +1,119 @@
+"""What was measured of an operator, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from detectron_ext import __version__
+from detectron_ext.errors import UserError
+
+
+class Result(NamedTuple):
+    """What one case took; seconds are medians, forward alone and forward with backward.
+
+    Attributes:
+        bytes_moved: by the native operators, forward and backward: what each reads and writes,
+            counted once.
+        difference: |native - eager| / |eager| in the Euclidean norm, the largest of the outputs'
+            and the gradients'.
+        extra_bytes, eager_extra_bytes: the most memory that one run, forward and backward, held
+            beside inputs, outputs and gradients of the inputs.
+    """
+
+    name: str
+    size: str
+    forward: float
+    eager_forward: float
+    both: float
+    eager_both: float
+    bytes_moved: int
+    difference: float
+    extra_bytes: int
+    eager_extra_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster than eager PyTorch, forward and backward."""
+        return self.eager_both / self.both
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes moved a second, forward and backward."""
+        return self.bytes_moved / self.both
+
+
+_COLUMNS = (
+    ("operator", 29, lambda r: r.name),
+    ("on", 46, lambda r: r.size),
+    ("forward ms", 10, lambda r: f"{1e3 * r.forward:.2f}"),
+    ("eager", 7, lambda r: f"{1e3 * r.eager_forward:.2f}"),
+    ("+ backward", 10, lambda r: f"{1e3 * r.both:.2f}"),
+    ("eager", 8, lambda r: f"{1e3 * r.eager_both:.2f}"),
+    ("ratio", 6, lambda r: f"{r.ratio:.2f}"),
+    ("MB moved", 8, lambda r: f"{r.bytes_moved / 1e6:.1f}"),
+    ("GB/s", 5, lambda r: f"{r.bandwidth / 1e9:.1f}"),
+    ("extra MB", 8, lambda r: f"{r.extra_bytes / 1e6:.0f}"),
+    ("eager", 5, lambda r: f"{r.eager_extra_bytes / 1e6:.0f}"),
+    ("differ by", 9, lambda r: f"{r.difference:.0e}"),
+)
+
+
+def table_head() -> str:
+    """The first two lines of a Markdown table of results."""
+    return _row([name for name, _, _ in _COLUMNS]) + "\n" + _row(["---"] * len(_COLUMNS))
+
+
+def table_row(result: Result) -> str:
+    """One line of the table."""
+    return _row([text(result) for _, _, text in _COLUMNS])
+
+
+def _row(texts) -> str:
+    cells = (
+        text.ljust(width) if i < 2 else text.rjust(width)
+        for i, (text, (_, width, _)) in enumerate(zip(texts, _COLUMNS))
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def write_json(path: str, results) -> None:
+    """Write results with what they were measured on.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    content = {
+        "version": __version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "operators": [
+            {**result._asdict(), "ratio": result.ratio, "bandwidth": result.bandwidth}
+            for result in results
+        ],
+    }
+    try:
+        Path(path).write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _processor() -> str:
+    """The processor's name, with the widest vectors that it has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    fields: dict = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    vectors = [name for name in ("avx512f", "avx2", "avx") if name in fields.get("flags", "")]
+    return " ".join([fields.get("model name", platform.processor()), *vectors[:1]])

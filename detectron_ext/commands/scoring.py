@@ -1,0 +1,98 @@
+"""A model on one data set: what it finds is written, and scored where all of it was tested."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from detectron_ext import config as configuration
+from detectron_ext.commands.pictures import draw_detections
+from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.proposals import write_proposals
+from detectron_ext.engine.detector import Detector, Proposer
+from detectron_ext.engine.test import detect_dataset, propose_dataset
+from detectron_ext.evaluation.coco_eval import evaluate_detections, write_results
+from detectron_ext.evaluation.proposal_recall import evaluate_proposals
+
+_LOG = logging.getLogger(__name__)
+_HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
+
+
+def detect_and_score(
+    config,
+    detector: Detector,
+    dataset: CocoDataset,
+    image_ids: list,
+    image_range: tuple | None = None,
+    proposals_path: str | None = None,
+) -> dict:
+    """Detect and score; see :func:`detectron_ext.commands.test` for the files.
+
+    Args:
+        image_ids: the images to test.
+        image_range: where they stand in the data set, when they are not all of it: then nothing is
+            scored.
+        proposals_path: proposals file, for Fast R-CNN.
+
+    Returns:
+        Results of :func:`detectron_ext.evaluation.coco_eval.evaluate_detections`; none of a range.
+    """
+    folder = _folder(config, dataset)
+    detections = detect_dataset(config, detector, dataset, image_ids, proposals_path)
+    if config.VIS:
+        pictures = os.path.join(folder, "vis")
+        draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
+    path = _path(folder, "detections", "json", image_range)
+    write_results(path, detections)
+    _LOG.info("written: %s", path)
+    if image_range is not None:
+        return {}
+    return _report(dataset, folder, evaluate_detections(dataset.coco, detections))
+
+
+def propose_and_score(
+    config,
+    proposer: Proposer,
+    dataset: CocoDataset,
+    image_ids: list,
+    image_range: tuple | None = None,
+) -> dict:
+    """Propose and score; arguments as of :func:`detect_and_score`.
+
+    Returns:
+        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; none of a
+        range.
+    """
+    folder = _folder(config, dataset)
+    proposals = propose_dataset(config, proposer, dataset, image_ids)
+    path = _path(folder, "rpn_proposals", "pkl", image_range)
+    found_ids, boxes, scores = (list(part) for part in zip(*proposals))
+    write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))
+    _LOG.info("written: %s", path)
+    if image_range is not None:
+        return {}
+    return _report(dataset, folder, evaluate_proposals(dataset.coco, proposals))
+
+
+def _folder(config, dataset: CocoDataset) -> str:
+    return configuration.output_dir(config, (dataset.name,), training=False)
+
+
+def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> str:
+    part = "" if image_range is None else "_range_{}_{}".format(*image_range)
+    return os.path.join(folder, f"{name}{part}.{extension}")
+
+
+def _report(dataset: CocoDataset, folder: str, results: dict) -> dict:
+    path = os.path.join(folder, "results.json")
+    write_results(path, results)
+    _LOG.info("%s: %s", dataset.name, summary(results))
+    _LOG.info("written: %s", path)
+    return results
+
+
+def summary(results: dict) -> str:
+    """One line of a test's headline figures."""
+    keys = [key for key in _HEADLINE if key in results]
+    shown = {key: "-" if results[key] is None else f"{results[key]:.3f}" for key in keys}
+    return "  ".join(f"{key} {value}" for key, value in shown.items())

@@ -1,0 +1,61 @@
+"""From the box head's raw outputs to detections of one image (Girshick, "Fast R-CNN")."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.engine.suppression import best_detections
+from detectron_ext.geometry.boxes import clip_to_image, decode
+
+
+def decode_regions(
+    boxes: np.ndarray,
+    probabilities: np.ndarray,
+    deltas: np.ndarray,
+    height: int,
+    width: int,
+    config,
+) -> np.ndarray:
+    """Detections of one image.
+
+    Args:
+        boxes: (R, 4) float32 regions in pixels of the image.
+        probabilities: (R, classes) float32, background first.
+        deltas: (R, 4 * classes) float32 for each class, or (R, 8), background and object.
+        height, width: size of the image in its own pixels.
+
+    Returns:
+        (D, 6) float32 rows x1, y1, x2, y2, score, class (1-based), best score first; at most
+        TEST.DETECTIONS_PER_IM.
+    """
+    region, class_index = np.nonzero(probabilities[:, 1:] > config.TEST.SCORE_THRESH)
+    classes = class_index + 1
+    candidates = boxes[region]
+    if config.TEST.BBOX_REG:
+        group = -1 if config.MODEL.CLS_AGNOSTIC_BBOX_REG else classes
+        moves = deltas.reshape(len(boxes), deltas.shape[1] // 4, 4)[region, group]
+        candidates = decode(
+            candidates, moves, config.MODEL.BBOX_REG_WEIGHTS, config.BBOX_XFORM_CLIP
+        )
+        candidates = clip_to_image(candidates, height, width)
+    return best_detections(candidates, probabilities[region, classes], classes, config)
+
+
+def merge_duplicates(boxes: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
+    """Regions that pool the same features, once (DEDUP_BOXES).
+
+    Args:
+        boxes: (P, 4) precomputed proposals in network pixels.
+        config: two that round to the same multiples of 1 / DEDUP_BOXES count as one, the first.
+
+    Returns:
+        first: (R,) int64, the proposals to run.
+        which: (P,) int64, for each proposal its row among those.
+    """
+    if config.DEDUP_BOXES <= 0:
+        everything = np.arange(len(boxes))
+        return everything, everything
+    _, first, which = np.unique(
+        np.round(boxes * config.DEDUP_BOXES), axis=0, return_index=True, return_inverse=True
+    )
+    return first, which

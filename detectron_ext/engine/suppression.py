@@ -1,0 +1,68 @@
+"""From scored boxes of all classes to the detections of one image: the same for every detector."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.geometry.box_voting import vote
+from detectron_ext.geometry.nms import nms, soft_nms
+
+_SOFT_NMS_MIN_SCORE = 0.0001
+
+
+def best_detections(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, config
+) -> np.ndarray:
+    """Suppress duplicates within each class and keep the best of all.
+
+    Args:
+        boxes: (K, 4) float32 candidates.
+        scores: (K,) float32.
+        classes: (K,) int, 1-based.
+        config: TEST.NMS, TEST.SOFT_NMS, TEST.BBOX_VOTE, TEST.DETECTIONS_PER_IM.
+
+    Returns:
+        (D, 6) float32 rows x1, y1, x2, y2, score, class, best score first; at most
+        DETECTIONS_PER_IM, or all where that is not above 0.
+    """
+    detections = [
+        _suppress(boxes[classes == number], scores[classes == number], number, config)
+        for number in np.unique(classes)
+    ]
+    if not detections:
+        return np.zeros((0, 6), dtype=np.float32)
+    merged = np.concatenate(detections)
+    most = config.TEST.DETECTIONS_PER_IM
+    best = np.argsort(-merged[:, 4], kind="stable")
+    return merged[best[:most] if most > 0 else best]
+
+
+def _suppress(boxes, scores, number, config):
+    """Detections of one class."""
+    settings = config.TEST.SOFT_NMS
+    if settings.ENABLED:
+        keep, kept_scores = soft_nms(
+            boxes,
+            scores,
+            threshold=config.TEST.NMS,
+            sigma=settings.SIGMA,
+            min_score=_SOFT_NMS_MIN_SCORE,
+            method=settings.METHOD,
+        )
+    else:
+        keep = nms(boxes, scores, config.TEST.NMS)
+        kept_scores = scores[keep]
+    kept = boxes[keep]
+    voting = config.TEST.BBOX_VOTE
+    if voting.ENABLED:
+        kept, kept_scores = vote(
+            kept,
+            kept_scores,
+            boxes,
+            scores,
+            voting.VOTE_TH,
+            voting.SCORING_METHOD,
+            voting.SCORING_METHOD_BETA,
+        )
+    class_column = np.full((len(kept), 1), number)
+    return np.hstack((kept, kept_scores[:, None], class_column)).astype(np.float32)

@@ -1,0 +1,102 @@
+"""Heads on regions of interest, which FAST_RCNN.ROI_BOX_HEAD names: features of boxes.
+
+A head adds the regions' pooled features and its layers, and returns the blob it ends in and that
+blob's channels.
+"""
+
+from __future__ import annotations
+
+from caffe2.python import brew
+
+from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.bodies import body_spec
+from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+from detectron_ext.modeling.resnet import add_stage
+from detectron_ext.modeling.roi_features import add_roi_features
+
+_MSRA: tuple = ("MSRAFill", {})
+_ZERO = ("ConstantFill", {"value": 0.0})
+
+
+def add_box_head(model: DetectionModel, pyramid: Pyramid) -> tuple:
+    """Add the head that FAST_RCNN.ROI_BOX_HEAD names.
+
+    Returns:
+        (blob (R, dim) or (R, dim, 1, 1), dim).
+
+    Raises:
+        ConfigError: when there is no such head.
+    """
+    name = model.config.FAST_RCNN.ROI_BOX_HEAD
+    # Old configurations name the module by what it was called once.
+    head = _HEADS.get(name.replace("head_builder.", "fast_rcnn_heads."))
+    if head is None:
+        known = ", ".join(_HEADS)
+        raise ConfigError(f"FAST_RCNN.ROI_BOX_HEAD {name!r} is not one this builds: {known}")
+    return head(model, pyramid)
+
+
+def _add_2mlp_head(model, pyramid):
+    """Two fully connected layers with rectifiers (FPN, section 4.2)."""
+    blob = add_roi_features(model, pyramid, "roi_feat")
+    dim_in = pyramid.dim * model.config.FAST_RCNN.ROI_XFORM_RESOLUTION**2
+    dim = model.config.FAST_RCNN.MLP_HEAD_DIM
+    blob = _add_fc(model, blob, "fc6", dim_in, dim)
+    return _add_fc(model, blob, "fc7", dim, dim), dim
+
+
+def _add_fc(model, blob, name, dim_in, dim_out):
+    return model.relu(brew.fc(model, blob, name, dim_in, dim_out))
+
+
+def _add_conv_head(model, pyramid, group_norm):
+    """NUM_STACKED_CONVS 3x3 convolutions and a fully connected layer (GroupNorm, section 4.2)."""
+    settings = model.config.FAST_RCNN
+    blob = add_roi_features(model, pyramid, "roi_feat")
+    dim_in, dim = pyramid.dim, settings.CONV_HEAD_DIM
+    for index in range(settings.NUM_STACKED_CONVS):
+        options = {"pad": 1, "weight_init": _MSRA, "bias_init": _ZERO}
+        name = f"head_conv{index + 1}"
+        if group_norm:
+            groups = group_norm_groups(dim, model.config)
+            blob = model.conv_gn(blob, name, dim_in, dim, 3, groups=groups, **options)
+        else:
+            blob = model.conv(blob, name, dim_in, dim, 3, **options)
+        blob = model.relu(blob)
+        dim_in = dim
+    fc_dim = settings.MLP_HEAD_DIM
+    dim_in *= settings.ROI_XFORM_RESOLUTION**2
+    return _add_fc(model, blob, "fc6", dim_in, fc_dim), fc_dim
+
+
+def _add_plain_conv_head(model, pyramid):
+    return _add_conv_head(model, pyramid, group_norm=False)
+
+
+def _add_group_norm_conv_head(model, pyramid):
+    return _add_conv_head(model, pyramid, group_norm=True)
+
+
+def _add_res5_head(model, pyramid):
+    """Stage 5 of the residual network on each region's 7x7 or 14x14 features (ResNet, appendix A).
+
+    For bodies that end in stage 4.
+    """
+    resolution = model.config.FAST_RCNN.ROI_XFORM_RESOLUTION
+    if resolution not in (7, 14):
+        raise ConfigError(
+            f"FAST_RCNN.ROI_XFORM_RESOLUTION {resolution} does not suit the res5 head: use 7 or 14"
+        )
+    blob = add_roi_features(model, pyramid, "pool5")
+    spec = body_spec(model.config)
+    blob, dim = add_stage(model, spec, 5, blob, pyramid.dim, stride=resolution // 7, dilation=1)
+    return brew.average_pool(model, blob, "res5_pool", kernel=7), dim
+
+
+_HEADS = {
+    "fast_rcnn_heads.add_roi_2mlp_head": _add_2mlp_head,
+    "fast_rcnn_heads.add_roi_Xconv1fc_head": _add_plain_conv_head,
+    "fast_rcnn_heads.add_roi_Xconv1fc_gn_head": _add_group_norm_conv_head,
+    "ResNet.add_ResNet_roi_conv5_head": _add_res5_head,
+}

@@ -1,0 +1,67 @@
+"""Fast R-CNN's outputs and losses (Girshick, ICCV 2015): a class and boxes for each region."""
+
+from __future__ import annotations
+
+from caffe2.python import brew
+
+from detectron_ext import ops
+from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.sampling.proposal_targets import SAMPLER
+
+_ZERO = ("ConstantFill", {"value": 0.0})
+# |difference| where the box loss turns linear (Libra R-CNN, section 3.3; Fast R-CNN, equation 3).
+_BOX_LOSS_BETA = 1.0
+
+
+def add_fast_rcnn_outputs(model: DetectionModel, blob, dim: int) -> None:
+    """Add ``cls_score`` (R, classes), in testing ``cls_prob``, and ``bbox_pred`` (R, 4 * classes).
+
+    With MODEL.CLS_AGNOSTIC_BBOX_REG the box classes are two, background and foreground.
+
+    Args:
+        blob: (R, dim), or (R, dim, 1, 1), features of the regions.
+    """
+    settings = model.config.MODEL
+    classes = settings.NUM_CLASSES
+    score = _add_fc(model, blob, "cls_score", dim, classes, std=0.01)
+    if not model.train:
+        model.net.Softmax(score, "cls_prob")
+    box_classes = 2 if settings.CLS_AGNOSTIC_BBOX_REG else classes
+    _add_fc(model, blob, "bbox_pred", dim, 4 * box_classes, std=0.001)
+
+
+def _add_fc(model, blob, name, dim_in, dim_out, std):
+    init = ("GaussianFill", {"std": std})
+    return brew.fc(model, blob, name, dim_in, dim_out, weight_init=init, bias_init=_ZERO)
+
+
+def add_fast_rcnn_losses(model: DetectionModel) -> list:
+    """Add ``loss_cls`` and ``loss_bbox``, each a mean over the regions; returns the loss blobs.
+
+    LIBRA.LOSS_WEIGHTS and LIBRA.BALANCED_L1 apply here, and not to the RPN.
+    """
+    weights = model.config.LIBRA.LOSS_WEIGHTS
+    probabilities, class_loss = model.net.SoftmaxWithLoss(
+        ["cls_score", "labels_int32"],
+        ["cls_prob", "loss_cls"],
+        scale=model.loss_scale * float(weights.CLS),
+    )
+    losses = [class_loss, _add_box_loss(model, model.loss_scale * weights.BBOX)]
+    model.net.Accuracy([probabilities, "labels_int32"], "accuracy_cls")
+    model.add_losses(losses)
+    model.add_metrics(["accuracy_cls"])
+    model.add_sampler(SAMPLER)
+    return losses
+
+
+def _add_box_loss(model, scale):
+    targets = ("bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
+    inputs = ("bbox_pred", *targets, "loss_bbox")
+    balanced = model.config.LIBRA.BALANCED_L1
+    if not balanced.ON:
+        return ops.smooth_l1_loss(model.net, *inputs, beta=_BOX_LOSS_BETA, scale=scale)
+    return ops.balanced_l1_loss(
+        model.net, *inputs,
+        alpha=balanced.ALPHA, gamma=balanced.GAMMA, formula=balanced.FORMULA,
+        beta=_BOX_LOSS_BETA, scale=scale,
+    )  # fmt: skip

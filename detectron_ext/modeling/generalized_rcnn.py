@@ -1,0 +1,96 @@
+"""Detectors of two stages: Faster R-CNN, Fast R-CNN on precomputed proposals, the RPN alone.
+
+What is built follows from MODEL.FASTER_RCNN and MODEL.RPN_ONLY, on a feature pyramid (FPN.FPN_ON)
+or on one map.
+"""
+
+from __future__ import annotations
+
+from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
+from detectron_ext.modeling.bodies import add_conv_body
+from detectron_ext.modeling.box_heads import add_box_head
+from detectron_ext.modeling.fast_rcnn import add_fast_rcnn_losses, add_fast_rcnn_outputs
+from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.proposals import (
+    add_best_proposals,
+    add_labelled_proposals,
+    add_proposals,
+    add_test_rois,
+)
+from detectron_ext.modeling.rpn import add_rpn_heads, add_rpn_losses
+
+
+def add_generalized_rcnn(model: DetectionModel) -> list:
+    """Add the detector's graph; returns the loss blobs, none at test time.
+
+    Raises:
+        ConfigError: for parts that are not built here, or settings that contradict each other.
+    """
+    config = model.config
+    _refuse_other_heads(config)
+    pyramid = _add_features(model)
+    losses = []
+    if config.RPN.RPN_ON:
+        losses += _add_rpn(model, _levels(config, pyramid, "RPN"))
+    if not config.MODEL.RPN_ONLY:
+        blob, dim = add_box_head(model, _levels(config, pyramid, "ROI"))
+        add_fast_rcnn_outputs(model, blob, dim)
+        losses += add_fast_rcnn_losses(model) if model.train else []
+    return losses
+
+
+def _refuse_other_heads(config):
+    for key in ("MASK_ON", "KEYPOINTS_ON"):
+        if config.MODEL[key]:
+            raise ConfigError(
+                f"MODEL.{key} is not built here: detectron_ext.upstream installs these parts into "
+                "a checkout of Detectron, which has that head"
+            )
+
+
+def _add_features(model) -> Pyramid:
+    pyramid = add_conv_body(model)
+    config = model.config
+    if config.TRAIN.FREEZE_CONV_BODY:
+        for blob in pyramid.blobs:
+            model.net.StopGradient(blob, blob)
+    is_pyramid = len(pyramid.levels) > 1
+    if is_pyramid != config.FPN.FPN_ON:
+        raise ConfigError(
+            f"MODEL.CONV_BODY {config.MODEL.CONV_BODY} ends in {len(pyramid.levels)} map(s): set "
+            f"FPN.FPN_ON to {not config.FPN.FPN_ON}, or choose another body"
+        )
+    return add_balanced_pyramid(model, pyramid) if config.LIBRA.BFP.ON else pyramid
+
+
+def _levels(config, pyramid: Pyramid, kind: str) -> Pyramid:
+    """The levels that the RPN ("RPN") or the head on regions ("ROI") works on."""
+    if not config.FPN.FPN_ON:
+        return pyramid
+    key = f"MULTILEVEL_{'RPN' if kind == 'RPN' else 'ROIS'}"
+    if not config.FPN[key]:
+        raise ConfigError(f"FPN.{key} False does not go with FPN.FPN_ON: set it to True")
+    return pyramid.between(config.FPN[f"{kind}_MIN_LEVEL"], config.FPN[f"{kind}_MAX_LEVEL"])
+
+
+def _add_rpn(model, pyramid):
+    config = model.config
+    stride = 2 ** pyramid.levels[0]
+    if not config.FPN.FPN_ON and stride != config.RPN.STRIDE:
+        raise ConfigError(
+            f"RPN.STRIDE {config.RPN.STRIDE} is not the stride of MODEL.CONV_BODY: set {stride}"
+        )
+    add_rpn_heads(model, pyramid)
+    if not model.train or config.MODEL.FASTER_RCNN:
+        add_proposals(model)
+    if model.train:
+        if config.MODEL.FASTER_RCNN:
+            add_labelled_proposals(model)
+        return add_rpn_losses(model)
+    if config.MODEL.FASTER_RCNN:
+        add_test_rois(model)
+    else:
+        add_best_proposals(model)
+    return []

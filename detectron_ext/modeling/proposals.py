@@ -1,0 +1,98 @@
+"""From the RPN's outputs to regions of interest: proposals, their training labels, their levels."""
+
+from __future__ import annotations
+
+from detectron_ext.geometry.anchors import rpn_anchor_levels
+from detectron_ext.geometry.roi_levels import roi_level_names
+from detectron_ext.modeling.devices import add_cpu_operator
+from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.proposal_operators import BestProposals, LabelledProposals
+from detectron_ext.sampling.proposal_targets import proposal_blob_names
+
+
+def add_proposals(model: DetectionModel) -> None:
+    """Add the proposals of every level of the RPN.
+
+    Blobs ``rpn_rois`` (R, 5) rows (image, x1, y1, x2, y2) in network pixels and ``rpn_roi_probs``
+    (R,), with the suffix of the level. Caffe2's operator takes the RPN_PRE_NMS_TOP_N best anchors
+    of an image and level, moves them, clips them to the image, drops those with a side below
+    RPN_MIN_SIZE or a center outside, and keeps the RPN_POST_NMS_TOP_N best that non-maximum
+    suppression leaves.
+    """
+    settings = model.config.TRAIN if model.train else model.config.TEST
+    for suffix, stride, cell in rpn_anchor_levels(model.config):
+        probabilities = model.net.Sigmoid(f"rpn_cls_logits{suffix}", f"rpn_cls_probs{suffix}")
+        # A constant of the graph, which is no parameter.
+        anchors = model.param_init_net.GivenTensorFill(
+            [], f"rpn_anchors{suffix}", shape=cell.shape, values=cell.ravel().tolist()
+        )
+        model.net.GenerateProposals(
+            [probabilities, f"rpn_bbox_pred{suffix}", "im_info", anchors],
+            [f"rpn_rois{suffix}", f"rpn_roi_probs{suffix}"],
+            spatial_scale=1.0 / stride,
+            pre_nms_topN=settings.RPN_PRE_NMS_TOP_N,
+            post_nms_topN=settings.RPN_POST_NMS_TOP_N,
+            nms_thresh=float(settings.RPN_NMS_THRESH) or 1.0,  # 0 keeps boxes that overlap
+            min_size=float(settings.RPN_MIN_SIZE),
+            legacy_plus_one=1,
+        )
+
+
+def add_best_proposals(model: DetectionModel) -> None:
+    """Merge the levels' proposals: ``rpn_rois`` and ``rpn_roi_probs``, the RPN_POST_NMS_TOP_N best
+    of all images, best first. The output of a model with MODEL.RPN_ONLY."""
+    if not model.config.FPN.FPN_ON:
+        return
+    merge = BestProposals(model.config.TEST.RPN_POST_NMS_TOP_N)
+    outputs = ["rpn_rois", "rpn_roi_probs"]
+    model.net.Python(merge.forward)(_level_outputs(model.config), outputs, name="BestProposals")
+
+
+def add_labelled_proposals(model: DetectionModel) -> None:
+    """Sample and label proposals and ground-truth boxes: the blobs of `proposal_blob_names`.
+
+    Reads ``gt_boxes`` (G, 7) rows (image, x1, y1, x2, y2, class, is_crowd) in network pixels and
+    ``sampling_seed`` (1,) int64, which decides the draw.
+    """
+    config = model.config
+    if config.FPN.FPN_ON:
+        add_cpu_operator(
+            model, "CollectRpnProposals", _level_outputs(config), ["rpn_rois"],
+            rpn_min_level=config.FPN.RPN_MIN_LEVEL,
+            rpn_max_level=config.FPN.RPN_MAX_LEVEL,
+            rpn_post_nms_topN=config.TRAIN.RPN_POST_NMS_TOP_N,
+        )  # fmt: skip
+    outputs = proposal_blob_names(config)
+    label = LabelledProposals(config, outputs)
+    inputs = ["rpn_rois", "gt_boxes", "sampling_seed"]
+    model.net.Python(label.forward)(inputs, outputs, name="LabelledProposals")
+
+
+def add_test_rois(model: DetectionModel) -> None:
+    """Add ``rois`` and on a pyramid their levels' blobs from the proposals of all levels.
+
+    A region of area A belongs to level
+    floor(ROI_CANONICAL_LEVEL + log2(sqrt(A) / ROI_CANONICAL_SCALE)), within the levels there are
+    (FPN, equation 1).
+    """
+    fpn = model.config.FPN
+    if not fpn.FPN_ON:
+        model.net.Alias("rpn_rois", "rois")
+        return
+    outputs = ["rois", *roi_level_names("rois", model.config)]
+    add_cpu_operator(
+        model, "CollectAndDistributeFpnRpnProposals", _level_outputs(model.config), outputs,
+        roi_canonical_scale=fpn.ROI_CANONICAL_SCALE,
+        roi_canonical_level=fpn.ROI_CANONICAL_LEVEL,
+        roi_min_level=fpn.ROI_MIN_LEVEL,
+        roi_max_level=fpn.ROI_MAX_LEVEL,
+        rpn_min_level=fpn.RPN_MIN_LEVEL,
+        rpn_max_level=fpn.RPN_MAX_LEVEL,
+        rpn_post_nms_topN=model.config.TEST.RPN_POST_NMS_TOP_N,
+        legacy_plus_one=1,
+    )  # fmt: skip
+
+
+def _level_outputs(config):
+    suffixes = [level.suffix for level in rpn_anchor_levels(config)]
+    return [name + suffix for name in ("rpn_rois", "rpn_roi_probs") for suffix in suffixes]

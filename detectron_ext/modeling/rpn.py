@@ -1,0 +1,81 @@
+"""Region proposal network (Ren et al., NIPS 2015), on one map or on every level of a pyramid.
+
+A 3x3 convolution, then two 1x1 convolutions: how likely each anchor is an object, and how to move
+it. Pyramid levels share the weights. Blob names are Detectron's: with a pyramid they end in
+``_fpn<level>``.
+"""
+
+from __future__ import annotations
+
+from detectron_ext import ops
+from detectron_ext.geometry.anchors import rpn_anchor_levels
+from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.sampling.rpn_targets import SAMPLER
+
+_GAUSSIAN = ("GaussianFill", {"std": 0.01})
+_ZERO = ("ConstantFill", {"value": 0.0})
+_BOX_LOSS_BETA = 1.0 / 9.0
+
+
+def add_rpn_heads(model: DetectionModel, pyramid: Pyramid) -> None:
+    """Add ``rpn_cls_logits`` (N, A, H, W) and ``rpn_bbox_pred`` (N, 4A, H, W) of every level."""
+    levels = rpn_anchor_levels(model.config)
+    anchors = len(levels[0].cell)
+
+    def conv(blob, layer, suffix, dim_out, kernel):
+        return model.conv(
+            blob, layer + suffix, pyramid.dim, dim_out, kernel,
+            pad=kernel // 2, weight_init=_GAUSSIAN, bias_init=_ZERO,
+            shared_with=None if suffix == levels[0].suffix else layer + levels[0].suffix,
+        )  # fmt: skip
+
+    for blob, (suffix, *_) in zip(pyramid.blobs, levels):
+        hidden = model.relu(conv(blob, "conv_rpn", suffix, pyramid.dim, 3))
+        conv(hidden, "rpn_cls_logits", suffix, anchors, 1)
+        conv(hidden, "rpn_bbox_pred", suffix, 4 * anchors, 1)
+
+
+def add_rpn_losses(model: DetectionModel) -> list:
+    """Add the objectness and box losses of every level; returns the loss blobs.
+
+    Labels and targets are fed for maps at least as large as the network's (``..._wide``) and
+    narrowed to their sizes here. With a pyramid the objectness losses are divided by the anchors
+    meant to be sampled, so that a level's share is its number of sampled anchors; without one by
+    those that were.
+    """
+    losses = []
+    for suffix, *_ in rpn_anchor_levels(model.config):
+        labels = _narrow(model, "rpn_labels_int32", suffix, "rpn_cls_logits")
+        losses.append(_add_objectness_loss(model, suffix, labels))
+        losses.append(_add_box_loss(model, suffix))
+    model.add_losses(losses)
+    model.add_sampler(SAMPLER)
+    return losses
+
+
+def _add_box_loss(model, suffix):
+    targets, inside_weights, outside_weights = (
+        _narrow(model, f"rpn_bbox_{kind}", suffix, "rpn_bbox_pred")
+        for kind in ("targets", "inside_weights", "outside_weights")
+    )
+    return ops.smooth_l1_loss(
+        model.net, f"rpn_bbox_pred{suffix}", targets, inside_weights, outside_weights,
+        f"loss_rpn_bbox{suffix}", beta=_BOX_LOSS_BETA, scale=model.loss_scale,
+    )  # fmt: skip
+
+
+def _narrow(model, name, suffix, like):
+    wide = f"{name}_wide{suffix}"
+    return ops.spatial_narrow_as(model.net, wide, like + suffix, name + suffix)
+
+
+def _add_objectness_loss(model, suffix, labels):
+    train = model.config.TRAIN
+    scale = model.loss_scale
+    if suffix:
+        scale /= train.RPN_BATCH_SIZE_PER_IM * train.IMS_PER_BATCH
+    return ops.sigmoid_cross_entropy_loss(
+        model.net, f"rpn_cls_logits{suffix}", labels, f"loss_rpn_cls{suffix}",
+        scale=scale, normalize=not suffix,
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""What two-stage detectors add: pooling of regions, narrowing of maps, the RPN's log loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.ops.reference.arrays import float64
+
+
+def sigmoid_cross_entropy_loss(logits, targets, *, scale=1.0, normalize=True) -> np.ndarray:
+    """Return scale times the sum, over targets that are not -1, of -log(p if target else 1 - p).
+
+    p is the sigmoid of the logit. With `normalize` the sum is divided by the number of those
+    targets; the loss is 0 where there is none.
+    """
+    x, is_counted = float64(logits), targets != -1
+    losses = np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))
+    return _cross_entropy_factor(is_counted, scale, normalize) * np.sum(losses[is_counted])
+
+
+def sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, *, scale=1.0, normalize=True):
+    """Return the gradient with respect to the logits."""
+    is_counted = targets != -1
+    slopes = 1 / (1 + np.exp(-float64(logits))) - targets
+    factor = _cross_entropy_factor(is_counted, scale, normalize) * float64(d_loss)
+    return factor * np.where(is_counted, slopes, 0)
+
+
+def _cross_entropy_factor(is_counted, scale, normalize) -> float:
+    return scale / max(1, np.count_nonzero(is_counted)) if normalize else scale
+
+
+def spatial_narrow_as(a, b) -> np.ndarray:
+    """Return the top left of a (N, C, H0, W0), as high and wide as b, of a's type."""
+    return a[..., : b.shape[-2], : b.shape[-1]]
+
+
+def spatial_narrow_as_gradient(a, b, d_c) -> np.ndarray:
+    """Return the gradient with respect to a: that of the result, filled up with zeros."""
+    d_a = np.zeros(a.shape)
+    d_a[..., : b.shape[-2], : b.shape[-1]] = d_c
+    return d_a
+
+
+def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maximum of each bin of each region, and where it is.
+
+    Corners are rounded to cells, and the cells of both belong to the region. Bins overlap where
+    sides do not divide; cells outside the map belong to none; an empty bin has the maximum 0.
+
+    Args:
+        x: (N, C, H, W).
+        rois: (R, 5) rows (image, x1, y1, x2, y2).
+        spatial_scale: cells of x in a unit of the corners.
+
+    Returns:
+        Maxima and, int32, the index y * W + x of the first maximum, -1 in an empty bin; both
+        (R, C, pooled_h, pooled_w).
+    """
+    maxima = np.zeros((len(rois), x.shape[1], pooled_h, pooled_w))
+    argmax = np.full(maxima.shape, -1, np.int32)
+    for r, i, j, image, rows, columns in _bins(x, rois, pooled_h, pooled_w, spatial_scale):
+        window = x[image, :, rows, columns].reshape(x.shape[1], -1)
+        if window.size:
+            first = window.argmax(axis=1)
+            width = columns.stop - columns.start
+            row, column = rows.start + first // width, columns.start + first % width
+            maxima[r, :, i, j] = window.max(axis=1)
+            argmax[r, :, i, j] = row * x.shape[3] + column
+    return maxima, argmax
+
+
+def roi_max_pool_gradient(x, rois, argmax, d_maxima) -> np.ndarray:
+    """Return the gradient with respect to x: each bin's, at its maximum."""
+    n, c, height, width = x.shape
+    d_x = np.zeros((n, c, height * width))
+    region, channel, row, column = np.nonzero(argmax >= 0)
+    image = rois[region, 0].astype(np.int64)
+    place = (image, channel, argmax[region, channel, row, column])
+    np.add.at(d_x, place, d_maxima[region, channel, row, column])
+    return d_x.reshape(x.shape)
+
+
+def _bins(x, rois, pooled_h, pooled_w, spatial_scale):
+    """Yield (region, bin row, bin column, image, rows, columns) of every bin."""
+    height, width = x.shape[2:]
+    scale = np.float32(spatial_scale)
+    for r, (image, x1, y1, x2, y2) in enumerate(np.asarray(rois, np.float32)):
+        columns = _axis_bins(x1 * scale, x2 * scale, pooled_w, width)
+        for i, rows in enumerate(_axis_bins(y1 * scale, y2 * scale, pooled_h, height)):
+            for j, cells in enumerate(columns):
+                yield r, i, j, int(image), rows, cells
+
+
+def _axis_bins(low, high, bins, size) -> list[slice]:
+    """Return the cells of each bin between two corners, in the single precision of Detectron."""
+    start, stop = (int(np.copysign(np.floor(abs(v) + np.float32(0.5)), v)) for v in (low, high))
+    step = np.float32(max(stop - start + 1, 1)) / np.float32(bins)
+    edges = [
+        (np.floor(np.float32(i) * step), np.ceil(np.float32(i + 1) * step)) for i in range(bins)
+    ]
+    clipped = np.clip(np.array(edges, np.int64) + start, 0, size)
+    return [slice(int(begin), int(end)) for begin, end in clipped]

@@ -1,0 +1,183 @@
+"""Which proposals train the box head, and towards what (Girshick, "Fast R-CNN", section 2.3).
+
+The rules are Detectron's, but for two. It takes crowds for objects when the proposals come from the
+RPN of the same net, and leaves the proposals inside out when they come from a file; here they are
+left out in both cases. And it works in pixels of the image file, where the pixel that belongs to
+both ends of a box has another size; here all is in pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from detectron_ext.geometry.boxes import encode
+from detectron_ext.geometry.roi_levels import distribute_rois, roi_level_names
+from detectron_ext.sampling.box_sampler import BoxSampler
+from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.sampling_statistics import counts_blob
+
+SAMPLER = "roi"
+_BLOBS = ("rois", "labels_int32", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
+
+
+class _SampledRegions(NamedTuple):
+    """The R regions that train, of one image or of all.
+
+    Attributes:
+        rois: (R, 5) float32.
+        labels: (R,) int32 class, 0 background.
+        box_classes: (R,) int32 class whose box is regressed, 0 none.
+        deltas: (R, 4) float32 regression targets, zeros where there are none.
+    """
+
+    rois: np.ndarray
+    labels: np.ndarray
+    box_classes: np.ndarray
+    deltas: np.ndarray
+
+
+def proposal_blob_names(config) -> list:
+    """Names of the blobs that :class:`ProposalTargets` makes, in its order."""
+    levels = roi_level_names("rois", config) if _is_multilevel(config) else []
+    return [*_BLOBS, *levels, counts_blob(SAMPLER)]
+
+
+def _is_multilevel(config) -> bool:
+    return bool(config.FPN.FPN_ON and config.FPN.MULTILEVEL_ROIS)
+
+
+class ProposalTargets:
+    """Samples proposals and builds the box head's training blobs; thread-safe.
+
+    Args:
+        config: TRAIN.BATCH_SIZE_PER_IM, FG_*, BG_*, BBOX_THRESH, CROWD_FILTER_THRESH; MODEL's
+            NUM_CLASSES, CLS_AGNOSTIC_BBOX_REG, BBOX_REG_WEIGHTS; LIBRA.SAMPLER; FPN's levels.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        self._sampler = BoxSampler(config.LIBRA.SAMPLER, config.TRAIN.BG_THRESH_HI)
+
+    def __call__(self, rois: np.ndarray, gt_boxes: np.ndarray, seed: int) -> dict:
+        """Sample the proposals of a minibatch.
+
+        Ground truth counts as a proposal too, crowds do not. A proposal is foreground from
+        FG_THRESH of overlap with its best ground truth and background within [BG_THRESH_LO,
+        BG_THRESH_HI); one with more than CROWD_FILTER_THRESH of its area in a crowd is neither. An
+        image gives at most BATCH_SIZE_PER_IM regions: round(FG_FRACTION of them) foreground, the
+        rest background, fewer where there are not enough. When no image has any to give, one
+        background region of one pixel stands in, so that the head always has a row.
+
+        Args:
+            rois: (P, 5) float32 proposals: image, x1, y1, x2, y2 in network pixels; P may be 0.
+            gt_boxes: (G, 7) float32: image, x1, y1, x2, y2, class (1-based), is_crowd.
+            seed: the same seed gives the same draw.
+
+        Returns:
+            rois: (R, 5) float32, image by image, foreground first.
+            labels_int32: (R,) int32 class, 0 is background.
+            bbox_targets: (R, 4 * C) float32, dx dy dw dh at the class's place; C is NUM_CLASSES, or
+                2 when class-agnostic.
+            bbox_inside_weights, bbox_outside_weights: (R, 4 * C) float32, 1 at those places.
+            On a pyramid also the blobs of :func:`geometry.roi_levels.distribute_rois`.
+            sampling_counts_roi: as `sampling_statistics` lays it out.
+        """
+        rng = np.random.default_rng(seed)
+        parts = [
+            self._sample_image(rois[rois[:, 0] == image], gt_boxes[gt_boxes[:, 0] == image], rng)
+            for image in np.unique(np.concatenate((rois[:, 0], gt_boxes[:, 0], [0])))
+        ]
+        sampled = _SampledRegions(*map(np.concatenate, zip(*(part for part, _ in parts))))
+        if not len(sampled.rois):
+            sampled = _one_background_region()
+        blobs = {"rois": sampled.rois, "labels_int32": sampled.labels}
+        blobs.update(self._box_blobs(sampled.box_classes, sampled.deltas))
+        if _is_multilevel(self._config):
+            blobs.update(distribute_rois(sampled.rois, self._config))
+        blobs[counts_blob(SAMPLER)] = np.sum([counts for _, counts in parts], axis=0)
+        return blobs
+
+    def _sample_image(
+        self, rois: np.ndarray, gt_boxes: np.ndarray, rng: np.random.Generator
+    ) -> tuple[_SampledRegions, np.ndarray]:
+        """What trains in one image, and how much of it for the training log."""
+        is_crowd = gt_boxes[:, 6] > 0
+        truth, classes = gt_boxes[~is_crowd, :5], gt_boxes[~is_crowd, 5].astype(np.int32)
+        rois = self._without_crowds(rois, gt_boxes[is_crowd, 1:5])
+        matched, overlaps, _ = match_boxes(rois[:, 1:], truth[:, 1:])
+        # Ground truth matches itself, also where two objects have one box.
+        rois = np.concatenate((truth, rois))
+        matched = np.concatenate((np.arange(len(truth)), matched))
+        overlaps = np.concatenate((np.ones(len(truth), dtype=np.float32), overlaps))
+        foreground, background = self._draw(matched, overlaps, rng)
+        counts = self._sampler.counts(overlaps, matched, foreground, background, len(truth))
+        chosen = np.concatenate((foreground, background))
+        labels = np.zeros(len(chosen), dtype=np.int32)
+        labels[: len(foreground)] = classes[matched[foreground]]
+        box_classes = np.zeros(len(chosen), dtype=np.int32)
+        deltas = np.zeros((len(chosen), 4), dtype=np.float32)
+        if len(truth):
+            close = np.flatnonzero(overlaps[chosen] >= self._config.TRAIN.BBOX_THRESH)
+            targets = matched[chosen[close]]
+            box_classes[close] = classes[targets]
+            weights = self._config.MODEL.BBOX_REG_WEIGHTS
+            deltas[close] = encode(rois[chosen[close], 1:], truth[targets, 1:], weights)
+        return _SampledRegions(rois[chosen], labels, box_classes, deltas), counts
+
+    def _without_crowds(self, rois: np.ndarray, crowds: np.ndarray) -> np.ndarray:
+        threshold = self._config.TRAIN.CROWD_FILTER_THRESH
+        if threshold <= 0 or not len(crowds):
+            return rois
+        return rois[covered_fraction(rois[:, 1:], crowds) <= threshold]
+
+    def _draw(self, matched, overlaps, rng) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the sampled foreground and background regions."""
+        settings = self._config.TRAIN
+        foreground = np.flatnonzero(overlaps >= settings.FG_THRESH)
+        is_background = (overlaps < settings.BG_THRESH_HI) & (overlaps >= settings.BG_THRESH_LO)
+        total = settings.BATCH_SIZE_PER_IM
+        most = int(np.round(settings.FG_FRACTION * total))
+        foreground = self._sampler.positives(matched, foreground, most, rng)
+        background = self._sampler.negatives(
+            overlaps, np.flatnonzero(is_background), total - len(foreground), rng
+        )
+        return foreground, background
+
+    def _box_blobs(self, classes: np.ndarray, deltas: np.ndarray) -> dict:
+        """Spread deltas (R, 4) over the places of their classes (R,); class 0 leaves zeros."""
+        num_groups = self._config.MODEL.NUM_CLASSES
+        if self._config.MODEL.CLS_AGNOSTIC_BBOX_REG:
+            num_groups, classes = 2, np.minimum(classes, 1)
+        rows = np.flatnonzero(classes)
+        targets = np.zeros((len(classes), num_groups, 4), dtype=np.float32)
+        targets[rows, classes[rows]] = deltas[rows]
+        weights = np.zeros_like(targets)
+        weights[rows, classes[rows]] = 1
+        flat = (len(classes), 4 * num_groups)
+        return {
+            "bbox_targets": targets.reshape(flat),
+            "bbox_inside_weights": weights.reshape(flat),
+            "bbox_outside_weights": weights.reshape(flat).copy(),
+        }
+
+    def _one_background_region(self) -> tuple:
+        """What an image gives, as :meth:`_sample_image` returns it, of one region at the origin."""
+        none = np.zeros(0, dtype=np.int64)
+        return (
+            np.zeros((1, 5), dtype=np.float32),
+            np.zeros(1, dtype=np.int32),
+            np.zeros(1, dtype=np.int32),
+            np.zeros((1, 4), dtype=np.float32),
+            self._sampler.counts(none.astype(np.float32), none, none, none, 0)[None],
+        )
+
+
+def _one_background_region() -> _SampledRegions:
+    return _SampledRegions(
+        np.zeros((1, 5), dtype=np.float32),
+        np.zeros(1, dtype=np.int32),
+        np.zeros(1, dtype=np.int32),
+        np.zeros((1, 4), dtype=np.float32),
+    )

@@ -1,0 +1,33 @@
+// Columns cut into panels of whole vectors that are as alike as can be, so that none is a sliver.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/block_product.h"
+#include "kernels/packing.h"
+#include "kernels/simd.h"
+
+namespace detectron_ext {
+
+constexpr int64_t kLineFloats = 16;  // floats of a cache line
+
+// At most kTileVectors vectors a panel; the last column panel may be filled in part.
+struct VectorPanels {
+  explicit VectorPanels(int64_t columns)
+      : columns(columns),
+        vectors(DivideUp(columns, kVectorWidth)),
+        count(DivideUp(vectors, kTileVectors)) {}
+
+  int64_t first(int64_t panel) const { return panel * vectors / count * kVectorWidth; }
+  int64_t width(int64_t panel) const { return first(panel + 1) - first(panel); }
+  int64_t filled(int64_t panel) const {
+    return std::min(columns, first(panel + 1)) - first(panel);
+  }
+
+  int64_t columns;
+  int64_t vectors;
+  int64_t count;
+};
+
+}  // namespace detectron_ext

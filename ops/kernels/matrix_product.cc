@@ -1,0 +1,98 @@
+#include "kernels/matrix_product.h"
+
+#include <algorithm>
+
+#include "kernels/block_product.h"
+#include "kernels/packing.h"
+
+namespace detectron_ext {
+namespace {
+
+// The depth that is packed and multiplied at a time: a panel of columns (96 KB with AVX-512) and
+// kRowPanels panels of rows (512 KB) stay in the second-level cache.
+constexpr int64_t kDepthBlock = 512;
+// Panels of rows that a task multiplies with one panel of columns.
+constexpr int64_t kRowPanels = 32;
+constexpr int64_t kSumColumns = 64;
+
+// Packs panel number `panel`, of kWidth rows of a or columns of b, of `extent` there are, at depths
+// [first, first + count): packed[depth][kWidth]. `along_rows` tells that the panel's rows or
+// columns are rows of what lies in memory.
+template <int kWidth>
+void PackPanel(
+    const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
+    int64_t count, float* packed) {
+  const int64_t start = panel * kWidth;
+  const int64_t width = std::min<int64_t>(kWidth, extent - start);
+  if (along_rows) {
+    const float* const source = factor.data + start * factor.stride + first;
+    PackTransposedPanels<kWidth>(source, factor.stride, width, count, packed);
+  } else {
+    const float* const source = factor.data + first * factor.stride + start;
+    PackPanels<kWidth>(source, factor.stride, count, width, packed);
+  }
+}
+
+// Writes a tile's product to its place in c, which starts as `bias` or zero at the first depth.
+void StoreTile(
+    const float* tile, int64_t rows, int64_t width, int64_t stride, bool first, const float* bias,
+    float* c) {
+  for (int64_t row = 0; row < rows; ++row, tile += kTileColumns, c += stride) {
+    for (int64_t i = 0; i < width; ++i) {
+      const float before = !first ? c[i] : bias != nullptr ? bias[i] : 0.0f;
+      c[i] = before + tile[i];
+    }
+  }
+}
+
+}  // namespace
+
+void MultiplyMatrices(
+    const Factor& a, const Factor& b, int64_t rows, int64_t columns, int64_t depth,
+    const float* bias, float* c, ParallelFor parallel_for) {
+  const int64_t row_panels = DivideUp(rows, kTileRows);
+  const int64_t column_panels = DivideUp(columns, kTileColumns);
+  const int64_t block = std::min(depth, kDepthBlock);
+  FloatBuffer left(row_panels * kTileRows * block);
+  FloatBuffer right(column_panels * kTileColumns * block);
+  const int64_t chunks = DivideUp(row_panels, kRowPanels);
+  // A depth of 0 still writes the bias.
+  for (int64_t first = 0; first == 0 || first < depth; first += kDepthBlock) {
+    const int64_t count = std::min(kDepthBlock, depth - first);
+    ForEachBlock(parallel_for, row_panels, 1, [&](int64_t panel, int64_t) {
+      float* const packed = left.data() + panel * kTileRows * count;
+      PackPanel<kTileRows>(a, !a.transposed, panel, rows, first, count, packed);
+    });
+    ForEachBlock(parallel_for, column_panels, 1, [&](int64_t panel, int64_t) {
+      float* const packed = right.data() + panel * kTileColumns * count;
+      PackPanel<kTileColumns>(b, b.transposed, panel, columns, first, count, packed);
+    });
+    ForEachBlock(parallel_for, chunks * column_panels, 1, [&](int64_t task, int64_t) {
+      const int64_t column = task % column_panels * kTileColumns;
+      const int64_t width = std::min<int64_t>(kTileColumns, columns - column);
+      const int64_t begin = task / column_panels * kRowPanels;
+      float tile[kTileRows * kTileColumns];
+      for (int64_t panel = begin; panel < std::min(begin + kRowPanels, row_panels); ++panel) {
+        MultiplyTile<kTileRows, kTileVectors, 1, kTileRows, false>(
+            count, left.data() + panel * kTileRows * count, right.data() + column * count, tile);
+        const int64_t row = panel * kTileRows;
+        StoreTile(
+            tile, std::min<int64_t>(kTileRows, rows - row), width, columns, first == 0,
+            bias != nullptr ? bias + column : nullptr, c + row * columns + column);
+      }
+    });
+  }
+}
+
+void SumRows(const float* x, int64_t rows, int64_t columns, float* sums, ParallelFor parallel_for) {
+  ForEachBlock(parallel_for, columns, kSumColumns, [=](int64_t begin, int64_t end) {
+    std::fill(sums + begin, sums + end, 0.0f);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = begin; i < end; ++i) {
+        sums[i] += x[row * columns + i];
+      }
+    }
+  });
+}
+
+}  // namespace detectron_ext

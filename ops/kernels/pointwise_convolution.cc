@@ -1,0 +1,242 @@
+// The forward pass and the gradient of the input: matrices of channels times positions, multiplied
+// from the left by the filter or its transpose.
+#include "kernels/pointwise_convolution.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/block_product.h"
+#include "kernels/channel_panels.h"
+#include "kernels/channel_planes.h"
+#include "kernels/packing.h"
+#include "kernels/simd.h"
+
+namespace detectron_ext {
+namespace {
+
+constexpr int64_t kStripFloats = 128 << 10;  // a packed strip stays in the second-level cache
+constexpr int64_t kStripPanels = 4;          // at most
+constexpr int64_t kEnoughStrips = 8;         // fewer only where there are fewer panels
+constexpr int64_t kGroupTiles = 8;           // tiles of rows of one unit of work
+
+// Touches one place a step, a line of the next strip.
+struct PrefetchColumn {
+  const float* place;
+  int64_t stride;
+  void operator()(int64_t step) const { __builtin_prefetch(place + step * stride, 0, 2); }
+};
+
+// c[row] = start[row] + sum over k of a[k][row] b[k] for kTileRows rows, c_stride apart.
+template <int kVectors>
+__attribute__((noinline)) void MultiplyInto(int64_t depth, const float* __restrict a,
+                                            const float* __restrict b, const float* start,
+                                            const PrefetchColumn& prefetch, float* __restrict c,
+                                            int64_t c_stride) {
+  FloatVector sum[kTileRows][kVectors];
+#pragma GCC unroll 16
+  for (int row = 0; row < kTileRows; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sum[row][v] = FloatVector{} + start[row];
+      __builtin_prefetch(c + row * c_stride + v * kVectorWidth, 1);
+    }
+  }
+  AddProducts<1, kTileRows>(depth, a, b, 0, sum, prefetch);
+#pragma GCC unroll 16
+  for (int row = 0; row < kTileRows; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      StoreVector(c + row * c_stride + v * kVectorWidth, sum[row][v]);
+    }
+  }
+}
+
+// Writes values[i] to every position i of a run and 0 to those that the stride leaves out between
+// it and the next, below and to the right.
+void WriteRun(const Positions& positions, const Run& run, const Planes<float>& out,
+              int64_t channel, const float* values) {
+  float* to = out.At(run, channel);
+  if (out.dense()) {
+    CopyStrided(values, 1, run.count, to);
+    return;
+  }
+  const int64_t column_end = run.column + run.count;
+  const int64_t right = column_end == positions.width ? out.width : column_end * out.stride_x;
+  const int64_t bottom =
+      run.row + 1 == positions.height ? out.height : (run.row + 1) * out.stride_y;
+  const int64_t size = right - run.column * out.stride_x;
+  for (int64_t y = 0; y < bottom - run.row * out.stride_y; ++y) {
+    std::fill(to + y * out.width, to + y * out.width + size, 0.0f);
+  }
+  for (int64_t i = 0; i < run.count; ++i) {
+    to[i * out.stride_x] = values[i];
+  }
+}
+
+// out[r] = start[r] + sum_k left[r][k] in[k] at every position. left is packed in panels of
+// kTileRows rows, [k][row]; start has whole tiles too.
+class ChannelProduct {
+ public:
+  ChannelProduct(const Positions& positions, const float* left, const float* start,
+                 const Planes<const float>& in, const Planes<float>& out)
+      : positions_(positions),
+        panels_(positions.count),
+        left_(left),
+        start_(start),
+        in_(in),
+        out_(out),
+        depth_(in.channels),
+        row_tiles_(DivideUp(out.channels, kTileRows)),
+        strips_(CountStrips()) {}
+
+  // Positions are cut into strips; a unit of work is a group of rows of a strip.
+  void Run(ParallelFor parallel_for) const {
+    const int64_t groups = DivideUp(row_tiles_, kGroupTiles);
+    parallel_for(strips_ * groups, [&](int64_t first, int64_t last) {
+      FloatBuffer packed(DivideUp(panels_.count, strips_) * kTileColumns * depth_);
+      for (int64_t unit = first; unit < last; ++unit) {
+        const int64_t strip = unit / groups;
+        if (unit == first || unit % groups == 0) {
+          PackStrip(strip, packed.data());
+        }
+        const int64_t tile = unit % groups * kGroupTiles;
+        MultiplyStrip(strip, tile, std::min(row_tiles_, tile + kGroupTiles), packed.data());
+      }
+    });
+  }
+
+ private:
+  int64_t CountStrips() const {
+    const int64_t most = std::min(kStripPanels, kStripFloats / (depth_ * kTileColumns));
+    const int64_t wanted = std::min(most, panels_.count / kEnoughStrips);
+    return DivideUp(panels_.count, std::max<int64_t>(1, wanted));
+  }
+  int64_t FirstPanel(int64_t strip) const { return strip * panels_.count / strips_; }
+
+  void PackStrip(int64_t strip, float* to) const {
+    for (int64_t panel = FirstPanel(strip); panel < FirstPanel(strip + 1); ++panel) {
+      PackPanel(panel, to);
+      to += depth_ * kTileColumns;
+    }
+  }
+
+  void PackPanel(int64_t panel, float* to) const {
+    const int64_t first = panels_.first(panel);
+    const int64_t width = panels_.width(panel);
+    const int64_t filled = panels_.filled(panel);
+    if (filled < width) {
+      std::fill(to, to + width * depth_, 0.0f);
+    }
+    positions_.ForEachRun(first, first + filled, [&](const detectron_ext::Run& run) {
+      const float* from = in_.At(run, 0);
+      for (int64_t k = 0; k < depth_; ++k) {
+        CopyStrided(from + k * in_.plane(), in_.stride_x, run.count, to + k * width + run.at);
+      }
+    });
+  }
+
+  // Tiles of rows [tile_begin, tile_end) of a packed strip. On the way every product brings a
+  // column of lines of the next strip into the cache.
+  void MultiplyStrip(int64_t strip, int64_t tile_begin, int64_t tile_end,
+                     const float* packed) const {
+    const int64_t begin = FirstPanel(strip);
+    const int64_t end = FirstPanel(strip + 1);
+    const int64_t line = std::max<int64_t>(1, kLineFloats / in_.stride_x);
+    const int64_t next_end =
+        strip + 1 < strips_ ? panels_.first(FirstPanel(strip + 2)) : panels_.first(end);
+    int64_t next = panels_.first(end) + tile_begin * (end - begin) * line;
+    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+      for (int64_t panel = begin; panel < end; ++panel, next += line) {
+        const float* right = packed + (panel - begin) * kTileColumns * depth_;
+        const PrefetchColumn prefetch = next < std::min(next_end, positions_.count)
+            ? PrefetchColumn{in_.At(positions_.RunAt(next, 1), 0), in_.plane()}
+            : PrefetchColumn{right, 0};
+        MultiplyPanel(tile, panel, right, prefetch);
+      }
+    }
+  }
+
+  void MultiplyPanel(int64_t tile, int64_t panel, const float* right,
+                     const PrefetchColumn& prefetch) const {
+    const float* left = left_ + tile * kTileRows * depth_;
+    const int64_t first = panels_.first(panel);
+    const int64_t filled = panels_.filled(panel);
+    const int64_t width = panels_.width(panel);
+    const int64_t row = tile * kTileRows;
+    const int64_t rows = std::min<int64_t>(kTileRows, out_.channels - row);
+    if (rows == kTileRows && filled == width && out_.dense() &&
+        positions_.InOneRow(first, width)) {
+      float* to = out_.At(positions_.RunAt(first, width), row);
+      Multiply(width, left, right, start_ + row, prefetch, to, out_.plane());
+      return;
+    }
+    float tile_sums[kTileRows * kTileColumns];
+    Multiply(width, left, right, start_ + row, prefetch, tile_sums, width);
+    positions_.ForEachRun(first, first + filled, [&](const detectron_ext::Run& run) {
+      for (int64_t i = 0; i < rows; ++i) {
+        WriteRun(positions_, run, out_, row + i, tile_sums + i * width + run.at);
+      }
+    });
+  }
+
+  void Multiply(int64_t width, const float* left, const float* right, const float* start,
+                const PrefetchColumn& prefetch, float* c, int64_t c_stride) const {
+    switch (width / kVectorWidth) {
+      case 1:
+        return MultiplyInto<1>(depth_, left, right, start, prefetch, c, c_stride);
+      case 2:
+        return MultiplyInto<2>(depth_, left, right, start, prefetch, c, c_stride);
+      default:
+        return MultiplyInto<3>(depth_, left, right, start, prefetch, c, c_stride);
+    }
+  }
+
+  const Positions positions_;
+  const VectorPanels panels_;
+  const float* left_;
+  const float* start_;
+  const Planes<const float> in_;
+  const Planes<float> out_;
+  const int64_t depth_;
+  const int64_t row_tiles_;
+  const int64_t strips_;
+};
+
+}  // namespace
+
+void PointwiseConvolution(const PointwiseShape& given, const float* x, const float* filter,
+                          const float* bias, float* y, ParallelFor parallel_for) {
+  const PointwiseShape shape = Flattened(given);
+  const int64_t rows = RoundUp(shape.out_channels, kTileRows);
+  FloatBuffer left(rows * shape.in_channels);
+  ForEachBlock(parallel_for, shape.out_channels, kTileRows, [&](int64_t begin, int64_t end) {
+    PackTransposedPanels<kTileRows>(filter + begin * shape.in_channels, shape.in_channels,
+                                    end - begin, shape.in_channels,
+                                    left.data() + begin * shape.in_channels);
+  });
+  std::vector<float> start(rows, 0.0f);
+  if (bias != nullptr) {
+    std::copy(bias, bias + shape.out_channels, start.begin());
+  }
+  ChannelProduct(Positions(shape), left.data(), start.data(), InputPlanes(shape, x),
+                 OutputPlanes(shape, y))
+      .Run(parallel_for);
+}
+
+void PointwiseInputGradient(const PointwiseShape& given, const float* filter, const float* d_y,
+                            float* d_x, ParallelFor parallel_for) {
+  const PointwiseShape shape = Flattened(given);
+  const int64_t rows = RoundUp(shape.in_channels, kTileRows);
+  FloatBuffer left(rows * shape.out_channels);
+  ForEachBlock(parallel_for, shape.in_channels, kGroupTiles * kTileRows,
+               [&](int64_t begin, int64_t end) {
+    PackPanels<kTileRows>(filter + begin, shape.in_channels, shape.out_channels, end - begin,
+                          left.data() + begin * shape.out_channels);
+  });
+  const std::vector<float> start(rows, 0.0f);
+  ChannelProduct(Positions(shape), left.data(), start.data(), OutputPlanes(shape, d_y),
+                 InputPlanes(shape, d_x))
+      .Run(parallel_for);
+}
+
+}  // namespace detectron_ext

@@ -1,0 +1,9 @@
+"""The seed of the operators' random inputs: a new one every run, unless the environment has one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+SEED_VARIABLE = "DETECTRON_EXT_TEST_SEED"
+SEED = int(os.environ.get(SEED_VARIABLE) or secrets.randbelow(2**31))

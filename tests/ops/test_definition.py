@@ -1,0 +1,55 @@
+"""Every operator, native and in Python, against its float64 definition on fresh random inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from case_inputs import make_cases, make_kink_cases
+from native_runner import needs_native
+from operator_cases import DEFINITIONS, output_gradients, relative_error, run_case
+from random_seed import SEED
+
+from detectron_ext.ops import library, python_operators
+
+CASES = [*make_cases(SEED), *make_kink_cases()]
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(params=[pytest.param("native", marks=needs_native), "python"])
+def backend(request, monkeypatch):
+    if request.param == "python":
+        monkeypatch.setattr(library, "has_native", lambda operator: False)
+    return request.param
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.label for case in CASES])
+def test_forward_and_backward_equal_the_definition(case, backend):
+    definition = DEFINITIONS[case.operator]
+    d_outputs = output_gradients(case, SEED)
+
+    outputs, gradients, operator_type = run_case(case, d_outputs)
+
+    assert operator_type == (case.operator if backend == "native" else "Python")
+    expected = definition.forward(case.inputs, **case.arguments)
+    expected_gradients = definition.gradient(case.inputs, d_outputs, **case.arguments)
+    assert len(gradients) == len(expected_gradients)
+    for actual, wanted in zip(outputs + gradients, [*expected, *expected_gradients]):
+        assert actual.dtype == (np.int32 if wanted.dtype == np.int32 else np.float32)
+        assert actual.shape == np.shape(wanted)
+        assert relative_error(actual, wanted) <= TOLERANCE
+
+
+@pytest.mark.parametrize("operator", sorted(DEFINITIONS))
+def test_runs_in_a_dag_net_with_the_same_bits(operator, backend):
+    case = next(case for case in CASES if case.operator == operator)
+    d_outputs = output_gradients(case, SEED)
+
+    simple, dag = (run_case(case, d_outputs, net_type) for net_type in ("simple", "dag"))
+
+    for a, b in zip(simple[0] + simple[1], dag[0] + dag[1]):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_operator_has_a_case():
+    operators = {case.operator for case in CASES}
+    assert set(python_operators.OPERATORS) == set(DEFINITIONS) == operators

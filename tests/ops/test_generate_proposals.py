@@ -1,0 +1,114 @@
+"""GenerateProposals on the CPU against Caffe2's own, and where that one has no answer.
+
+`tests/modeling/test_proposals.py` checks it against Detectron's rules, box by box.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from native_runner import assert_close, needs_native, run_operator, threads
+
+pytestmark = needs_native
+
+ANCHORS = np.float32([[-8, -8, 23, 23], [-20, -4, 35, 19], [0, 0, 15, 15]])
+IM_INFO = np.float32([[100, 120, 1.5], [60, 130, 0.7]])
+STOCK = "GenerateProposalsCPP"
+
+
+def _inputs(seed=0, spread=0.4):
+    random = np.random.default_rng(seed)
+    scores = random.permutation(2 * 3 * 7 * 9).reshape(2, 3, 7, 9).astype(np.float32) / 500
+    deltas = random.normal(0, spread, (2, 12, 7, 9)).astype(np.float32)
+    return [scores, deltas, IM_INFO, ANCHORS]
+
+
+def _run(inputs, operator="GenerateProposals", **arguments):
+    arguments = {"spatial_scale": 1 / 16, "min_size": 0.0, **arguments}
+    return run_operator(operator, inputs, outputs=2, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"pre_nms_topN": 60, "post_nms_topN": 15},
+        {"nms_thresh": 0.3, "min_size": 16.0},
+        {"nms_thresh": 1.0, "pre_nms_topN": 40},
+        {"nms_thresh": 0.0},
+        {"legacy_plus_one": 0},
+        {"pre_nms_topN": 0, "post_nms_topN": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("spread", [0.4, 3.0])
+def test_equals_caffe2s_own(arguments, spread):
+    inputs = _inputs(spread=spread)
+    (rois, scores), (stock_rois, stock_scores) = (
+        _run(inputs, operator, **arguments) for operator in ("GenerateProposals", STOCK)
+    )
+    assert len(rois) > 10
+    assert np.array_equal(scores, stock_scores)
+    assert_close(rois, stock_rois)
+
+
+def test_rotated_boxes_run_on_caffe2s_own():
+    scores, _, im_info, anchors = _inputs()
+    deltas = np.random.default_rng(1).normal(0, 0.2, (2, 15, 7, 9)).astype(np.float32)
+    size = anchors[:, 2:] - anchors[:, :2]
+    rotated = np.hstack((anchors[:, :2] + size / 2, size, np.zeros((3, 1)))).astype(np.float32)
+    results = [
+        _run([scores, deltas, im_info, rotated], operator)
+        for operator in ("GenerateProposals", STOCK)
+    ]
+    assert results[0][0].shape[1] == 6
+    assert all(np.array_equal(a, b) for a, b in zip(*results))
+
+
+def test_what_is_no_number_is_no_proposal():
+    scores, deltas, *rest = _inputs()
+    scores[0, :, :4] = np.nan
+    deltas[0, 0::4, 4:6] = np.nan
+    deltas[0, 2::4, 6] = np.inf  # capped
+    deltas[1, 3::4] = -np.inf  # a box without height
+    rois, probabilities = _run([scores, deltas, *rest])
+    assert np.isfinite(rois).all() and np.isfinite(probabilities).all()
+    assert 0 < (rois[:, 0] == 0).sum() <= 3 * 9
+    nothing = np.full_like(scores, np.nan)
+    rois, probabilities = _run([nothing, deltas, *rest])
+    assert rois.shape == (0, 5) and probabilities.shape == (0,)
+
+
+def test_equal_scores_keep_the_order_of_the_anchors():
+    _, deltas, *rest = _inputs()
+    scores = np.full((2, 3, 7, 9), 0.5, np.float32)
+    everything, _ = _run([scores, deltas, *rest], nms_thresh=1.0, pre_nms_topN=0)
+    first, _ = _run([scores, deltas, *rest], nms_thresh=1.0, pre_nms_topN=30)
+    for image in (0, 1):
+        mine = first[first[:, 0] == image]
+        assert np.array_equal(mine, everything[everything[:, 0] == image][: len(mine)])
+
+
+def test_bits_do_not_depend_on_the_number_of_threads():
+    runs = []
+    for count in (1, 2, 3):
+        with threads(count):
+            runs.append(_run(_inputs()))
+    for run in runs[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(run, runs[0]))
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "message"),
+    [
+        (0, (2, 4, 7, 9), r"scores of shape \[2, 4, 7, 9\].*anchors of shape \[3, 4\]"),
+        (1, (2, 12, 7, 8), r"deltas of shape \[2, 12, 7, 8\]"),
+        (2, (1, 3), r"image sizes of shape \[1, 3\]"),
+        (3, (12,), r"anchors of shape \[12\]"),
+    ],
+)
+def test_refuses_what_does_not_fit(index, shape, message):
+    inputs = _inputs()
+    inputs[index] = np.zeros(shape, np.float32)
+    with pytest.raises(RuntimeError, match=message):
+        _run(inputs)

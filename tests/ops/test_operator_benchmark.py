@@ -1,0 +1,91 @@
+"""The operators' benchmark: its PyTorch formulas are the operators', and its figures add up."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from case_inputs import make_cases
+from native_runner import needs_native
+from operator_cases import DEFINITIONS
+from random_seed import SEED
+
+from detectron_ext.benchmarks import eager_formulas as eager
+from detectron_ext.benchmarks import operators
+from detectron_ext.errors import UserError
+
+FORMULAS = {
+    "BalancedL1Loss": (eager.dense_loss, eager.balanced_l1_penalty),
+    "SmoothL1Loss": (eager.dense_loss, eager.smooth_l1_penalty),
+    "SelectBalancedL1Loss": (eager.select_loss, eager.balanced_l1_penalty),
+    "SelectSmoothL1Loss": (eager.select_loss, eager.smooth_l1_penalty),
+}
+
+
+def formula_of(case, tensors):
+    """Return the case's outputs by the eager formula, or None where it does not take the case."""
+    arguments = dict(case.arguments)
+    scale = arguments.pop("scale", 1.0)
+    if case.operator in FORMULAS:
+        loss, penalty = FORMULAS[case.operator]
+        if arguments.get("formula") == "mmdet" or not len(case.inputs[1]):
+            return None
+        arguments.pop("formula", None)
+        if "Smooth" in case.operator:
+            arguments.setdefault("beta", 1.0)
+        return [scale * loss(partial(penalty, **arguments), *tensors)]
+    if "FocalLoss" in case.operator:
+        focal = eager.softmax_focal_loss if "Softmax" in case.operator else eager.sigmoid_focal_loss
+        return [scale * focal(*tensors, **arguments)]
+    if case.operator == "BalancedPyramidGather":
+        return [eager.balanced_pyramid_gather(tensors, **arguments)]
+    if case.operator == "BalancedPyramidScatter":
+        return eager.balanced_pyramid_scatter(tensors[0], tensors[1:], **arguments)
+    if case.operator == "EmbeddedGaussianAttention" and not case.arguments["use_scale"]:
+        return [eager.embedded_gaussian_attention(*tensors)]
+    if case.operator == "GroupSpatialSoftmax":
+        return [eager.group_spatial_softmax(*tensors, **arguments)]
+    return None
+
+
+@pytest.mark.parametrize("case", make_cases(SEED), ids=lambda case: case.label)
+def test_the_eager_formula_is_the_operators(case):
+    tensors = [torch.from_numpy(np.array(array)) for array in case.inputs]
+    tensors = [t.double() if t.is_floating_point() else t for t in tensors]
+    actual = formula_of(case, tensors)
+    if actual is None:
+        return
+    expected = DEFINITIONS[case.operator].forward(case.inputs, **case.arguments)
+    for ours, theirs in zip(actual, expected):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-9, atol=1e-12)
+
+
+@needs_native
+def test_measures_every_case_that_is_meant(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(operators, "_MIN_SECONDS", 0.0)
+    file = tmp_path / "figures.json"
+    results = operators.benchmark_operators(["maxpool", "SpatialNarrow"], str(file))
+    assert [result.name for result in results] == ["MaxPool", "SpatialNarrowAs"]
+    pooled = results[0]
+    assert pooled.difference < 1e-6 and pooled.both > 0 and pooled.eager_both > 0
+    image, quarter = 4 * 2 * 256 * 64 * 64, 4 * 2 * 256 * 32 * 32
+    # Forward reads x and writes y; backward reads x, y and dy and writes dx.
+    assert pooled.bytes_moved == 3 * image + 3 * quarter
+    written = json.loads(file.read_text())
+    assert written["operators"][0]["ratio"] == pytest.approx(pooled.eager_both / pooled.both)
+    assert written["torch"] == torch.__version__
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 4 and "SpatialNarrowAs" in table[3]
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "only, file, message",
+    [(["nothing"], None, "no operator has nothing"), (["relu"], "no/such/folder", "cannot write")],
+)
+def test_refuses_what_cannot_be_measured(only, file, message):
+    with pytest.raises(UserError, match=message):
+        operators.benchmark_operators(only, file)

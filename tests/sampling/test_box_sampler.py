@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sampling_cases import overlaps_in
+
+from detectron_ext import config as configuration
+from detectron_ext.errors import ConfigError
+from detectron_ext.sampling.box_sampler import BoxSampler
+
+_OVERLAPS = overlaps_in((2000, 0.0, 0.1), (200, 0.1, 0.5), (80, 0.5, 1.0))
+_NEGATIVES, _POSITIVES = np.arange(2200), np.arange(2200, 2280)
+_MATCHED = np.where(np.arange(2280) < 2270, 0, 1)
+
+
+def _sampler(*settings, threshold=0.5):
+    overrides = [text for pair in settings for text in (f"LIBRA.SAMPLER.{pair[0]}", pair[1])]
+    return BoxSampler(configuration.load(None, overrides).LIBRA.SAMPLER, threshold)
+
+
+def _draw(sampler):
+    rng = np.random.default_rng(0)
+    positives = sampler.positives(_MATCHED, _POSITIVES, 20, rng)
+    negatives = sampler.negatives(_OVERLAPS, _NEGATIVES, 60, rng)
+    return positives, negatives, sampler.counts(_OVERLAPS, _MATCHED, positives, negatives, 2)
+
+
+def test_settings_choose_the_samplers():
+    positives, negatives, counts = _draw(_sampler())
+    assert len(positives) == 20 and len(negatives) == 60
+    assert counts[0] > 50 and counts[-3] == 20
+    positives, _, counts = _draw(_sampler(("POSITIVE", "instance_balanced")))
+    np.testing.assert_array_equal(np.bincount(_MATCHED[positives]), [10, 10])
+    assert counts[0] > 50
+    _, _, counts = _draw(_sampler(("NEGATIVE", "iou_balanced")))
+    np.testing.assert_array_equal(counts[:4], [20, 20, 20, 60])
+    _, _, counts = _draw(_sampler(("NEGATIVE", "iou_balanced"), ("BIN_RANGE", "mmdet")))
+    assert counts[0] > 30 and counts[1] < 10
+    options = ("FLOOR_THRESH", "0.1"), ("FLOOR_FRACTION", "0.5"), ("NUM_BINS", "2")
+    _, negatives, counts = _draw(_sampler(("NEGATIVE", "iou_balanced"), *options))
+    np.testing.assert_array_equal(counts[:3], [15, 15, 60])
+    assert (_OVERLAPS[negatives] < 0.1).sum() == 30
+
+
+def test_a_floor_that_leaves_nothing_to_balance_is_refused():
+    with pytest.raises(ConfigError, match="FLOOR_THRESH .*0.3"):
+        _sampler(("NEGATIVE", "iou_balanced"), ("FLOOR_THRESH", "0.3"), threshold=0.3)
+    _sampler(("FLOOR_THRESH", "0.3"), threshold=0.3)  # plain random draws have no floor

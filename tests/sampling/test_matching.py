@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectron_ext.geometry.boxes import pairwise_iou
+from detectron_ext.sampling.matching import covered_fraction, match_boxes
+
+
+def _boxes(rng, count):
+    corner = rng.integers(0, 40, (count, 2))
+    return np.hstack((corner, corner + rng.integers(1, 30, (count, 2)))).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_match_is_the_first_largest_overlap(seed):
+    rng = np.random.default_rng(seed)
+    boxes, truth = _boxes(rng, 50), _boxes(rng, 6)
+    truth[4] = truth[1]  # two objects of one box
+    truth[5] += 1000  # an object no box touches
+    iou = pairwise_iou(boxes, truth)
+    matched, overlaps, is_best = match_boxes(boxes, truth)
+    np.testing.assert_array_equal(matched, iou.argmax(axis=1))
+    np.testing.assert_array_equal(overlaps, iou.max(axis=1))
+    expected = {
+        row for column in range(5) for row in np.flatnonzero(iou[:, column] == iou[:, column].max())
+    }
+    assert set(np.flatnonzero(is_best)) == expected
+
+
+def test_no_ground_truth_and_no_boxes():
+    boxes = _boxes(np.random.default_rng(0), 3)
+    empty = np.zeros((0, 4), np.float32)
+    matched, overlaps, is_best = match_boxes(boxes, empty)
+    assert not matched.any() and not overlaps.any() and not is_best.any()
+    assert [len(part) for part in match_boxes(empty, boxes)] == [0, 0, 0]
+
+
+def test_covered_fraction_is_of_the_box_not_of_the_union():
+    boxes = np.array([[0, 0, 9, 9], [5, 0, 14, 9], [50, 50, 59, 59]], np.float32)
+    crowds = np.array([[0, 0, 9, 99], [0, 0, 1, 1]], np.float32)
+    np.testing.assert_allclose(covered_fraction(boxes, crowds), [1, 0.5, 0])
+    np.testing.assert_array_equal(covered_fraction(boxes, crowds[:0]), 0)

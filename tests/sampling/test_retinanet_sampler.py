@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sampling_cases import overlaps_in
+
+from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_negatives
+
+_UPPER = 0.4
+
+
+def _labels(overlaps):
+    return np.select([overlaps < _UPPER, overlaps >= 0.5], [0, 2], -1).astype(np.int32)
+
+
+_CASES = {
+    "usual": overlaps_in((900, 0.0, 0.1), (60, 0.15, 0.25), (9, 0.3, 0.4), (8, 0.4, 1.0)),
+    "empty_bin": overlaps_in((300, 0.0, 0.1), (20, 0.3, 0.4), (20, 0.5, 0.9)),
+    "no_ground_truth": np.zeros(500, np.float32),
+    "no_negatives": overlaps_in((20, 0.4, 0.9)),
+    "all_positive": overlaps_in((20, 0.5, 0.9)),
+    "no_positives": overlaps_in((300, 0.0, 0.5)),
+    "nothing": np.zeros(0, np.float32),
+}
+
+
+@pytest.fixture(params=_CASES)
+def case(request):
+    overlaps = _CASES[request.param]
+    return _labels(overlaps), overlaps
+
+
+def _select(labels, overlaps, seed=0, neg_per_pos=3.0, min_neg=30):
+    rng = np.random.default_rng(seed)
+    options = {"neg_per_pos": neg_per_pos, "min_neg": min_neg}
+    with np.errstate(all="raise"):
+        return select_negatives(labels, overlaps, rng, upper=_UPPER, num_bins=3, **options)
+
+
+@pytest.mark.parametrize("neg_per_pos, min_neg", [(3.0, 30), (0.5, 0), (0.0, 0), (1e6, 0)])
+def test_select_keeps_the_budget_and_touches_negatives_alone(case, neg_per_pos, min_neg):
+    labels, overlaps = case
+    before = labels.copy()
+    selected = _select(labels, overlaps, 0, neg_per_pos, min_neg)
+    np.testing.assert_array_equal(labels, before)
+    budget = max(min_neg, int(neg_per_pos * (labels > 0).sum()))
+    assert (selected == 0).sum() == min(budget, (labels == 0).sum())
+    assert selected.dtype == np.int32
+    np.testing.assert_array_equal(selected[labels != 0], labels[labels != 0])
+    assert np.isin(selected[labels == 0], (-1, 0)).all()
+
+
+def test_select_balances_the_bins():
+    overlaps = _CASES["usual"]
+    selected = _select(_labels(overlaps), overlaps, min_neg=27)
+    kept = np.histogram(overlaps[selected == 0], np.linspace(0, _UPPER, 4))[0]
+    np.testing.assert_array_equal(kept, 9)
+    assert (_select(_labels(overlaps), overlaps, seed=1, min_neg=27) != selected).any()
+
+
+def test_weights_even_out_the_bins_and_keep_the_total(case):
+    labels, overlaps = case
+    with np.errstate(all="raise"):
+        weights = balancing_weights(labels, overlaps, upper=_UPPER, num_bins=3)
+    assert weights.dtype == np.float32 and weights.shape == labels.shape
+    assert np.isfinite(weights).all()
+    np.testing.assert_array_equal(weights[labels != 0], 1)
+    negatives = labels == 0
+    exact = weights[negatives].astype(float)
+    per_bin, _ = np.histogram(overlaps[negatives], np.linspace(0, _UPPER, 4), weights=exact)
+    assert exact.sum() == pytest.approx(negatives.sum(), rel=1e-6)
+    filled = per_bin[per_bin > 0]
+    np.testing.assert_allclose(filled, negatives.sum() / max(1, len(filled)), rtol=1e-6)

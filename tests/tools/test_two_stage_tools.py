@@ -1,0 +1,71 @@
+"""The tools with two-stage detectors; the same tools with RetinaNet are tested at length."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from squares import write_tiny_rcnn_config
+from tool_runner import failure, run_tool
+
+_RPN = ("MODEL.FASTER_RCNN", False, "MODEL.RPN_ONLY", True)
+_FAST = ("MODEL.FASTER_RCNN", False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Faster R-CNN of two iterations, trained and tested by tools/train_net.py."""
+    folder = tmp_path_factory.mktemp("two_stage")
+    outcome = run_tool("train_net", "--cfg", write_tiny_rcnn_config(folder), "SOLVER.MAX_ITER", 2)
+    assert outcome.status == 0, outcome.err
+    return folder
+
+
+def _tool(folder, name, *arguments):
+    return run_tool(name, "--cfg", folder / "tiny.yaml", *arguments)
+
+
+def test_faster_rcnn_is_trained_tested_run_and_drawn(folder, tmp_path):
+    place = "squares/generalized_rcnn"
+    assert (folder / "output" / "test" / place / "results.json").exists()
+    weights = folder / "output" / "train" / place / "model_final.pkl"
+    outcome = _tool(
+        folder, "infer_simple", "--wts", weights, "--output-dir", tmp_path / "out", "--thresh", 0,
+        folder / "squares" / "images" / "1.png", "TEST.SCORE_THRESH", 0.0,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert json.loads((tmp_path / "out" / "detections.json").read_text())["1.png"]
+    outcome = _tool(
+        folder, "visualize_results", "--dataset", "squares", "--first", 2, "--output-dir",
+        tmp_path / "drawn", "--detections", folder / "output" / "test" / place / "detections.json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
+
+
+def test_the_log_tells_what_both_samplers_drew(folder):
+    path = folder / "output" / "train" / "squares" / "generalized_rcnn" / "stats.jsonl"
+    stats = json.loads(path.read_text().splitlines()[0])
+    for sampler in ("rpn", "roi"):
+        shares = [stats[f"{sampler}_negative_share_bin{index}"] for index in range(3)]
+        assert sum(shares) == pytest.approx(1)
+        assert stats[f"{sampler}_positives_per_instance"] > 0
+
+
+def test_an_rpn_s_recall_is_told(folder, tmp_path):
+    outcome = _tool(folder, "train_net", *_RPN, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "AR@100 " in outcome.err and "rpn_proposals.pkl" in outcome.err
+
+
+def test_mistakes_are_one_line(folder, tmp_path):
+    arguments = ("--skip-test", *_FAST, "OUTPUT_DIR", tmp_path)
+    assert "TRAIN.PROPOSAL_FILES" in failure(_tool(folder, "train_net", *arguments))
+    url = "('https://host/rpn_proposals.pkl',)"
+    outcome = _tool(folder, "train_net", *arguments, "TRAIN.PROPOSAL_FILES", url)
+    assert "fetch rpn_proposals.pkl yourself" in failure(outcome)
+    image = folder / "squares" / "images" / "1.png"
+    outcome = _tool(
+        folder, "infer_simple", "--wts", "none.pkl", "--output-dir", tmp_path, image, *_RPN
+    )
+    assert "RPN_ONLY" in failure(outcome)
