@@ -119,7 +119,7 @@ struct TensorProducts {
     return WarpTile() * 64 + i / 4 % 8 * 8 + 2 * Member() + i % 2;
   }
 
-  // kWords numbers, each split into two.
+  // kWords numbers, each split into two. Of `low` tensor cores ignore the bits that do not fit.
   template <int kWords>
   struct Fragment {
     uint32_t high[kWords];

@@ -36,6 +36,14 @@ struct float4 {
   float x, y, z, w;
 };
 
+struct uint2 {
+  uint32_t x, y;
+};
+
+struct uint4 {
+  uint32_t x, y, z, w;
+};
+
 using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;

@@ -1,19 +1,51 @@
 // Loads of several numbers at once, and the approximate functions of GPUs.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/cuda_launch.h"
 
 namespace detectron_ext {
 
+// The word of so many bytes that one instruction loads or stores.
+template <int kBytes>
+struct WordOf;
+template <>
+struct WordOf<4> {
+  using Type = uint32_t;
+};
+template <>
+struct WordOf<8> {
+  using Type = uint2;
+};
+template <>
+struct WordOf<16> {
+  using Type = uint4;
+};
+
 // kRun numbers in one access, aligned to their size.
 template <int kRun, typename Number>
-struct alignas(sizeof(Number) * kRun) Run {
+struct Run {
+  using Word = typename WordOf<kRun * sizeof(Number)>::Type;
+
   Number values[kRun];
 
   __device__ __forceinline__ static Run Load(const Number* from) {
-    return *reinterpret_cast<const Run*>(from);
+    const Word word = *reinterpret_cast<const Word*>(from);
+    Run run;
+    memcpy(run.values, &word, sizeof(word));
+    return run;
   }
-  __device__ __forceinline__ void Store(Number* to) const { *reinterpret_cast<Run*>(to) = *this; }
+  __device__ __forceinline__ void Store(Number* to) const {
+    Word word;
+    memcpy(&word, values, sizeof(word));
+#ifdef DETECTRON_EXT_EMULATE_CUDA
+    *reinterpret_cast<Word*>(to) = word;
+#else
+    // An assignment would be taken apart where its numbers depend on conditions.
+    __stcg(reinterpret_cast<Word*>(to), word);
+#endif
+  }
 };
 
 // Whether runs of `bytes` may start at every pointer.

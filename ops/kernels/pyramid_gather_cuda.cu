@@ -133,7 +133,7 @@ __device__ __forceinline__ void WholeWindowGradient(const GatherGradientTask& ta
   const int64_t area = Area(task.sizes[level]);
   const int in_width = kFactor * out_size.width;
   ForPlanes(task.planes, [&](int64_t first, int count) {
-    constexpr int kTogether = kFactor == 2 ? kPlanesAtOnce : 1;
+    constexpr int kTogether = kFactor == 2 ? 2 : 1;
 #pragma unroll
     for (int k0 = 0; k0 < kPlanesAtOnce; k0 += kTogether) {
       WholeWindow<kFactor> windows[kTogether];

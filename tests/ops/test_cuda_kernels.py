@@ -162,6 +162,32 @@ def test_gather(kernels, pyramid):
         assert_close(actual, wanted)
 
 
+@pytest.mark.parametrize("sizes", [[(4, 8), (2, 4), (1, 2)], [(5, 9), (3, 4), (2, 2)]])
+def test_a_nan_is_the_maximum_of_its_windows(kernels, sizes):
+    """And gets their gradient, with windows of one factor and with others."""
+    random = np.random.RandomState(0)
+    levels = [normal(random, 1, 6, *size) for size in sizes]
+    levels[0][0, 1, 1, 2] = np.nan
+    shape = [6, 3, 1, [side for size in sizes for side in size]]
+    mean, d_mean = unwritten(*levels[1].shape), normal(random, *levels[1].shape)
+    scattered = [unwritten(*level.shape) for level in levels]
+    d_levels = [unwritten(*level.shape) for level in levels]
+    places = unwritten(kernels.size("pyramid_places", *shape), dtype=np.int32)
+    kernels("pyramid_gather", *shape, levels, mean)
+    kernels("pyramid_gather_gradient", *shape, levels, d_mean, d_levels, places)
+    np.testing.assert_allclose(
+        mean, reference.balanced_pyramid_gather(levels, refine_level=1), rtol=1e-5
+    )
+    expected = reference.balanced_pyramid_gather_gradient(levels, d_mean, refine_level=1)
+    for actual, wanted in zip(d_levels, expected):
+        assert_close(actual, wanted)
+
+    kernels("pyramid_scatter", *shape, mean, levels, scattered)
+    expected = reference.balanced_pyramid_scatter(mean, levels, refine_level=1)
+    for actual, wanted in zip(scattered, expected):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_scatter_without_some_gradients(kernels):
     random = np.random.RandomState(0)
     sizes, numbers = [(4, 6), (2, 3), (1, 2)], [4, 6, 2, 3, 1, 2]
