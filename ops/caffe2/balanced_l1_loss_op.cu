@@ -11,9 +11,8 @@ template <>
 bool BalancedL1LossOp<CUDAContext>::RunOnDevice() {
   const DenseLossInputs in = CheckedInputs();
   auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  caffe2::Tensor partial_sums;
   BalancedL1LossCuda(
-      loss_, in, static_cast<float>(Normalizer()), PartialSums(&partial_sums),
+      loss_, in, static_cast<float>(Normalizer()), PartialSums(&scratch_),
       loss->mutable_data<float>(), context_.cuda_stream());
   return true;
 }

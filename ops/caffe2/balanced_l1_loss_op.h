@@ -12,6 +12,9 @@ class BalancedL1LossOp final : public DenseLossBase<Context, BalancedL1> {
  public:
   using DenseLossBase<Context, BalancedL1>::DenseLossBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
 };
 
 template <class Context>

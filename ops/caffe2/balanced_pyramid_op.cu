@@ -1,7 +1,6 @@
 #include "caffe2/balanced_pyramid_op.h"
 
-#include <caffe2/core/context_gpu.h>
-
+#include "caffe2/cuda_helpers.h"
 #include "kernels/balanced_pyramid_cuda.h"
 
 namespace detectron_ext {
@@ -17,11 +16,6 @@ const PyramidShape& CheckForCuda(const std::string& type, const PyramidShape& sh
         type, ": a level of ", size.height, " x ", size.width, " is too large for CUDA");
   }
   return shape;
-}
-
-int32_t* Places(int64_t count, caffe2::Tensor* memory) {
-  caffe2::ReinitializeTensor(memory, {count}, at::dtype<int32_t>().device(caffe2::CUDA));
-  return memory->mutable_data<int32_t>();
 }
 
 }  // namespace
@@ -42,10 +36,9 @@ bool BalancedPyramidGatherGradientOp<CUDAContext>::RunOnDevice() {
   const PyramidShape shape = CheckForCuda(type(), CheckedPyramid(0, levels, "F_"));
   CheckSameShape(levels, "d_B", refine_, "F_");
   const std::vector<float*> d_levels = OutputsLikeInputs(0, levels);
-  caffe2::Tensor places;
   GatherPyramidGradientCuda(
       shape, InputPointers(0, levels), Input(levels).data<float>(), d_levels,
-      Places(GatherPlaces(shape), &places), context_.cuda_stream());
+      Scratch<int32_t>(GatherPlaces(shape), &scratch_), context_.cuda_stream());
   return true;
 }
 
@@ -65,10 +58,9 @@ template <>
 bool BalancedPyramidScatterGradientOp<CUDAContext>::RunOnDevice() {
   const PyramidShape shape = CheckForCuda(type(), CheckedGradients());
   auto* d_balanced = Output(0, Input(0).sizes(), at::dtype<float>());
-  caffe2::Tensor places;
   ScatterPyramidGradientCuda(
       shape, Input(0).data<float>(), GradientPointers(), d_balanced->mutable_data<float>(),
-      Places(ScatterPlaces(shape), &places), context_.cuda_stream());
+      Scratch<int32_t>(ScatterPlaces(shape), &scratch_), context_.cuda_stream());
   return true;
 }
 

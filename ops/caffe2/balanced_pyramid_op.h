@@ -89,6 +89,9 @@ class BalancedPyramidGatherGradientOp final : public BalancedPyramidBase<Context
  public:
   using BalancedPyramidBase<Context>::BalancedPyramidBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
 };
 
 template <class Context>
@@ -115,6 +118,7 @@ class BalancedPyramidScatterGradientOp final : public BalancedPyramidBase<Contex
   std::vector<const float*> GradientPointers();
 
   const std::vector<int> levels_;
+  caffe2::Tensor scratch_;  // on CUDA
 };
 
 template <class Context>

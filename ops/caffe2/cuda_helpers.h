@@ -8,11 +8,17 @@
 
 namespace detectron_ext {
 
-// Device memory for the partial sums of a loss.
+// Working memory on the device. `memory` must outlive the kernels that use it: operators keep it
+// from run to run, which also spares them allocating it.
+template <typename Number>
+Number* Scratch(int64_t count, caffe2::Tensor* memory) {
+  caffe2::ReinitializeTensor(memory, {count}, at::dtype<Number>().device(caffe2::CUDA));
+  return memory->mutable_data<Number>();
+}
+
+// That of the partial sums of a loss.
 inline double* PartialSums(caffe2::Tensor* memory) {
-  caffe2::ReinitializeTensor(
-      memory, {kLossPartialSums}, at::dtype<double>().device(caffe2::CUDA));
-  return memory->mutable_data<double>();
+  return Scratch<double>(kLossPartialSums, memory);
 }
 
 }  // namespace detectron_ext

@@ -1,22 +1,12 @@
 #include "caffe2/embedded_gaussian_attention_op.h"
 
-#include <caffe2/core/context_gpu.h>
-
+#include "caffe2/cuda_helpers.h"
 #include "kernels/attention_cuda.h"
 
 namespace detectron_ext {
 namespace {
 
 using caffe2::CUDAContext;
-
-float* Floats(int64_t count, caffe2::Tensor* memory) {
-  caffe2::ReinitializeTensor(memory, {count}, at::dtype<float>().device(caffe2::CUDA));
-  return memory->mutable_data<float>();
-}
-
-float* LogSums(const AttentionShape& shape, caffe2::Tensor* memory) {
-  return Floats(shape.images * shape.positions, memory);
-}
 
 // Enforces the kernels' limits.
 const AttentionShape& CheckForCuda(const std::string& type, const AttentionShape& shape) {
@@ -36,15 +26,13 @@ bool EmbeddedGaussianAttentionOp<CUDAContext>::RunOnDevice() {
   const AttentionShape shape = CheckForCuda(type(), CheckedShape());
   auto* out = Output(0, Input(0).sizes(), at::dtype<float>());
   const std::vector<int64_t> rows{shape.images, shape.positions};
-  caffe2::Tensor own_log_sums;
   float* log_sums = OutputSize() > 1
       ? Output(1, rows, at::dtype<float>())->mutable_data<float>()
-      : LogSums(shape, &own_log_sums);
-  caffe2::Tensor scratch;
+      : Scratch<float>(shape.images * shape.positions, &log_sums_);
   AttentionCuda(
       shape, AttentionProducts::kChosen, Input(0).data<float>(), Input(1).data<float>(),
       Input(2).data<float>(), out->mutable_data<float>(), log_sums,
-      Floats(AttentionScratch(shape), &scratch), context_.cuda_stream());
+      Scratch<float>(AttentionScratch(shape), &scratch_), context_.cuda_stream());
   return true;
 }
 
@@ -54,14 +42,12 @@ bool EmbeddedGaussianAttentionGradientOp<CUDAContext>::RunOnDevice() {
   const float* theta = Input(0).data<float>();
   const float* phi = Input(1).data<float>();
   const float* g = Input(2).data<float>();
-  caffe2::Tensor scratch_memory;
-  float* const scratch = Floats(AttentionScratch(shape), &scratch_memory);
-  caffe2::Tensor own_log_sums;
+  float* const scratch = Scratch<float>(AttentionScratch(shape), &scratch_);
   const float* log_sums;
   if (InputSize() > 5) {
     log_sums = Input(5).data<float>();
   } else {
-    float* computed = LogSums(shape, &own_log_sums);
+    float* computed = Scratch<float>(shape.images * shape.positions, &log_sums_);
     AttentionCuda(
         shape, AttentionProducts::kChosen, theta, phi, g, nullptr, computed, scratch,
         context_.cuda_stream());

@@ -57,6 +57,10 @@ class EmbeddedGaussianAttentionOp final : public EmbeddedGaussianAttentionBase<C
  public:
   using EmbeddedGaussianAttentionBase<Context>::EmbeddedGaussianAttentionBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
+  caffe2::Tensor log_sums_;
 };
 
 template <class Context>
@@ -64,6 +68,10 @@ class EmbeddedGaussianAttentionGradientOp final : public EmbeddedGaussianAttenti
  public:
   using EmbeddedGaussianAttentionBase<Context>::EmbeddedGaussianAttentionBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
+  caffe2::Tensor log_sums_;
 };
 
 }  // namespace detectron_ext

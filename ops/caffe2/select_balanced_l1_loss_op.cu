@@ -12,10 +12,10 @@ using caffe2::CUDAContext;
 using caffe2::Tensor;
 
 // Enforces what CheckSelectInputs does on the CPU. Waits for the device, which finds the first row
-// of L outside Y_hat.
+// of L outside Y_hat and writes it to `found`.
 SelectionPointers CheckSelectInputsCuda(
     const std::string& type, const Tensor& y_hat, const Tensor& y, const Tensor& places,
-    const Tensor& s, CUDAContext* context) {
+    const Tensor& s, Tensor* found, CUDAContext* context) {
   SelectionPointers in{};
   in.rows = CheckSelectShapes(type, y_hat, y, places, s);
   CAFFE_ENFORCE(in.rows < kMaxCudaRows, type, ": ", in.rows, " rows are too many for CUDA");
@@ -30,9 +30,7 @@ SelectionPointers CheckSelectInputsCuda(
   }
   in.target = y.data<float>();
   in.places = places.data<float>();
-  Tensor found;
-  caffe2::ReinitializeTensor(&found, {1}, at::dtype<int>().device(caffe2::CUDA));
-  int* first_outside = found.mutable_data<int>();
+  int* first_outside = Scratch<int>(1, found);
   FindOutsideCuda(in, first_outside, context->cuda_stream());
   int row = 0;
   context->CopyBytes<CUDAContext, CPUContext>(sizeof(row), first_outside, &row);
@@ -51,11 +49,10 @@ SelectionPointers CheckSelectInputsCuda(
 template <>
 bool SelectBalancedL1LossOp<CUDAContext>::RunOnDevice() {
   const SelectionPointers in = CheckSelectInputsCuda(
-      type(), Input(0), Input(1), Input(2), Input(3), &context_);
+      type(), Input(0), Input(1), Input(2), Input(3), &found_, &context_);
   auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  Tensor partial_sums;
   SelectBalancedL1LossCuda(
-      loss_, in, scale_, PartialSums(&partial_sums), loss->mutable_data<float>(),
+      loss_, in, scale_, PartialSums(&scratch_), loss->mutable_data<float>(),
       context_.cuda_stream());
   return true;
 }
@@ -63,15 +60,12 @@ bool SelectBalancedL1LossOp<CUDAContext>::RunOnDevice() {
 template <>
 bool SelectBalancedL1LossGradientOp<CUDAContext>::RunOnDevice() {
   const SelectionPointers in = CheckSelectInputsCuda(
-      type(), Input(0), Input(1), Input(2), Input(3), &context_);
+      type(), Input(0), Input(1), Input(2), Input(3), &found_, &context_);
   EnforceOneNumber(type(), "d_loss", Input(4));
   auto* d_prediction = Output(0, Input(0).sizes(), at::dtype<float>());
-  Tensor scratch;
-  caffe2::ReinitializeTensor(
-      &scratch, {SelectScratch(in.rows)}, at::dtype<int32_t>().device(caffe2::CUDA));
   SelectBalancedL1GradientCuda(
       loss_, in, scale_, Input(4).data<float>(), d_prediction->mutable_data<float>(),
-      scratch.mutable_data<int32_t>(), context_.cuda_stream());
+      Scratch<int32_t>(SelectScratch(in.rows), &scratch_), context_.cuda_stream());
   return true;
 }
 

@@ -12,6 +12,10 @@ class SelectBalancedL1LossOp final : public SelectLossBase<Context, BalancedL1> 
  public:
   using SelectLossBase<Context, BalancedL1>::SelectLossBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
+  caffe2::Tensor found_;
 };
 
 template <class Context>
@@ -19,6 +23,10 @@ class SelectBalancedL1LossGradientOp final : public SelectLossBase<Context, Bala
  public:
   using SelectLossBase<Context, BalancedL1>::SelectLossBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
+  caffe2::Tensor found_;
 };
 
 }  // namespace detectron_ext

@@ -14,9 +14,8 @@ bool WeightedSigmoidFocalLossOp<CUDAContext>::RunOnDevice() {
       shape.anchors, shape.classes, shape.positions, Input(0).data<float>(),
       Input(1).data<int32_t>(), Input(3).data<float>(), Input(2).data<float>(), gamma_, alpha_};
   auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  caffe2::Tensor partial_sums;
   WeightedSigmoidFocalLossCuda(
-      in, scale_, PartialSums(&partial_sums), loss->mutable_data<float>(),
+      in, scale_, PartialSums(&scratch_), loss->mutable_data<float>(),
       context_.cuda_stream());
   return true;
 }

@@ -29,6 +29,9 @@ class WeightedSigmoidFocalLossOp final : public WeightedSigmoidFocalBase<Context
  public:
   using WeightedSigmoidFocalBase<Context>::WeightedSigmoidFocalBase;
   bool RunOnDevice() override;
+
+ private:
+  caffe2::Tensor scratch_;  // on CUDA
 };
 
 template <class Context>
