@@ -6,6 +6,7 @@
 
 #include <caffe2/core/operator.h>
 
+#include "caffe2/arguments.h"
 #include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/stock_operator.h"
@@ -30,7 +31,7 @@ class GenerateProposalsOp final : public Operator<CPUContext> {
       : Operator<CPUContext>(definition, workspace),
         stock_(definition, workspace, "GenerateProposalsCPP"),
         settings_{
-            1.0f / GetSingleArgument<float>("spatial_scale", 1.0f / 16),
+            1.0f / PositiveArgument(*this, "spatial_scale", 1.0f / 16),
             GetSingleArgument<int>("pre_nms_topN", 6000),
             GetSingleArgument<int>("post_nms_topN", 300),
             GetSingleArgument<float>("nms_thresh", 0.7f),

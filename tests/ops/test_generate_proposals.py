@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from native_runner import assert_close, needs_native, run_operator, threads
+from native_runner import assert_close, needs_native, run_operator
 
 pytestmark = needs_native
 
@@ -89,15 +89,6 @@ def test_equal_scores_keep_the_order_of_the_anchors():
         assert np.array_equal(mine, everything[everything[:, 0] == image][: len(mine)])
 
 
-def test_bits_do_not_depend_on_the_number_of_threads():
-    runs = []
-    for count in (1, 2, 3):
-        with threads(count):
-            runs.append(_run(_inputs()))
-    for run in runs[1:]:
-        assert all(np.array_equal(a, b) for a, b in zip(run, runs[0]))
-
-
 @pytest.mark.parametrize(
     ("index", "shape", "message"),
     [
@@ -110,5 +101,11 @@ def test_bits_do_not_depend_on_the_number_of_threads():
 def test_refuses_what_does_not_fit(index, shape, message):
     inputs = _inputs()
     inputs[index] = np.zeros(shape, np.float32)
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(RuntimeError, match="GenerateProposals: " + message):
         _run(inputs)
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
+def test_refuses_a_scale_that_is_none(scale):
+    with pytest.raises(RuntimeError, match="GenerateProposals: spatial_scale is"):
+        _run(_inputs(), spatial_scale=scale)
