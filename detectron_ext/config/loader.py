@@ -28,12 +28,16 @@ def load(path: str | os.PathLike | None = None, overrides: Iterable[Any] = ()) -
         ConfigError: a file that cannot be read, invalid YAML, an unknown or renamed key, a wrong
             type, a value out of range or a contradiction, in one line.
     """
-    layers = [] if path is None else _read_chain(os.fspath(path))
+    layers = [] if path is None else read_chain(os.fspath(path))
     return Config.build(layers, overrides)
 
 
-def _read_chain(path: str) -> list[tuple[dict, str]]:
-    """Return (keys, file) of a file and all it builds on, the base of all first."""
+def read_chain(path: str) -> list[tuple[dict, str]]:
+    """Return (keys, file) of a file and all it builds on, the base of all first.
+
+    Raises:
+        ConfigError: a file that cannot be read, invalid YAML or a circle, in one line.
+    """
     layers: list[tuple[dict, str]] = []
     visited: list[str] = []
     while True:

@@ -114,14 +114,14 @@ def _register() -> None:
 _register()
 
 
-def parse_yaml(text: str | bytes, source: str) -> Any:
-    """Parse one YAML document into plain Python data.
+def parse_yaml(text: str | bytes, source: str, loader_class: type = PlainLoader) -> Any:
+    """Parse one YAML document into plain Python data, or what ``loader_class`` makes of it.
 
     Raises:
         ConfigError: invalid YAML or a tag that is not plain data, with the line.
     """
     try:
-        loader = PlainLoader(text)
+        loader = loader_class(text)
         loader.name = source
         loader.deep_construct = True  # makes a list or map that holds itself an error
         try:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from caffe2.python import brew
 from caffe2.python.model_helper import ModelHelper
-from caffe2.python.modeling import initializers
-from caffe2.python.modeling.parameter_info import ParameterTags
 
 from detectron_ext.errors import ConfigError
-from detectron_ext.modeling.devices import unscoped
+from detectron_ext.modeling.layers import DetectionLayers
 
 
-class DetectionModel(ModelHelper):
+class DetectionModel(DetectionLayers, ModelHelper):
     """A Caffe2 model helper (``net``, ``param_init_net``, ``params``) for a detector.
 
     Attributes:
@@ -42,59 +39,6 @@ class DetectionModel(ModelHelper):
     def trainable_params(self, scope: str = "") -> list:
         """Parameters with a gradient whose scoped names start with ``scope``."""
         return [p for p in self.params if p in self.param_to_grad and str(p).startswith(scope)]
-
-    def conv(self, blob_in, blob_out, dim_in, dim_out, kernel, *, shared_with=None, **options):
-        """Convolution; with ``shared_with`` (another layer's name) it uses that layer's w and b."""
-        if not self.config.LIBRA.FAST_CONV:
-            options["fast_conv"] = 0
-        if shared_with is None:
-            return brew.conv(self, blob_in, blob_out, dim_in, dim_out, kernel, **options)
-        for key in ("weight_init", "bias_init"):
-            options.pop(key, None)
-        if self.num_gpus:
-            options.update(engine="CUDNN", exhaustive_search=False)
-        inputs = [blob_in, shared_with + "_w", shared_with + "_b"]
-        return self.net.Conv(inputs, blob_out, kernel=kernel, order="NCHW", **options)
-
-    def relu(self, blob):
-        """Rectifier, in place."""
-        return brew.relu(self, blob, blob)
-
-    def affine_channel(self, blob_in, blob_out, dim, in_place):
-        """Fixed per-channel scale ``<blob_out>_s`` and bias ``<blob_out>_b``: frozen BatchNorm."""
-        scale = self._fixed_param(str(blob_out) + "_s", dim, 1.0, ParameterTags.WEIGHT)
-        bias = self._fixed_param(str(blob_out) + "_b", dim, 0.0, ParameterTags.BIAS)
-        return self.net.AffineChannel([blob_in, scale, bias], blob_in if in_place else blob_out)
-
-    def _fixed_param(self, name, dim, value, tag):
-        fill = initializers.Initializer("ConstantFill", value=value)
-        return self.create_param(param_name=name, shape=[dim], initializer=fill, tags=tag)
-
-    def conv_affine(self, blob_in, prefix, dim_in, dim_out, kernel, *, in_place=True, **options):
-        """Convolution without bias, then frozen BatchNorm (``<prefix>_bn``)."""
-        conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
-        return self.affine_channel(conv, prefix + "_bn", dim_out, in_place)
-
-    def conv_gn(self, blob_in, prefix, dim_in, dim_out, kernel, *, groups, **options):
-        """Convolution without bias, then GroupNorm (``<prefix>_gn``)."""
-        options.pop("bias_init", None)
-        conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
-        return self.group_norm(conv, prefix + "_gn", dim_out, groups)
-
-    def group_norm(self, blob_in, blob_out, dim, groups):
-        """GroupNorm with learned scale ``_s`` and bias ``_b``."""
-        epsilon = self.config.GROUP_NORM.EPSILON
-        out = brew.spatial_gn(self, blob_in, blob_out, dim, group=groups, epsilon=epsilon)
-        self.gn_params += self.params[-2:]
-        return out
-
-    def add_losses(self, blobs) -> None:
-        """Record losses by their unscoped names; replicas share one record."""
-        self.losses += [n for n in map(unscoped, blobs) if n not in self.losses]
-
-    def add_metrics(self, blobs) -> None:
-        """Record scalars to report that are not losses."""
-        self.metrics += [n for n in map(unscoped, blobs) if n not in self.metrics]
 
     def add_sampler(self, name: str) -> None:
         """Record a sampler to report: the blob sampling_counts_<name> counts what it drew."""

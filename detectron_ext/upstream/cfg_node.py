@@ -1,0 +1,141 @@
+"""LIBRA and DATASETS_EXTRA in upstream's ``cfg``.
+
+Values for them are merged by the rules of `detectron_ext.config` (an integer may stand for a float,
+a wrong key names the nearest one), everything else by upstream's own. A file may build on another
+with ``_BASE_``.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.loader import read_chain
+from detectron_ext.config.merge import merge_map, merge_overrides
+from detectron_ext.config.validate import validate
+from detectron_ext.errors import ConfigError
+from detectron_ext.upstream.patches import Patch, constant
+
+NODES = ("LIBRA", "DATASETS_EXTRA")
+_CONFIG = "detectron.core.config"
+# Of LIBRA, what upstream has no place for: the images are its own loader's, the threads were
+# started before it was imported.
+_NOT_APPLIED = (
+    ("AUGMENTATION", "upstream's loader makes the training images"),
+    ("DATA", "upstream's loader reads the images"),
+    ("FAST_CONV", "upstream adds its convolutions itself"),
+    ("THREADS", "set OMP_NUM_THREADS before Python starts"),
+)
+
+
+def patches() -> list:
+    """Patches of upstream's configuration module."""
+    return [
+        Patch(_CONFIG, "merge_cfg_from_file", ("cfg_filename",), constant(merge_file)),
+        Patch(_CONFIG, "merge_cfg_from_list", ("cfg_list",), _merging_list),
+        Patch(_CONFIG, "_merge_a_into_b", ("a", "b", "stack"), _merging_map),
+    ]
+
+
+def add_nodes(cfg: Any) -> None:
+    """Add the nodes at their defaults, for `remove_nodes` to take out again."""
+    defaults = default_tree()
+    for node in NODES:
+        cfg.setdefault(node, _attr_dict(defaults[node]))
+
+
+def remove_nodes(cfg: Any) -> None:
+    """Take the nodes out of ``cfg``."""
+    for node in NODES:
+        cfg.pop(node, None)
+
+
+def upstream_cfg() -> Any:
+    """Upstream's one configuration."""
+    from detectron.core.config import cfg
+
+    return cfg
+
+
+def merge_file(cfg_filename: str) -> None:
+    """Merge a YAML file, after the files it builds on, into upstream's ``cfg``.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a wrong value for one of our keys.
+        KeyError, ValueError: from upstream, a wrong key or value of its own.
+    """
+    from detectron.core import config as upstream_config
+
+    for tree, _ in read_chain(cfg_filename):
+        upstream_config._merge_a_into_b(_attr_dict(tree), upstream_config.cfg)
+
+
+def _merging_map(original):
+    def merge(a, b, stack=None):
+        if stack is None and any(node in a for node in NODES):
+            ours = {node: a[node] for node in NODES if node in a}
+            _merge_ours(b, lambda tree: merge_map(tree, ours, "the configuration"))
+            a = type(a)((key, value) for key, value in a.items() if key not in ours)
+        return original(a, b, stack)
+
+    return merge
+
+
+def _merging_list(original):
+    def merge(cfg_list):
+        pairs = list(zip(cfg_list[0::2], cfg_list[1::2]))
+        ours = [part for pair in pairs if _is_ours(pair[0]) for part in pair]
+        if ours:
+            _merge_ours(upstream_cfg(), lambda tree: merge_overrides(tree, ours, "the overrides"))
+            cfg_list = [part for pair in pairs if not _is_ours(pair[0]) for part in pair]
+        return original(cfg_list)
+
+    return merge
+
+
+def _is_ours(key: str) -> bool:
+    return key.partition(".")[0] in NODES
+
+
+def _merge_ours(cfg, merge) -> None:
+    tree = {node: _plain(cfg.get(node, {})) for node in NODES}
+    merge(tree)
+    for node in NODES:
+        cfg[node] = _attr_dict(tree[node])
+
+
+def check(cfg: Any, train: bool) -> None:
+    """Check LIBRA's values, and that each is one that has an effect here.
+
+    Raises:
+        ConfigError: a value out of range, or one that is not applied under upstream.
+    """
+    defaults = default_tree()
+    if _plain(cfg.LIBRA) == defaults["LIBRA"]:
+        return
+    tree = copy.deepcopy(defaults)
+    for node in ("LIBRA", "FPN", "RETINANET"):
+        tree[node].update(_plain(cfg[node]))
+    validate(tree)
+    for key, reason in _NOT_APPLIED:
+        if train and _plain(cfg.LIBRA[key]) != defaults["LIBRA"][key]:
+            raise ConfigError(f"LIBRA.{key} has no effect under upstream Detectron: {reason}")
+    if cfg.LIBRA.BFP.ON and not cfg.FPN.FPN_ON:
+        raise ConfigError(
+            f"LIBRA.BFP.ON needs a pyramid, and {cfg.MODEL.CONV_BODY} has none: set it to False"
+        )
+
+
+def _attr_dict(value: Any) -> Any:
+    from detectron.utils.collections import AttrDict
+
+    if isinstance(value, dict):
+        return AttrDict((key, _attr_dict(element)) for key, element in value.items())
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    return value

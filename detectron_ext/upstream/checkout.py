@@ -1,0 +1,59 @@
+"""Finding and importing the checkout of Detectron."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from detectron_ext.errors import UserError
+
+PACKAGE = "detectron"
+_NEEDED = "detectron/modeling/model_builder.py"
+_CYTHON_PARTS = ("cython_bbox", "cython_nms")
+
+
+def add_to_path(checkout: str | Path) -> Path:
+    """Let Python find the package in ``checkout``; returns the absolute path.
+
+    Raises:
+        UserError: there is no Detectron there.
+    """
+    root = Path(checkout).resolve()
+    if not (root / _NEEDED).exists():
+        raise UserError(f"{checkout} is no checkout of Detectron: it has no {_NEEDED}")
+    sys.path.insert(0, str(root))
+    return root
+
+
+def import_all(modules) -> None:
+    """Import modules of the checkout.
+
+    Raises:
+        UserError: Detectron is not on Python's path, its Cython parts are not built, it needs a
+            package that is missing, or it has no such module.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(_remedy(module, error)) from error
+        except SyntaxError as error:
+            raise UserError(f"Detectron does not run under this Python: {error}") from error
+
+
+def _remedy(module: str, error: ImportError) -> str:
+    missing = error.name or ""
+    if missing == PACKAGE:
+        return "Detectron is not on Python's path: put its checkout into PYTHONPATH"
+    if missing.rpartition(".")[2] in _CYTHON_PARTS or any(p in str(error) for p in _CYTHON_PARTS):
+        return (
+            "Detectron's Cython parts are not built for this Python: run "
+            "`python setup.py build_ext --inplace` in its checkout (needs Cython below 3)"
+        )
+    if not missing or missing.startswith(PACKAGE + "."):
+        return (
+            f"this checkout of Detectron is not one the adapter knows: {module} does not import "
+            f"({error})"
+        )
+    return f"Detectron needs the Python package {missing}: install it"

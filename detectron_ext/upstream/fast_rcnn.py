@@ -1,0 +1,78 @@
+"""The Fast R-CNN head's losses and the regions that train it, where LIBRA changes them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.modeling.fast_rcnn import add_fast_rcnn_losses
+from detectron_ext.sampling.box_sampler import BoxSampler
+from detectron_ext.upstream.cfg_node import upstream_cfg
+from detectron_ext.upstream.ground_truth import draw_source
+from detectron_ext.upstream.loss_gradients import loss_gradients
+from detectron_ext.upstream.patches import Patch
+
+# An overlap that makes a region neither foreground nor background.
+_NEITHER = -2.0
+
+
+def patches() -> list:
+    """Patches of upstream's Fast R-CNN head and minibatches."""
+    return [
+        Patch(
+            "detectron.modeling.fast_rcnn_heads", "add_fast_rcnn_losses", ("model",), _adding_losses
+        ),
+        Patch(
+            "detectron.roi_data.fast_rcnn",
+            "_sample_rois",
+            ("roidb", "im_scale", "batch_idx"),
+            _sampling_rois,
+        ),
+    ]
+
+
+def _adding_losses(original):
+    def add(model):
+        libra = upstream_cfg().LIBRA
+        if not libra.BALANCED_L1.ON and libra.LOSS_WEIGHTS.CLS == libra.LOSS_WEIGHTS.BBOX == 1:
+            return original(model)
+        return loss_gradients(model, add_fast_rcnn_losses(model))
+
+    return add
+
+
+def _sampling_rois(original):
+    """Draw the regions first, and leave upstream's function no others to draw.
+
+    It keeps what it adds for masks and keypoints, which draw from the same regions then.
+    """
+
+    def sample(roidb, im_scale, batch_idx):
+        settings = upstream_cfg().LIBRA.SAMPLER
+        if settings.NEGATIVE == settings.POSITIVE == "random":
+            return original(roidb, im_scale, batch_idx)
+        overlaps = roidb["max_overlaps"]
+        drawn = _draw(overlaps, roidb["box_to_gt_ind_map"])
+        remaining = np.full_like(overlaps, _NEITHER)
+        remaining[drawn] = overlaps[drawn]
+        return original(dict(roidb, max_overlaps=remaining), im_scale, batch_idx)
+
+    return sample
+
+
+def _draw(overlaps: np.ndarray, matched: np.ndarray) -> np.ndarray:
+    """Indices of the regions of one image that train.
+
+    Args:
+        overlaps: (K,) float, IoU of each region with its best ground truth.
+        matched: (K,) int, that ground-truth box.
+    """
+    cfg = upstream_cfg()
+    sampler, rng = BoxSampler(cfg.LIBRA.SAMPLER, cfg.TRAIN.BG_THRESH_HI), draw_source()
+    total = int(cfg.TRAIN.BATCH_SIZE_PER_IM)
+    most = int(np.round(cfg.TRAIN.FG_FRACTION * total))
+    foreground = np.flatnonzero(overlaps >= cfg.TRAIN.FG_THRESH)
+    foreground = sampler.positives(matched, foreground, most, rng)
+    is_background = (overlaps < cfg.TRAIN.BG_THRESH_HI) & (overlaps >= cfg.TRAIN.BG_THRESH_LO)
+    count = total - len(foreground)
+    background = sampler.negatives(overlaps, np.flatnonzero(is_background), count, rng)
+    return np.concatenate((foreground, background))

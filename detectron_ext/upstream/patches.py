@@ -1,0 +1,133 @@
+"""Replacing attributes of other modules, checked before and taken back after."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from typing import Any, Callable, NamedTuple, Sequence
+
+from detectron_ext.errors import UserError
+
+_MISSING = object()
+ANY = ("...",)
+
+
+class Patch(NamedTuple):
+    """One attribute to replace.
+
+    Attributes:
+        module: the module's full name.
+        name: the attribute; "Class.attribute" for one of a class.
+        parameters: names of the parameters that the present attribute has to take; ANY where that
+            does not matter; None where there has to be no such attribute yet.
+        replace: called with the present attribute (None where there is none), returns the new one.
+    """
+
+    module: str
+    name: str
+    parameters: tuple | None
+    replace: Callable[[Any], Any]
+
+    @property
+    def full_name(self) -> str:
+        """Module and attribute."""
+        return f"{self.module}.{self.name}"
+
+    def owner(self) -> tuple:
+        """The object that has the attribute, and the attribute's last name."""
+        owner: Any = importlib.import_module(self.module)
+        *outer, last = self.name.split(".")
+        for part in outer:
+            owner = getattr(owner, part)
+        return owner, last
+
+
+def constant(value: Any) -> Callable[[Any], Any]:
+    """A ``replace`` that puts ``value`` in whatever place."""
+    return lambda present: value
+
+
+class AppliedPatches:
+    """What was replaced, in order, so that it can be put back."""
+
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str, Any]] = []
+
+    def apply(self, patches: Sequence[Patch]) -> None:
+        """Check all patches, then apply them; on any mismatch nothing is changed.
+
+        Modules of the same package that imported a function by its name get the new one, too.
+
+        Raises:
+            UserError: an attribute is missing, there already, or takes other parameters.
+        """
+        for patch in patches:
+            _check(patch)
+        for patch in patches:
+            owner, name = patch.owner()
+            present = getattr(owner, name, None)
+            replacement = patch.replace(present)
+            self._set(owner, name, replacement)
+            if callable(present):
+                for module in _importers(patch.module, name, present):
+                    self._set(module, name, replacement)
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        # Of a class, what it inherits is not its own to put back.
+        self._replaced.append((owner, name, vars(owner).get(name, _MISSING)))
+        setattr(owner, name, value)
+
+    def restore(self) -> None:
+        """Put back every attribute, the last replaced first."""
+        while self._replaced:
+            owner, name, value = self._replaced.pop()
+            if value is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+
+def _check(patch: Patch) -> None:
+    try:
+        owner, name = patch.owner()
+    except (ImportError, AttributeError):
+        raise _unknown(f"it has no {patch.full_name}") from None
+    present = getattr(owner, name, _MISSING)
+    if patch.parameters is None:
+        if present is not _MISSING:
+            raise _unknown(f"it already has {patch.full_name}")
+    elif present is _MISSING:
+        raise _unknown(f"it has no {patch.full_name}")
+    elif patch.parameters != ANY:
+        found = _parameters(present)
+        if found != patch.parameters:
+            raise _unknown(
+                f"{patch.full_name} takes ({', '.join(found)}), not ({', '.join(patch.parameters)})"
+            )
+
+
+def _parameters(function: Any) -> tuple:
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
+def _unknown(reason: str) -> UserError:
+    return UserError(
+        f"this checkout of Detectron is not one the adapter knows: {reason}; use "
+        "facebookresearch/Detectron at its last commit"
+    )
+
+
+def _importers(module: str, name: str, present: Any) -> list:
+    """Loaded modules of the same package, and the running script, that have it by its name."""
+    package = module.partition(".")[0]
+    return [
+        other
+        for other_name, other in list(sys.modules.items())
+        if (other_name == "__main__" or other_name.startswith(package + "."))
+        and other_name != module
+        and getattr(other, "__dict__", {}).get(name) is present
+    ]

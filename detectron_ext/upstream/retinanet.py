@@ -1,0 +1,87 @@
+"""RetinaNet's heads, losses and training targets, where LIBRA changes them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets, pyramid_levels
+from detectron_ext.upstream.cfg_node import upstream_cfg
+from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
+from detectron_ext.upstream.loss_gradients import loss_gradients
+from detectron_ext.upstream.patches import Patch
+from detectron_ext.upstream.pyramid import to_pyramid
+
+_HEADS = "detectron.modeling.retinanet_heads"
+_DATA = "detectron.roi_data.retinanet"
+
+
+def patches() -> list:
+    """Patches of upstream's RetinaNet heads and minibatches."""
+    return [
+        Patch(
+            _HEADS,
+            "add_fpn_retinanet_outputs",
+            ("model", "blobs_in", "dim_in", "spatial_scales"),
+            _adding_outputs,
+        ),
+        Patch(_HEADS, "add_fpn_retinanet_losses", ("model",), _adding_losses),
+        Patch(_DATA, "get_retinanet_blob_names", ("is_training",), _naming_blobs),
+        Patch(
+            _DATA,
+            "add_retinanet_blobs",
+            ("blobs", "im_scales", "roidb", "image_width", "image_height"),
+            _adding_blobs,
+        ),
+    ]
+
+
+def _adding_outputs(original):
+    def add(model, blobs_in, dim_in, spatial_scales):
+        if not upstream_cfg().LIBRA.RETINANET_HEAD.USE_GN:
+            return original(model, blobs_in, dim_in, spatial_scales)
+        return add_retinanet_heads(model, to_pyramid(blobs_in, dim_in, spatial_scales))
+
+    return add
+
+
+def _adding_losses(original):
+    def add(model):
+        cfg = upstream_cfg()
+        weights = cfg.LIBRA.LOSS_WEIGHTS
+        if not cfg.LIBRA.BALANCED_L1.ON and weights.CLS == weights.BBOX == 1 and not _reweights():
+            return original(model)
+        return loss_gradients(model, add_retinanet_losses(model, pyramid_levels(cfg)))
+
+    return add
+
+
+def _reweights() -> bool:
+    return upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "reweight"
+
+
+def _naming_blobs(original):
+    def name(is_training=True):
+        names = original(is_training=is_training)
+        if is_training and _reweights():
+            levels = pyramid_levels(upstream_cfg())
+            names += [f"retnet_cls_weights_fpn{level}" for level in levels]
+        return names
+
+    return name
+
+
+def _adding_blobs(original):
+    def add(blobs, im_scales, roidb, image_width, image_height):
+        if upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "none":
+            return original(blobs, im_scales, roidb, image_width, image_height)
+        truth = [GroundTruth.of(entry, scale) for entry, scale in zip(roidb, im_scales)]
+        targets = RetinanetTargets(upstream_cfg())
+        made = targets(truth, image_height, image_width, draw_source())
+        blobs.update((name, blob) for name, blob in made.items() if name in blobs)
+        blobs["im_info"] = np.array(
+            [[*image.size, scale] for image, scale in zip(truth, im_scales)], dtype=np.float32
+        )
+        return True
+
+    return add

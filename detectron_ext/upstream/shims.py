@@ -1,0 +1,81 @@
+"""What keeps Caffe2 and upstream alive beside newer libraries than they were written for.
+
+- numpy: ``asscalar``, which Caffe2 converts numpy's numbers with, and the old names of Python's
+  types, which older checkouts use, are put back where this numpy lacks them.
+- PyYAML: ``yaml.load`` takes no text alone any more. What reads configurations here is safe (no
+  object is built but upstream's AttrDict), and keeps keys as they are written: plain PyYAML makes
+  LIBRA's key ``ON`` the bool True.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import yaml
+
+from detectron_ext.config.yaml_text import PlainLoader, parse_yaml
+from detectron_ext.upstream.patches import ANY, Patch, constant
+
+_NUMPY_NAMES = {
+    "asscalar": lambda array: array.item(),
+    "bool": bool,
+    "float": float,
+    "int": int,
+    "object": object,
+}
+_IMMUTABLE = "__immutable__"
+
+
+def patches() -> list:
+    """The patches that the installed libraries need."""
+    found = [
+        Patch("detectron.utils.env", "yaml_load", ANY, constant(load_yaml)),
+        Patch("detectron.utils.env", "yaml_dump", ANY, constant(dump_yaml)),
+    ]
+    with warnings.catch_warnings():
+        # numpy 1.20 to 1.23 has the old types, and warns when one is looked up.
+        warnings.simplefilter("ignore")
+        missing = [name for name in _NUMPY_NAMES if not hasattr(np, name)]
+    found += [Patch("numpy", name, None, constant(_NUMPY_NAMES[name])) for name in missing]
+    return found
+
+
+def load_yaml(text: Any) -> Any:
+    """Read YAML as upstream does: maps as dicts, what it dumped from an AttrDict as one.
+
+    Raises:
+        ConfigError: text that is not YAML, or holds an object of another type.
+    """
+    return parse_yaml(text, "the configuration", _UpstreamLoader)
+
+
+def dump_yaml(data: Any, stream: Any = None, **options: Any) -> Any:
+    """Write YAML, also into a file opened for bytes."""
+    if stream is not None:
+        options.setdefault("encoding", "utf-8")
+    return yaml.dump(data, stream, **options)
+
+
+class _UpstreamLoader(PlainLoader):
+    """Makes AttrDicts of what is marked as one."""
+
+
+def _construct_attr_dict(loader: PlainLoader, suffix: str, node: Any) -> dict:
+    from detectron.utils.collections import AttrDict
+
+    if suffix.rpartition(".")[2] != "AttrDict":
+        raise yaml.constructor.ConstructorError(
+            None, None, f"an object of type {suffix} is not read from a file", node.start_mark
+        )
+    parts = loader.construct_mapping(node, deep=True)
+    result = AttrDict(parts.get("dictitems", {}))
+    result.__dict__[AttrDict.IMMUTABLE] = bool(parts.get("state", {}).get(_IMMUTABLE, False))
+    return result
+
+
+for _prefix in ("object:", "object/new:"):
+    _UpstreamLoader.add_multi_constructor(
+        "tag:yaml.org,2002:python/" + _prefix, _construct_attr_dict
+    )
