@@ -1,4 +1,8 @@
-"""Data sets that DATASETS_EXTRA names, in upstream's catalog."""
+"""Data sets that DATASETS_EXTRA names, in upstream's catalog, and boxes without outlines.
+
+Upstream's loader wants a ``segmentation`` of every annotation, whatever it trains. Files of boxes
+alone have none: there the box's own outline stands for it.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,22 @@ _CATALOG = "detectron.datasets.dataset_catalog"
 
 
 def patches() -> list:
-    """Patches of upstream's catalog: a data set of DATASETS_EXTRA wins over one of its own."""
+    """Patches of upstream's catalog, where a data set of DATASETS_EXTRA wins over one of its own,
+    and of its data sets, those scored as COCO is."""
     return [
         Patch(_CATALOG, "contains", ("name",), _containing),
         Patch(_CATALOG, "get_im_dir", ("name",), _field("im_dir")),
         Patch(_CATALOG, "get_ann_fn", ("name",), _field("ann_fn")),
         Patch(_CATALOG, "get_im_prefix", ("name",), _without_prefix),
+        Patch(
+            "detectron.datasets.json_dataset", "JsonDataset.__init__", ("self", "name"), _opening
+        ),
+        Patch(
+            "detectron.datasets.task_evaluation",
+            "_use_json_dataset_evaluator",
+            ("dataset",),
+            _scoring_as_coco,
+        ),
     ]
 
 
@@ -35,3 +49,22 @@ def _field(field: str):
 
 def _without_prefix(original):
     return lambda name: "" if name in upstream_cfg().DATASETS_EXTRA else original(name)
+
+
+def _opening(original):
+    def open_dataset(self, name):
+        original(self, name)
+        for annotation in self.COCO.dataset.get("annotations", ()):
+            if "segmentation" not in annotation:
+                annotation["segmentation"] = [_outline(*annotation["bbox"])]
+
+    return open_dataset
+
+
+def _scoring_as_coco(original):
+    return lambda dataset: dataset.name in upstream_cfg().DATASETS_EXTRA or original(dataset)
+
+
+def _outline(x, y, width, height) -> list:
+    """The corners of a box as COCO writes a polygon."""
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
