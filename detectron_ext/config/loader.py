@@ -7,7 +7,7 @@ from typing import Any, Iterable
 
 from ..errors import ConfigError
 from .tree import Config
-from .yaml_text import parse_yaml
+from .yaml_text import PlainLoader, parse_yaml
 
 _BASE = "_BASE_"
 
@@ -32,8 +32,12 @@ def load(path: str | os.PathLike | None = None, overrides: Iterable[Any] = ()) -
     return Config.build(layers, overrides)
 
 
-def read_chain(path: str) -> list[tuple[dict, str]]:
+def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, str]]:
     """Return (keys, file) of a file and all it builds on, the base of all first.
+
+    Args:
+        path: YAML file.
+        loader_class: what reads its text.
 
     Raises:
         ConfigError: a file that cannot be read, invalid YAML or a circle, in one line.
@@ -46,7 +50,7 @@ def read_chain(path: str) -> list[tuple[dict, str]]:
             circle = " -> ".join(os.path.basename(file) for file in [*visited, identity])
             raise ConfigError(f"{_BASE} of {layers[-1][1]} leads in a circle: {circle}")
         visited.append(identity)
-        keys = _read_file(path, layers[-1][1] if layers else None)
+        keys = _read_file(path, layers[-1][1] if layers else None, loader_class)
         base = keys.pop(_BASE, None)
         layers.append((keys, path))
         if base is None:
@@ -56,7 +60,7 @@ def read_chain(path: str) -> list[tuple[dict, str]]:
         path = os.path.join(os.path.dirname(path), os.path.expanduser(base))
 
 
-def _read_file(path: str, child: str | None) -> dict:
+def _read_file(path: str, child: str | None, loader_class: type) -> dict:
     named_by = f" ({_BASE} of {child})" if child else ""
     if os.path.isdir(path):
         raise ConfigError(f"{path}{named_by} is a folder, not a config file; name a YAML file")
@@ -68,7 +72,7 @@ def _read_file(path: str, child: str | None) -> dict:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"config file {path!r}{named_by} cannot be read: {reason}") from None
-    keys = parse_yaml(text, path)
+    keys = parse_yaml(text, path, loader_class)
     if keys is None:
         raise ConfigError(f"config file {path}{named_by} is empty: see configs/ for examples")
     if not isinstance(keys, dict):

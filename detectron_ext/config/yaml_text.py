@@ -79,17 +79,18 @@ def _construct_dtype(loader: PlainLoader, node: Any) -> np.dtype:
 
 def _construct_numpy_scalar(loader: PlainLoader, node: Any) -> Any:
     dtype, raw = loader.construct_sequence(node, deep=True)
-    return _numbers(dtype, raw).tolist()[0]
+    return read_numbers(dtype, raw).tolist()[0]
 
 
 def _construct_numpy_array(loader: PlainLoader, node: Any) -> Any:
     state = loader.construct_mapping(node, deep=True)["state"]
     shape, dtype, by_columns, raw = state[-4:]
-    numbers = _numbers(dtype, raw)
+    numbers = read_numbers(dtype, raw)
     return (numbers.reshape(shape[::-1]).T if by_columns else numbers.reshape(shape)).tolist()
 
 
-def _numbers(dtype: np.dtype, raw: Any) -> np.ndarray:
+def read_numbers(dtype: np.dtype, raw: Any) -> np.ndarray:
+    """The numbers of numpy's own form in YAML: their type and their bytes."""
     # Python 2 wrote bytes that happen to be text as a string.
     return np.frombuffer(raw.encode("utf-8") if isinstance(raw, str) else raw, dtype)
 

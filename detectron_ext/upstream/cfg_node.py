@@ -16,6 +16,7 @@ from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.validate import validate
 from detectron_ext.errors import ConfigError
 from detectron_ext.upstream.patches import Patch, constant
+from detectron_ext.upstream.shims import UpstreamLoader
 
 NODES = ("LIBRA", "DATASETS_EXTRA")
 _CONFIG = "detectron.core.config"
@@ -67,7 +68,7 @@ def merge_file(cfg_filename: str) -> None:
     """
     from detectron.core import config as upstream_config
 
-    for tree, _ in read_chain(cfg_filename):
+    for tree, _ in read_chain(cfg_filename, UpstreamLoader):
         upstream_config._merge_a_into_b(_attr_dict(tree), upstream_config.cfg)
 
 

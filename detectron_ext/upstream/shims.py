@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from detectron_ext.config.yaml_text import PlainLoader, parse_yaml
+from detectron_ext.config.yaml_text import PlainLoader, parse_yaml, read_numbers
 from detectron_ext.upstream.patches import ANY, Patch, constant
 
 _NUMPY_NAMES = {
@@ -48,7 +48,7 @@ def load_yaml(text: Any) -> Any:
     Raises:
         ConfigError: text that is not YAML, or holds an object of another type.
     """
-    return parse_yaml(text, "the configuration", _UpstreamLoader)
+    return parse_yaml(text, "the configuration", UpstreamLoader)
 
 
 def dump_yaml(data: Any, stream: Any = None, **options: Any) -> Any:
@@ -58,8 +58,8 @@ def dump_yaml(data: Any, stream: Any = None, **options: Any) -> Any:
     return yaml.dump(data, stream, **options)
 
 
-class _UpstreamLoader(PlainLoader):
-    """Makes AttrDicts of what is marked as one."""
+class UpstreamLoader(PlainLoader):
+    """Makes AttrDicts of what is marked as one, and keeps the types of numpy's scalars."""
 
 
 def _construct_attr_dict(loader: PlainLoader, suffix: str, node: Any) -> dict:
@@ -75,7 +75,18 @@ def _construct_attr_dict(loader: PlainLoader, suffix: str, node: Any) -> dict:
     return result
 
 
-for _prefix in ("object:", "object/new:"):
-    _UpstreamLoader.add_multi_constructor(
-        "tag:yaml.org,2002:python/" + _prefix, _construct_attr_dict
-    )
+def _construct_numpy_scalar(loader: PlainLoader, node: Any) -> Any:
+    dtype, raw = loader.construct_sequence(node, deep=True)
+    return read_numbers(dtype, raw)[0]
+
+
+def _register() -> None:
+    python = "tag:yaml.org,2002:python/object"
+    for form in (":", "/new:"):
+        UpstreamLoader.add_multi_constructor(python + form, _construct_attr_dict)
+    for core in ("numpy.core", "numpy._core"):
+        scalar = f"{python}/apply:{core}.multiarray.scalar"
+        UpstreamLoader.add_constructor(scalar, _construct_numpy_scalar)
+
+
+_register()
