@@ -55,6 +55,26 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_upstream(parser: argparse.ArgumentParser) -> None:
+    """Add --upstream, for `runs_upstream` to act on."""
+    parser.add_argument(
+        "--upstream",
+        metavar="CHECKOUT",
+        help="run the tool of this name of a checkout of Detectron, which takes the same flags, "
+        "with the LIBRA node in its configuration, on the CPU where there is no GPU",
+    )
+
+
+def runs_upstream(arguments: argparse.Namespace, tool: str) -> bool:
+    """Run upstream's tool with this command line if --upstream asks for it; whether it did."""
+    if not arguments.upstream:
+        return False
+    from detectron_ext.upstream.scripts import run_tool
+
+    run_tool(arguments.upstream, tool, sys.argv[1:])
+    return True
+
+
 def load_config(path: str, overrides=()):
     """Load the configuration and start Caffe2 as it asks."""
     from detectron_ext import config as configuration

@@ -29,9 +29,12 @@ def main() -> None:
     parser.add_argument(
         "--kp-thresh", type=float, help="accepted for Detectron's scripts; no keypoints are drawn"
     )
+    command_line.add_upstream(parser)
     parser.add_argument("im_or_folder", help="image file or folder of images")
     command_line.add_overrides(parser)
     arguments = parser.parse_args()
+    if command_line.runs_upstream(arguments, "infer_simple"):
+        return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 
     from detectron_ext.commands import infer

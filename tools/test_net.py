@@ -45,8 +45,11 @@ def main() -> None:
         metavar=("START", "END"),
         help="only images START (inclusive) to END (exclusive); detections are kept, not scored",
     )
+    command_line.add_upstream(parser)
     command_line.add_config_arguments(parser)
     arguments = parser.parse_args()
+    if command_line.runs_upstream(arguments, "test_net"):
+        return
     overrides = arguments.opts + (["VIS", "True"] if arguments.vis else [])
     config = command_line.load_config(arguments.cfg_file, overrides)
     if arguments.wait:

@@ -19,8 +19,11 @@ def main() -> None:
         action="store_true",
         help="accepted for Detectron's scripts; testing runs on one device",
     )
+    command_line.add_upstream(parser)
     command_line.add_config_arguments(parser)
     arguments = parser.parse_args()
+    if command_line.runs_upstream(arguments, "train_net"):
+        return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 
     from detectron_ext.commands import train_and_test

@@ -1,0 +1,81 @@
+"""Small models in the words of Detectron's configurations, which both builders read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from squares import make_squares
+
+LIBRA = {
+    "BFP": {"ON": True, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
+    "BALANCED_L1": {"ON": True, "GAMMA": 1.5},
+    "SAMPLER": {"NEGATIVE": "iou_balanced", "POSITIVE": "instance_balanced"},
+    "LOG_PERIOD": 5,
+}
+_RETINANET = {
+    "MODEL": {"TYPE": "retinanet"},
+    "RETINANET": {
+        "RETINANET_ON": True, "NUM_CONVS": 1, "SCALES_PER_OCTAVE": 2, "ASPECT_RATIOS": [0.5, 1, 2]
+    },
+    "FPN": {"EXTRA_CONV_LEVELS": True, "RPN_MIN_LEVEL": 3, "RPN_MAX_LEVEL": 6},
+}  # fmt: skip
+_FASTER_RCNN = {
+    "MODEL": {"TYPE": "generalized_rcnn", "FASTER_RCNN": True},
+    "FPN": {"MULTILEVEL_ROIS": True, "RPN_MIN_LEVEL": 2, "RPN_MAX_LEVEL": 6},
+    "FAST_RCNN": {
+        "ROI_BOX_HEAD": "fast_rcnn_heads.add_roi_2mlp_head", "MLP_HEAD_DIM": 64,
+        "ROI_XFORM_METHOD": "RoIAlign", "ROI_XFORM_RESOLUTION": 7, "ROI_XFORM_SAMPLING_RATIO": 2,
+    },
+}  # fmt: skip
+MODELS = {"retinanet": _RETINANET, "faster_rcnn": _FASTER_RCNN}
+
+
+def write_config(folder: Path, model: str, libra: dict | None = None) -> Path:
+    """Write 8 images and the configuration of a small R-50 model on them; returns its path."""
+    data = make_squares(folder / "squares", 8)
+    tree = _merged(_common(data, folder / "output"), MODELS[model])
+    if libra:
+        tree["LIBRA"] = libra
+    path = folder / f"{model}.yaml"
+    path.write_text(json.dumps(tree))  # JSON is YAML
+    return path
+
+
+def _merged(first: dict, second: dict) -> dict:
+    return {key: {**first.get(key, {}), **second.get(key, {})}
+            if isinstance(first.get(key, {}), dict) else first[key]
+            for key in {**first, **second}}  # fmt: skip
+
+
+def _common(data: dict, output: Path) -> dict:
+    return {
+        "DATASETS_EXTRA": {"squares": data},
+        "OUTPUT_DIR": str(output),
+        "NUM_GPUS": 8,
+        "MODEL": {"CONV_BODY": "FPN.add_fpn_ResNet50_conv5_body", "NUM_CLASSES": 3},
+        "RESNETS": {
+            "STEM_FUNC": "basic_gn_stem",
+            "SHORTCUT_FUNC": "basic_gn_shortcut",
+            "TRANS_FUNC": "bottleneck_gn_transformation",
+            "WIDTH_PER_GROUP": 32,
+        },
+        "GROUP_NORM": {"NUM_GROUPS": 8},
+        "FPN": {
+            "FPN_ON": True, "DIM": 32, "USE_GN": True, "MULTILEVEL_RPN": True,
+            "COARSEST_STRIDE": 64,
+        },
+        "TRAIN": {
+            "DATASETS": ["squares"], "SCALES": [128], "MAX_SIZE": 128, "IMS_PER_BATCH": 2,
+            "WEIGHTS": "", "FREEZE_AT": 0, "BATCH_SIZE_PER_IM": 32, "RPN_BATCH_SIZE_PER_IM": 32,
+            "RPN_PRE_NMS_TOP_N": 200, "USE_FLIPPED": False,
+        },
+        "TEST": {
+            "DATASETS": ["squares"], "SCALE": 128, "MAX_SIZE": 128, "RPN_PRE_NMS_TOP_N": 200,
+        },
+        "SOLVER": {
+            "BASE_LR": 0.01, "MAX_ITER": 20, "LR_POLICY": "steps_with_decay", "STEPS": [0],
+            "GAMMA": 0.1, "WARM_UP_ITERS": 5,
+        },
+        "DATA_LOADER": {"NUM_THREADS": 1, "MINIBATCH_QUEUE_SIZE": 2},
+    }  # fmt: skip

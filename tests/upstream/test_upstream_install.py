@@ -1,0 +1,135 @@
+"""What installing changes, what uninstalling leaves, and the configuration in between."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from detectron_ext import upstream
+from detectron_ext.config.defaults import default_tree
+from detectron_ext.errors import ConfigError, UserError
+
+
+def _snapshot(cfg):
+    """Every attribute of the modules that may be patched and of their classes, by identity."""
+    watched = ("detectron.", "caffe2.python.core", "caffe2.python.utils", "caffe2.python.workspace")
+    found = {("cfg", key): id(cfg[key]) for key in cfg}
+    for name, module in list(sys.modules.items()):
+        if not (name.startswith(watched) or name == "numpy") or module is None:
+            continue
+        for key, value in list(vars(module).items()):
+            if not isinstance(value, types.ModuleType):
+                found[name, key] = id(value)
+            if isinstance(value, type) and value.__module__ == name:
+                found.update(((name, key, part), id(v)) for part, v in vars(value).items())
+    return found
+
+
+def test_uninstalling_restores_every_attribute(importable):
+    upstream.install()  # imports what it patches
+    upstream.uninstall()
+    before = _snapshot(importable)
+    upstream.install(cpu=True)
+    during = _snapshot(importable)
+    changed = {key for key in before if during.get(key) != before[key]}
+    added = during.keys() - before.keys()
+    assert ("detectron.modeling.fast_rcnn_heads", "add_fast_rcnn_losses") in changed
+    assert ("caffe2.python.core", "DeviceOption") in changed
+    assert {("cfg", "LIBRA"), ("numpy", "asscalar")} <= added
+    upstream.install()
+    assert _snapshot(importable) == during
+    upstream.uninstall()
+    assert _snapshot(importable) == before
+    assert not upstream.is_installed()
+    upstream.uninstall()
+
+
+def test_a_changed_signature_is_refused(importable, monkeypatch):
+    upstream.install()
+    upstream.uninstall()
+    import detectron.roi_data.fast_rcnn as minibatches
+
+    monkeypatch.setattr(minibatches, "_sample_rois", lambda entry, scale: None)
+    before = _snapshot(importable)
+    wanted = r"^this checkout .*_sample_rois takes \(entry, scale\), not \(roidb, im_scale, batch_i"
+    with pytest.raises(UserError, match=wanted) as caught:
+        upstream.install()
+    assert "\n" not in str(caught.value)
+    assert _snapshot(importable) == before
+
+
+def test_the_node_has_our_defaults(cfg):
+    assert default_tree()["LIBRA"] == cfg.LIBRA
+    assert cfg.LIBRA.BFP.ON is False
+
+
+def _merge(path, text):
+    from detectron.core.config import merge_cfg_from_file
+
+    path.write_text(text)
+    merge_cfg_from_file(str(path))
+
+
+def test_files_and_pairs_set_the_node(cfg, tmp_path):
+    from detectron.core.config import merge_cfg_from_list
+
+    (tmp_path / "base.yaml").write_text("LIBRA: {BFP: {ON: True}}\nSOLVER: {BASE_LR: 0.5}")
+    _merge(tmp_path / "top.yaml", "_BASE_: base.yaml\nLIBRA: {BALANCED_L1: {ON: on, GAMMA: 2}}")
+    assert cfg.LIBRA.BFP.ON is True and cfg.LIBRA.BALANCED_L1.ON is True
+    assert cfg.LIBRA.BALANCED_L1.GAMMA == 2.0 and cfg.SOLVER.BASE_LR == 0.5
+    assert cfg.LIBRA.BFP.REFINE_TYPE == "non_local"
+    merge_cfg_from_list(["LIBRA.BFP.REFINE_TYPE", "conv", "SOLVER.BASE_LR", "0.25"])
+    assert cfg.LIBRA.BFP.REFINE_TYPE == "conv" and cfg.SOLVER.BASE_LR == 0.25
+
+
+def test_wrong_keys_and_values_of_the_node(cfg, tmp_path):
+    with pytest.raises(ConfigError, match=r"LIBRA\.BFP\.OM .*did you mean LIBRA\.BFP\.ON"):
+        _merge(tmp_path / "wrong.yaml", "LIBRA: {BFP: {OM: True}}")
+    with pytest.raises(ConfigError, match=r"LIBRA\.BALANCED_L1\.GAMMA .* expects a float"):
+        _merge(tmp_path / "wrong.yaml", "LIBRA: {BALANCED_L1: {GAMMA: much}}")
+    with pytest.raises(KeyError, match="Non-existent config key: LIBRAS"):
+        _merge(tmp_path / "wrong.yaml", "LIBRAS: {}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("LIBRA.BFP.REFINE_TYPE", "attention", "must be one of none, conv, non_local"),
+        ("LIBRA.BALANCED_L1.ALPHA", "-1.0", "must be above 0"),
+        ("LIBRA.AUGMENTATION.ROTATE90", "True", "LIBRA.AUGMENTATION has no effect under upstream"),
+        ("LIBRA.BFP.ON", "True", "needs a pyramid, and ResNet.add_ResNet50_conv4_body has none"),
+    ],
+)
+def test_a_model_is_not_built_with(cfg, key, value, reason):
+    from detectron.core.config import merge_cfg_from_list
+    from detectron.modeling import model_builder
+
+    body = ["MODEL.CONV_BODY", "ResNet.add_ResNet50_conv4_body", "MODEL.NUM_CLASSES", 3]
+    merge_cfg_from_list([*body, key, value])
+    with pytest.raises(ConfigError, match=reason):
+        model_builder.create("generalized_rcnn", train=True)
+
+
+def test_on_the_cpu_one_replica_stands_for_the_gpus(cfg):
+    from detectron.core.config import assert_and_infer_cfg, merge_cfg_from_list
+
+    for number in (8, 0):
+        cfg.immutable(False)
+        merge_cfg_from_list(["NUM_GPUS", number])
+        assert_and_infer_cfg(cache_urls=False)
+        assert cfg.NUM_GPUS == 1 and cfg.is_immutable()
+
+
+def test_what_was_dumped_is_read_back(cfg, tmp_path):
+    from detectron.core.config import load_cfg
+    from detectron.utils import env
+
+    cfg.LIBRA.BFP.ON = True
+    cfg.immutable(True)
+    text = env.yaml_dump(cfg)
+    assert load_cfg(text).LIBRA.BFP.ON is True
+    assert load_cfg(text).is_immutable()
+    with pytest.raises(ConfigError, match="is not read from a file"):
+        load_cfg("!!python/object/new:os.system [exit]")

@@ -1,0 +1,109 @@
+"""Upstream's nets under the adapter: unchanged without LIBRA, ours with it, built from any YAML."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from caffe2.python import workspace
+from small_models import LIBRA, write_config
+
+from detectron_ext import config as configuration
+from detectron_ext.modeling import build_model
+
+_UNCHANGED = [
+    "retinanet_R-50-FPN_1x", "e2e_faster_rcnn_R-50-FPN_1x", "e2e_faster_rcnn_R-50-C4_1x",
+    "e2e_mask_rcnn_R-50-FPN_1x",
+]  # fmt: skip
+
+
+def test_without_libra_nets_are_the_same_bytes(checkout, environment, shared_path, tmp_path):
+    folder = shared_path("legacy/configs/12_2017_baselines")
+    configs = [str(folder / f"{name}.yaml") for name in _UNCHANGED]
+    script = str(Path(__file__).with_name("net_bytes.py"))
+    built = {}
+    for mode in ("plain", "installed", "cpu"):
+        output = tmp_path / mode
+        output.mkdir()
+        arguments = [script, str(checkout), str(output), mode, *configs]
+        subprocess.run([sys.executable, *arguments], env=environment, check=True)
+        built[mode] = {path.name: path.read_bytes() for path in output.iterdir()}
+    assert len(built["plain"]) == 2 * len(configs) and all(built["plain"].values())
+    assert built["installed"] == built["plain"]
+    assert built["cpu"] == built["plain"]
+
+
+def _create(path, train, *overrides):
+    """Upstream's model of a configuration."""
+    from detectron.core import config as upstream_config
+    from detectron.modeling import model_builder
+
+    upstream_config.cfg.immutable(False)
+    upstream_config.merge_cfg_from_file(str(path))
+    upstream_config.merge_cfg_from_list(list(overrides))
+    upstream_config.assert_and_infer_cfg(cache_urls=False)
+    return model_builder.create(upstream_config.cfg.MODEL.TYPE, train=train)
+
+
+def _parameters(model):
+    """Unscoped name to shape."""
+    workspace.ResetWorkspace()
+    workspace.RunNetOnce(model.param_init_net)
+    return {str(p).rpartition("/")[2]: workspace.FetchBlob(str(p)).shape for p in model.params}
+
+
+@pytest.mark.parametrize("model", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("libra", [{}, LIBRA], ids=["plain", "libra"])
+def test_parameters_are_ours(cfg, tmp_path, model, libra):
+    path = write_config(tmp_path, model, libra)
+    expected = _parameters(build_model(configuration.load(path), train=True))
+    assert ("bfp_theta_w" in expected) == bool(libra)
+    assert _parameters(_create(path, True)) == expected
+
+
+def test_the_losses_are_those_the_node_asks_for(cfg, tmp_path):
+    path = write_config(tmp_path, "retinanet", {"LOG_PERIOD": 5})
+    kinds = [op.type for op in _create(path, True).net.Proto().op]
+    assert kinds.count("SelectSmoothL1Loss") == 4 and "SelectBalancedL1Loss" not in kinds
+    overrides = ["LIBRA.BALANCED_L1.ON", "True", "LIBRA.RETINANET_SAMPLER.MODE", "reweight"]
+    kinds = [op.type for op in _create(path, True, *overrides).net.Proto().op]
+    assert "SelectSmoothL1Loss" not in kinds and "SigmoidFocalLoss" not in kinds
+    if "Python" not in kinds:
+        assert kinds.count("SelectBalancedL1Loss") == kinds.count("WeightedSigmoidFocalLoss") == 4
+
+
+def test_a_frozen_body_leaves_the_balanced_pyramid_to_train(cfg, tmp_path):
+    path = write_config(tmp_path, "faster_rcnn", LIBRA)
+    model = _create(path, True, "TRAIN.FREEZE_CONV_BODY", "True")
+    trained = {str(param).rpartition("/")[2] for param in model.TrainableParams()}
+    assert {"bfp_theta_w", "bfp_out_w", "fc6_w"} <= trained
+    assert not any(name.startswith(("res", "conv1", "fpn_")) for name in trained)
+
+
+def test_groups_in_the_heads_share_their_scales(cfg, tmp_path):
+    path = write_config(tmp_path, "retinanet", {"RETINANET_HEAD": {"USE_GN": True}})
+    parameters = _parameters(_create(path, True))
+    assert "retnet_cls_conv_n0_fpn3_gn_s" in parameters
+    assert "retnet_cls_conv_n0_fpn4_gn_s" not in parameters
+
+
+def test_every_detector_with_masks_or_keypoints_builds(cfg, shared_path):
+    models, defaults = set(), copy.deepcopy(cfg)
+    for path in sorted(shared_path("legacy/configs").glob("*/*.yaml")):
+        config = configuration.load(str(path))
+        if not (config.MODEL.MASK_ON or config.MODEL.KEYPOINTS_ON):
+            continue
+        nodes = ("MODEL", "RESNETS", "FPN", "RPN", "FAST_RCNN", "MRCNN", "KRCNN")
+        model = str([config[node] for node in nodes])
+        if model in models:  # 1x and 2x of one model
+            continue
+        models.add(model)
+        # What one file sets must not reach the next.
+        cfg.clear()
+        cfg.update(copy.deepcopy(defaults))
+        losses = _create(path, True).losses
+        assert "loss_mask" in losses or "loss_kps" in losses
+    assert len(models) >= 10

@@ -1,0 +1,81 @@
+"""Replacing attributes of modules, on modules made for the purpose; needs no checkout."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from detectron_ext.errors import UserError
+from detectron_ext.upstream.patches import ANY, AppliedPatches, Patch, constant
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """A package of two modules, one of which imported a function of the other by its name."""
+
+    def module(name, **attributes):
+        made = types.ModuleType(name)
+        vars(made).update(attributes)
+        monkeypatch.setitem(sys.modules, name, made)
+        return made
+
+    class Base:
+        def inherited(self):
+            return "base"
+
+    class Model(Base):
+        pass
+
+    def add(model, blob):
+        return "original"
+
+    module("fakeron")
+    module("fakeron.heads", add=add, Model=Model, WIDTH=4)
+    return module("fakeron.builder", add=add), sys.modules["fakeron.heads"]
+
+
+def _snapshot(*modules):
+    return [dict(vars(module)) for module in modules]
+
+
+def test_replaces_also_where_it_was_imported_by_name(package):
+    builder, heads = package
+    before = _snapshot(*package)
+    applied = AppliedPatches()
+    applied.apply([
+        Patch("fakeron.heads", "add", ("model", "blob"), lambda original: lambda m, b: "ours"),
+        Patch("fakeron.heads", "WIDTH", ANY, lambda width: width * 2),
+        Patch("fakeron.heads", "Model.loss_scale", None, constant(property(lambda model: 0.5))),
+        Patch("fakeron.heads", "Model.inherited", ("self",), constant(lambda self: "ours")),
+    ])  # fmt: skip
+    model = heads.Model()
+    assert (builder.add(0, 0), heads.add(0, 0), heads.WIDTH) == ("ours", "ours", 8)
+    assert (model.loss_scale, model.inherited()) == (0.5, "ours")
+    applied.restore()
+    assert _snapshot(*package) == before
+    assert model.inherited() == "base"
+    assert "inherited" not in vars(heads.Model) and not hasattr(model, "loss_scale")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "parameters", "reason"),
+    [
+        ("fakeron.heads", "add", ("model", "blob", "dim"), r"add takes \(model, blob\), not \(mod"),
+        ("fakeron.heads", "add_losses", ("model",), r"has no fakeron\.heads\.add_losses"),
+        ("fakeron.heads", "Net.add", ("model",), r"has no fakeron\.heads\.Net\.add"),
+        ("fakeron.tails", "add", ("model",), r"has no fakeron\.tails\.add"),
+        ("fakeron.heads", "WIDTH", None, r"already has fakeron\.heads\.WIDTH"),
+    ],
+)
+def test_a_module_it_does_not_know_is_left_alone(package, module, name, parameters, reason):
+    before = _snapshot(*package)
+    patches = [
+        Patch("fakeron.heads", "WIDTH", ANY, constant(1)),
+        Patch(module, name, parameters, constant(None)),
+    ]
+    with pytest.raises(UserError, match=f"^this checkout .*{reason}") as caught:
+        AppliedPatches().apply(patches)
+    assert "\n" not in str(caught.value)
+    assert _snapshot(*package) == before

@@ -1,0 +1,70 @@
+"""What is no checkout, or not one the adapter knows, ends in one line; needs no real one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from squares import REPOSITORY
+
+_FAKE = {
+    "tools/train_net.py": "print('ran')",
+    "detectron/__init__.py": "",
+    "detectron/modeling/__init__.py": "",
+    "detectron/modeling/model_builder.py": "",
+    "detectron/utils/__init__.py": "",
+    "detectron/utils/env.py": "yaml_load = yaml_dump = None",
+    "detectron/core/__init__.py": "",
+    "detectron/core/config.py": "",
+}
+
+
+def _run(*arguments):
+    """Run Python here; returns (status, standard error)."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr and "ran" not in done.stdout
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def _write(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_folder_that_is_no_checkout(tmp_path):
+    status, line = _run("tools/train_net.py", "--upstream", tmp_path, "--cfg", "x.yaml")
+    assert status == 2
+    assert line == (
+        f"error: {tmp_path}/tools/train_net.py is no file: give a script in the tools folder of a "
+        "checkout"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"detectron/core/config.py": "cfg = {}"}, "detectron.datasets.dataset_catalog does not"),
+        ({"detectron/core/config.py": "import nowhere"}, "needs the Python package nowhere"),
+        ({"detectron/core/config.py": "print 'x'"}, "does not run under this Python"),
+        (
+            {"detectron/core/config.py": "import detectron.utils.cython_bbox"},
+            "`python setup.py build_ext --inplace`",
+        ),
+        ({"detectron/core/config.py": "import detectron.lib"}, "is not one the adapter knows"),
+    ],
+)
+def test_a_checkout_it_does_not_know(tmp_path, change, reason):
+    _write(tmp_path, {**_FAKE, **change})
+    status, line = _run("-m", "detectron_ext.upstream", tmp_path / "tools/train_net.py")
+    assert status == 2
+    assert line.startswith("error: ") and reason in line
+
+
+def test_no_script(tmp_path):
+    assert _run("-m", "detectron_ext.upstream")[0] == 2
