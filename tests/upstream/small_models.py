@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
+from caffe2.python import workspace
 from squares import make_squares
+
+from detectron_ext import config as configuration
+from detectron_ext.modeling import build_model
 
 LIBRA = {
     "BFP": {"ON": True, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
     "BALANCED_L1": {"ON": True, "GAMMA": 1.5},
     "SAMPLER": {"NEGATIVE": "iou_balanced", "POSITIVE": "instance_balanced"},
+    "RETINANET_HEAD": {"USE_GN": True},
     "LOG_PERIOD": 5,
 }
 _RETINANET = {
@@ -39,6 +45,17 @@ def write_config(folder: Path, model: str, libra: dict | None = None) -> Path:
         tree["LIBRA"] = libra
     path = folder / f"{model}.yaml"
     path.write_text(json.dumps(tree))  # JSON is YAML
+    return path
+
+
+def write_weights(config_path: Path) -> Path:
+    """Write the weights with which our model of a configuration starts, the same every time."""
+    model = build_model(configuration.load(config_path), train=True)
+    workspace.RunNetOnce(model.param_init_net)
+    blobs = {str(name): workspace.FetchBlob(str(name)) for name in model.params}
+    workspace.ResetWorkspace()
+    path = config_path.with_suffix(".pkl")
+    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
     return path
 
 
@@ -75,7 +92,7 @@ def _common(data: dict, output: Path) -> dict:
         },
         "SOLVER": {
             "BASE_LR": 0.01, "MAX_ITER": 20, "LR_POLICY": "steps_with_decay", "STEPS": [0],
-            "GAMMA": 0.1, "WARM_UP_ITERS": 5,
+            "GAMMA": 0.1, "WARM_UP_ITERS": 3,
         },
         "DATA_LOADER": {"NUM_THREADS": 1, "MINIBATCH_QUEUE_SIZE": 2},
     }  # fmt: skip

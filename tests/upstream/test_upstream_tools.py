@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_models import LIBRA, write_config
+from small_models import LIBRA, write_config, write_weights
 from squares import REPOSITORY
 
 _FOLDERS = {"retinanet": "retinanet", "faster_rcnn": "generalized_rcnn"}
@@ -42,7 +42,8 @@ def _losses(log):
 def test_trains_tests_and_draws(run, checkout, tmp_path, model):
     config = write_config(tmp_path, model, LIBRA)
     ours = ("--upstream", checkout, "--cfg", config)
-    log = run(REPOSITORY / "tools/train_net.py", *ours, "--skip-test")
+    start = write_weights(config)
+    log = run(REPOSITORY / "tools/train_net.py", *ours, "--skip-test", "TRAIN.WEIGHTS", start)
     losses = _losses(log)
     assert len(losses) == 5 and losses[-1] < 0.8 * losses[0]
 
