@@ -62,6 +62,7 @@ def is_installed() -> bool:
 def _all_patches(cpu: bool | None) -> list[Patch]:
     # Caffe2 and the graph functions are imported here, not with the package.
     from detectron_ext.upstream import (
+        bodies,
         builder,
         cfg_node,
         cpu_mode,
@@ -77,8 +78,8 @@ def _all_patches(cpu: bool | None) -> list[Patch]:
     )
 
     groups = [
-        shims, cfg_node, datasets, builder, model_methods, pyramid, retinanet, fast_rcnn, rpn,
-        training_stats, python_operators,
+        shims, cfg_node, datasets, builder, model_methods, bodies, pyramid, retinanet, fast_rcnn,
+        rpn, training_stats, python_operators,
     ]  # fmt: skip
     if cpu is not False:
         groups.append(cpu_mode)

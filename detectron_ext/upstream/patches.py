@@ -11,6 +11,7 @@ from detectron_ext.errors import UserError
 
 _MISSING = object()
 ANY = ("...",)
+OPTIONAL = ("?",)
 
 
 class Patch(NamedTuple):
@@ -20,7 +21,8 @@ class Patch(NamedTuple):
         module: the module's full name.
         name: the attribute; "Class.attribute" for one of a class.
         parameters: names of the parameters that the present attribute has to take; ANY where that
-            does not matter; None where there has to be no such attribute yet.
+            does not matter; None where there has to be no such attribute yet; OPTIONAL where there
+            may be one.
         replace: called with the present attribute (None where there is none), returns the new one.
     """
 
@@ -94,6 +96,8 @@ def _check(patch: Patch) -> None:
     except (ImportError, AttributeError):
         raise _unknown(f"it has no {patch.full_name}") from None
     present = getattr(owner, name, _MISSING)
+    if patch.parameters == OPTIONAL:
+        return
     if patch.parameters is None:
         if present is not _MISSING:
             raise _unknown(f"it already has {patch.full_name}")

@@ -64,6 +64,14 @@ def test_parameters_are_ours(cfg, tmp_path, model, libra):
     assert _parameters(_create(path, True)) == expected
 
 
+@pytest.mark.parametrize("network", ["ResNet18", "ResNet36_tiny"])
+def test_networks_of_ours_are_found_by_their_names(cfg, tmp_path, network):
+    body = ["MODEL.CONV_BODY", f"FPN.add_fpn_{network}_conv5_body"]
+    path = write_config(tmp_path, "retinanet", {"RETINANET_HEAD": {"USE_GN": True}})
+    expected = _parameters(build_model(configuration.load(path, body), train=True))
+    assert _parameters(_create(path, True, *body)) == expected
+
+
 def test_the_losses_are_those_the_node_asks_for(cfg, tmp_path):
     path = write_config(tmp_path, "retinanet", {"LOG_PERIOD": 5})
     kinds = [op.type for op in _create(path, True).net.Proto().op]
@@ -88,6 +96,16 @@ def test_groups_in_the_heads_share_their_scales(cfg, tmp_path):
     parameters = _parameters(_create(path, True))
     assert "retnet_cls_conv_n0_fpn3_gn_s" in parameters
     assert "retnet_cls_conv_n0_fpn4_gn_s" not in parameters
+
+
+def test_every_configuration_loads(cfg, shared_path):
+    from detectron.core.config import merge_cfg_from_file
+
+    paths = list(shared_path("legacy/configs").glob("*/*.yaml"))
+    for path in paths:
+        merge_cfg_from_file(str(path))
+        assert cfg.MODEL.CONV_BODY in path.read_text()
+    assert len(paths) > 80
 
 
 def test_every_detector_with_masks_or_keypoints_builds(cfg, shared_path):

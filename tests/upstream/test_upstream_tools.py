@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,18 @@ def test_trains_tests_and_draws(run, checkout, tmp_path, model):
         "--thresh", "0.0", tmp_path / "squares/images",
     )  # fmt: skip
     assert len(list(pictures.glob("*.png"))) == 8
+
+
+def test_one_line_in_a_script_of_upstreams(run, checkout, tmp_path, environment):
+    config = write_config(tmp_path, "retinanet", LIBRA)
+    script = (checkout / "tools/train_net.py").read_text()
+    marker = "\n\ndef parse_args"  # after everything was imported
+    assert marker in script
+    line = "\nfrom detectron_ext import upstream; upstream.install()\n"
+    (tmp_path / "train_net.py").write_text(script.replace(marker, line + marker, 1))
+    environment["PYTHONPATH"] += os.pathsep + str(checkout)
+    log = run("train_net.py", "--cfg", config, "--skip-test", "SOLVER.MAX_ITER", 1)
+    assert len(_losses(log)) == 1
 
 
 def test_python_operators_stand_in_for_the_native_library(run, checkout, tmp_path, environment):
