@@ -10,6 +10,7 @@ from detectron_ext.errors import UserError
 
 PACKAGE = "detectron"
 _NEEDED = "detectron/modeling/model_builder.py"
+_PYTHON_2_MODULES = ("Queue", "cPickle", "urllib2")
 _CYTHON_PARTS = ("cython_bbox", "cython_nms")
 
 
@@ -56,4 +57,6 @@ def _remedy(module: str, error: ImportError) -> str:
             f"this checkout of Detectron is not one the adapter knows: {module} does not import "
             f"({error})"
         )
+    if missing in _PYTHON_2_MODULES:
+        return "this checkout of Detectron is for Python 2: use a commit of November 2018 or later"
     return f"Detectron needs the Python package {missing}: install it"

@@ -121,7 +121,7 @@ def _parameters(function: Any) -> tuple:
 def _unknown(reason: str) -> UserError:
     return UserError(
         f"this checkout of Detectron is not one the adapter knows: {reason}; use "
-        "facebookresearch/Detectron at its last commit"
+        "facebookresearch/Detectron, a commit of November 2018 or later"
     )
 
 

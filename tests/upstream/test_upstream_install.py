@@ -10,6 +10,7 @@ import pytest
 from detectron_ext import upstream
 from detectron_ext.config.defaults import default_tree
 from detectron_ext.errors import ConfigError, UserError
+from detectron_ext.upstream import cpu_mode
 
 
 def _snapshot(cfg):
@@ -120,6 +121,38 @@ def test_on_the_cpu_one_replica_stands_for_the_gpus(cfg):
         merge_cfg_from_list(["NUM_GPUS", number])
         assert_and_infer_cfg(cache_urls=False)
         assert cfg.NUM_GPUS == 1 and cfg.is_immutable()
+
+
+@pytest.mark.parametrize(("asked", "used", "on_cpu"), [(8, 2, False), (1, 1, False), (0, 1, True)])
+def test_on_a_machine_with_two_gpus(importable, monkeypatch, asked, used, on_cpu):
+    from caffe2.python import workspace
+
+    monkeypatch.setattr(workspace, "has_gpu_support", True)
+    monkeypatch.setattr(workspace, "NumGpuDevices", lambda: 2)
+    monkeypatch.setattr(workspace, "NumCudaDevices", lambda: 2)
+    upstream.install()
+    try:
+        from detectron.core.config import assert_and_infer_cfg
+
+        assert not cpu_mode.is_on()
+        importable.NUM_GPUS = asked
+        assert_and_infer_cfg(cache_urls=False)
+        assert (importable.NUM_GPUS, cpu_mode.is_on()) == (used, on_cpu)
+    finally:
+        upstream.uninstall()
+    assert not cpu_mode.is_on()
+
+
+def test_a_failure_on_the_way_to_the_cpu_leaves_nothing_behind(importable, monkeypatch):
+    upstream.install()
+    upstream.uninstall()
+    import detectron.core.test_engine as test_engine
+
+    monkeypatch.setattr(test_engine, "run_inference", lambda weights: None)
+    before = _snapshot(importable)
+    with pytest.raises(UserError, match=r"run_inference takes \(weights\), not \(weights_file"):
+        upstream.install(cpu=True)
+    assert _snapshot(importable) == before and not upstream.is_installed()
 
 
 def test_what_was_dumped_is_read_back(cfg, tmp_path):

@@ -51,6 +51,7 @@ def test_a_folder_that_is_no_checkout(tmp_path):
     [
         ({"detectron/core/config.py": "cfg = {}"}, "detectron.datasets.dataset_catalog does not"),
         ({"detectron/core/config.py": "import nowhere"}, "needs the Python package nowhere"),
+        ({"detectron/core/config.py": "import cPickle"}, "is for Python 2"),
         ({"detectron/core/config.py": "print 'x'"}, "does not run under this Python"),
         (
             {"detectron/core/config.py": "import detectron.utils.cython_bbox"},
