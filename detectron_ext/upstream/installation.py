@@ -6,7 +6,6 @@ from detectron_ext.errors import UserError
 from detectron_ext.upstream.checkout import import_all
 from detectron_ext.upstream.patches import AppliedPatches, Patch
 
-
 # Where the CPU's patches go; a package that they lack is better named at once.
 _USED_LATER = ("detectron.core.test_engine", "detectron.utils.train")
 
@@ -34,7 +33,7 @@ def install(cpu: bool | None = None) -> None:
     if _State.applied is not None:
         return
     patches = _all_patches(cpu)
-    import_all(dict.fromkeys([*_USED_LATER, *(patch.module for patch in patches)]))
+    import_all(dict.fromkeys([*(patch.module for patch in patches), *_USED_LATER]))
     # Importing the operators loads their libraries into Caffe2.
     from detectron_ext import ops  # noqa: F401
     from detectron_ext.upstream import cfg_node, cpu_mode
