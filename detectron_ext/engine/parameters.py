@@ -88,7 +88,7 @@ def save_parameters(model, path: str, classes: list) -> None:
     for name in workspace.Blobs():
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
-    write_weights(path, Weights(blobs, configuration.dump_yaml(model.config), classes))
+    write_weights(path, Weights(blobs, configuration.dump_legacy_yaml(model.config), classes))
 
 
 def broadcast_parameters(model) -> None:
