@@ -20,7 +20,7 @@ import numpy as np
 from detectron_ext.errors import UserError
 
 
-class _RefusedError(pickle.UnpicklingError):
+class RefusedError(pickle.UnpicklingError):
     """The pickle wants something that is not needed for arrays of numbers and text."""
 
 
@@ -30,13 +30,13 @@ class _Type:
 
     def __init__(self, name, *_):
         if not isinstance(name, str) or not re.fullmatch(r"[biufcSU]\d+", name):
-            raise _RefusedError(f"it holds an array of type {name}")
+            raise RefusedError(f"it holds an array of type {name}")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state):
         byte_order = state[1]
         if byte_order not in ("<", ">", "|", "="):
-            raise _RefusedError(f"it holds an array of byte order {byte_order!r}")
+            raise RefusedError(f"it holds an array of byte order {byte_order!r}")
         self.dtype = self.dtype.newbyteorder(byte_order)
 
 
@@ -47,7 +47,7 @@ class _Array(np.ndarray):
         _, shape, kind, by_columns, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
         if not isinstance(data, (bytes, bytearray)):
-            raise _RefusedError("it holds an array that is not bytes")
+            raise RefusedError("it holds an array that is not bytes")
         super().__setstate__((1, shape, kind.dtype, by_columns, bytes(data)))
 
 
@@ -67,13 +67,13 @@ def _from_buffer(data, kind, shape, order):
 def _encode_latin1(text, encoding):
     """Python 3 stores bytes in old protocols as text to be encoded; nothing else is needed."""
     if encoding != "latin1":
-        raise _RefusedError(f"it encodes text as {encoding!r}")
+        raise RefusedError(f"it encodes text as {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
-# What arrays and scalars are rebuilt with, under numpy 1's and numpy 2's names.
+# What a pickle of arrays may name, and what it gets: under numpy 1's and numpy 2's names.
 _CORES = ("numpy.core", "numpy._core")
-_ALLOWED = {
+ALLOWED = {
     ("numpy", "ndarray"): "mentioned only",
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode_latin1,
@@ -87,9 +87,9 @@ _ALLOWED = {
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         try:
-            return _ALLOWED[module, name]
+            return ALLOWED[module, name]
         except KeyError:
-            raise _RefusedError(f"it names {module}.{name}") from None
+            raise RefusedError(f"it names {module}.{name}") from None
 
 
 def read_pickle(path: str, kind: str, error_class: type[UserError]) -> Any:
@@ -108,8 +108,10 @@ def read_pickle(path: str, kind: str, error_class: type[UserError]) -> Any:
             return _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
         raise error_class(f"cannot read {kind} {path}: {error.strerror}") from error
-    except _RefusedError as error:
-        raise error_class(f"refused {kind} {path}: {error}; only arrays of numbers are read") from error
+    except RefusedError as error:
+        raise error_class(
+            f"refused {kind} {path}: {error}; only arrays of numbers are read"
+        ) from error
     except Exception as error:
         raise error_class(f"{kind} {path} are truncated or damaged: {error}") from error
 
