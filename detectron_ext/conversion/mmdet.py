@@ -64,34 +64,24 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
         converter.add_rpn()
         converter.add_box_head()
         num_classes = len(converter.blobs["cls_score_b"])
-        _check_box_classes(path, converter.blobs, num_classes)
     source.finish()
     changes = _config_changes(converter.blobs, settings, num_classes, path)
     classes = _class_names(settings, num_classes)
     return Converted(converter.blobs, _overrides(arch, changes), classes)
 
 
-# What mmdetection feeds a backbone of style caffe.
-_CAFFE = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "to_rgb": False}
+# What mmdetection feeds a backbone of each style.
+_BY_STYLE = {
+    "pytorch": Settings(),
+    "caffe": Settings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
+}
 
 
 def _with_style(settings: Settings, style: str | None) -> Settings:
     if style is None or style == settings.style:
         return settings
-    if style == "caffe":
-        return settings._replace(style=style, **_CAFFE)
-    standard = Settings()
-    return settings._replace(
-        style=style, mean=standard.mean, std=standard.std, to_rgb=standard.to_rgb
-    )
-
-
-def _check_box_classes(path, blobs, num_classes):
-    if len(blobs["bbox_pred_b"]) != 4 * num_classes:
-        raise WeightsError(
-            f"{path}: roi_head.bbox_head.fc_reg has {len(blobs['bbox_pred_b']) - 4} outputs, "
-            f"not 4 for each of {num_classes - 1} classes"
-        )
+    usual = _BY_STYLE[style]
+    return settings._replace(style=style, mean=usual.mean, std=usual.std, to_rgb=usual.to_rgb)
 
 
 def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
@@ -103,7 +93,9 @@ def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
     }
     if "fpn_6_w" in blobs:
         if settings.extra_levels_on == "on_lateral":
-            raise WeightsError(f"{path}: P6 is made from a lateral map, which is not built here")
+            raise WeightsError(
+                f"checkpoint {path}: P6 is made from a lateral map, which is not built here"
+            )
         is_input = blobs["fpn_6_w"].shape[1] == 2048
         changes["LIBRA.FPN.EXTRA_LEVELS_ON"] = "input" if is_input else "output"
         changes["LIBRA.FPN.EXTRA_LEVELS_RELU"] = settings.extra_levels_relu

@@ -53,14 +53,14 @@ class TensorSource:
             WeightsError: it is missing or has another shape.
         """
         if name not in self._tensors:
-            raise WeightsError(f"{self._path} has no {name}: is it another --arch?")
+            self.refuse(f"it has no {name}: is it another --arch?")
         value = self._tensors.pop(name)
         fits = len(value.shape) == len(shape) and all(
             wanted in (None, size) for wanted, size in zip(shape, value.shape)
         )
         if shape and not fits:
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise WeightsError(f"{self._path}: {name} has shape {value.shape}, not ({wanted})")
+            self.refuse(f"{name} has shape {value.shape}, not ({wanted})")
         return value.astype(np.float64)
 
     def finish(self) -> None:
@@ -72,7 +72,11 @@ class TensorSource:
         rest = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
         if rest:
             shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
-            raise WeightsError(f"{self._path} holds {shown}: is it another --arch?")
+            self.refuse(f"it holds {shown}: is it another --arch?")
+
+    def refuse(self, reason: str) -> None:
+        """Raise WeightsError: the file, and why it is not converted."""
+        raise WeightsError(f"checkpoint {self._path}: {reason}")
 
 
 class BlobConverter:
@@ -97,8 +101,8 @@ class BlobConverter:
         self._put(here + "_w", change(weight))
         self._put(here + "_b", change(bias))
 
-    def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str) -> None:
-        weight = self._source.take(f"{conv}.weight", None, None, None, None)
+    def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str, channels=None) -> None:
+        weight = self._source.take(f"{conv}.weight", None, channels, None, None)
         kinds = ("weight", "bias", "running_mean", "running_var")
         gamma, beta, mean, variance = (
             self._source.take(f"{norm}.{kind}", len(weight)) for kind in kinds
@@ -110,7 +114,7 @@ class BlobConverter:
 
     def add_backbone(self) -> None:
         """ResNet-50."""
-        self._conv_bn("backbone.conv1", "backbone.bn1", "conv1", "res_conv1_bn")
+        self._conv_bn("backbone.conv1", "backbone.bn1", "conv1", "res_conv1_bn", channels=3)
         weight = self.blobs["conv1_w"] / np.reshape(self._settings.std, (1, 3, 1, 1))
         self._put("conv1_w", weight[:, ::-1] if self._settings.to_rgb else weight)
         for stage, blocks in enumerate(_BLOCKS, start=2):
@@ -148,8 +152,20 @@ class BlobConverter:
         for index in range(4):
             for there, here in (("cls_convs", "cls_conv"), ("reg_convs", "bbox_conv")):
                 self._layer(f"bbox_head.{there}.{index}.conv", f"retnet_{here}_n{index}_fpn3")
-        for there, here in (("retina_cls", "cls_pred"), ("retina_reg", "bbox_pred")):
-            self._layer(f"bbox_head.{there}", f"retnet_{here}_fpn3", _octaves_outermost)
+        anchors = _OCTAVES * _RATIOS
+        self._layer("bbox_head.retina_cls", "retnet_cls_pred_fpn3")
+        self._layer("bbox_head.retina_reg", "retnet_bbox_pred_fpn3")
+        classes, boxes = (len(self.blobs[f"retnet_{k}_pred_fpn3_b"]) for k in ("cls", "bbox"))
+        if classes % anchors:
+            self._source.refuse(
+                f"bbox_head.retina_cls has {classes} outputs, not a multiple of {anchors} anchors"
+            )
+        if boxes != 4 * anchors:
+            self._source.refuse(
+                f"bbox_head.retina_reg has {boxes} outputs, not 4 for each of {anchors} anchors"
+            )
+        for name in ("cls_pred_fpn3_w", "cls_pred_fpn3_b", "bbox_pred_fpn3_w", "bbox_pred_fpn3_b"):
+            self._put(f"retnet_{name}", _octaves_outermost(self.blobs[f"retnet_{name}"]))
 
     def add_rpn(self) -> None:
         """The RPN, which its finest level P2 names; anchors stand in the same order."""
@@ -164,6 +180,11 @@ class BlobConverter:
             self._layer(f"{head}.shared_fcs.{index}", here, dims=2)
         self._layer(f"{head}.fc_cls", "cls_score", _background_first, dims=2)
         self._layer(f"{head}.fc_reg", "bbox_pred", _with_background_boxes, dims=2)
+        classes, boxes = len(self.blobs["cls_score_b"]), len(self.blobs["bbox_pred_b"])
+        if boxes != 4 * classes:
+            self._source.refuse(
+                f"{head}.fc_reg has {boxes - 4} outputs, not 4 for each of {classes - 1} classes"
+            )
 
 
 def _octaves_outermost(array):

@@ -47,7 +47,7 @@ def add_retinanet_detections(
         image_info: (1, 3) height, width and scale of the network's image.
     """
     classes = config.MODEL.NUM_CLASSES
-    unbounded = writer.constant("unbounded", np.float32([[_UNBOUNDED, _UNBOUNDED, 1]]))
+    unbounded = writer.constant("unbounded", np.array([[_UNBOUNDED, _UNBOUNDED, 1]], "f4"))
     parts = [
         _add_level(writer, config, level, sizes(f"retnet_cls_prob{level.suffix}"), unbounded)
         for level in retinanet_anchor_levels(config)
@@ -128,7 +128,7 @@ def _without_area_removed(writer, boxes, scores) -> str:
     ]
     sides = writer.add("Sub", corners, "box_sides")
     shorter = writer.add("ReduceMin", [sides], "shorter_sides", axes=[1], keepdims=0)
-    nothing = writer.constant("nothing", np.float32([0]))
+    nothing = writer.constant("nothing", np.zeros(1, "f4"))
     has_area = writer.add("GT", [shorter, nothing], "has_area", broadcast=1)
     factor = writer.add("Cast", [has_area], "has_area_float", to=1)
     return writer.add("Mul", [scores, factor], "scores_with_area", broadcast=1, axis=0)
@@ -163,7 +163,7 @@ def add_region_detections(writer: NetWriter, config, image_info: str) -> None:
 
 
 def _offset(writer, columns, distance):
-    value = np.float32([0] * (columns - 2) + [distance] * 2)
+    value = np.array([0] * (columns - 2) + [distance] * 2, "f4")
     return writer.constant(f"far_edges_{columns}", value)
 
 

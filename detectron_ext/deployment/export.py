@@ -76,7 +76,13 @@ def export_model(
     else:
         add_region_detections(writer, config, "im_info")
     about = _description(config, classes, image_size if is_sized else None)
-    _write(out_dir, *writer.nets(name, _INPUTS, OUTPUTS), about)
+    net, init_net = writer.nets(name, _INPUTS, OUTPUTS)
+    files = {
+        "net.pb": net.SerializeToString(),
+        "init_net.pb": init_net.SerializeToString(),
+        "net.json": (json.dumps(about, indent=1) + "\n").encode(),
+    }
+    _write(out_dir, files)
     return about
 
 
@@ -131,12 +137,7 @@ def _description(config, classes, image_size) -> dict[str, Any]:
     return about
 
 
-def _write(out_dir, net, init_net, about) -> None:
-    files = {
-        "net.pb": net.SerializeToString(),
-        "init_net.pb": init_net.SerializeToString(),
-        "net.json": (json.dumps(about, indent=1) + "\n").encode(),
-    }
+def _write(out_dir: str, files: dict[str, bytes]) -> None:
     try:
         os.makedirs(out_dir, exist_ok=True)
         for name, content in files.items():

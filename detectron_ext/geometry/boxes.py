@@ -112,11 +112,10 @@ def to_image_pixels(boxes: np.ndarray, scale: float, config) -> np.ndarray:
     Detectron divides the coordinates of the first and of the last pixel; mmdetection
     (LIBRA.BOX_CONVENTION) those of the edges, of which the far ones lie a pixel on.
     """
-    scale = np.float32(scale)
     if config.LIBRA.BOX_CONVENTION == "detectron":
-        return boxes / scale
+        return boxes / np.float32(scale)
     edge = np.array([0, 0, 1, 1], dtype=np.float32)
-    return (boxes + edge) / scale - edge
+    return (boxes + edge) / np.float32(scale) - edge
 
 
 def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:

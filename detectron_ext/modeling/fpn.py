@@ -89,7 +89,8 @@ def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
     if highest > HIGHEST_BACKBONE_LEVEL:
         if config.FPN.EXTRA_CONV_LEVELS:
             sources = {"input": stages[-1], "output": (blobs[-1], config.FPN.DIM)}
-            extra = _add_extra_levels(model, *sources[config.LIBRA.FPN.EXTRA_LEVELS_ON], highest)
+            blob, dim = sources[config.LIBRA.FPN.EXTRA_LEVELS_ON]
+            extra = _add_extra_levels(model, blob, dim, highest)
         elif highest == HIGHEST_BACKBONE_LEVEL + 1:
             extra = [_add_subsampled(model, blobs[-1])]
         else:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 
-def write_checkpoint(path, arch, meta=None, **options):
-    """Write the architecture's random weights as mmdetection would."""
-    tensors = {
-        name: torch.from_numpy(np.asarray(value))
-        for name, value in mmdet_random.random_state(arch).items()
-    }
-    torch.save({"meta": meta or {}, "state_dict": tensors}, str(path), **options)
+def write_checkpoint(path, arch, meta=None, shapes=None) -> str:
+    """Write the architecture's random weights as mmdetection would; ``shapes`` (name to shape)
+    replaces some by zeros."""
+    state = mmdet_random.random_state(arch)
+    state.update({name: np.zeros(shape, np.float32) for name, shape in (shapes or {}).items()})
+    tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+    torch.save({"meta": meta or {}, "state_dict": tensors}, str(path))
     return str(path)
