@@ -14,7 +14,8 @@ import yaml
 
 from detectron_ext import config as configuration
 from detectron_ext.engine.parameters import load_parameters, save_parameters
-from detectron_ext.engine.weights_file import read_weights
+from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
+from detectron_ext.errors import WeightsError
 from detectron_ext.modeling import build_model
 
 # Detectron's loader in a process of its own; the scope of a GPU becomes the CPU.
@@ -92,6 +93,24 @@ def test_a_file_without_configuration_is_loaded_as_bare_blobs(saved, tmp_path):
     load_parameters(model, str(bare))
     for name in ("conv1_w", "conv1_w_momentum"):
         np.testing.assert_array_equal(workspace.FetchBlob(name), blobs[name])
+
+
+def test_models_older_than_the_box_weights_say_which_to_set(tiny_rcnn_config, tmp_path):
+    """Detectron sets them itself; a configuration is read-only here."""
+    from caffe2.python import workspace
+
+    workspace.ResetWorkspace()
+    one = ["MODEL.BBOX_REG_WEIGHTS", "(1.0,1.0,1.0,1.0)"]
+    path = str(tmp_path / "old.pkl")
+    model, old_model = (build_model(tiny_rcnn_config(*o), train=False) for o in ([], one))
+    workspace.RunNetOnce(model.param_init_net)
+    save_parameters(model, path, None)
+    load_parameters(model, path, require_all=True)
+    blobs = read_weights(path).blobs
+    write_weights(path, Weights(blobs, "MODEL: {NUM_CLASSES: 3}\n", None))
+    with pytest.raises(WeightsError, match=r"BBOX_REG_WEIGHTS \(1.0,1.0,1.0,1.0\)"):
+        load_parameters(model, path, require_all=True)
+    load_parameters(old_model, path, require_all=True)
 
 
 @pytest.mark.skipif(
