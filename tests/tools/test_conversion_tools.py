@@ -86,3 +86,10 @@ def test_bad_arguments_are_named(tool, workplace, tmp_path, arguments, fault):
     places = {"weights": workplace.weights, "cfg": workplace.cfg}
     arguments = [text.format(**places) for text in arguments]
     assert fault in failure(tool("convert_pkl_to_pb", "--out_dir", tmp_path / "pb", *arguments))
+
+
+def test_files_that_are_no_caffe_network_end_in_one_line(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("no network")
+    arguments = ("--prototxt", path, "--caffemodel", path, "--output", tmp_path / "w.pkl")
+    assert f"{path} are not a Caffe network" in failure(run_tool("pickle_caffe_blobs", *arguments))
