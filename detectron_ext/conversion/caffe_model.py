@@ -64,7 +64,8 @@ def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
         layers = {name: net.getLayer(net.getLayerId(name)) for name in net.getLayerNames()}
     except cv2.error as error:
         raise WeightsError(
-            f"{prototxt} and {caffemodel} are not a Caffe network and its weights: {error.err}"
+            f"{prototxt} and {caffemodel} are not a Caffe network and its weights: "
+            + str(getattr(error, "err", error))
         ) from error
     return {
         name: (layer.type, [np.array(blob) for blob in layer.blobs])
