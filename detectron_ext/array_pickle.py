@@ -1,7 +1,8 @@
 """Pickles of arrays, such as Detectron writes, read without trusting them.
 
 A pickle can name any function to be called; this reader knows numpy arrays and plain containers
-and refuses the rest before anything is called.
+and refuses the rest before anything is called. Arrays are rebuilt from their type's name, their
+shape and their bytes: what else a pickle says of them could make numpy take bytes for objects.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import codecs
 import collections
 import os
 import pickle
+import re
 import tempfile
 from typing import Any
 
@@ -18,39 +20,76 @@ import numpy as np
 from detectron_ext.errors import UserError
 
 
+class RefusedError(pickle.UnpicklingError):
+    """The pickle wants something that is not needed for arrays of numbers and text."""
+
+
+class _Type:
+    """A number type under construction. The pickle's other words on it are not passed to numpy,
+    which believes them."""
+
+    def __init__(self, name, *_):
+        if not isinstance(name, str) or not re.fullmatch(r"[biufcSU]\d+", name):
+            raise RefusedError(f"it holds an array of type {name}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state):
+        byte_order = state[1]
+        if byte_order not in ("<", ">", "|", "="):
+            raise RefusedError(f"it holds an array of byte order {byte_order!r}")
+        self.dtype = self.dtype.newbyteorder(byte_order)
+
+
+class _Array(np.ndarray):
+    """An array that takes its elements from bytes alone."""
+
+    def __setstate__(self, state):
+        _, shape, kind, by_columns, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        if not isinstance(data, (bytes, bytearray)):
+            raise RefusedError("it holds an array that is not bytes")
+        super().__setstate__((1, shape, kind.dtype, by_columns, bytes(data)))
+
+
+def _reconstruct(*_):
+    return _Array((0,), dtype=np.int8)
+
+
+def _scalar(kind, data):
+    data = data.encode("latin1") if isinstance(data, str) else data
+    return np.frombuffer(data, kind.dtype, count=1)[0]
+
+
+def _from_buffer(data, kind, shape, order):
+    return np.frombuffer(bytearray(data), kind.dtype).reshape(shape, order=order)
+
+
 def _encode_latin1(text, encoding):
     """Python 3 stores bytes in old protocols as text to be encoded; nothing else is needed."""
     if encoding != "latin1":
-        raise _RefusedError(f"text encoding {encoding!r}")
+        raise RefusedError(f"it encodes text as {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
-# What arrays and scalars are rebuilt with, under numpy 1's and numpy 2's names.
+# What a pickle of arrays may name, and what it gets: under numpy 1's and numpy 2's names.
 _CORES = ("numpy.core", "numpy._core")
-_MULTIARRAY = [
-    (f"{core}.multiarray", name) for core in _CORES for name in ("_reconstruct", "scalar")
-]
-_NUMERIC = [(f"{core}.numeric", "_frombuffer") for core in _CORES]
-_ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+ALLOWED = {
+    ("numpy", "ndarray"): "mentioned only",
+    ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode_latin1,
     ("collections", "OrderedDict"): collections.OrderedDict,
-    **{(module, name): getattr(np.core.multiarray, name) for module, name in _MULTIARRAY},
-    **{(module, name): getattr(np.core.numeric, name) for module, name in _NUMERIC},
+    **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _CORES},
+    **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in _CORES},
 }
-
-
-class _RefusedError(pickle.UnpicklingError):
-    """The pickle wants something called that is not needed for arrays."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         try:
-            return _ALLOWED[module, name]
+            return ALLOWED[module, name]
         except KeyError:
-            raise _RefusedError(f"it names {module}.{name}") from None
+            raise RefusedError(f"it names {module}.{name}") from None
 
 
 def read_pickle(path: str, kind: str, error_class: type[UserError]) -> Any:
@@ -69,8 +108,10 @@ def read_pickle(path: str, kind: str, error_class: type[UserError]) -> Any:
             return _ArrayUnpickler(file, encoding="latin1").load()
     except OSError as error:
         raise error_class(f"cannot read {kind} {path}: {error.strerror}") from error
-    except _RefusedError as error:
-        raise error_class(f"refused {kind} {path}: {error}; only arrays are read") from error
+    except RefusedError as error:
+        raise error_class(
+            f"refused {kind} {path}: {error}; only arrays of numbers are read"
+        ) from error
     except Exception as error:
         raise error_class(f"{kind} {path} are truncated or damaged: {error}") from error
 

@@ -19,6 +19,7 @@ from detectron_ext.errors import UserError
 from detectron_ext.ops import library
 
 _MIN_SECONDS = 1.0  # of each side, for a median that a busy moment does not move
+_MIN_RUNS = 9  # the same, where one run takes long
 _MAX_RUNS = 50
 
 
@@ -168,7 +169,9 @@ def _alternate(ours, theirs) -> tuple[float, float]:
     seconds: tuple[list, list] = ([], [])
     for run in (ours, theirs):
         run()
-    while not seconds[0] or (min(map(sum, seconds)) < _MIN_SECONDS and len(seconds[0]) < _MAX_RUNS):
+    while len(seconds[0]) < _MIN_RUNS or (
+        min(map(sum, seconds)) < _MIN_SECONDS and len(seconds[0]) < _MAX_RUNS
+    ):
         for run, taken in zip((ours, theirs), seconds):
             started = time.perf_counter()
             run()

@@ -13,12 +13,13 @@ from .loader import load
 from .model_kind import is_retinanet, reads_proposals
 from .output import output_dir
 from .tree import Config, ConfigNode
-from .yaml_text import dump_yaml, load_legacy_yaml
+from .yaml_text import dump_legacy_yaml, dump_yaml, load_legacy_yaml
 
 __all__ = [
     "Config",
     "ConfigError",
     "ConfigNode",
+    "dump_legacy_yaml",
     "dump_yaml",
     "is_retinanet",
     "load",

@@ -8,6 +8,8 @@ CHOICES = {
     "KRCNN.KEYPOINT_CONFIDENCE": ("bbox", "logit", "prob"),
     "LIBRA.BALANCED_L1.FORMULA": ("continuous", "mmdet"),
     "LIBRA.BFP.REFINE_TYPE": ("none", "conv", "non_local"),
+    "LIBRA.BOX_CONVENTION": ("detectron", "mmdet"),
+    "LIBRA.FPN.EXTRA_LEVELS_ON": ("input", "output"),
     "LIBRA.RETINANET_SAMPLER.MODE": ("none", "select", "reweight"),
     "LIBRA.SAMPLER.BIN_RANGE": ("negatives", "mmdet"),
     "LIBRA.SAMPLER.NEGATIVE": ("random", "iou_balanced"),

@@ -170,6 +170,38 @@ def dump_yaml(config: Config) -> str:
     return yaml.safe_dump(_plain(config), default_flow_style=None, sort_keys=True, width=100)
 
 
+class _AttrDict(dict):
+    """A map that is written as upstream's type of configuration."""
+
+
+class _LegacyDumper(yaml.SafeDumper):
+    """Writes maps as the AttrDicts that upstream's loader rebuilds."""
+
+
+# Without the hidden state that upstream adds: some releases of PyYAML refuse it.
+_LegacyDumper.add_representer(
+    _AttrDict,
+    lambda dumper, value: dumper.represent_mapping(
+        _PYTHON + "object/new:detectron.utils.collections.AttrDict", {"dictitems": dict(value)}
+    ),
+)
+
+
+def dump_legacy_yaml(config: Config) -> str:
+    """Return a configuration as the YAML text that upstream expects inside a weights file.
+
+    Upstream's ``load_cfg`` rebuilds the tree with its attribute access; ``load_legacy_yaml`` and
+    ``load`` read it as plain data.
+    """
+
+    def tagged(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _AttrDict((key, tagged(element)) for key, element in value.items())
+        return value
+
+    return yaml.dump(tagged(_plain(config)), Dumper=_LegacyDumper, sort_keys=True, width=100)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(element) for key, element in value.items()}

@@ -13,6 +13,7 @@ from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.parameters import feed, load_parameters
 from detectron_ext.engine.rcnn_decoding import decode_regions, merge_duplicates
 from detectron_ext.engine.retinanet_decoding import decode_image
+from detectron_ext.geometry.boxes import to_image_pixels
 from detectron_ext.geometry.roi_levels import distribute_rois
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica_scopes
@@ -91,7 +92,8 @@ class Detector:
         if reads_proposals(self._config):
             return self._detect_in_proposals(image, sample)
         self._net.run(image_blobs([sample], self._config))
-        return self._decode_regions(image, self._net.fetch("rois")[:, 1:] / sample.scale)
+        boxes = to_image_pixels(self._net.fetch("rois")[:, 1:], sample.scale, self._config)
+        return self._decode_regions(image, boxes)
 
     def _detect_densely(self, image: np.ndarray, sample: ImageSample) -> np.ndarray:
         self._net.run(image_blobs([sample], self._config))
@@ -150,5 +152,5 @@ class Proposer:
         """
         sample = prepare_image(image, self._config)
         self._net.run(image_blobs([sample], self._config))
-        boxes = self._net.fetch("rpn_rois")[:, 1:] / np.float32(sample.scale)
+        boxes = to_image_pixels(self._net.fetch("rpn_rois")[:, 1:], sample.scale, self._config)
         return boxes, self._net.fetch("rpn_roi_probs").ravel()

@@ -8,8 +8,9 @@ import numpy as np
 from caffe2.python import workspace
 
 from detectron_ext import config as configuration
+from detectron_ext.config import is_retinanet
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
-from detectron_ext.errors import WeightsError
+from detectron_ext.errors import ConfigError, WeightsError
 from detectron_ext.modeling.devices import replica, replica_scopes, unscoped
 
 _LOG = logging.getLogger(__name__)
@@ -32,9 +33,11 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
         The class names the file states, background first, or None.
 
     Raises:
-        WeightsError: naming every blob whose shape differs, or that is missing when required.
+        WeightsError: naming every blob whose shape differs, or that is missing when required; or
+            the model is older than the keys its box head is configured by.
     """
-    blobs, _, classes = read_weights(path)
+    blobs, stored, classes = read_weights(path)
+    _check_box_weights(model, path, stored)
     names = [unscoped(param) for param in _first_replica(model, model.params)]
     missing = [name for name in names if name not in blobs]
     _check_shapes(model, path, blobs, names)
@@ -58,6 +61,24 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
             workspace.FeedBlob(_PRESERVED + name, blob)
     _LOG.info("loaded %d parameters from %s", len(names) - len(missing), path)
     return classes
+
+
+def _check_box_weights(model, path, stored):
+    """Models older than MODEL.BBOX_REG_WEIGHTS were trained with all of them 1."""
+    config = model.config
+    has_box_head = not (is_retinanet(config) or config.MODEL.RPN_ONLY)
+    if stored is None or not has_box_head or set(config.MODEL.BBOX_REG_WEIGHTS) == {1.0}:
+        return
+    try:
+        trained_with = configuration.load_legacy_yaml(stored).get("MODEL")
+    except ConfigError as error:
+        _LOG.warning("%s: MODEL.BBOX_REG_WEIGHTS are not compared: %s", path, error)
+        return
+    if not isinstance(trained_with, dict) or "BBOX_REG_WEIGHTS" not in trained_with:
+        raise WeightsError(
+            f"weights {path} are older than MODEL.BBOX_REG_WEIGHTS: test them with "
+            "MODEL.BBOX_REG_WEIGHTS (1.0,1.0,1.0,1.0); they cannot be trained on"
+        )
 
 
 def _check_shapes(model, path, blobs, names):
@@ -88,7 +109,7 @@ def save_parameters(model, path: str, classes: list) -> None:
     for name in workspace.Blobs():
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
-    write_weights(path, Weights(blobs, configuration.dump_yaml(model.config), classes))
+    write_weights(path, Weights(blobs, configuration.dump_legacy_yaml(model.config), classes))
 
 
 def broadcast_parameters(model) -> None:

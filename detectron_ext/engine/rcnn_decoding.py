@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectron_ext.engine.suppression import best_detections
-from detectron_ext.geometry.boxes import clip_to_image, decode
+from detectron_ext.geometry.boxes import clip_detections, decode
 
 
 def decode_regions(
@@ -37,7 +37,7 @@ def decode_regions(
         candidates = decode(
             candidates, moves, config.MODEL.BBOX_REG_WEIGHTS, config.BBOX_XFORM_CLIP
         )
-        candidates = clip_to_image(candidates, height, width)
+        candidates = clip_detections(candidates, height, width, config)
     return best_detections(candidates, probabilities[region, classes], classes, config)
 
 

@@ -6,7 +6,12 @@ import numpy as np
 
 from detectron_ext.engine.suppression import best_detections
 from detectron_ext.geometry.anchors import retinanet_cell_anchors
-from detectron_ext.geometry.boxes import clip_to_image, decode
+from detectron_ext.geometry.boxes import (
+    clip_detections,
+    decode,
+    has_area,
+    to_image_pixels,
+)
 
 
 def decode_image(outputs: dict, scale: float, height: int, width: int, config) -> np.ndarray:
@@ -29,8 +34,9 @@ def decode_image(outputs: dict, scale: float, height: int, width: int, config) -
         threshold = config.RETINANET.INFERENCE_TH if level < coarsest else 0.0
         levels.append(_level_candidates(level, probabilities, deltas, threshold, config))
     boxes, scores, classes = (np.concatenate(parts) for parts in zip(*levels))
-    boxes = clip_to_image(boxes / np.float32(scale), height, width)
-    return best_detections(boxes, scores, classes, config)
+    boxes = clip_detections(to_image_pixels(boxes, scale, config), height, width, config)
+    kept = has_area(boxes)
+    return best_detections(boxes[kept], scores[kept], classes[kept], config)
 
 
 def _level_candidates(level, probabilities, deltas, threshold, config):

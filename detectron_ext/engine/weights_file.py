@@ -68,7 +68,10 @@ def _checked_blobs(path: str, blobs: dict) -> dict:
 def write_weights(path: str, weights: Weights) -> None:
     """Write a weights file that Detectron reads too; it appears whole or not at all.
 
+    What is None is left out: Detectron takes any ``cfg`` that is there for text.
+
     Raises:
         UserError: it cannot be written.
     """
-    write_pickle(path, "weights", weights._asdict())
+    content = {key: value for key, value in weights._asdict().items() if value is not None}
+    write_pickle(path, "weights", content)

@@ -2,7 +2,7 @@
 
 Sizes and rounding follow Faster R-CNN's original anchor rule, which published weights rely on: the
 reference window of stride x stride pixels is reshaped to each aspect ratio with its sides rounded
-to whole pixels, then scaled.
+to whole pixels, then scaled. With LIBRA.BOX_CONVENTION mmdet they follow mmdetection's rule.
 """
 
 from __future__ import annotations
@@ -43,6 +43,29 @@ def cell_anchors(stride: float, sizes: Sequence[float], aspect_ratios: Sequence[
     return np.array(anchors, dtype=np.float64)
 
 
+def corner_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np.ndarray:
+    """Anchors of the grid cell at the origin by mmdetection's rule (version 2 on).
+
+    They are centred on the cell's top left corner and their sides are not rounded. There a box of
+    width w ends at x1 + w; here at its last pixel, x1 + w - 1.
+
+    Args:
+        sizes, aspect_ratios: as of :func:`cell_anchors`.
+
+    Returns:
+        (len(aspect_ratios) * len(sizes), 4) float64 boxes, aspect ratios outermost.
+    """
+    ratios, scales = np.meshgrid(np.sqrt(aspect_ratios), sizes, indexing="ij")
+    half = np.stack((scales / ratios, scales * ratios), axis=-1).reshape(-1, 2) / 2
+    return np.concatenate((-half, half - 1), axis=1)
+
+
+def _config_anchors(stride, sizes, aspect_ratios, config) -> np.ndarray:
+    if config.LIBRA.BOX_CONVENTION == "mmdet":
+        return corner_anchors(sizes, aspect_ratios)
+    return cell_anchors(stride, sizes, aspect_ratios)
+
+
 class AnchorLevel(NamedTuple):
     """The anchors of one feature map.
 
@@ -66,13 +89,13 @@ def rpn_anchor_levels(config) -> list[AnchorLevel]:
     """
     if not (config.FPN.FPN_ON and config.FPN.MULTILEVEL_RPN):
         rpn = config.RPN
-        cell = cell_anchors(rpn.STRIDE, rpn.SIZES, rpn.ASPECT_RATIOS)
+        cell = _config_anchors(rpn.STRIDE, rpn.SIZES, rpn.ASPECT_RATIOS, config)
         return [AnchorLevel("", float(rpn.STRIDE), cell)]
     fpn = config.FPN
     levels = []
     for level in range(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL + 1):
         size = fpn.RPN_ANCHOR_START_SIZE * 2.0 ** (level - fpn.RPN_MIN_LEVEL)
-        cell = cell_anchors(2.0**level, [size], fpn.RPN_ASPECT_RATIOS)
+        cell = _config_anchors(2.0**level, [size], fpn.RPN_ASPECT_RATIOS, config)
         levels.append(AnchorLevel(f"_fpn{level}", 2.0**level, cell))
     return levels
 
@@ -95,10 +118,11 @@ def retinanet_cell_anchors(level: int, config) -> np.ndarray:
     settings = config.RETINANET
     stride = 2.0**level
     octaves = [
-        cell_anchors(
+        _config_anchors(
             stride,
             [stride * settings.ANCHOR_SCALE * 2.0 ** (octave / settings.SCALES_PER_OCTAVE)],
             settings.ASPECT_RATIOS,
+            config,
         )
         for octave in range(settings.SCALES_PER_OCTAVE)
     ]

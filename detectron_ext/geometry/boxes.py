@@ -106,10 +106,41 @@ def decode(
     ).astype(np.float32)
 
 
+def to_image_pixels(boxes: np.ndarray, scale: float, config) -> np.ndarray:
+    """Bring boxes (N, 4) from network pixels to pixels of the image.
+
+    Detectron divides the coordinates of the first and of the last pixel; mmdetection
+    (LIBRA.BOX_CONVENTION) those of the edges, of which the far ones lie a pixel on.
+    """
+    if config.LIBRA.BOX_CONVENTION == "detectron":
+        return boxes / np.float32(scale)
+    edge = np.array([0, 0, 1, 1], dtype=np.float32)
+    return (boxes + edge) / np.float32(scale) - edge
+
+
 def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return boxes (N, 4) with every corner moved inside an image of the given size."""
     limits = np.array([width - 1, height - 1, width - 1, height - 1], dtype=boxes.dtype)
     return np.clip(boxes, 0, limits)
+
+
+def clip_detections(boxes: np.ndarray, height: int, width: int, config) -> np.ndarray:
+    """Clip detected boxes (N, 4) as the model's convention has it.
+
+    Detectron moves a box outside to the outermost pixels. With mmdetection's convention
+    (LIBRA.BOX_CONVENTION) its edges meet there: it has no area left, see :func:`has_area`.
+    """
+    if config.LIBRA.BOX_CONVENTION == "detectron":
+        return clip_to_image(boxes, height, width)
+    lowest = np.array([0, 0, -1, -1], dtype=boxes.dtype)
+    highest = np.array([width, height, width - 1, height - 1], dtype=boxes.dtype)
+    return np.clip(boxes, lowest, highest)
+
+
+def has_area(boxes: np.ndarray) -> np.ndarray:
+    """Whether boxes (N, 4) are wider and higher than nothing; bool (N,)."""
+    width, height = widths_heights(boxes)
+    return (width > 0) & (height > 0)
 
 
 def mirror(boxes: np.ndarray, width: int) -> np.ndarray:

@@ -88,7 +88,9 @@ def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
     ]
     if highest > HIGHEST_BACKBONE_LEVEL:
         if config.FPN.EXTRA_CONV_LEVELS:
-            extra = _add_extra_levels(model, stages[-1], highest)
+            sources = {"input": stages[-1], "output": (blobs[-1], config.FPN.DIM)}
+            blob, dim = sources[config.LIBRA.FPN.EXTRA_LEVELS_ON]
+            extra = _add_extra_levels(model, blob, dim, highest)
         elif highest == HIGHEST_BACKBONE_LEVEL + 1:
             extra = [_add_subsampled(model, blobs[-1])]
         else:
@@ -121,12 +123,11 @@ def _add_top_down(model, stages):
     return merged
 
 
-def _add_extra_levels(model, top_stage, highest):
-    """P6 and coarser by strided convolutions of res5, as RetinaNet has them."""
-    blob, dim = top_stage
+def _add_extra_levels(model, blob, dim, highest):
+    """P6 and coarser by strided convolutions, as RetinaNet has them."""
     extra = []
     for level in range(HIGHEST_BACKBONE_LEVEL + 1, highest + 1):
-        if extra:
+        if extra and model.config.LIBRA.FPN.EXTRA_LEVELS_RELU:
             blob = brew.relu(model, blob, unscoped(blob) + "_relu")
         # No GroupNorm here even with FPN.USE_GN: that is how Detectron builds these levels.
         blob = model.conv(

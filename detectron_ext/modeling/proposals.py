@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.geometry.roi_levels import roi_level_names
+from detectron_ext.modeling.box_edges import shift_far_edges
 from detectron_ext.modeling.devices import add_cpu_operator
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.proposal_operators import BestProposals, LabelledProposals
 from detectron_ext.sampling.proposal_targets import proposal_blob_names
+
+_ABOVE_ZERO = 1e-6
 
 
 def add_proposals(model: DetectionModel) -> None:
@@ -20,22 +23,29 @@ def add_proposals(model: DetectionModel) -> None:
     suppression leaves.
     """
     settings = model.config.TRAIN if model.train else model.config.TEST
+    to_edges = model.config.LIBRA.BOX_CONVENTION == "mmdet"
     for suffix, stride, cell in rpn_anchor_levels(model.config):
         probabilities = model.net.Sigmoid(f"rpn_cls_logits{suffix}", f"rpn_cls_probs{suffix}")
+        # Up to the far edges a box may have no area; it is no proposal then.
+        cell = cell + (0, 0, 1, 1) if to_edges else cell
+        min_size = max(settings.RPN_MIN_SIZE, _ABOVE_ZERO if to_edges else 0)
+        rois = f"rpn_rois{suffix}" + ("_edges" if to_edges else "")
         # A constant of the graph, which is no parameter.
         anchors = model.param_init_net.GivenTensorFill(
             [], f"rpn_anchors{suffix}", shape=cell.shape, values=cell.ravel().tolist()
         )
         model.net.GenerateProposals(
             [probabilities, f"rpn_bbox_pred{suffix}", "im_info", anchors],
-            [f"rpn_rois{suffix}", f"rpn_roi_probs{suffix}"],
+            [rois, f"rpn_roi_probs{suffix}"],
             spatial_scale=1.0 / stride,
             pre_nms_topN=settings.RPN_PRE_NMS_TOP_N,
             post_nms_topN=settings.RPN_POST_NMS_TOP_N,
             nms_thresh=float(settings.RPN_NMS_THRESH) or 1.0,  # 0 keeps boxes that overlap
-            min_size=float(settings.RPN_MIN_SIZE),
-            legacy_plus_one=1,
+            min_size=float(min_size),
+            legacy_plus_one=int(not to_edges),
         )
+        if to_edges:
+            shift_far_edges(model, rois, f"rpn_rois{suffix}", -1.0)
 
 
 def add_best_proposals(model: DetectionModel) -> None:

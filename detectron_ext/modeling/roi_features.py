@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from detectron_ext import ops
 from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.box_edges import shift_far_edges
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel
 
@@ -49,7 +50,10 @@ def _add_transform(model, blob, rois, blob_out, level):
         "spatial_scale": 1.0 / 2**level,
     }
     if settings.ROI_XFORM_METHOD == "RoIAlign":
-        sampling_ratio = settings.ROI_XFORM_SAMPLING_RATIO
-        model.net.RoIAlign([blob, rois], blob_out, sampling_ratio=sampling_ratio, **options)
+        options["sampling_ratio"] = settings.ROI_XFORM_SAMPLING_RATIO
+        if model.config.LIBRA.BOX_CONVENTION == "mmdet":
+            rois = shift_far_edges(model, rois, f"{rois}_edges", 1.0)
+            options["aligned"] = 1
+        model.net.RoIAlign([blob, rois], blob_out, **options)
     else:
         ops.roi_max_pool(model.net, blob, rois, blob_out, f"_argmax_{blob_out}", **options)

@@ -20,14 +20,24 @@ from detectron_ext.upstream.shims import UpstreamLoader
 
 NODES = ("LIBRA", "DATASETS_EXTRA")
 _CONFIG = "detectron.core.config"
-# Of LIBRA, what upstream has no place for: the images are its own loader's, the threads were
-# started before it was imported.
-_NOT_APPLIED = (
-    ("AUGMENTATION", "upstream's loader makes the training images"),
-    ("DATA", "upstream's loader reads the images"),
-    ("FAST_CONV", "upstream adds its convolutions itself"),
-    ("THREADS", "set OMP_NUM_THREADS before Python starts"),
+_APPLIED = frozenset(
+    [
+        "BALANCED_L1",
+        "BFP",
+        "LOG_PERIOD",
+        "LOSS_WEIGHTS",
+        "RETINANET_HEAD",
+        "RETINANET_SAMPLER",
+        "SAMPLER",
+    ]
 )
+# What a model is tested without just as well.
+_OF_TRAINING = {
+    "AUGMENTATION": "upstream's loader makes the training images",
+    "DATA": "upstream's loader reads the images",
+    "FAST_CONV": "upstream adds its convolutions itself",
+    "THREADS": "set OMP_NUM_THREADS before Python starts",
+}
 
 
 def patches() -> list:
@@ -119,8 +129,11 @@ def check(cfg: Any, train: bool) -> None:
     for node in ("LIBRA", "FPN", "RETINANET"):
         tree[node].update(_plain(cfg[node]))
     validate(tree)
-    for key, reason in _NOT_APPLIED:
-        if train and _plain(cfg.LIBRA[key]) != defaults["LIBRA"][key]:
+    for key, default in defaults["LIBRA"].items():
+        if key in _APPLIED or _plain(cfg.LIBRA[key]) == default:
+            continue
+        if train or key not in _OF_TRAINING:
+            reason = _OF_TRAINING.get(key, "that part of the model is upstream's own")
             raise ConfigError(f"LIBRA.{key} has no effect under upstream Detectron: {reason}")
     if cfg.LIBRA.BFP.ON and not cfg.FPN.FPN_ON:
         raise ConfigError(

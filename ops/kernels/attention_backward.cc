@@ -2,11 +2,12 @@
 // computed for all queries i and held as [panel of j][i][j]; so they are, as they lie, either
 // side of the products
 //
-//   d_theta[i] += sum_j ds[i][j] phi[j]      (a thread owns a block of i)
-//   d_phi[j] = sum_i theta[i] ds[i][j]       (a thread owns a group of channels)
+//   d_theta[i] += sum_j ds[i][j] phi[j]      (a thread owns blocks of i)
+//   d_phi[j] = sum_i theta[i] ds[i][j]       (a thread owns channels)
 //   d_g[j] = sum_i d_out[i] p[i][j]
 //
-// and each sum has one owner and one order.
+// and each sum has one owner and one order. theta and d_out, which every band reads twice, are
+// packed once, as [panel of i][channel][i]; this too is either side of a product.
 #include <algorithm>
 #include <cmath>
 
@@ -18,14 +19,15 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kKeyBand = 384;      // positions j of a band, at most
+constexpr int64_t kKeyBand = 192;      // positions j of a band, at most
 constexpr int64_t kQueryBlock = 96;    // positions i of one unit of work of the first stage
-constexpr int64_t kChannelGroup = 32;  // channels of one unit of work of the second stage
-constexpr int64_t kDepthBlock = 256;   // positions i taken at a time in the second stage
+constexpr int64_t kDepthBlock = 512;   // positions i taken at a time in the second stage
+// Between panels of queries, so that the same channels of several do not meet in one cache set.
+constexpr int64_t kPanelGap = 16;
 static_assert(kKeyBand % kTileColumns == 0, "a band is made of whole panels");
 static_assert(kQueryBlock % kTileRows == 0 && kQueryBlock % kTallTileRows == 0,
               "a block of queries is made of whole tiles");
-static_assert(kChannelGroup % kTileRows == 0, "a group of channels is made of whole tiles");
+static_assert(kDepthBlock % kTileRows == 0, "a depth is made of whole panels of queries");
 
 // The pointers of one image.
 struct Image {
@@ -56,6 +58,9 @@ class BackwardPass {
         parallel_for_(parallel_for),
         padded_positions_(RoundUp(shape.positions, kQueryBlock)),
         channel_panels_(DivideUp(shape.channels, kTallTileColumns)),
+        query_panel_(RoundUp(shape.channels, kTileRows) * kTileRows + kPanelGap),
+        theta_(padded_positions_ / kTileRows * query_panel_),
+        d_out_(padded_positions_ / kTileRows * query_panel_),
         row_dots_(shape.positions),
         probabilities_(kKeyBand * padded_positions_),
         score_gradients_(kKeyBand * padded_positions_),
@@ -66,6 +71,7 @@ class BackwardPass {
 
   void Run(const Image& image, const float* out) {
     DotRows(out, image.d_out);
+    PackQueries(image);
     std::fill(query_gradients_.data(),
               query_gradients_.data() + padded_positions_ * channel_panels_ * kTallTileColumns,
               0.0f);
@@ -79,11 +85,7 @@ class BackwardPass {
       PackBand(image);
       ForEachBlock(parallel_for_, shape_.positions, kQueryBlock,
                    [&](int64_t begin, int64_t end) { VisitQueries(image, begin, end); });
-      ForEachBlock(parallel_for_, shape_.channels, kChannelGroup,
-                   [&](int64_t begin, int64_t end) {
-        SumOverQueries(image.theta, score_gradients_, begin, end, shape_.scale, image.d_phi);
-        SumOverQueries(image.d_out, probabilities_, begin, end, 1.0f, image.d_g);
-      });
+      SumOverQueries(image);
     }
     WriteQueryGradients(image.d_theta);
   }
@@ -99,6 +101,16 @@ class BackwardPass {
           row_dots_.data()[i] += out[row + i] * d_out[row + i];
         }
       }
+    });
+  }
+
+  void PackQueries(const Image& image) {
+    ForEachBlock(parallel_for_, shape_.positions, kTileRows, [&](int64_t begin, int64_t end) {
+      const int64_t at = begin / kTileRows * query_panel_;
+      PackPanels<kTileRows>(image.theta + begin, shape_.positions, shape_.channels, end - begin,
+                            theta_.data() + at);
+      PackPanels<kTileRows>(image.d_out + begin, shape_.positions, shape_.channels, end - begin,
+                            d_out_.data() + at);
     });
   }
 
@@ -121,22 +133,17 @@ class BackwardPass {
   // query_gradients_.
   void VisitQueries(const Image& image, int64_t begin, int64_t end) {
     const int64_t size = end - begin;
-    FloatBuffer queries(kQueryBlock * shape_.channels);
-    FloatBuffer d_outs(kQueryBlock * shape_.channels);
-    PackPanels<kTileRows>(image.theta + begin, shape_.positions, shape_.channels, size,
-                          queries.data());
-    PackPanels<kTileRows>(image.d_out + begin, shape_.positions, shape_.channels, size,
-                          d_outs.data());
     for (int64_t panel = 0; panel < panels_; ++panel) {
       const int64_t columns = panel * shape_.channels * kTileColumns;
       float* p = row(probabilities_, panel, begin);
       float* ds = row(score_gradients_, panel, begin);
       for (int64_t i = 0; i < size; i += kTileRows) {
+        const int64_t queries = (begin + i) / kTileRows * query_panel_;
         MultiplyTile<kTileRows, kTileVectors, 1, kTileRows, false>(
-            shape_.channels, queries.data() + i * shape_.channels, phi_columns_.data() + columns,
+            shape_.channels, theta_.data() + queries, phi_columns_.data() + columns,
             p + i * kTileColumns);
         MultiplyTile<kTileRows, kTileVectors, 1, kTileRows, false>(
-            shape_.channels, d_outs.data() + i * shape_.channels, g_columns_.data() + columns,
+            shape_.channels, d_out_.data() + queries, g_columns_.data() + columns,
             ds + i * kTileColumns);
         const int64_t rows = std::min<int64_t>(kTileRows, size - i);
         for (int64_t row = i; row < i + rows; ++row) {
@@ -149,11 +156,16 @@ class BackwardPass {
     AddQueryGradients(begin, size);
   }
 
-  // Rows past the last position hold whatever was there; their sums are never read.
+  // Rows past the last position hold whatever was there; their sums are never read. The sums lie
+  // far off: the next tile's are fetched while one is computed.
   void AddQueryGradients(int64_t begin, int64_t size) {
     for (int64_t c = 0; c < channel_panels_; ++c) {
       const float* keys = phi_rows_.data() + c * width_ * kTallTileColumns;
       for (int64_t i = 0; i < size; i += kTallTileRows) {
+        const float* next = query_gradient(c, begin + i + kTallTileRows);
+        for (int v = 0; v < kTallTileRows * kTallTileVectors; ++v) {
+          __builtin_prefetch(next + v * kVectorWidth, 1);
+        }
         MultiplyTile<kTallTileRows, kTallTileVectors, kTileColumns, 1, true, kTileColumns>(
             width_, row(score_gradients_, 0, begin + i), keys, query_gradient(c, begin + i),
             padded_positions_ * kTileColumns);
@@ -161,37 +173,53 @@ class BackwardPass {
     }
   }
 
-  // d_key[c][first_ ...] = factor * sum_i query[c][i] weights[i] for channels [begin, end).
-  void SumOverQueries(const float* query, const FloatBuffer& weights, int64_t begin, int64_t end,
-                      float factor, float* d_key) const {
+  // The band's d_phi and d_g. Their tiles of channels stand in one row and a thread takes a run
+  // of it, so that each of few threads reads one of the two large buffers, and that once.
+  void SumOverQueries(const Image& image) {
+    const int64_t tiles = DivideUp(shape_.channels, kTileRows);
+    parallel_for_(2 * tiles, [&](int64_t first, int64_t last) {
+      if (first < tiles) {
+        SumTiles(theta_, score_gradients_, first, std::min(last, tiles), shape_.scale,
+                 image.d_phi);
+      }
+      if (last > tiles) {
+        SumTiles(d_out_, probabilities_, std::max(first, tiles) - tiles, last - tiles, 1.0f,
+                 image.d_g);
+      }
+    });
+  }
+
+  // d_key[c][first_ ...] = factor * sum_i query[c][i] weights[i] for the channels of tiles
+  // [first_tile, last_tile).
+  void SumTiles(const FloatBuffer& query, const FloatBuffer& weights, int64_t first_tile,
+                int64_t last_tile, float factor, float* d_key) const {
     constexpr int64_t kTile = kTileRows * kTileColumns;
-    float left[kTileRows * kDepthBlock] = {};
-    FloatBuffer sums(panels_ * kChannelGroup * kTileColumns);
-    std::fill(sums.data(), sums.data() + panels_ * kChannelGroup * kTileColumns, 0.0f);
+    constexpr int64_t kQueryTile = kTileRows * kTileRows;
+    const int64_t tiles = last_tile - first_tile;
+    FloatBuffer sums(panels_ * tiles * kTile);  // [panel of j][channel][j]
+    std::fill(sums.data(), sums.data() + panels_ * tiles * kTile, 0.0f);
     for (int64_t start = 0; start < shape_.positions; start += kDepthBlock) {
       const int64_t depth = std::min(kDepthBlock, shape_.positions - start);
-      for (int64_t channel = begin; channel < end; channel += kTileRows) {
-        const int64_t rows = std::min<int64_t>(kTileRows, end - channel);
-        for (int64_t r = 0; r < rows; ++r) {
-          const float* from = query + (channel + r) * shape_.positions + start;
-          std::copy(from, from + depth, left + r * kDepthBlock);
-        }
-        for (int64_t panel = 0; panel < panels_; ++panel) {
-          float* tile = sums.data() +
-              (panel * (kChannelGroup / kTileRows) + (channel - begin) / kTileRows) * kTile;
-          MultiplyTile<kTileRows, kTileVectors, kDepthBlock, 1, true>(
-              depth, left, row(weights, panel, start), tile);
+      const float* left =
+          query.data() + start / kTileRows * query_panel_ + first_tile * kQueryTile;
+      for (int64_t panel = 0; panel < panels_; ++panel) {
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+          MultiplyTile<kTileRows, kTileVectors, kTileRows, 1, true, kTileRows>(
+              depth, left + tile * kQueryTile, row(weights, panel, start),
+              sums.data() + (panel * tiles + tile) * kTile, query_panel_);
         }
       }
     }
+    const int64_t end = std::min(last_tile * kTileRows, shape_.channels);
     for (int64_t panel = 0; panel < panels_; ++panel) {
-      const float* from = sums.data() + panel * kChannelGroup * kTileColumns;
+      const float* from = sums.data() + panel * tiles * kTile;
       const int64_t width = std::min<int64_t>(kTileColumns, width_ - panel * kTileColumns);
-      for (int64_t channel = begin; channel < end; ++channel, from += kTileColumns) {
+      for (int64_t channel = first_tile * kTileRows; channel < end; ++channel) {
         float* to = d_key + channel * shape_.positions + first_ + panel * kTileColumns;
         for (int64_t j = 0; j < width; ++j) {
           to[j] = factor * from[j];
         }
+        from += kTileColumns;
       }
     }
   }
@@ -225,6 +253,9 @@ class BackwardPass {
   const ParallelFor parallel_for_;
   const int64_t padded_positions_;
   const int64_t channel_panels_;
+  const int64_t query_panel_;  // from one panel of queries to the next
+  FloatBuffer theta_;          // [panel of i][channel][i]
+  FloatBuffer d_out_;          // [panel of i][channel][i]
   FloatBuffer row_dots_;
   FloatBuffer probabilities_;    // [panel of j][i][j]
   FloatBuffer score_gradients_;  // [panel of j][i][j]

@@ -27,31 +27,44 @@ struct NoPrefetch {
   void operator()(int64_t) const {}
 };
 
+// sum[row] += a[row * kRowStride] * b, the products of one step of the depth.
+template <int kRowStride, int kRows, int kVectors>
+inline __attribute__((always_inline)) void AddStep(const float* __restrict a,
+                                                   const float* __restrict b,
+                                                   FloatVector (&sum)[kRows][kVectors]) {
+  FloatVector right[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    right[v] = LoadVector(b + v * kVectorWidth);
+  }
+#pragma GCC unroll 16
+  for (int row = 0; row < kRows; ++row) {
+    const float left = a[row * kRowStride];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sum[row][v] += left * right[v];
+    }
+  }
+}
+
 // sum[row] += sum over k < depth of a[row * kRowStride + k * kStepStride] * b[k], the products of
-// MultiplyTile. Calls prefetch(k) at every step.
-template <int kRowStride, int kStepStride, int64_t kPanel = INT64_MAX, int kRows, int kVectors,
+// MultiplyTile. Calls prefetch(k) at every step that is not in a whole panel.
+template <int kRowStride, int kStepStride, int64_t kPanel = 0, int kRows, int kVectors,
           typename Prefetch = NoPrefetch>
 inline __attribute__((always_inline)) void AddProducts(
     int64_t depth, const float* __restrict a, const float* __restrict b, int64_t panel_stride,
     FloatVector (&sum)[kRows][kVectors], const Prefetch& prefetch = Prefetch()) {
-  for (int64_t left_over = depth; left_over > 0; left_over -= kPanel, a += panel_stride) {
-    const int64_t steps = std::min(left_over, kPanel);
-    for (int64_t k = 0; k < steps; ++k, b += kVectors * kVectorWidth) {
-      prefetch(k);
-      FloatVector right[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        right[v] = LoadVector(b + v * kVectorWidth);
-      }
-#pragma GCC unroll 16
-      for (int row = 0; row < kRows; ++row) {
-        const float left = a[row * kRowStride + k * kStepStride];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-          sum[row][v] += left * right[v];
-        }
-      }
+  constexpr int64_t kStep = kVectors * kVectorWidth;
+  // Whole panels apart: their loops have a length that the compiler knows.
+  for (; kPanel > 0 && depth >= kPanel; depth -= kPanel, a += panel_stride) {
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kPanel; ++k, b += kStep) {
+      AddStep<kRowStride>(a + k * kStepStride, b, sum);
     }
+  }
+  for (int64_t k = 0; k < depth; ++k, b += kStep) {
+    prefetch(k);
+    AddStep<kRowStride>(a + k * kStepStride, b, sum);
   }
 }
 
@@ -60,7 +73,7 @@ inline __attribute__((always_inline)) void AddProducts(
 // b is depth x columns and c is rows x columns, both row-major without gaps. Where a lies in panels,
 // kPanel is the depth of one and panel_stride what lies between the starts of two.
 template <int kRows, int kVectors, int kRowStride, int kStepStride, bool kAccumulate,
-          int64_t kPanel = INT64_MAX>
+          int64_t kPanel = 0>
 __attribute__((noinline)) void MultiplyTile(int64_t depth, const float* __restrict a,
                                             const float* __restrict b, float* __restrict c,
                                             int64_t panel_stride = 0) {

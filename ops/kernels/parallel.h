@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -25,13 +26,15 @@ inline void SerialFor(int64_t count, const RangeBody& body) {
 }
 
 // Calls block_body(begin, end) for each block of at most `block` consecutive indices of
-// [0, count).
+// [0, count). A thread takes the next block whenever it is free: on a machine that has other work,
+// equal shares would not end together.
 template <typename BlockBody>
 void ForEachBlock(ParallelFor parallel_for, int64_t count, int64_t block,
                   const BlockBody& block_body) {
   const int64_t num_blocks = (count + block - 1) / block;
-  parallel_for(num_blocks, [&](int64_t first, int64_t last) {
-    for (int64_t b = first; b < last; ++b) {
+  std::atomic<int64_t> next(0);
+  parallel_for(num_blocks, [&](int64_t, int64_t) {
+    for (int64_t b = next++; b < num_blocks; b = next++) {
       block_body(b * block, std::min(count, (b + 1) * block));
     }
   });

@@ -69,6 +69,8 @@ def test_sequences_have_upstreams_kind():
 def test_libra_defaults_are_plain_detectron():
     assert config.load().LIBRA == {
         "BFP": {"ON": False, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
+        "FPN": {"EXTRA_LEVELS_ON": "input", "EXTRA_LEVELS_RELU": True},
+        "BOX_CONVENTION": "detectron",
         "BALANCED_L1": {"ON": False, "ALPHA": 0.5, "GAMMA": 1.5, "FORMULA": "continuous"},
         "SAMPLER": {
             "NEGATIVE": "random",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detectron_ext import config as configuration
@@ -40,7 +41,11 @@ def test_a_file_holds_only_what_differs_from_its_base(file):
     if base_file is None:
         return
     base = configuration.load(str(file.parent / base_file))
-    same = [path for path in _leaves(content) if _value(config, path) == _value(base, path)]
+    same = [
+        path
+        for path in _leaves(content)
+        if np.array_equal(_value(config, path), _value(base, path))
+    ]
     assert not same
 
 

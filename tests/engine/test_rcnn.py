@@ -26,8 +26,12 @@ def _results(config, name="results.json"):
         return json.load(file)
 
 
-def test_faster_rcnn_learns(tiny_rcnn_config):
-    config = tiny_rcnn_config(*_LEARN, "SOLVER.MAX_ITER", "60", "SOLVER.BASE_LR", "0.04")
+@pytest.mark.parametrize("convention", ["detectron", "mmdet"])
+def test_faster_rcnn_learns(tiny_rcnn_config, convention):
+    config = tiny_rcnn_config(
+        *_LEARN, "SOLVER.MAX_ITER", "60", "SOLVER.BASE_LR", "0.04",
+        "LIBRA.BOX_CONVENTION", convention,
+    )  # fmt: skip
     results = commands.train_and_test(config)["squares"]
     assert results["AP50"] > 0.5
     assert _results(config)["AP50"] == results["AP50"]

@@ -71,7 +71,8 @@ def test_code_is_refused_and_not_run(tmp_path):
 @pytest.mark.parametrize(
     "content, fault",
     [
-        ({"blobs": {"a": np.array([None, {}], dtype=object)}}, "object"),
+        ({"blobs": {"a": np.array([None, {}], dtype=object)}}, "type O8"),
+        ({"blobs": {"a": np.zeros(1, [("x", "f4")])}}, "type V4"),
         ({"blobs": {"a": "text"}}, "'a'"),
         ([1, 2], "list"),
         ({"blobs": [1]}, "dictionary"),
@@ -100,3 +101,51 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     blocked.write_text("")
     with pytest.raises(UserError, match="file"):
         write_weights(str(blocked / "w.pkl"), Weights(_BLOBS, "", None))
+
+
+# A one-element float array in protocol 0, in parts that a test may exchange.
+_RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+_FLOAT = b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+_BYTES = b"S'" + b"A" * 8 + b"'"
+
+
+def _crafted(path, array):
+    path.write_bytes(b"(S'a'\n" + array + b"d.")
+    return str(path)
+
+
+def test_the_crafted_pickles_start_from_one_that_is_read(tmp_path):
+    array = _RECONSTRUCT + b"(I1\n(I1\nt" + _FLOAT + b"I00\n" + _BYTES + b"\ntb"
+    blob = read_weights(_crafted(tmp_path / "w.pkl", array)).blobs["a"]
+    assert blob.tobytes() == b"A" * 8
+
+
+@pytest.mark.parametrize(
+    "array, fault",
+    [
+        # Elements that are objects, although the type says numbers.
+        (_RECONSTRUCT + b"(I1\n(I1\nt" + _FLOAT + b"I00\n(lI1\natb", "not bytes"),
+        # Bytes that numpy would take for addresses of objects.
+        (_RECONSTRUCT + b"(I1\n(I1\nt" + _FLOAT.replace(b"f8", b"O8") + b"I00\n" + _BYTES
+         + b"\ntb", "type O8"),
+        # An array over another array's memory, with strides of its own.
+        (b"cnumpy\nndarray\n((I1\nt" + _FLOAT + _BYTES + b"\nI0\n(I800\nttR", "damaged"),
+        # More elements than bytes.
+        (_RECONSTRUCT + b"(I1\n(I9\nt" + _FLOAT + b"I00\n" + _BYTES + b"\ntb", "damaged"),
+        (b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR", "rot13"),
+        (b"cbuiltins\neval\n(S'1'\ntR", "builtins.eval"),
+    ],
+)  # fmt: skip
+def test_crafted_arrays_are_refused(tmp_path, array, fault):
+    with pytest.raises(WeightsError, match=fault) as caught:
+        read_weights(_crafted(tmp_path / "w.pkl", array))
+    assert "\n" not in str(caught.value)
+
+
+def test_momenta_and_a_stored_configuration_survive(tmp_path):
+    blobs = {"w": np.ones(3, np.float32), "w_momentum": np.full(3, 2, np.float32)}
+    path = str(tmp_path / "w.pkl")
+    write_weights(path, Weights(blobs, None, None))
+    with open(path, "rb") as file:
+        assert pickle.load(file).keys() == {"blobs"}
+    np.testing.assert_array_equal(read_weights(path).blobs["w_momentum"], [2, 2, 2])

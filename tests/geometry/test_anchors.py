@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectron_ext import config as configuration
-from detectron_ext.geometry.anchors import grid_anchors, retinanet_cell_anchors
+from detectron_ext.geometry.anchors import grid_anchors, retinanet_cell_anchors, rpn_anchor_levels
 
 
 def test_p3_anchors_are_the_published_ones():
@@ -26,3 +26,15 @@ def test_grid_moves_x_along_the_width():
     grid = grid_anchors(np.array([[0.0, 0.0, 7.0, 7.0]]), 8, height=2, width=3)
     assert grid.shape == (1, 2, 3, 4)
     np.testing.assert_array_equal(grid[0, 1, 2], [16, 8, 23, 15])
+
+
+def test_mmdetections_anchors_lie_around_the_corner_with_exact_sides():
+    """Worked by hand: 32 pixels of stride 8 as 1:2, 1:1; a box ends at its last pixel here."""
+    ratios = ["RETINANET.ASPECT_RATIOS", "(0.5, 1.0)", "LIBRA.BOX_CONVENTION", "mmdet"]
+    anchors = retinanet_cell_anchors(3, configuration.load(None, ratios))
+    wide, high = 16 * 2**0.5, 16 / 2**0.5
+    expected = [[-wide, -high, wide - 1, high - 1], [-16, -16, 15, 15]]
+    np.testing.assert_allclose(anchors[:2], expected)
+    pyramid = ["FPN.FPN_ON", True, "FPN.MULTILEVEL_RPN", True]
+    finest = rpn_anchor_levels(configuration.load(None, [*pyramid, *ratios[2:]]))[0]
+    np.testing.assert_allclose(finest.cell[1], [-16, -16, 15, 15])

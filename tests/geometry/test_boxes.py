@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectron_ext import config as configuration
 from detectron_ext.geometry import boxes as geometry
 
 _BOX = st.tuples(*[st.floats(0, 500, width=32)] * 2, *[st.floats(1, 300, width=32)] * 2)
@@ -55,3 +56,25 @@ def test_clip_to_image_keeps_boxes_inside():
     boxes = np.array([[-5, -5, 100, 100], [30, 40, 50, 45]], dtype=np.float32)
     expected = [[0, 0, 63, 47], [30, 40, 50, 45]]
     np.testing.assert_array_equal(geometry.clip_to_image(boxes, 48, 64), expected)
+
+
+_MMDET = configuration.load(None, ["LIBRA.BOX_CONVENTION", "mmdet"])
+
+
+def test_boxes_are_scaled_by_their_last_pixels_or_by_their_edges():
+    """Pixels 20 to 39 of a network that sees the image twice as large."""
+    boxes = np.array([[20, 20, 39, 39]], dtype=np.float32)
+    found = geometry.to_image_pixels(boxes, 2, configuration.load(None))
+    np.testing.assert_array_equal(found, [[10, 10, 19.5, 19.5]])
+    found = geometry.to_image_pixels(boxes, 2, _MMDET)
+    np.testing.assert_array_equal(found, [[10, 10, 19, 19]])
+
+
+def test_a_detection_outside_is_moved_to_the_border_or_has_no_area():
+    boxes = np.array([[-9, -9, -3, 8], [60, 2, 70, 8]], dtype=np.float32)
+    found = geometry.clip_detections(boxes, 48, 64, configuration.load(None))
+    np.testing.assert_array_equal(found, [[0, 0, 0, 8], [60, 2, 63, 8]])
+    assert geometry.has_area(found).all()
+    found = geometry.clip_detections(boxes, 48, 64, _MMDET)
+    np.testing.assert_array_equal(found, [[0, 0, -1, 8], [60, 2, 63, 8]])
+    assert geometry.has_area(found).tolist() == [False, True]

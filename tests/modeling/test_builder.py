@@ -164,3 +164,14 @@ def test_reweight_trains_through_the_weighted_loss_alone():
     with pytest.raises(ConfigError, match="reweight needs RETINANET.SOFTMAX False") as caught:
         build_model(_tiny(*reweight, "RETINANET.SOFTMAX", "True"), train=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source, dim", [("input", 512), ("output", 256)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_levels_above_p5_start_where_the_configuration_says(source, dim, relu):
+    settings = ["LIBRA.FPN.EXTRA_LEVELS_ON", source, "LIBRA.FPN.EXTRA_LEVELS_RELU", str(relu)]
+    model = build_model(_tiny(*settings, "FPN.DIM", "256"), train=False)
+    assert _shapes(model)["fpn_6_w"][1] == dim
+    inputs = {op.output[0]: op.input[0] for op in model.net.Proto().op}
+    assert inputs["fpn_7"] == ("fpn_6_relu" if relu else "fpn_6")
+    assert inputs["fpn_6"] == ("res5_1_sum" if source == "input" else "fpn_res5_1_sum_gn")

@@ -100,6 +100,7 @@ def test_wrong_keys_and_values_of_the_node(cfg, tmp_path):
         ("LIBRA.BFP.REFINE_TYPE", "attention", "must be one of none, conv, non_local"),
         ("LIBRA.BALANCED_L1.ALPHA", "-1.0", "must be above 0"),
         ("LIBRA.AUGMENTATION.ROTATE90", "True", "LIBRA.AUGMENTATION has no effect under upstream"),
+        ("LIBRA.BOX_CONVENTION", "mmdet", "LIBRA.BOX_CONVENTION has no effect under upstream"),
         ("LIBRA.BFP.ON", "True", "needs a pyramid, and ResNet.add_ResNet50_conv4_body has none"),
     ],
 )

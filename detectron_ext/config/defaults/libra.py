@@ -15,6 +15,17 @@ LIBRA = {
         # Refinement of the average: none, conv (3x3) or non_local (attention).
         "REFINE_TYPE": "non_local",
     },
+    # How the pyramid's levels above P5 are made where FPN.EXTRA_CONV_LEVELS says by convolutions.
+    "FPN": {
+        # What P6 is made from: input (res5, as Detectron) or output (P5).
+        "EXTRA_LEVELS_ON": "input",
+        # Rectify P6 and coarser before the next one is made from it, as Detectron.
+        "EXTRA_LEVELS_RELU": True,
+    },
+    # Where boxes lie: detectron (anchors around the middle of a cell, whole-pixel aspect ratios,
+    # RoIAlign as published) or mmdet (anchors around a cell's corner, exact sides, regions aligned
+    # to half pixels), which weights from mmdetection need.
+    "BOX_CONVENTION": "detectron",
     # Balanced L1 loss (section 3.3) for box regression. The difference where it turns linear
     # is RETINANET.BBOX_REG_BETA, or 1.0 in the Fast R-CNN head.
     "BALANCED_L1": {

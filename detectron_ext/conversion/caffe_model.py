@@ -1,0 +1,101 @@
+"""Conversion of Caffe's weights, such as the ImageNet ResNets that Detectron starts from.
+
+OpenCV reads the files.
+"""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import numpy as np
+
+from detectron_ext.engine.weights_file import Weights, write_weights
+from detectron_ext.errors import WeightsError
+
+_EPSILON = 1e-5
+_WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
+
+
+def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
+    """Write a Caffe network's weights as a weights file of Detectron's ImageNet layout.
+
+    BatchNorm and the Scale after it become one frozen scale and bias, ``<layer>_bn_s`` and
+    ``<layer>_bn_b``; the layers of residual networks get Detectron's names.
+
+    Args:
+        prototxt: the network's definition.
+        caffemodel: its weights.
+        target: the weights file to write.
+
+    Returns:
+        The names of the blobs, sorted.
+
+    Raises:
+        UserError: in one line, when a file cannot be read or written.
+    """
+    layers = _read(prototxt, caffemodel)
+    blobs: dict[str, np.ndarray] = {}
+    for name, (kind, arrays) in layers.items():
+        if kind in _WEIGHTED and arrays:
+            blobs[blob_name(name) + "_w"] = arrays[0]
+            if len(arrays) > 1:
+                blobs[blob_name(name) + "_b"] = arrays[1].ravel()
+        elif kind == "BatchNorm":
+            scale, bias = _frozen(caffemodel, name, arrays, layers)
+            here = blob_name("res" + name[len("bn") :] if name.startswith("bn") else name) + "_bn"
+            blobs[here + "_s"], blobs[here + "_b"] = scale, bias
+    if not blobs:
+        raise WeightsError(f"{caffemodel} has no weights for the layers of {prototxt}")
+    write_weights(target, Weights(blobs, None, None))
+    return sorted(blobs)
+
+
+def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
+    """Layer name to its type and arrays."""
+    contents = []
+    for path in (prototxt, caffemodel):
+        try:
+            contents.append(np.fromfile(path, dtype=np.uint8))
+        except OSError as error:
+            raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        net = cv2.dnn.readNetFromCaffe(*contents)
+        layers = {name: net.getLayer(net.getLayerId(name)) for name in net.getLayerNames()}
+    except cv2.error as error:
+        raise WeightsError(
+            f"{prototxt} and {caffemodel} are not a Caffe network and its weights: "
+            + str(getattr(error, "err", error))
+        ) from error
+    return {
+        name: (layer.type, [np.array(blob) for blob in layer.blobs])
+        for name, layer in layers.items()
+    }
+
+
+def _frozen(path, name, arrays, layers) -> tuple:
+    """Scale and bias of a BatchNorm layer and the Scale layer of its name."""
+    if len(arrays) != 3:
+        raise WeightsError(f"{path}: layer {name} has no mean, variance and factor")
+    mean, variance, factor = (array.ravel().astype(np.float64) for array in arrays)
+    divisor = factor[0] if factor[0] else 1.0
+    # Caffe keeps running sums and what to divide them by.
+    deviation = np.sqrt(variance / divisor + _EPSILON)
+    gamma, beta = np.ones_like(mean), np.zeros_like(mean)
+    kind, learned = layers.get("scale" + name[len("bn") :], ("", []))
+    if kind == "Scale" and len(learned) == 2:
+        gamma, beta = (array.ravel() for array in learned)
+    scale = gamma / deviation
+    bias = beta - mean / divisor * scale
+    return scale.astype(np.float32), bias.astype(np.float32)
+
+
+def blob_name(layer: str) -> str:
+    """Detectron's name of a residual network's layer: ``res4b11_branch2c`` and ``res4l_branch2c``
+    are ``res4_11_branch2c``; other names stay."""
+    match = re.fullmatch(r"res(\d)(?:([a-z])|b(\d+))(_.*)?", layer)
+    if not match:
+        return layer
+    stage, letter, number, rest = match.groups()
+    block = int(number) if number else ord(letter) - ord("a")
+    return f"res{stage}_{block}{rest or ''}"

@@ -1,0 +1,152 @@
+"""Conversion of mmdetection's checkpoints (versions 2 and 3) to weights files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from detectron_ext import config as configuration
+from detectron_ext.conversion.mmdet_blobs import BlobConverter, TensorSource
+from detectron_ext.conversion.mmdet_settings import Settings, read_settings
+from detectron_ext.conversion.torch_checkpoint import read_checkpoint
+from detectron_ext.engine.weights_file import Weights, write_weights
+from detectron_ext.errors import UserError, WeightsError
+
+ARCHITECTURES = ("libra_retinanet_r50", "retinanet_r50", "libra_faster_rcnn_r50", "faster_rcnn_r50")
+_CONFIGS = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "configs", "mmdet"
+)
+
+
+class Converted(NamedTuple):
+    """A converted model.
+
+    Attributes:
+        blobs: name to float32 array, as Detectron names them.
+        overrides: KEY VALUE pairs that configs/mmdet/<arch>.yaml needs beside it, often none.
+        classes: class names, background first, or None.
+    """
+
+    blobs: dict
+    overrides: list
+    classes: list | None
+
+
+def config_path(arch: str) -> str:
+    """The configuration file that belongs to an architecture."""
+    return os.path.normpath(os.path.join(_CONFIGS, arch + ".yaml"))
+
+
+def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Converted:
+    """Convert a checkpoint of mmdetection.
+
+    Args:
+        path: a ``.pth`` file.
+        arch: one of `ARCHITECTURES`.
+        style: "pytorch" or "caffe": the backbone's style, where the checkpoint's meta data are
+            missing or wrong; None takes what they say, else "pytorch".
+
+    Raises:
+        WeightsError: in one line, when the file cannot be read or is of another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    settings = _with_style(read_settings(checkpoint.meta), style)
+    source = TensorSource(checkpoint.tensors, path)
+    converter = BlobConverter(source, settings)
+    converter.add_backbone()
+    is_retinanet = "retinanet" in arch
+    lowest, highest = (3, 7) if is_retinanet else (2, 5)
+    converter.add_pyramid(lowest, highest, arch.startswith("libra"))
+    if is_retinanet:
+        converter.add_retinanet_heads()
+        num_classes = len(converter.blobs["retnet_cls_pred_fpn3_b"]) // 9 + 1
+    else:
+        converter.add_rpn()
+        converter.add_box_head()
+        num_classes = len(converter.blobs["cls_score_b"])
+    source.finish()
+    changes = _config_changes(converter.blobs, settings, num_classes, path)
+    classes = _class_names(settings, num_classes)
+    return Converted(converter.blobs, _overrides(arch, changes), classes)
+
+
+# What mmdetection feeds a backbone of each style.
+_BY_STYLE = {
+    "pytorch": Settings(),
+    "caffe": Settings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
+}
+
+
+def _with_style(settings: Settings, style: str | None) -> Settings:
+    if style is None or style == settings.style:
+        return settings
+    usual = _BY_STYLE[style]
+    return settings._replace(style=style, mean=usual.mean, std=usual.std, to_rgb=usual.to_rgb)
+
+
+def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
+    means = settings.mean[::-1] if settings.to_rgb else settings.mean
+    changes: dict[str, Any] = {
+        "MODEL.NUM_CLASSES": num_classes,
+        "PIXEL_MEANS": [[list(means)]],
+        "RESNETS.STRIDE_1X1": settings.style == "caffe",
+    }
+    if "fpn_6_w" in blobs:
+        if settings.extra_levels_on == "on_lateral":
+            raise WeightsError(
+                f"checkpoint {path}: P6 is made from a lateral map, which is not built here"
+            )
+        is_input = blobs["fpn_6_w"].shape[1] == 2048
+        changes["LIBRA.FPN.EXTRA_LEVELS_ON"] = "input" if is_input else "output"
+        changes["LIBRA.FPN.EXTRA_LEVELS_RELU"] = settings.extra_levels_relu
+    return changes
+
+
+def _overrides(arch: str, changes: dict) -> list:
+    """KEY VALUE pairs of the changes that are changes."""
+    standard = configuration.load(config_path(arch))
+    changed = configuration.load(
+        config_path(arch), [part for pair in changes.items() for part in pair]
+    )
+    pairs: list = []
+    for key, value in changes.items():
+        before, after = _value(standard, key), _value(changed, key)
+        if not _same(before, after):
+            pairs += [key, value]
+    return pairs
+
+
+def _value(config, key):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _same(value, other) -> bool:
+    equal = value == other
+    return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
+
+
+def _class_names(settings: Settings, num_classes: int) -> list | None:
+    if settings.classes is None or len(settings.classes) != num_classes - 1:
+        return None
+    return ["__background__", *settings.classes]
+
+
+def convert_mmdet_weights(source: str, target: str, arch: str, style: str | None = None) -> list:
+    """Convert a checkpoint file of mmdetection to a weights file; arguments as of
+    :func:`convert_checkpoint`.
+
+    Returns:
+        The KEY VALUE pairs that configs/mmdet/<arch>.yaml needs beside it, often none.
+
+    Raises:
+        UserError: in one line, when a file cannot be read or written.
+    """
+    if os.path.abspath(source) == os.path.abspath(target):
+        raise UserError(f"--out {target} is the checkpoint itself; name another file")
+    converted = convert_checkpoint(source, arch, style)
+    config = configuration.load(config_path(arch), converted.overrides)
+    stored = configuration.dump_legacy_yaml(config)
+    write_weights(target, Weights(converted.blobs, stored, converted.classes))
+    return converted.overrides

@@ -1,0 +1,200 @@
+"""From tensors of mmdetection's detectors to the blobs of Detectron's.
+
+Where the two differ in more than names:
+
+- Input: mmdetection feeds (pixel - mean) / std and pads with zeros; here PIXEL_MEANS are
+  subtracted and zeros padded. With its means as PIXEL_MEANS, dividing conv1's weights by std is
+  exact at the borders too: both pad what stands for the mean color. (Other means would need a
+  bias, which would be wrong in the padding.)
+- BatchNorm, frozen: scale = weight / sqrt(variance + 1e-5), bias = bias - mean * scale.
+- RetinaNet's anchors: there aspect ratios outermost and octave scales within, here the reverse.
+- Fast R-CNN's background: there the last class and without boxes, here the first, with boxes that
+  nothing reads.
+
+Fully connected layers flatten (channel, row, column) in both.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+from detectron_ext.conversion.mmdet_settings import Settings
+from detectron_ext.errors import WeightsError
+
+_EPSILON = 1e-5
+_BLOCKS = (3, 4, 6, 3)
+_OCTAVES = 3
+_RATIOS = 3
+
+
+class TensorSource:
+    """Tensors by name, each to be taken once.
+
+    Args:
+        tensors: name to array.
+        path: the file they are from, for messages.
+    """
+
+    def __init__(self, tensors: dict, path: str):
+        strip = all(name.startswith("module.") for name in tensors)
+        self._tensors = {name[7:] if strip else name: value for name, value in tensors.items()}
+        self._path = path
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor is there and was not taken."""
+        return name in self._tensors
+
+    def take(self, name: str, *shape: int | None) -> np.ndarray:
+        """Take a tensor; sizes given must be its own.
+
+        Raises:
+            WeightsError: it is missing or has another shape.
+        """
+        if name not in self._tensors:
+            self.refuse(f"it has no {name}: is it another --arch?")
+        value = self._tensors.pop(name)
+        fits = len(value.shape) == len(shape) and all(
+            wanted in (None, size) for wanted, size in zip(shape, value.shape)
+        )
+        if shape and not fits:
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
+            self.refuse(f"{name} has shape {value.shape}, not ({wanted})")
+        return value.astype(np.float64)
+
+    def finish(self) -> None:
+        """Check that nothing is left but counters.
+
+        Raises:
+            WeightsError: naming what this architecture has no place for.
+        """
+        rest = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
+        if rest:
+            shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
+            self.refuse(f"it holds {shown}: is it another --arch?")
+
+    def refuse(self, reason: str) -> None:
+        """Raise WeightsError: the file, and why it is not converted."""
+        raise WeightsError(f"checkpoint {self._path}: {reason}")
+
+
+class BlobConverter:
+    """Collects Detectron's blobs from a source.
+
+    Attributes:
+        blobs: name to float32 array.
+    """
+
+    def __init__(self, source: TensorSource, settings: Settings):
+        self.blobs: dict[str, np.ndarray] = {}
+        self._source, self._settings = source, settings
+
+    def _put(self, name, value):
+        self.blobs[name] = np.ascontiguousarray(value, dtype=np.float32)
+
+    def _layer(self, there: str, here: str, change: Callable = lambda array: array, dims=4):
+        """A convolution (dims 4) or fully connected layer (dims 2) with bias; ``change`` acts on
+        each array's first axis."""
+        weight = self._source.take(f"{there}.weight", *[None] * dims)
+        bias = self._source.take(f"{there}.bias", len(weight))
+        self._put(here + "_w", change(weight))
+        self._put(here + "_b", change(bias))
+
+    def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str, channels=None) -> None:
+        weight = self._source.take(f"{conv}.weight", None, channels, None, None)
+        kinds = ("weight", "bias", "running_mean", "running_var")
+        gamma, beta, mean, variance = (
+            self._source.take(f"{norm}.{kind}", len(weight)) for kind in kinds
+        )
+        scale = gamma / np.sqrt(variance + _EPSILON)
+        self._put(here + "_w", weight)
+        self._put(here_norm + "_s", scale)
+        self._put(here_norm + "_b", beta - mean * scale)
+
+    def add_backbone(self) -> None:
+        """ResNet-50."""
+        self._conv_bn("backbone.conv1", "backbone.bn1", "conv1", "res_conv1_bn", channels=3)
+        weight = self.blobs["conv1_w"] / np.reshape(self._settings.std, (1, 3, 1, 1))
+        self._put("conv1_w", weight[:, ::-1] if self._settings.to_rgb else weight)
+        for stage, blocks in enumerate(_BLOCKS, start=2):
+            for block in range(blocks):
+                there, here = f"backbone.layer{stage - 1}.{block}", f"res{stage}_{block}"
+                for number, letter in enumerate("abc", start=1):
+                    branch = f"{here}_branch2{letter}"
+                    self._conv_bn(
+                        f"{there}.conv{number}", f"{there}.bn{number}", branch, branch + "_bn"
+                    )
+                if block == 0:
+                    branch = f"{here}_branch1"
+                    self._conv_bn(
+                        f"{there}.downsample.0", f"{there}.downsample.1", branch, branch + "_bn"
+                    )
+
+    def add_pyramid(self, lowest: int, highest: int, balanced: bool) -> None:
+        """FPN from level ``lowest``, with convolutions above P5 up to ``highest``; with
+        ``balanced`` the balanced pyramid's non-local refinement after it."""
+        neck = "neck.0" if balanced else "neck"
+        stages = {level: f"res{level}_{_BLOCKS[level - 2] - 1}_sum" for level in range(lowest, 6)}
+        for index, (level, stage) in enumerate(stages.items()):
+            lateral = "" if level == 5 else "_lateral"
+            self._layer(f"{neck}.lateral_convs.{index}.conv", f"fpn_inner_{stage}{lateral}")
+            self._layer(f"{neck}.fpn_convs.{index}.conv", f"fpn_{stage}")
+        for level in range(6, highest + 1):
+            self._layer(f"{neck}.fpn_convs.{level - lowest}.conv", f"fpn_{level}")
+        if balanced:
+            for name in ("theta", "phi", "g"):
+                self._layer(f"neck.1.refine.{name}.conv", f"bfp_{name}")
+            self._layer("neck.1.refine.conv_out.conv", "bfp_out")
+
+    def add_retinanet_heads(self) -> None:
+        """RetinaNet's towers and predictions, which its finest level P3 names."""
+        for index in range(4):
+            for there, here in (("cls_convs", "cls_conv"), ("reg_convs", "bbox_conv")):
+                self._layer(f"bbox_head.{there}.{index}.conv", f"retnet_{here}_n{index}_fpn3")
+        anchors = _OCTAVES * _RATIOS
+        self._layer("bbox_head.retina_cls", "retnet_cls_pred_fpn3")
+        self._layer("bbox_head.retina_reg", "retnet_bbox_pred_fpn3")
+        classes, boxes = (len(self.blobs[f"retnet_{k}_pred_fpn3_b"]) for k in ("cls", "bbox"))
+        if classes % anchors:
+            self._source.refuse(
+                f"bbox_head.retina_cls has {classes} outputs, not a multiple of {anchors} anchors"
+            )
+        if boxes != 4 * anchors:
+            self._source.refuse(
+                f"bbox_head.retina_reg has {boxes} outputs, not 4 for each of {anchors} anchors"
+            )
+        for name in ("cls_pred_fpn3_w", "cls_pred_fpn3_b", "bbox_pred_fpn3_w", "bbox_pred_fpn3_b"):
+            self._put(f"retnet_{name}", _octaves_outermost(self.blobs[f"retnet_{name}"]))
+
+    def add_rpn(self) -> None:
+        """The RPN, which its finest level P2 names; anchors stand in the same order."""
+        self._layer("rpn_head.rpn_conv", "conv_rpn_fpn2")
+        self._layer("rpn_head.rpn_cls", "rpn_cls_logits_fpn2")
+        self._layer("rpn_head.rpn_reg", "rpn_bbox_pred_fpn2")
+
+    def add_box_head(self) -> None:
+        """Two fully connected layers, classes and boxes."""
+        head = "roi_head.bbox_head"
+        for index, here in enumerate(("fc6", "fc7")):
+            self._layer(f"{head}.shared_fcs.{index}", here, dims=2)
+        self._layer(f"{head}.fc_cls", "cls_score", _background_first, dims=2)
+        self._layer(f"{head}.fc_reg", "bbox_pred", _with_background_boxes, dims=2)
+        classes, boxes = len(self.blobs["cls_score_b"]), len(self.blobs["bbox_pred_b"])
+        if boxes != 4 * classes:
+            self._source.refuse(
+                f"{head}.fc_reg has {boxes - 4} outputs, not 4 for each of {classes - 1} classes"
+            )
+
+
+def _octaves_outermost(array):
+    groups = array.reshape((_RATIOS, _OCTAVES, -1) + array.shape[1:])
+    return groups.swapaxes(0, 1).reshape(array.shape)
+
+
+def _background_first(array):
+    return np.roll(array, 1, axis=0)
+
+
+def _with_background_boxes(array):
+    return np.concatenate((np.zeros_like(array[:4]), array))

@@ -1,0 +1,107 @@
+"""What a checkpoint of mmdetection says about its model beside the tensors.
+
+Its meta data hold the training's configuration as Python source. It is parsed and never run; where
+it is absent, or was written in another way, the published configuration's values stand.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any, NamedTuple
+
+
+class Settings(NamedTuple):
+    """What tensors do not tell.
+
+    Attributes:
+        style: "pytorch" strides in a block's 3x3 convolution, "caffe" in its first 1x1.
+        mean, std: of the input's channels, in the order the network gets them.
+        to_rgb: that order is red, green, blue.
+        extra_levels_relu: P6 is rectified before P7 is made from it.
+        extra_levels_on: where P6 is made from, as written, or None.
+        classes: names of the classes without the background, or None.
+    """
+
+    style: str = "pytorch"
+    mean: tuple = (123.675, 116.28, 103.53)
+    std: tuple = (58.395, 57.12, 57.375)
+    to_rgb: bool = True
+    extra_levels_relu: bool = False
+    extra_levels_on: str | None = None
+    classes: tuple | None = None
+
+
+def read_settings(meta: dict) -> Settings:
+    """Find the settings in a checkpoint's meta data.
+
+    Args:
+        meta: "config" (version 2) or "cfg" (version 3) is source text; "CLASSES" (version 2) or
+            "dataset_meta" (version 3) names the classes.
+    """
+    found: dict[str, Any] = {}
+    source = meta.get("cfg", meta.get("config"))
+    for options in _calls(source) if isinstance(source, str) else ():
+        for key, value in _settings_of(options).items():
+            found.setdefault(key, value)
+    return Settings(**found, classes=_class_names(meta))
+
+
+def _calls(source: str) -> list[dict]:
+    """Keyword arguments, as far as they are literals, of every call and dictionary."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
+        elif isinstance(node, ast.Dict):
+            pairs = [(getattr(k, "value", getattr(k, "s", None)), v) for k, v in
+                     zip(node.keys, node.values)]  # fmt: skip
+        else:
+            continue
+        found.append({key: _literal(value) for key, value in pairs if key is not None})
+    return found
+
+
+def _literal(node: ast.AST) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _settings_of(options: dict) -> dict[str, Any]:
+    """The settings among the keyword arguments of one call."""
+    found: dict[str, Any] = {}
+    if options.get("style") in ("pytorch", "caffe") and options.get("depth"):
+        found["style"] = options["style"]
+    to_rgb = options.get("to_rgb", options.get("bgr_to_rgb"))
+    numbers = [_three_numbers(options.get(key)) for key in ("mean", "std")]
+    if isinstance(to_rgb, bool) and all(numbers):
+        found.update(mean=numbers[0], std=numbers[1], to_rgb=to_rgb)
+    if options.get("type") == "FPN":
+        relu, extra = options.get("relu_before_extra_convs"), options.get("add_extra_convs")
+        found["extra_levels_relu"] = relu is True
+        if isinstance(extra, str):
+            found["extra_levels_on"] = extra
+    return found
+
+
+def _three_numbers(value: Any) -> tuple | None:
+    is_list = isinstance(value, (list, tuple)) and len(value) == 3
+    if is_list and all(isinstance(number, (int, float)) for number in value):
+        return tuple(map(float, value))
+    return None
+
+
+def _class_names(meta: dict) -> tuple | None:
+    described = meta.get("dataset_meta")
+    described = described if isinstance(described, dict) else {}
+    names = meta.get("CLASSES") or described.get("classes") or described.get("CLASSES")
+    if isinstance(names, str):
+        names = (names,)
+    if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None

@@ -1,0 +1,240 @@
+"""PyTorch checkpoints read without PyTorch and without trusting them.
+
+A checkpoint is a pickle whose tensors name storages that lie beside it: in a zip archive (PyTorch
+1.6 and later), or after the pickle in the same file (before). The pickle may ask for tensors,
+numbers, text, plain containers and numpy arrays. What mmdetection's training loop leaves in a
+checkpoint besides (its log buffers) is passed over as inert; everything else is refused before
+anything is called.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from detectron_ext.array_pickle import ALLOWED, RefusedError
+from detectron_ext.errors import WeightsError
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_TAR_MAGIC = b"ustar"
+_STORAGE_TYPES = {
+    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
+    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
+    "BoolStorage": "?",
+}  # fmt: skip
+
+
+class _StorageType(NamedTuple):
+    """Stands for a class of torch that is mentioned and not called."""
+
+    dtype: np.dtype
+
+
+class _Storage:
+    """Numbers that tensors are views of; those of the old format are read after the pickle."""
+
+    def __init__(self, dtype: np.dtype, size: int):
+        self.dtype, self.size = dtype, size
+        self.numbers: np.ndarray | None = None
+
+    def fill(self, data: bytes) -> None:
+        if len(data) != self.size * self.dtype.itemsize:
+            raise RefusedError(f"a storage has {len(data)} bytes for {self.size} {self.dtype}")
+        self.numbers = np.frombuffer(data, self.dtype)
+
+
+class _Tensor(NamedTuple):
+    """A view of a storage: where it starts and its shape and strides in elements."""
+
+    storage: Any
+    offset: int
+    shape: tuple
+    strides: tuple
+
+    def array(self) -> np.ndarray:
+        """Its elements, in memory of its own."""
+        numbers = (self.offset, *self.shape, *self.strides)
+        if any(type(n) is not int or n < 0 for n in numbers) or (
+            len(self.shape) != len(self.strides)
+        ):
+            raise RefusedError(f"a tensor has shape {self.shape} and strides {self.strides}")
+        if 0 in self.shape:
+            return np.zeros(self.shape, self.storage.dtype)
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides))
+        if last >= self.storage.size or int(np.prod(self.shape, dtype=float)) > self.storage.size:
+            raise RefusedError("a tensor reaches past its storage")
+        itemsize = self.storage.dtype.itemsize
+        view = np.lib.stride_tricks.as_strided(
+            self.storage.numbers[self.offset :],
+            self.shape,
+            [step * itemsize for step in self.strides],
+            writeable=False,
+        )
+        return view.copy()
+
+
+class _Inert:
+    """What a training loop left, made and never looked at."""
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        pass
+
+
+def _inert_attribute(owner, name):
+    if owner is not _Inert:
+        raise RefusedError(f"it asks for attribute {name!r}")
+    return _Inert
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *_):
+    if not isinstance(storage, _Storage):
+        raise RefusedError("a tensor has no storage")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _rebuild_parameter(tensor, *_):
+    return tensor
+
+
+_TORCH = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch", "Size"): tuple,
+    ("torch", "device"): _Inert,
+    **{("torch", name): _StorageType(np.dtype(kind)) for name, kind in _STORAGE_TYPES.items()},
+    **{(module, "getattr"): _inert_attribute for module in ("builtins", "__builtin__")},
+    **{(module, "set"): set for module in ("builtins", "__builtin__")},
+}
+_INERT_PACKAGES = ("mmengine", "mmcv", "mmdet")
+
+
+class _CheckpointUnpickler(pickle.Unpickler):
+    """Unpickles with storages made by ``make_storage`` (dtype, key, size)."""
+
+    def __init__(self, file, make_storage):
+        super().__init__(file, encoding="utf-8")
+        self._make_storage = make_storage
+
+    def find_class(self, module, name):
+        for table in (_TORCH, ALLOWED):
+            if (module, name) in table:
+                return table[module, name]
+        if module.split(".")[0] in _INERT_PACKAGES:
+            return _Inert
+        raise RefusedError(f"it names {module}.{name}")
+
+    def persistent_load(self, identifier):
+        kind, storage_type, key, _, size, *view = identifier
+        if kind != "storage" or not isinstance(storage_type, _StorageType):
+            raise RefusedError(f"it names an object of kind {kind!r}, {storage_type!r}")
+        if type(size) is not int or size < 0 or any(view):
+            raise RefusedError(f"it names a storage of size {size!r}")
+        return self._make_storage(storage_type.dtype, str(key), size)
+
+
+class Checkpoint(NamedTuple):
+    """What a model's checkpoint holds.
+
+    Attributes:
+        tensors: parameter name to numpy array.
+        meta: what was stored about the training; may be empty.
+    """
+
+    tensors: dict
+    meta: dict
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """Read a checkpoint of PyTorch.
+
+    Args:
+        path: the file, in the zip format or the one before it: ``{"state_dict": tensors by name,
+            "meta": ...}``, or the tensors by name alone.
+
+    Raises:
+        WeightsError: in one line, when the file is missing, truncated, not such a checkpoint, or
+            asks for anything but tensors and plain data.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+        if not isinstance(content, dict):
+            raise RefusedError(f"it holds a {type(content).__name__}, not a dictionary")
+        named = content.get("state_dict", content)
+        if not isinstance(named, dict):
+            raise RefusedError("its 'state_dict' is no dictionary")
+        tensors = {
+            name: value.array() for name, value in named.items() if isinstance(value, _Tensor)
+        }
+    except OSError as error:
+        raise WeightsError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    except RefusedError as error:
+        raise WeightsError(f"refused checkpoint {path}: {error}; only tensors are read") from error
+    except Exception as error:
+        raise WeightsError(f"checkpoint {path} is truncated or damaged: {error}") from error
+    if not tensors or not all(isinstance(name, str) for name in tensors):
+        raise WeightsError(f"checkpoint {path} holds no tensors by name")
+    meta = content.get("meta")
+    return Checkpoint(tensors, meta if isinstance(meta, dict) else {})
+
+
+def _read_zip(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise RefusedError(f"it is a zip file with {len(pickles)} data.pkl")
+        folder = pickles[0][: -len("data.pkl")]
+        order = folder + "byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise RefusedError("its numbers are not little-endian")
+        storages: dict[str, _Storage] = {}
+
+        def make_storage(dtype, key, size):
+            if key not in storages:
+                storages[key] = _Storage(dtype, size)
+                entry = archive.getinfo(f"{folder}data/{key}")
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise RefusedError("its storages are compressed")
+                storages[key].fill(archive.read(entry))
+            return storages[key]
+
+        with archive.open(pickles[0]) as text:
+            return _CheckpointUnpickler(text, make_storage).load()
+
+
+def _read_legacy(file: BinaryIO) -> Any:
+    file.seek(0)
+    head = file.read(512)
+    if head[257:262] == _TAR_MAGIC:
+        raise RefusedError("it is a tar file, older than PyTorch 0.2: load and save it once again")
+    file.seek(0)
+    storages: dict[str, _Storage] = {}
+
+    def make_storage(dtype, key, size):
+        return storages.setdefault(key, _Storage(dtype, size))
+
+    def load():
+        return _CheckpointUnpickler(file, make_storage).load()
+
+    if load() != _LEGACY_MAGIC:
+        raise RefusedError("it does not start as a checkpoint does")
+    load()  # the format's version
+    system = load()
+    if not system.get("little_endian", True):
+        raise RefusedError("its numbers are not little-endian")
+    content = load()
+    for key in load():
+        (size,) = struct.unpack("<q", file.read(8))
+        storage = storages[key]
+        if size != storage.size:
+            raise RefusedError(f"storage {key} has {size} elements, not {storage.size}")
+        storage.fill(file.read(size * storage.dtype.itemsize))
+    return content

@@ -1,0 +1,1 @@
+"""Trained models as Caffe2 nets that run without this package."""

@@ -1,0 +1,147 @@
+"""Writes a trained model as ``net.pb`` and ``init_net.pb``, which Caffe2's predictor runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+from caffe2.python import workspace
+
+from detectron_ext import ops
+from detectron_ext.config import is_retinanet, reads_proposals
+from detectron_ext.data.minibatch import image_blobs, prepare_image
+from detectron_ext.deployment.detection_outputs import (
+    OUTPUTS,
+    add_region_detections,
+    add_retinanet_detections,
+    check_settings,
+)
+from detectron_ext.deployment.net_writer import NetWriter
+from detectron_ext.deployment.stock_operators import SIZED, expand
+from detectron_ext.engine.checkpoints import local_weights
+from detectron_ext.engine.parameters import load_parameters
+from detectron_ext.errors import UserError
+from detectron_ext.modeling import build_model
+
+_INPUTS = ("data", "im_info")
+
+
+def export_model(
+    config,
+    weights: str,
+    out_dir: str,
+    image_size: tuple | None = None,
+    keep_custom: bool = True,
+    name: str = "detectron",
+) -> dict:
+    """Write ``net.pb``, ``init_net.pb`` and ``net.json`` (what feeds them) to a folder.
+
+    The net takes ``data`` (1, 3, H, W) float32, BGR with the means subtracted, scaled and padded
+    with zeros, and ``im_info`` (1, 3): height and width of the scaled image without the padding,
+    and the scale. It gives `OUTPUTS`.
+
+    Args:
+        config: a merged configuration with NUM_GPUS 0.
+        weights: a weights file that fits it.
+        image_size: (height, width) of the images it is for, in their own pixels. RetinaNet's
+            anchors and expanded operators need it; a Faster R-CNN without them takes any size.
+        keep_custom: keep Libra R-CNN's operators, which need this package's library at run time.
+        name: of the net.
+
+    Returns:
+        What ``net.json`` holds.
+
+    Raises:
+        UserError: a model that is not exported, or a file that cannot be read or written.
+    """
+    _check(config)
+    path = local_weights(weights)
+    workspace.ResetWorkspace()
+    model = build_model(config, train=False)
+    workspace.RunNetOnce(model.param_init_net)
+    classes = load_parameters(model, path, require_all=True)
+    operators = model.net.Proto().op
+    is_sized = is_retinanet(config) or any(op.type in SIZED and not keep_custom for op in operators)
+    if is_sized and image_size is None:
+        raise UserError("this net is made for one size of images: give --size HEIGHT WIDTH")
+    writer = NetWriter()
+    sizes = _sizes_of_a_run(model, config, image_size) if is_sized else _no_size
+    for operator in operators:
+        expand(writer, operator, sizes, keep_custom)
+    _add_parameters(writer)
+    if is_retinanet(config):
+        add_retinanet_detections(writer, config, sizes, "im_info")
+    else:
+        add_region_detections(writer, config, "im_info")
+    about = _description(config, classes, image_size if is_sized else None)
+    net, init_net = writer.nets(name, _INPUTS, OUTPUTS)
+    files = {
+        "net.pb": net.SerializeToString(),
+        "init_net.pb": init_net.SerializeToString(),
+        "net.json": (json.dumps(about, indent=1) + "\n").encode(),
+    }
+    _write(out_dir, files)
+    return about
+
+
+def _check(config) -> None:
+    if config.MODEL.RPN_ONLY or reads_proposals(config):
+        raise UserError("only models that detect from an image alone are exported")
+    if not ops.native_library_loaded():
+        raise UserError("exporting needs the native operators: run `make ops`")
+    check_settings(config)
+
+
+def _no_size(blob: str) -> tuple:
+    raise AssertionError(f"the size of {blob} was not found out")
+
+
+def _network_inputs(config, image_size: tuple) -> dict:
+    height, width = image_size
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    return image_blobs([prepare_image(image, config)], config)
+
+
+def _sizes_of_a_run(model, config, image_size):
+    """Blob name to shape, from a run on an empty image."""
+    for blob, value in _network_inputs(config, image_size).items():
+        workspace.FeedBlob(blob, value)
+    workspace.RunNetOnce(model.net)
+    return lambda blob: workspace.FetchBlob(blob).shape
+
+
+def _add_parameters(writer: NetWriter) -> None:
+    """Constants of the net: what its operators read and none of them writes."""
+    made = {*_INPUTS, *writer.constants}
+    for operator in writer.operators:
+        for blob in operator.input:
+            if blob not in made:
+                writer.constant(blob, workspace.FetchBlob(blob))
+                made.add(blob)
+        made.update(operator.output)
+
+
+def _description(config, classes, image_size) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "pixel_means": np.asarray(config.PIXEL_MEANS).ravel().tolist(),
+        "scale": config.TEST.SCALE,
+        "max_size": config.TEST.MAX_SIZE,
+        "stride": config.FPN.COARSEST_STRIDE if config.FPN.FPN_ON else 1,
+        "classes": classes,
+    }
+    if image_size is not None:
+        about["image_size"] = list(image_size)
+        about["data_shape"] = list(_network_inputs(config, image_size)["data"].shape)
+    return about
+
+
+def _write(out_dir: str, files: dict[str, bytes]) -> None:
+    try:
+        os.makedirs(out_dir, exist_ok=True)
+        for name, content in files.items():
+            with open(os.path.join(out_dir, name), "wb") as file:
+                file.write(content)
+    except OSError as error:
+        raise UserError(f"cannot write to folder {out_dir}: {error.strerror}") from error

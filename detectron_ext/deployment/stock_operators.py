@@ -1,0 +1,143 @@
+"""Operators of Detectron and of Libra R-CNN written as operators that every Caffe2 has.
+
+Sizes of feature maps become constants, so a net that is expanded serves one input size. Indices
+follow the same rules as the operators': what is gathered is what they read.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+from detectron_ext.deployment.net_writer import NetWriter
+
+# Operators that need the size of their inputs.
+SIZED = ("BalancedPyramidGather", "BalancedPyramidScatter", "EmbeddedGaussianAttention")
+
+
+def expand(writer: NetWriter, operator, sizes: Callable[[str], tuple], custom: bool) -> None:
+    """Add an operator of a test net, or what stands for it.
+
+    Args:
+        operator: its description.
+        sizes: blob name to its shape (N, C, H, W).
+        custom: keep Libra R-CNN's operators, which need this package's library.
+    """
+    if operator.type == "StopGradient" and operator.input[0] == operator.output[0]:
+        return
+    if operator.type in _ALWAYS:
+        _ALWAYS[operator.type](writer, operator)
+    elif operator.type in SIZED and not custom:
+        _EXPANSIONS[operator.type](writer, operator, sizes)
+    else:
+        writer.operators.append(operator)
+
+
+def _argument(operator, name, default=0):
+    return next((argument.i for argument in operator.arg if argument.name == name), default)
+
+
+def _upsample(writer, operator):
+    scale = float(_argument(operator, "scale", 2))
+    writer.add(
+        "ResizeNearest", operator.input, operator.output[0], width_scale=scale, height_scale=scale
+    )
+
+
+def _group_softmax(writer, operator):
+    """(N, A * classes, H, W) with a softmax over each anchor's classes."""
+    blob, output = operator.input[0], operator.output[0]
+    classes = _argument(operator, "num_classes")
+    moved = writer.add("NCHW2NHWC", [blob], output + "_last")
+    shaped = writer.add(
+        "Reshape", [moved], output + "_rows", [output + "_shape"], shape=[-1, classes]
+    )
+    soft = writer.add("Softmax", [shaped], output + "_soft")
+    back = writer.add("Reshape", [soft, output + "_shape"], output + "_whole", [output + "_old"])
+    writer.add("NHWC2NCHW", [back], output)
+
+
+_ALWAYS = {"UpsampleNearest": _upsample, "GroupSpatialSoftmax": _group_softmax}
+
+
+def _resize(writer, blob, output, size, target, pool: bool) -> str:
+    """Bring a map of size (H, W) to another: adaptive maximum (``pool``) or nearest cell.
+
+    Returns:
+        The result's name; the blob itself where the sizes are equal.
+    """
+    for axis, (cells, wanted) in enumerate(zip(size, target), start=2):
+        indices, span = (_bins if pool else _nearest)(cells, wanted)
+        name = f"{output}_axis{axis}"
+        if not np.array_equal(indices, np.arange(cells)):
+            cells_read = writer.constant(name + "_cells", indices.astype(np.int32))
+            blob = writer.add("Gather", [blob, cells_read], name, axis=axis)
+        if span > 1:
+            kernel = {"kernel_h": 1, "kernel_w": 1, "stride_h": 1, "stride_w": 1}
+            side = "h" if axis == 2 else "w"
+            kernel.update({f"kernel_{side}": span, f"stride_{side}": span})
+            blob = writer.add("MaxPool", [blob], name + "_max", **kernel)
+    return blob
+
+
+def _nearest(cells: int, wanted: int) -> tuple[np.ndarray, int]:
+    return np.arange(wanted) * cells // wanted, 1
+
+
+def _bins(cells: int, wanted: int) -> tuple[np.ndarray, int]:
+    """Cells of every bin, all as long as the longest: the shorter repeat their last cell."""
+    first = np.arange(wanted) * cells // wanted
+    last = -(-(np.arange(wanted) + 1) * cells // wanted) - 1
+    span = int((last - first).max()) + 1
+    return np.minimum(first[:, None] + np.arange(span), last[:, None]).ravel(), span
+
+
+def _gather(writer, operator, sizes):
+    levels, output = list(operator.input), operator.output[0]
+    refine_level = _argument(operator, "refine_level")
+    target = sizes(levels[refine_level])[2:]
+    resized = [
+        _resize(
+            writer, level, f"{output}_{index}", sizes(level)[2:], target, pool=index < refine_level
+        )
+        for index, level in enumerate(levels)
+    ]
+    total = writer.add("Sum", resized, output + "_sum")
+    writer.add("Scale", [total], output, scale=1.0 / len(levels))
+
+
+def _scatter(writer, operator, sizes):
+    balanced, *levels = operator.input
+    refine_level = _argument(operator, "refine_level")
+    size = sizes(balanced)[2:]
+    for index, (level, output) in enumerate(zip(levels, operator.output)):
+        target, pool = sizes(level)[2:], index > refine_level
+        resized = _resize(writer, balanced, f"{output}_refined", size, target, pool)
+        writer.add("Sum", [level, resized], output)
+
+
+def _attention(writer, operator, sizes):
+    output = operator.output[0]
+    shape = sizes(operator.input[0])
+    n, channels, height, width = shape
+    theta, phi, g = (
+        writer.add(
+            "Reshape", [blob], f"{output}_{name}", [f"{output}_{name}_shape"],
+            shape=[n, channels, height * width],
+        )
+        for name, blob in zip(("theta", "phi", "g"), operator.input)
+    )  # fmt: skip
+    products = writer.add("BatchMatMul", [theta, phi], output + "_products", trans_a=1)
+    if _argument(operator, "use_scale"):
+        products = writer.add("Scale", [products], products, scale=float(channels) ** -0.5)
+    weights = writer.add("Softmax", [products], output + "_weights", axis=2)
+    mixed = writer.add("BatchMatMul", [g, weights], output + "_flat", trans_b=1)
+    writer.add("Reshape", [mixed], output, [output + "_shape"], shape=list(shape))
+
+
+_EXPANSIONS = {
+    "BalancedPyramidGather": _gather,
+    "BalancedPyramidScatter": _scatter,
+    "EmbeddedGaussianAttention": _attention,
+}

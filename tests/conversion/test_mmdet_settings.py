@@ -1,0 +1,99 @@
+"""What is read from the configuration that mmdetection stores as source text."""
+
+from __future__ import annotations
+
+import pytest
+from checkpoint_file import write_checkpoint
+from mmdet_random import random_state
+
+from detectron_ext.conversion.mmdet import convert_checkpoint, convert_mmdet_weights
+from detectron_ext.conversion.mmdet_settings import Settings, read_settings
+from detectron_ext.errors import UserError, WeightsError
+
+_VERSION_2 = """
+model = dict(
+    type='RetinaNet',
+    backbone=dict(type='ResNet', depth=50, style='caffe'),
+    neck=[dict(type='FPN', add_extra_convs='on_output', relu_before_extra_convs=True, num_outs=5),
+          dict(type='BFP')],
+    test_cfg=dict(nms=dict(type='nms', iou_threshold=0.5)))
+img_norm_cfg = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)
+load_from = open('/nothing') if False else None
+"""
+_VERSION_3 = """
+model = dict(
+    backbone=dict(depth=50, style='pytorch', type='ResNet'),
+    data_preprocessor=dict(bgr_to_rgb=True, mean=[1, 2, 3], std=[4, 5, 6], pad_size_divisor=32),
+    neck=dict(add_extra_convs='on_input', num_outs=5, type='FPN'))
+"""
+
+
+def test_version_2():
+    settings = read_settings({"config": _VERSION_2, "CLASSES": ("cat", "dog")})
+    assert settings == Settings(
+        style="caffe",
+        mean=(103.53, 116.28, 123.675),
+        std=(1, 1, 1),
+        to_rgb=False,
+        extra_levels_relu=True,
+        extra_levels_on="on_output",
+        classes=("cat", "dog"),
+    )
+
+
+def test_version_3():
+    settings = read_settings({"cfg": _VERSION_3, "dataset_meta": {"classes": ["cat"]}})
+    assert settings == Settings(
+        mean=(1, 2, 3), std=(4, 5, 6), extra_levels_on="on_input", classes=("cat",)
+    )
+
+
+@pytest.mark.parametrize("source", [None, "", "model = dict(", "x" * 10, 7, "(" * 500])
+def test_text_that_says_nothing_leaves_the_published_settings(source):
+    assert read_settings({"config": source, "CLASSES": 3}) == Settings()
+
+
+def test_text_is_parsed_and_not_run(tmp_path):
+    marker = tmp_path / "made"
+    source = f"import os\nx = dict(style=os.mkdir({str(marker)!r}), depth=50)\n"
+    assert read_settings({"config": source}) == Settings()
+    assert not marker.exists()
+
+
+def test_the_differences_to_the_shipped_configuration_are_said(place):
+    """A caffe backbone: blue first, nothing divided, stride in the first convolution."""
+    path = write_checkpoint(place("m.pth"), "libra_retinanet_r50", {"config": _VERSION_2})
+    with pytest.raises(WeightsError, match="another --arch"):
+        convert_checkpoint(path, "retinanet_r50")
+    with pytest.raises(WeightsError, match="has no neck.0.lateral_convs.3"):
+        convert_checkpoint(path, "libra_faster_rcnn_r50")
+    blobs, overrides, classes = convert_checkpoint(path, "libra_retinanet_r50")
+    assert overrides == ["RESNETS.STRIDE_1X1", True, "LIBRA.FPN.EXTRA_LEVELS_RELU", True]
+    assert classes is None
+    first = random_state("libra_retinanet_r50")["backbone.conv1.weight"]
+    assert (blobs["conv1_w"] == first).all()
+    blobs, overrides, _ = convert_checkpoint(path, "libra_retinanet_r50", style="pytorch")
+    assert overrides == ["LIBRA.FPN.EXTRA_LEVELS_RELU", True]
+    assert abs(blobs["conv1_w"][:, 0] - first[:, 2] / 57.375).max() < 1e-7
+    with pytest.raises(UserError, match="is the checkpoint itself"):
+        convert_mmdet_weights(path, path, "libra_retinanet_r50")
+
+
+@pytest.mark.parametrize(
+    "name, shape, fault",
+    [
+        (
+            "backbone.conv1.weight",
+            (64, 4, 7, 7),
+            r"shape \(64, 4, 7, 7\), not \(any, 3, any, any\)",
+        ),
+        ("bbox_head.retina_cls.weight", (7, 256, 3, 3), "7 outputs, not a multiple of 9 anchors"),
+        ("bbox_head.retina_reg.weight", (24, 256, 3, 3), "24 outputs, not 4 for each of 9 anchors"),
+        ("bbox_head.extra.weight", (1,), "it holds bbox_head.extra.weight"),
+    ],
+)
+def test_other_shapes_and_tensors_are_named(place, name, shape, fault):
+    bias = {name.replace("weight", "bias"): shape[:1]} if "retina" in name else {}
+    path = write_checkpoint(place("m.pth"), "retinanet_r50", shapes={name: shape, **bias})
+    with pytest.raises(WeightsError, match=fault):
+        convert_checkpoint(path, "retinanet_r50")

@@ -1,0 +1,148 @@
+"""Exported nets, run by a process that has Caffe2 alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from caffe2.proto import caffe2_pb2
+from caffe2.python import workspace
+from squares import write_tiny_config, write_tiny_rcnn_config
+
+from detectron_ext import config as configuration
+from detectron_ext import ops
+from detectron_ext.commands import infer
+from detectron_ext.deployment.export import export_model
+from detectron_ext.engine.parameters import save_parameters
+from detectron_ext.errors import UserError
+from detectron_ext.modeling import build_model
+
+pytestmark = pytest.mark.skipif(
+    not ops.native_library_loaded(), reason="needs the native operators (make ops)"
+)
+_BARE = str(Path(__file__).resolve().parent / "bare_process.py")
+# Sizes of the levels that do not divide, and an image that is scaled up.
+_ODD = ("FPN.COARSEST_STRIDE", 32, "TEST.SCALE", 170, "TEST.MAX_SIZE", 200, "NUM_GPUS", 0)
+_LIBRA = ("LIBRA.BFP.ON", True)
+_MMDET = ("LIBRA.BOX_CONVENTION", "mmdet", "LIBRA.FPN.EXTRA_LEVELS_RELU", False)
+_SIZE = (128, 128)
+_WRITERS = {"retinanet": write_tiny_config, "faster_rcnn": write_tiny_rcnn_config}
+
+
+@pytest.fixture
+def make_model(tmp_path):
+    """Return a function: kind, overrides -> (configuration, weights file, image file)."""
+
+    def make(kind, *overrides):
+        path = _WRITERS[kind](tmp_path)
+        config = configuration.load(str(path), [*_ODD, *overrides])
+        workspace.ResetWorkspace()
+        model = build_model(config, train=False)
+        workspace.RunNetOnce(model.param_init_net)
+        _disturb(model)
+        weights = str(tmp_path / "model.pkl")
+        save_parameters(model, weights, ["__background__", "square", "disc"])
+        return config, weights, str(tmp_path / "squares" / "images" / "1.png")
+
+    return make
+
+
+def _disturb(model):
+    """Make predictions and refinement differ from place to place."""
+    rng = np.random.RandomState(0)
+    for param in map(str, model.params):
+        if any(part in param for part in ("bfp", "pred", "score", "rpn")):
+            value = workspace.FetchBlob(param)
+            workspace.FeedBlob(param, (value + rng.normal(0, 0.05, value.shape)).astype("f"))
+
+
+def _run_bare(folder, image):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, _BARE, str(folder), image],
+        stdout=subprocess.PIPE, check=True, env=environment, cwd=str(folder),
+    )  # fmt: skip
+    return np.array(json.loads(done.stdout.splitlines()[-1])).reshape(-1, 6)
+
+
+def _infer(config, weights, image, folder, threshold=0.05):
+    """What tools/infer_simple.py lists, as rows of corners, score and class."""
+    (found,) = infer(config, weights, image, str(folder), threshold=threshold).values()
+    classes = {"square": 1, "disc": 2}
+    rows = [[*entry["bbox"], entry["score"], classes[entry["class"]]] for entry in found]
+    rows = np.array(rows).reshape(-1, 6)
+    rows[:, 2:4] += rows[:, :2] - 1
+    return rows
+
+
+def _assert_same(found, expected):
+    assert len(found) == len(expected) > 20
+    for row in expected:
+        errors = np.abs(found - row) / [0.02, 0.02, 0.02, 0.02, 1e-4, 0.5]
+        assert errors.max(axis=1).min() < 1, row
+
+
+@pytest.mark.parametrize(
+    "kind, overrides",
+    [
+        ("retinanet", ()),
+        ("retinanet", _LIBRA),
+        ("retinanet", (*_LIBRA, "LIBRA.BFP.REFINE_LEVEL", 6, *_MMDET)),
+        ("faster_rcnn", ()),
+        ("faster_rcnn", (*_LIBRA, *_MMDET)),
+    ],
+    ids=["retinanet", "libra retinanet", "libra retinanet, mmdet", "faster", "libra faster, mmdet"],
+)
+def test_a_bare_process_gives_the_detections_of_infer_simple(make_model, tmp_path, kind, overrides):
+    config, weights, image = make_model(kind, *overrides)
+    about = export_model(config, weights, str(tmp_path / "pb"), _SIZE, keep_custom=False)
+    assert about["classes"] == ["__background__", "square", "disc"]
+    found = _run_bare(tmp_path / "pb", image)
+    _assert_same(found, _infer(config, weights, image, tmp_path / "drawn"))
+
+
+def test_a_two_stage_net_takes_any_size(make_model, tmp_path):
+    config, weights, image = make_model("faster_rcnn")
+    about = export_model(config, weights, str(tmp_path / "pb"))
+    assert "data_shape" not in about
+    found = _run_bare(tmp_path / "pb", image)
+    _assert_same(found, _infer(config, weights, image, tmp_path / "drawn"))
+
+
+def test_an_image_without_objects(make_model, tmp_path):
+    config, weights, image = make_model("retinanet", "RETINANET.INFERENCE_TH", 0.999)
+    export_model(config, weights, str(tmp_path / "pb"), _SIZE)
+    assert len(_run_bare(tmp_path / "pb", image)) == 0
+
+
+def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
+    config, weights, _ = make_model("retinanet", *_LIBRA)
+    net = caffe2_pb2.NetDef()
+    for keep, expected in ((True, {"BalancedPyramidGather", "BalancedPyramidScatter",
+                                   "EmbeddedGaussianAttention"}), (False, set())):  # fmt: skip
+        export_model(config, weights, str(tmp_path / "pb"), _SIZE, keep_custom=keep, name="n")
+        net.ParseFromString((tmp_path / "pb" / "net.pb").read_bytes())
+        types = {operator.type for operator in net.op}
+        assert types & ops.library.LIBRA_OPERATORS == expected
+        assert not types & {*ops.library.DETECTRON_OPERATORS, "Python", "StopGradient"}
+        assert net.name == "n"
+        assert list(net.external_input[:2]) == ["data", "im_info"]
+
+
+@pytest.mark.parametrize(
+    "overrides, size, fault",
+    [
+        ((), None, "--size"),
+        (("TEST.BBOX_VOTE.ENABLED", True), _SIZE, "TEST.BBOX_VOTE"),
+        (("RETINANET.SOFTMAX", True), _SIZE, "RETINANET.SOFTMAX"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(make_model, tmp_path, overrides, size, fault):
+    config, weights, _ = make_model("retinanet", *overrides)
+    with pytest.raises(UserError, match=fault):
+        export_model(config, weights, str(tmp_path / "pb"), size)

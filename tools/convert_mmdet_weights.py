@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""Convert a checkpoint of mmdetection to a weights file."""
+
+from __future__ import annotations
+
+from detectron_ext import command_line
+from detectron_ext.conversion.mmdet import ARCHITECTURES, config_path, convert_mmdet_weights
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Convert a checkpoint of mmdetection 2.x or 3.x to a weights file, and say which "
+        "configuration runs it. Only tensors are read; nothing in the checkpoint is run.",
+        "tools/convert_mmdet_weights.py --in libra_retinanet_r50_fpn_1x_coco.pth "
+        "--out libra_retinanet.pkl --arch libra_retinanet_r50",
+    )
+    parser.add_argument("--in", dest="source", required=True, help="checkpoint (.pth)")
+    parser.add_argument("--out", dest="target", required=True, help="weights file (.pkl) to write")
+    parser.add_argument("--arch", required=True, choices=ARCHITECTURES, help="what it is of")
+    parser.add_argument(
+        "--style",
+        choices=("pytorch", "caffe"),
+        help="the backbone's style (default: what the checkpoint says, else pytorch)",
+    )
+    arguments = parser.parse_args()
+    overrides = convert_mmdet_weights(
+        arguments.source, arguments.target, arguments.arch, arguments.style
+    )
+    values = " ".join(f'"{part}"' if " " in str(part) else str(part) for part in overrides)
+    print(f"written: {arguments.target}")
+    print(f"run it with: --cfg {config_path(arguments.arch)} {values}".rstrip())
+
+
+if __name__ == "__main__":
+    command_line.run(main)

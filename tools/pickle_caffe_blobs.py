@@ -1,0 +1,27 @@
+#!/usr/bin/env python
+"""Convert a Caffe model's weights to a weights file."""
+
+from __future__ import annotations
+
+from detectron_ext import command_line
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Convert a Caffe model's weights, such as an ImageNet ResNet's, to a weights file.",
+        "tools/pickle_caffe_blobs.py --prototxt ResNet-50-deploy.prototxt "
+        "--caffemodel ResNet-50-model.caffemodel --output R-50.pkl",
+    )
+    parser.add_argument("--prototxt", required=True, help="definition of the network")
+    parser.add_argument("--caffemodel", required=True, help="its weights")
+    parser.add_argument("--output", required=True, help="weights file (.pkl) to write")
+    arguments = parser.parse_args()
+
+    from detectron_ext.conversion.caffe_model import convert_caffe_model
+
+    names = convert_caffe_model(arguments.prototxt, arguments.caffemodel, arguments.output)
+    print(f"written: {arguments.output}, {len(names)} blobs: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
