@@ -1,5 +1,6 @@
 # make env    a Python environment in .venv with the pinned requirements and this package
-# make ops    the native operator library (SANITIZE=address or undefined: with that sanitizer)
+# make ops    the native operator library (SANITIZE=address or undefined: with that sanitizer;
+#             CAFFE2=PYTHON: for the Caffe2 of that Python; CAFFE2=FOLDER: for one installed there)
 # make demo   train and compare two small models on the built-in data set, write a report
 # make test   run the tests (SANITIZE=...: the operators' tests, against such a library)
 # make bench  time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
@@ -9,6 +10,7 @@
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 SANITIZE ?=
+CAFFE2 ?=
 
 ifeq ($(SANITIZE),)
 TESTS := $(PYTHON) -m pytest $(PYTEST_ARGS)
@@ -29,7 +31,7 @@ env: .venv/.complete
 	touch $@
 
 ops: env
-	$(PYTHON) tools/build_ops.py $(if $(SANITIZE),--sanitize $(SANITIZE))
+	$(PYTHON) tools/build_ops.py $(if $(SANITIZE),--sanitize $(SANITIZE)) $(if $(CAFFE2),--caffe2 $(CAFFE2))
 
 demo: ops
 	$(PYTHON) tools/demo.py

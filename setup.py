@@ -54,12 +54,12 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["detectron_ext", "detectron_ext.*"]),
     package_data={
-        "detectron_ext.ops": ["lib/*.so"],
+        "detectron_ext.ops": ["lib/*/*.so"],
         "detectron_ext.evaluation": ["templates/*.j2"],
     },
     python_requires=">=3.7,<3.10",
     install_requires=[
-        "torch==1.10.2",
+        "torch>=1.4,<1.11",  # later ones carry no Caffe2
         "numpy<1.24",
         "protobuf<3.21",
         "future",

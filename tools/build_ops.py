@@ -3,10 +3,12 @@
 
     python tools/build_ops.py
     python tools/build_ops.py --sanitize address
+    python tools/build_ops.py --caffe2 /path/of/another/python
     python tools/build_ops.py --check-cuda
 
-Compiles what changed under ops/ against the Caffe2 of this Python. Where the machine has no C++
-compiler it says so in one line and ends well: the package then uses its Python operators.
+Compiles what changed under ops/ against the Caffe2 of this Python, or a given one. Where the
+machine has no C++ compiler it says so in one line and ends well: the package then uses its Python
+operators.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from detectron_ext.native_build import BuildError, build_or_warn, check_cuda
+from detectron_ext.native_build import BuildError, Unavailable, build_or_warn, check_cuda
 
 
 def main() -> int:
@@ -33,6 +35,13 @@ def main() -> int:
         help="compile with this sanitizer (default: the environment variable SANITIZE)",
     )
     parser.add_argument(
+        "--caffe2",
+        default=os.environ.get("CAFFE2") or None,
+        metavar="PYTHON_OR_FOLDER",
+        help="build for the Caffe2 of another Python, or for one built from source and installed "
+        "in a folder (default: the environment variable CAFFE2)",
+    )
+    parser.add_argument(
         "--check-cuda",
         action="store_true",
         help="compile the CUDA sources instead, for two architectures; say so where nvcc is absent",
@@ -42,8 +51,8 @@ def main() -> int:
         if arguments.check_cuda:
             print(check_cuda())
         else:
-            build_or_warn(arguments.sanitize)
-    except (BuildError, ValueError) as error:
+            build_or_warn(arguments.sanitize, arguments.caffe2)
+    except (BuildError, Unavailable, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

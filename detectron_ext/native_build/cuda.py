@@ -57,15 +57,15 @@ def find_nvcc() -> Nvcc:
     return Nvcc(path, _architectures(path))
 
 
-def find_cuda(caffe2: Path) -> Cuda:
-    """Return the CUDA toolkit of `find_nvcc`, to build against `caffe2`.
+def find_cuda(caffe2_libraries: Path) -> Cuda:
+    """Return the CUDA toolkit of `find_nvcc`, to build against the Caffe2 in a folder.
 
     Headers are sought in the toolkit, in the nvidia packages of this Python and in the folders
     named by DETECTRON_EXT_CUDA_INCLUDE. Raises Unavailable naming what is missing.
     """
     nvcc = find_nvcc()
-    if not (caffe2 / "lib/libtorch_cuda.so").is_file():
-        raise Unavailable(f"the torch package in {caffe2} is without CUDA")
+    if not (caffe2_libraries / "libtorch_cuda.so").is_file():
+        raise Unavailable(f"no libtorch_cuda.so in {caffe2_libraries}")
     root = _toolkit(nvcc.path)
     runtime = next((p for p in root.glob("lib*/libcudart_static.a")), None)
     if runtime is None:

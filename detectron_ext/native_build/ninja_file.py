@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Sequence
 
 from detectron_ext.native_build.cuda import Cuda, Nvcc
+from detectron_ext.native_build.toolchain import Caffe2
 
 COMMON_FLAGS = [
     "-std=c++14",
@@ -53,8 +54,8 @@ class Inputs(NamedTuple):
 
     compiler: str
     includes: Sequence[Path]
-    openmp: Path
-    caffe2: Path
+    libraries: Sequence[str]  # what every build links
+    caffe2: Caffe2
     toolchain_id: str
     cuda: Cuda | None
 
@@ -141,7 +142,7 @@ def _edges(sources: Path, rule: str, *patterns: str) -> tuple[list[str], list[st
 
 def _link(variant: str, inputs: Inputs) -> list[str]:
     sanitizer = [flag for flag in VARIANT_FLAGS[variant] if flag.startswith("-fsanitize")]
-    libraries = [str(inputs.openmp), f"-L{inputs.caffe2 / 'lib'}", "-ltorch_cpu", "-lc10"]
+    libraries = [f"-L{inputs.caffe2.lib}", *inputs.libraries]
     if inputs.cuda is not None:
         libraries += ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
         libraries += [str(inputs.cuda.runtime), "-lrt", "-ldl", "-lpthread"]

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import NamedTuple
 
 
 class Unavailable(Exception):
@@ -35,27 +37,70 @@ def find_compiler() -> str:
 
 
 def _is_clang(compiler: str) -> bool:
-    return b"clang" in subprocess.run([compiler, "--version"], stdout=subprocess.PIPE).stdout
+    return b"clang" in subprocess.run([compiler, "--version"], stdout=PIPE).stdout
 
 
-def find_caffe2() -> Path:
-    """Return the folder of the installed torch package, which carries Caffe2, unimported."""
+class Caffe2(NamedTuple):
+    """A Caffe2 to build against."""
+
+    name: str  # what its builds are filed under: "torch-1.10.2", or "source"
+    include: Path
+    lib: Path
+
+
+def find_caffe2(given: str | None = None) -> Caffe2:
+    """Return the Caffe2 of this Python, or the given one.
+
+    given: a Python program whose torch package carries Caffe2, or the folder into which a Caffe2
+    built from source was installed, with include/ and lib/ in it.
+    """
+    if given and Path(given).is_dir():
+        caffe2 = Caffe2("source", Path(given) / "include", Path(given) / "lib")
+    else:
+        root = _torch_of(given) if given else _torch_of_this_python()
+        found = re.search(r"__version__ = '([^'+]+)", (root / "version.py").read_text())
+        version = found.group(1) if found else "unknown"
+        caffe2 = Caffe2(f"torch-{version}", root / "include", root / "lib")
+    if not (caffe2.include / "caffe2/proto/caffe2.pb.h").is_file():
+        raise Unavailable(f"{caffe2.include} holds no Caffe2 headers")
+    return caffe2
+
+
+def _torch_of_this_python() -> Path:
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         raise Unavailable("no torch package in this Python")
-    root = Path(spec.submodule_search_locations[0])
-    if not (root / "include/caffe2/proto/caffe2.pb.h").is_file():
-        raise Unavailable(f"the torch package in {root} carries no Caffe2 headers")
-    return root
+    return Path(spec.submodule_search_locations[0])
 
 
-def find_openmp(caffe2: Path) -> Path:
+def _torch_of(python: str) -> Path:
+    script = "import importlib.util as i; print(i.find_spec('torch').submodule_search_locations[0])"
+    try:
+        result = subprocess.run([python, "-c", script], stdout=PIPE, stderr=DEVNULL)
+    except OSError as error:
+        raise Unavailable(f"CAFFE2={python} is no program: {error.strerror}") from None
+    if result.returncode:
+        raise Unavailable(f"CAFFE2={python} is no Python with a torch package")
+    return Path(result.stdout.decode().strip())
+
+
+def find_libraries(caffe2: Caffe2) -> list[str]:
+    """Return what to link: Caffe2's libraries, one or two of them by its age."""
+    for names in (["torch_cpu", "c10"], ["torch", "c10"], ["caffe2", "c10"]):
+        if all((caffe2.lib / f"lib{name}.so").exists() for name in names):
+            return [f"-l{name}" for name in names]
+    raise Unavailable(f"{caffe2.lib} holds no Caffe2 library")
+
+
+def find_openmp(caffe2: Caffe2) -> str:
     """Return the OpenMP runtime that Caffe2 itself uses: a second one would double the threads."""
-    bundled = sorted((caffe2 / "lib").glob("libgomp*.so*"))
-    bundled += sorted((caffe2.parent / "torch.libs").glob("libgomp*.so*"))
-    if not bundled:
-        raise Unavailable(f"the torch package in {caffe2} carries no OpenMP runtime")
-    return bundled[0]
+    bundled = sorted(caffe2.lib.glob("libgomp*.so*"))
+    bundled += sorted((caffe2.lib.parent.parent / "torch.libs").glob("libgomp*.so*"))
+    if bundled:
+        return str(bundled[0])
+    if caffe2.name == "source":
+        return "-lgomp"  # the compiler's, with which it was built
+    raise Unavailable(f"the torch package of {caffe2.lib} carries no OpenMP runtime")
 
 
 def find_mkl_include() -> Path:
@@ -66,25 +111,24 @@ def find_mkl_include() -> Path:
     raise Unavailable("no mkl_cblas.h (package mkl-include)")
 
 
-def generated_with_protobuf(caffe2: Path) -> str:
+def generated_with_protobuf(caffe2: Caffe2) -> str:
     """Return the version of protobuf, as '3.13.0', that generated Caffe2's message classes."""
-    header = (caffe2 / "include/caffe2/proto/caffe2.pb.h").read_text()
-    found = re.search(r"#if (\d+) < PROTOBUF_MIN_PROTOC_VERSION", header)
+    header = (caffe2.include / "caffe2/proto/caffe2.pb.h").read_text()
+    found = re.search(r"#if (\d+) < (?:GOOGLE_)?PROTOBUF_MIN_PROTOC_VERSION", header)
     if not found:
         raise Unavailable("caffe2.pb.h does not say which protobuf generated it")
     number = int(found.group(1))
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-def toolchain_id(compiler: str, caffe2: Path) -> str:
+def toolchain_id(compiler: str, caffe2: Caffe2) -> str:
     """Return a short hash of the compiler, Caffe2 and the processor's abilities.
 
     Objects are compiled for this very processor; where the hash differs, as after the tree was
     copied to another machine, all of them are rebuilt.
     """
-    version = subprocess.run([compiler, "--version"], stdout=subprocess.PIPE, check=True).stdout
-    caffe2_version = (caffe2 / "version.py").read_bytes()
-    parts = [version, caffe2_version, str(caffe2).encode(), _processor().encode()]
+    version = subprocess.run([compiler, "--version"], stdout=PIPE, check=True).stdout
+    parts = [version, caffe2.name.encode(), str(caffe2.include).encode(), _processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 

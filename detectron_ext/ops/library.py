@@ -18,13 +18,14 @@ import logging
 import os
 from pathlib import Path
 
-import torch
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
+from detectron_ext.ops.library_paths import detectron_library, native_library
+
 ENVIRONMENT_VARIABLE = "DETECTRON_EXT_OPS"
-NATIVE_LIBRARY = Path(__file__).resolve().parent / "lib" / "libdetectron_ext_ops.so"
-DETECTRON_LIBRARY = Path(torch.__file__).parent / "lib" / "libcaffe2_detectron_ops_gpu.so"
+NATIVE_LIBRARY = native_library()
+DETECTRON_LIBRARY = detectron_library()
 
 DETECTRON_OPERATORS = frozenset(
     [

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/core/LegacyTypeDispatch.h>
 #include <caffe2/core/operator.h>
 
+#include "caffe2/below_autograd.h"
 #include "caffe2/checks.h"
 #include "caffe2/conv_pool_override.h"
 #include "caffe2/registration.h"
@@ -61,8 +61,7 @@ class ConvBase : public ConvPoolOverride {
       RunPointwise();
       return;
     }
-    // No gradient is recorded by ATen: Caffe2 has its own.
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const BelowAutograd below_autograd;
     RunOneDnn();
   }
 
@@ -117,10 +116,8 @@ class ConvOp final : public ConvBase {
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
     CheckBias();
-    c10::optional<at::Tensor> bias;
-    if (InputSize() == 3) {
-      bias = at::Tensor(Input(2));
-    }
+    // Undefined means none to every version of ATen, whether or not it takes an optional.
+    const at::Tensor bias = InputSize() == 3 ? at::Tensor(Input(2)) : at::Tensor();
     SetOutputTensor(
         0,
         Contiguous(at::mkldnn_convolution(

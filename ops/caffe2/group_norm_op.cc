@@ -3,9 +3,9 @@
 #include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/core/LegacyTypeDispatch.h>
 #include <caffe2/core/operator.h>
 
+#include "caffe2/below_autograd.h"
 #include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
@@ -46,10 +46,9 @@ class GroupNormBase : public Operator<CPUContext> {
     return {x.dim(0), group_, channels / group_, plane};
   }
 
-  // The kernel knows channels first: NHWC tensors are copied there and back.
+  // The kernel knows channels first: NHWC tensors are copied there, as (N, C, positions), and back.
   at::Tensor ChannelsFirst(const Tensor& x) {
-    at::Tensor tensor(x);
-    return channels_last() ? tensor.movedim(-1, 1).contiguous() : tensor;
+    return channels_last() ? Positions(x).transpose(1, 2).contiguous() : at::Tensor(x);
   }
 
   at::Tensor EmptyChannelsFirst(const Tensor& like) {
@@ -58,12 +57,17 @@ class GroupNormBase : public Operator<CPUContext> {
 
   void CopyFromChannelsFirst(const at::Tensor& from, Tensor* to) {
     if (channels_last()) {
-      at::Tensor(*to).copy_(from.movedim(1, -1));
+      Positions(*to).copy_(from.transpose(1, 2));
     }
   }
 
  private:
   bool channels_last() const { return order_ == StorageOrder::NHWC; }
+  // A channels-last tensor as (N, positions, C).
+  static at::Tensor Positions(const Tensor& x) {
+    const int last = x.dim() - 1;
+    return at::Tensor(x).view({x.dim(0), x.size_between_dim(0, last), x.dim(last)});
+  }
   int ChannelAxis(const Tensor& x) const { return channels_last() ? x.dim() - 1 : 1; }
 
   const int group_;
@@ -78,7 +82,7 @@ class GroupNormOp final : public GroupNormBase {
         epsilon_(GetSingleArgument<float>("epsilon", 1e-5f)) {}
 
   bool RunOnDevice() override {
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const BelowAutograd below_autograd;
     const Tensor& x = Input(0);
     const GroupNormShape shape = Shape(x, Input(1), Input(2));
     auto* y = Output(0, x.sizes(), at::dtype<float>());
@@ -110,7 +114,7 @@ class GroupNormGradientOp final : public GroupNormBase {
   using GroupNormBase::GroupNormBase;
 
   bool RunOnDevice() override {
-    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const BelowAutograd below_autograd;
     const Tensor& dy = Input(0);
     const Tensor& x = Input(1);
     const Tensor& gamma = Input(2);

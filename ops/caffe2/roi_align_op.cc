@@ -1,14 +1,17 @@
 // RoIAlign and its gradient on all threads; Caffe2's own use one, and the gradient ten times the
 // work.
 //
-// Maps of order NCHW only: NHWC runs on Caffe2's own operator, which has no gradient either.
+// Maps of order NHWC are copied into NCHW and their features back; like Caffe2's, the gradient knows
+// NCHW alone.
 #include <string>
 #include <vector>
 
+#include <ATen/ATen.h>
 #include <caffe2/core/operator.h>
-#include <caffe2/operators/roi_align_op.h>
+#include <caffe2/core/types.h>
 
 #include "caffe2/arguments.h"
+#include "caffe2/below_autograd.h"
 #include "caffe2/checks.h"
 #include "caffe2/registration.h"
 #include "caffe2/threads.h"
@@ -17,6 +20,7 @@
 namespace detectron_ext {
 namespace {
 
+using caffe2::CPU;
 using caffe2::CPUContext;
 using caffe2::Operator;
 using caffe2::OperatorDef;
@@ -38,8 +42,7 @@ class RoiAlignBase : public Operator<CPUContext> {
   }
 
  protected:
-  RoiAlignShape Shape() {
-    const Tensor& x = Input(0);
+  RoiAlignShape Shape(const Tensor& x) {
     const Tensor& rois = Input(1);
     CAFFE_ENFORCE(
         x.dim() == 4 && x.dim(2) > 0 && x.dim(3) > 0, type(), ": X of shape ", x.sizes(),
@@ -77,24 +80,32 @@ class RoiAlignOp final : public RoiAlignBase {
       : RoiAlignBase(definition, workspace),
         is_nchw_(
             caffe2::StringToStorageOrder(GetSingleArgument<std::string>("order", "NCHW")) ==
-            caffe2::StorageOrder::NCHW),
-        stock_(definition, workspace) {}
+            caffe2::StorageOrder::NCHW) {}
 
   bool RunOnDevice() override {
-    if (!is_nchw_) {
-      return stock_.RunOnDevice();
+    if (is_nchw_) {
+      const RoiAlignShape shape = Shape(Input(0));
+      Pool(Input(0), shape, Output(0, FeatureSizes(shape), at::dtype<float>()));
+      return true;
     }
-    const RoiAlignShape shape = Shape();
-    auto* y = Output(0, FeatureSizes(shape), at::dtype<float>());
-    RoiAlign(
-        Input(0).data<float>(), Input(1).data<float>(), shape,
-        y->template mutable_data<float>(), ThreadPoolFor);
+    CAFFE_ENFORCE_EQ(Input(0).dim(), 4, type(), ": X must be (N, H, W, C)");
+    const BelowAutograd below_autograd;
+    const Tensor x(at::Tensor(Input(0)).permute({0, 3, 1, 2}).contiguous());
+    const RoiAlignShape shape = Shape(x);
+    Tensor features(FeatureSizes(shape), CPU);
+    Pool(x, shape, &features);
+    SetOutputTensor(0, Tensor(at::Tensor(features).permute({0, 2, 3, 1}).contiguous()));
     return true;
   }
 
  private:
+  void Pool(const Tensor& x, const RoiAlignShape& shape, Tensor* features) {
+    RoiAlign(
+        x.data<float>(), Input(1).data<float>(), shape, features->mutable_data<float>(),
+        ThreadPoolFor);
+  }
+
   const bool is_nchw_;
-  caffe2::RoIAlignOp<float, CPUContext> stock_;
 };
 
 // Inputs X, RoIs and the gradient of the features; output dX.
@@ -103,7 +114,7 @@ class RoiAlignGradientOp final : public RoiAlignBase {
   using RoiAlignBase::RoiAlignBase;
 
   bool RunOnDevice() override {
-    const RoiAlignShape shape = Shape();
+    const RoiAlignShape shape = Shape(Input(0));
     EnforceShape(type(), "dY", Input(2), FeatureSizes(shape), "X", Input(0));
     auto* dx = Output(0, Input(0).sizes(), at::dtype<float>());
     RoiAlignGradient(

@@ -1,7 +1,11 @@
 // The ParallelFor that operators hand to kernels: the thread pool of the installed Caffe2.
 #pragma once
 
+#include <ATen/Config.h>
 #include <ATen/Parallel.h>
+#ifndef AT_PARALLEL_OPENMP  // torch before 1.5 leaves it to the command line
+#include <ATen/ParallelOpenMP.h>
+#endif
 
 #include "kernels/parallel.h"
 

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from native_runner import assert_close
+from torch_peer import needs_recent_torch
 
 from detectron_ext.errors import UserError
 from detectron_ext.kernel_benchmark import build, cases, measure, report, run
 from detectron_ext.kernel_benchmark.cases import CASES, Maker, Sizes
 from detectron_ext.native_build.cuda import Nvcc
 from detectron_ext.ops import reference
+
+pytestmark = needs_recent_torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = Sizes(40, 2, 3, 11, 12, 6, ((12, 20), (6, 10), (3, 5), (2, 3), (1, 2)), 1, (5, 8))

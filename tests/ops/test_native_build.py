@@ -21,6 +21,7 @@ from detectron_ext.native_build import (
     toolchain,
 )
 from detectron_ext.native_build.ninja_file import Inputs, ninja_text
+from detectron_ext.native_build.toolchain import Caffe2
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SCRIPT = REPOSITORY / "tools/build_ops.py"
@@ -43,11 +44,16 @@ def sources(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "REPOSITORY", tmp_path)
     monkeypatch.setattr(library, "SOURCES", tmp_path / "ops")
     monkeypatch.setattr(library, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "lib/libtest.so")
+    monkeypatch.setattr(library, "LIBRARIES", tmp_path / "lib")
     # The headers are not what these tests are about.
     monkeypatch.setattr(library, "protobuf_include", lambda version, cache: tmp_path)
     monkeypatch.setenv("NVCC", "no-such-nvcc")
     return tmp_path
+
+
+def built(sources) -> Path:
+    """Where the library of this Python's Caffe2 goes."""
+    return sources / "lib" / toolchain.find_caffe2().name / library.NAME
 
 
 def compiled(capfd) -> list[str]:
@@ -58,13 +64,13 @@ def compiled(capfd) -> list[str]:
 
 @needs_compiler
 def test_compiles_new_and_changed_files_only(sources, capfd):
-    assert library.build() == sources / "lib/libtest.so"
+    assert library.build() == built(sources)
     assert compiled(capfd) == ["kernels/one.cc"]
-    first = library.LIBRARY.stat().st_mtime_ns
+    first = built(sources).stat().st_mtime_ns
 
     library.build()
     assert compiled(capfd) == []
-    assert library.LIBRARY.stat().st_mtime_ns == first
+    assert built(sources).stat().st_mtime_ns == first
 
     (sources / "ops/caffe2/two.cc").write_text("int two() { return 2; }\n")
     library.build()
@@ -87,7 +93,7 @@ def test_another_processor_or_compiler_rebuilds_everything(sources, capfd, monke
 @needs_compiler
 def test_a_sanitizer_has_objects_of_its_own_and_can_be_left_again(sources, capfd):
     def instrumented() -> bool:
-        return b"__ubsan" in library.LIBRARY.read_bytes()
+        return b"__ubsan" in built(sources).read_bytes()
 
     (sources / "ops/kernels/one.cc").write_text("int one(int x) { return x + 1; }\n")
     library.build()
@@ -105,7 +111,7 @@ def test_a_file_that_does_not_compile_fails_the_build(sources):
     (sources / "ops/kernels/bad.cc").write_text("not C++\n")
     with pytest.raises(BuildError, match="did not build"):
         library.build()
-    assert not library.LIBRARY.exists()
+    assert not built(sources).exists()
 
 
 @needs_compiler
@@ -157,7 +163,7 @@ esac"""
 
 
 def test_finds_the_cuda_toolkit(toolkit):
-    found = cuda.find_cuda(toolkit)
+    found = cuda.find_cuda(toolkit / "lib")
     assert found.nvcc.architectures == ["75", "90", "120"]
     assert found.includes == [toolkit / "include"]
     assert found.runtime == toolkit / "lib64/libcudart_static.a"
@@ -175,20 +181,20 @@ def test_compiles_for_the_architectures_asked_for_alone(toolkit, monkeypatch):
 def test_a_part_of_cuda_that_is_missing_is_named(toolkit, name):
     (toolkit / name).unlink()
     with pytest.raises(Unavailable, match=Path(name).name):
-        cuda.find_cuda(toolkit)
+        cuda.find_cuda(toolkit / "lib")
 
 
 def test_a_caffe2_without_cuda_is_named(toolkit):
     (toolkit / "lib/libtorch_cuda.so").unlink()
-    with pytest.raises(Unavailable, match="without CUDA"):
-        cuda.find_cuda(toolkit)
+    with pytest.raises(Unavailable, match="no libtorch_cuda.so in"):
+        cuda.find_cuda(toolkit / "lib")
 
 
 def test_compiles_kernels_for_every_architecture_and_operators_once(sources, toolkit):
     for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
         (sources / "ops" / name).write_text("")
-    found = cuda.find_cuda(toolkit)
-    inputs = Inputs("g++", [], Path("gomp.so"), Path("torch"), "id", found)
+    found = cuda.find_cuda(toolkit / "lib")
+    inputs = Inputs("g++", [], ["-lc10"], Caffe2("torch", Path(), Path()), "id", found)
     text = ninja_text(sources / "ops", "lib.so", "release", inputs)
     rules = {block.split()[0]: block for block in text.split("rule ")[1:]}
     assert "code=sm_75" in rules["cuda_kernel"] and "code=sm_120" in rules["cuda_kernel"]
@@ -206,10 +212,11 @@ def cuda_sources(sources, toolkit, monkeypatch):
     """A tree with a CUDA kernel and a CUDA operator, on a machine that can compile both."""
     for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
         (sources / "ops" / name).write_text("")
-    inputs = Inputs("g++", [], Path("gomp.so"), toolkit, "id", None)
+    caffe2 = Caffe2("torch-1.10.2", toolkit / "include", toolkit / "lib")
+    inputs = Inputs("g++", [], [], caffe2, "id", None)
 
     def find_inputs(variant):
-        return inputs._replace(cuda=library._find_cuda(variant, toolkit))
+        return inputs._replace(cuda=library._find_cuda(variant, caffe2))
 
     monkeypatch.setattr(library, "find_inputs", find_inputs)
     return sources
@@ -285,14 +292,58 @@ def test_what_is_missing_is_one_line_of_warning_and_no_failure(environment, reas
     assert result.stderr.endswith("the Python operators will be used\n")
 
 
-def test_reads_the_version_of_protobuf_from_caffe2s_header(tmp_path):
-    header = tmp_path / "include/caffe2/proto/caffe2.pb.h"
-    header.parent.mkdir(parents=True)
-    header.write_text("#if PROTOBUF_VERSION < 3011000\n#if 3011004 < PROTOBUF_MIN_PROTOC_VERSION\n")
-    assert toolchain.generated_with_protobuf(tmp_path) == "3.11.4"
-    header.write_text("")
+@pytest.fixture
+def installed(tmp_path):
+    """A Caffe2 built from source, installed in a folder."""
+    for name in ("include/caffe2/proto/caffe2.pb.h", "lib/libtorch.so", "lib/libc10.so"):
+        path = tmp_path / "installed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return tmp_path / "installed"
+
+
+@pytest.mark.parametrize("prefix", ["", "GOOGLE_"])
+def test_reads_the_version_of_protobuf_from_caffe2s_header(installed, prefix):
+    header = installed / "include/caffe2/proto/caffe2.pb.h"
+    caffe2 = toolchain.find_caffe2(str(installed))
     with pytest.raises(Unavailable):
-        toolchain.generated_with_protobuf(tmp_path)
+        toolchain.generated_with_protobuf(caffe2)
+    header.write_text(
+        f"#if {prefix}PROTOBUF_VERSION < 3011000\n"
+        f"#if 3011004 < {prefix}PROTOBUF_MIN_PROTOC_VERSION\n"
+    )
+    assert toolchain.generated_with_protobuf(caffe2) == "3.11.4"
+
+
+def test_a_caffe2_built_from_source_is_used_through_its_folder(installed):
+    caffe2 = toolchain.find_caffe2(str(installed))
+    assert caffe2 == Caffe2("source", installed / "include", installed / "lib")
+    assert toolchain.find_libraries(caffe2) == ["-ltorch", "-lc10"]
+    assert toolchain.find_openmp(caffe2) == "-lgomp"
+    (installed / "lib/libtorch_cpu.so").write_text("")
+    assert toolchain.find_libraries(caffe2) == ["-ltorch_cpu", "-lc10"]
+    (installed / "lib/libc10.so").unlink()
+    with pytest.raises(Unavailable, match="holds no Caffe2 library"):
+        toolchain.find_libraries(caffe2)
+
+
+def test_the_caffe2_of_a_named_python_is_that_pythons(tmp_path):
+    assert toolchain.find_caffe2(sys.executable) == toolchain.find_caffe2()
+    torch = tmp_path / "torch"
+    (torch / "include/caffe2/proto").mkdir(parents=True)
+    (torch / "include/caffe2/proto/caffe2.pb.h").write_text("")
+    (torch / "version.py").write_text("__version__ = '1.8.1+cu102'\n")
+    python = program(tmp_path / "python", f"echo {torch}")
+    assert toolchain.find_caffe2(python).name == "torch-1.8.1"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"), [("/bin/false", "no Python with a torch package"), ("/no/such", "no prog")]
+)
+def test_a_named_caffe2_that_is_none_is_an_error(given, reason):
+    result = run_script("--caffe2", given)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: CAFFE2=") and reason in result.stderr
 
 
 def archive(folder: Path, names: list[str]) -> Path:

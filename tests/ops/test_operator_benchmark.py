@@ -12,6 +12,7 @@ from case_inputs import make_cases
 from native_runner import needs_native
 from operator_cases import DEFINITIONS
 from random_seed import SEED
+from torch_peer import needs_recent_torch
 
 from detectron_ext.benchmarks import eager_formulas as eager
 from detectron_ext.benchmarks import operators
@@ -51,6 +52,7 @@ def formula_of(case, tensors):
     return None
 
 
+@needs_recent_torch
 @pytest.mark.parametrize("case", make_cases(SEED), ids=lambda case: case.label)
 def test_the_eager_formula_is_the_operators(case):
     tensors = [torch.from_numpy(np.array(array)) for array in case.inputs]

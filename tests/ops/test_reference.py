@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_cases import DEFINITIONS, output_gradients
 from random_seed import SEED
+from torch_peer import needs_recent_torch
 
 from detectron_ext.ops import reference
 
@@ -90,6 +91,7 @@ def test_slopes_at_the_kinks(formula, beta):
     np.testing.assert_array_equal(slopes, [-1, 0, 1])
 
 
+@needs_recent_torch
 def test_smooth_l1_loss_is_pytorchs():
     random = np.random.RandomState(0)
     y_hat, y = random.standard_normal((2, 9, 4))

@@ -82,7 +82,7 @@ def test_the_image_may_be_left_out():
 
 
 @pytest.mark.parametrize("order", ["NHWC", "nhwc"])
-def test_maps_with_channels_last_run_on_caffe2s_own(order):
+def test_maps_with_channels_last_give_the_same_features(order):
     x = normal(np.random.RandomState(2), 2, 3, 10, 14)
     arguments = {"pooled_h": 2, "pooled_w": 2, "spatial_scale": 0.5, "sampling_ratio": 2}
     (y,) = run_operator("RoIAlign", [x, ROIS], **arguments)
