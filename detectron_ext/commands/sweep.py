@@ -1,0 +1,32 @@
+"""Running a sweep, or saying what it would run."""
+
+from __future__ import annotations
+
+import shlex
+
+from detectron_ext.experiments.spec import read_spec
+from detectron_ext.experiments.sweep import Sweep
+
+
+def sweep(
+    spec_path: str, results_dir: str, jobs: int = 1, threads: int = 1, dry_run: bool = False
+) -> None:
+    """Run what a spec asks for and is not done.
+
+    Args:
+        spec_path: YAML file, see :func:`detectron_ext.experiments.spec.read_spec`.
+        results_dir: gets a folder for each run.
+        jobs: runs at a time.
+        threads: CPU threads of each.
+        dry_run: print every run's state and command instead.
+
+    Raises:
+        UserError: a bad spec or configuration, or runs that failed.
+    """
+    plan = Sweep(read_spec(spec_path), results_dir, threads)
+    if not dry_run:
+        plan.run_all(jobs)
+        return
+    for run in plan.runs:
+        command = " ".join(map(shlex.quote, plan.command(run)[1:]))
+        print(f"{plan.state(run):5}  {run.folder}  {command}")
