@@ -17,6 +17,9 @@ def main() -> None:
     parser.add_argument("--results", default="output/sweeps", help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only runs whose folder's name holds this text"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     arguments = parser.parse_args()
     if min(arguments.jobs, arguments.threads) < 1:
@@ -24,7 +27,14 @@ def main() -> None:
 
     from detectron_ext.commands.sweep import sweep
 
-    sweep(arguments.spec, arguments.results, arguments.jobs, arguments.threads, arguments.dry_run)
+    sweep(
+        arguments.spec,
+        arguments.results,
+        jobs=arguments.jobs,
+        threads=arguments.threads,
+        only=arguments.only,
+        dry_run=arguments.dry_run,
+    )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import shlex
 
+from detectron_ext.errors import UserError
 from detectron_ext.experiments.spec import read_spec
 from detectron_ext.experiments.sweep import Sweep
 
 
 def sweep(
-    spec_path: str, results_dir: str, jobs: int = 1, threads: int = 1, dry_run: bool = False
+    spec_path: str,
+    results_dir: str,
+    jobs: int = 1,
+    threads: int = 1,
+    only: str = "",
+    dry_run: bool = False,
 ) -> None:
     """Run what a spec asks for and is not done.
 
@@ -18,12 +24,16 @@ def sweep(
         results_dir: gets a folder for each run.
         jobs: runs at a time.
         threads: CPU threads of each.
+        only: take only the runs whose folder holds this text.
         dry_run: print every run's state and command instead.
 
     Raises:
         UserError: a bad spec or configuration, or runs that failed.
     """
-    plan = Sweep(read_spec(spec_path), results_dir, threads)
+    runs = [run for run in read_spec(spec_path).runs if only in run.folder]
+    if not runs:
+        raise UserError(f"{spec_path} has no run whose folder holds {only}: see --dry-run")
+    plan = Sweep(runs, results_dir, threads)
     if not dry_run:
         plan.run_all(jobs)
         return

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.experiments.record import RECORD, read_record, settings, write_record
-from detectron_ext.experiments.spec import REPOSITORY, Run, Spec
+from detectron_ext.experiments.spec import REPOSITORY, Run
 
 _LOG = logging.getLogger(__name__)
 _TRAIN = REPOSITORY / "tools" / "train_net.py"
@@ -25,10 +26,10 @@ _LOG_FILE = "log.txt"
 
 
 class Sweep:
-    """The runs of a spec in a results folder.
+    """The runs of a sweep in a results folder.
 
     Args:
-        spec: what to run.
+        runs: what to run, in this order.
         results_dir: gets ``<group>/<data set>_<size>/<variant>/seed<k>/`` for each run: what
             training and testing write, ``log.txt``, and when it has finished ``record.json``.
         threads: CPU threads of each run; the bits of a result depend on it.
@@ -37,15 +38,15 @@ class Sweep:
         UserError: a run's configuration is wrong, or a record there is of other settings.
     """
 
-    def __init__(self, spec: Spec, results_dir: str, threads: int = 1):
+    def __init__(self, runs: Sequence[Run], results_dir: str, threads: int = 1):
         self._results_dir = results_dir
         self._threads = threads
         self._stopping = threading.Event()
         self._processes: set = set()
         # Every configuration is checked before the first run, not hours after it.
-        self._configs = {run.folder: self._load(run) for run in spec.runs}
-        self.runs = spec.runs
-        for run in spec.runs:
+        self._configs = {run.folder: self._load(run) for run in runs}
+        self.runs = runs
+        for run in runs:
             self._check_record(run)
 
     def folder(self, run: Run) -> str:

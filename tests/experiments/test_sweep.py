@@ -73,6 +73,14 @@ def test_what_is_done_is_skipped_and_the_rest_is_to_do(swept, capsys):
     assert "SOLVER.BASE_LR 1e+30" in lines[1]
 
 
+def test_only_some_runs_are_taken(swept, capsys):
+    folder, spec, _ = swept
+    sweep(spec, str(folder / "results"), only="/bad/", dry_run=True)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    with pytest.raises(UserError, match="no run whose folder holds /none/"):
+        sweep(spec, str(folder / "results"), only="/none/", dry_run=True)
+
+
 def test_a_dry_run_leaves_no_trace(swept, capsys):
     sweep(swept[1], str(swept[0] / "elsewhere"), dry_run=True)
     assert not (swept[0] / "elsewhere").exists()
@@ -113,7 +121,7 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     del content["variants"]["bad"]
     path = tmp_path / "long.sweep"
     path.write_text(json.dumps(content))
-    plan = Sweep(read_spec(str(path)), str(tmp_path / "results"))
+    plan = Sweep(read_spec(str(path)).runs, str(tmp_path / "results"))
     folder = Path(plan.folder(plan.runs[0]))
 
     def interrupt():
@@ -128,7 +136,7 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     assert plan.state(plan.runs[0]) == "begun"
     content["overrides"]["SOLVER.MAX_ITER"] = 4
     path.write_text(json.dumps(content))
-    Sweep(read_spec(str(path)), str(tmp_path / "results")).run_all()
+    Sweep(read_spec(str(path)).runs, str(tmp_path / "results")).run_all()
     record = json.loads((folder / "record.json").read_text())
     assert record["resumed"] is True
     assert not list(folder.glob("train/squares/retinanet/model_iter*"))
