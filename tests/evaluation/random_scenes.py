@@ -31,7 +31,10 @@ def scene(seed: int, num_images: int = 12) -> tuple:
             detections.append(_found(image, int(rng.choice(list(CATEGORIES))), box, rng))
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": i, "width": 400, "height": 400} for i in range(1, num_images + 1)],
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "width": 400, "height": 400}
+            for i in range(1, num_images + 1)
+        ],
         "categories": [{"id": i, "name": name} for i, name in CATEGORIES.items()],
         "annotations": annotations,
     }
