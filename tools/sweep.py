@@ -21,12 +21,20 @@ def main() -> None:
         "--only", default="", metavar="TEXT", help="only runs whose folder's name holds this text"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    parser.add_argument(
+        "--report",
+        metavar="FILE.md",
+        help="run nothing; write what is done into this page and JSON beside it",
+    )
     arguments = parser.parse_args()
     if min(arguments.jobs, arguments.threads) < 1:
         parser.error("--jobs and --threads must be at least 1")
 
-    from detectron_ext.commands.sweep import sweep
+    from detectron_ext.commands.sweep import report, sweep
 
+    if arguments.report:
+        report(arguments.spec, arguments.results, arguments.report)
+        return
     sweep(
         arguments.spec,
         arguments.results,

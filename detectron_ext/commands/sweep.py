@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 
 from detectron_ext.errors import UserError
+from detectron_ext.experiments.results import collect_results, write_report
 from detectron_ext.experiments.spec import read_spec
 from detectron_ext.experiments.sweep import Sweep
+
+_LOG = logging.getLogger(__name__)
 
 
 def sweep(
@@ -40,3 +44,20 @@ def sweep(
     for run in plan.runs:
         command = " ".join(map(shlex.quote, plan.command(run)[1:]))
         print(f"{plan.state(run):5}  {run.folder}  {command}")
+
+
+def report(spec_path: str, results_dir: str, page: str) -> None:
+    """Write what a sweep has found so far; see :mod:`detectron_ext.experiments.results`.
+
+    Args:
+        spec_path: YAML file.
+        results_dir: where it ran.
+        page: Markdown file whose part on this sweep is written anew.
+
+    Raises:
+        UserError: nothing is done yet, a damaged run, or a file that cannot be written.
+    """
+    spec = read_spec(spec_path)
+    Sweep(spec.runs, results_dir)  # refuses results of other settings
+    results = collect_results(spec, results_dir)
+    _LOG.info("written: %s and %s", page, write_report(results, page))

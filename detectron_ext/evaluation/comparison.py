@@ -163,15 +163,15 @@ def _interval(differences: np.ndarray) -> list | None:
 
 
 def _means(baseline: list, candidate: list) -> dict[str, Any]:
-    sides = {"baseline": _mean(baseline), "candidate": _mean(candidate)}
+    sides = {"baseline": mean_and_deviation(baseline), "candidate": mean_and_deviation(candidate)}
     old, new = (side["mean"] for side in sides.values())
     known = old is not None and new is not None
     percent = 100 * (new - old) / old if known and old else None
     return {**sides, "difference": new - old if known else None, "percent": percent}
 
 
-def _mean(values: list) -> dict[str, Any]:
-    """Mean and standard deviation (of a sample); None where a value is missing."""
+def mean_and_deviation(values: list) -> dict[str, Any]:
+    """{mean, std (of a sample), values}; None where a value is missing, or one has no spread."""
     if any(value is None for value in values):
         return {"mean": None, "std": None, "values": values}
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None

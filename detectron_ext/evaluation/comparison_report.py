@@ -96,11 +96,15 @@ def as_markdown(content: dict) -> str:
     parts = []
     for candidate in content["candidates"]:
         head = shown_head(content["baseline"], candidate)
-        lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
-        lines += [shown_row(row) for row in candidate["rows"]]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(markdown_table([head, *map(shown_row, candidate["rows"])]))
     parts += [f"Warning: {line}" for line in content["warnings"]]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(rows: list) -> str:
+    """Rows of texts, the head first; all but the first column to the right."""
+    lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def shown_head(baseline: dict, candidate: dict) -> list:
@@ -111,17 +115,23 @@ def shown_head(baseline: dict, candidate: dict) -> list:
 
 def shown_row(row: dict) -> list:
     """A row as texts: mean ± deviation of both sides, difference, percent, both intervals."""
-    digits = 3 if row["metric"] not in ("training_seconds", "peak_memory_mb") else 0
-    sides = [_mean(row[side], digits) for side in ("baseline", "candidate")]
+    digits = _digits(row["metric"])
+    sides = [shown_mean(row["metric"], row[side]) for side in ("baseline", "candidate")]
     percent = "–" if row["percent"] is None else f"{row['percent']:+.1f}"
     difference = "–" if row["difference"] is None else f"{row['difference']:+.{digits}f}"
     intervals = [_interval(row[key]) for key in ("interval", "interval_with_seeds")]
     return [row["label"], *sides, difference, percent, *intervals]
 
 
-def _mean(side: dict, digits: int) -> str:
+def _digits(metric: str) -> int:
+    return 0 if metric in ("training_seconds", "peak_memory_mb") else 3
+
+
+def shown_mean(metric: str, side: dict) -> str:
+    """Mean ± deviation as a text."""
     if side["mean"] is None:
         return "–"
+    digits = _digits(metric)
     spread = "" if side["std"] is None else f" ± {side['std']:.{digits}f}"
     return f"{side['mean']:.{digits}f}{spread}"
 

@@ -30,7 +30,7 @@ class TestRun:
     """A run that was tested.
 
     Attributes:
-        name: the folder as it was given.
+        name: what to call it.
         dataset: catalog name of what it was tested on.
         path: folder of the test's files.
         results: what results.json holds; None where there is none that can be read.
@@ -82,12 +82,13 @@ class TestRun:
         return entries
 
 
-def open_run(folder: str, dataset: str = "") -> TestRun:
+def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
     """Find the test in a run's folder.
 
     Args:
         folder: OUTPUT_DIR, or the folder of one test in it.
         dataset: catalog name of the test to take; needed when there are several.
+        name: what to call the run; the folder by default.
 
     Raises:
         UserError: no such folder, nothing tested there, or not on that data set.
@@ -104,7 +105,7 @@ def open_run(folder: str, dataset: str = "") -> TestRun:
         raise UserError(f"{folder} was tested on {', '.join(known)}, not on {dataset}")
     if len(chosen) > 1:
         raise UserError(f"{folder} has {len(chosen)} tests ({', '.join(known)}): use --dataset")
-    run = TestRun(folder, chosen[0].parent.name, chosen[0])
+    run = TestRun(name or folder, chosen[0].parent.name, chosen[0])
     run.results = _read_results(run)
     _check_finished(run)
     return run

@@ -37,11 +37,6 @@ class Run:
     overrides: tuple
     folder: str
 
-    @property
-    def place(self) -> str:
-        """The table it belongs to: data set and size."""
-        return place_name(self.dataset, self.size)
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -62,7 +57,8 @@ class Spec:
 
 
 def place_name(dataset: str, size: int | None) -> str:
-    """Name of a data set at a size."""
+    """Name of a data set at a size; one that the spec does not name is "data"."""
+    dataset = dataset or "data"
     return dataset if size is None else f"{dataset}_{size}"
 
 
@@ -111,7 +107,7 @@ def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Ru
     own = _overrides(path, variant, "overrides")
     settings = {"RNG_SEED": seed, **_size_settings(file, size), **common, **own}
     flat = tuple(part for pair in settings.items() for part in pair)
-    folder = os.path.join(group, place_name(dataset, size) or "data", name, f"seed{seed}")
+    folder = os.path.join(group, place_name(dataset, size), name, f"seed{seed}")
     return Run(dataset, size, name, seed, os.path.normpath(file), flat, folder)
 
 

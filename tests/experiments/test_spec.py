@@ -33,8 +33,8 @@ def _write(folder: Path, **changes) -> str:
 def test_runs_come_seed_by_seed(tmp_path):
     spec = read_spec(_write(tmp_path, sizes=[128, 64]))
     assert [run.folder for run in spec.runs[:5]] == [
-        "spec/_128/plain/seed1", "spec/_128/half/seed1", "spec/_64/plain/seed1",
-        "spec/_64/half/seed1", "spec/_128/plain/seed2",
+        "spec/data_128/plain/seed1", "spec/data_128/half/seed1", "spec/data_64/plain/seed1",
+        "spec/data_64/half/seed1", "spec/data_128/plain/seed2",
     ]  # fmt: skip
     assert len(spec.runs) == 8
     assert spec.baseline == "plain"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from squares import write_tiny_config
 
-from detectron_ext.commands.sweep import sweep
+from detectron_ext.commands.sweep import report, sweep
 from detectron_ext.errors import UserError
 from detectron_ext.experiments.spec import read_spec
 from detectron_ext.experiments.sweep import Sweep
@@ -140,3 +140,39 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     record = json.loads((folder / "record.json").read_text())
     assert record["resumed"] is True
     assert not list(folder.glob("train/squares/retinanet/model_iter*"))
+
+
+def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
+    folder, spec, _ = swept
+    page = folder / "docs" / "results.md"
+    page.parent.mkdir()
+    page.write_text(
+        "# Found\n\n<!-- begin tiny.yaml -->\nold\n<!-- end tiny.yaml -->\n\nThe end.\n"
+    )
+    catalog = folder / "datasets.yaml"
+    catalog.write_text(json.dumps({"squares": _squares(folder)}))
+    os.environ["DETECTRON_EXT_DATASETS"] = str(catalog)
+    try:
+        for _ in range(2):
+            report(spec, str(folder / "results"), str(page))
+    finally:
+        del os.environ["DETECTRON_EXT_DATASETS"]
+    text = page.read_text()
+    assert text.startswith("# Found\n\n<!-- begin") and text.endswith("-->\n\nThe end.\n")
+    assert text.count("| plain (1) |") == 1 and "old" not in text
+    assert "Not run yet: 1 runs" in text
+    found = json.loads((page.with_suffix("") / "tiny.yaml.json").read_text())
+    (run,) = found["places"]["data"]["runs"]
+    record = json.loads((folder / "results/tiny.yaml/data/plain/seed5/record.json").read_text())
+    assert run["scores"]["AP"] == record["metrics"]["squares"]["AP"]
+    assert str(folder) not in json.dumps(found["places"]["data"]["comparisons"])
+    assert found["missing"] == ["tiny.yaml/data/bad/seed5"]
+
+
+def _squares(folder):
+    return json.loads((folder / "tiny.yaml").read_text())["DATASETS_EXTRA"]["squares"]
+
+
+def test_nothing_to_report_is_an_error(swept, tmp_path):
+    with pytest.raises(UserError, match="run the sweep first"):
+        report(swept[1], str(tmp_path / "none"), str(tmp_path / "results.md"))
