@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from detectron_ext.evaluation.coco_eval import METRICS, average_precisions
-from detectron_ext.evaluation.matches import NUM_AREAS, NUM_IOUS, ClassMatches, Matches
+from detectron_ext.evaluation.matches import NUM_AREAS, NUM_IOUS, ClassMatches, Matches, chunks
 
 # As COCOeval's parameters have them.
 _RECALLS = np.linspace(0.0, 1.0, 101)
-_CHUNK = 100
 
 
 def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -27,8 +26,9 @@ def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[s
         {metric: (B,) float64}, NaN where a resample has no ground truth that defines it.
     """
     scores: dict[str, list] = {name: [] for name in METRICS}
-    for start in range(0, len(weights), _CHUNK):
-        for table in _precision(matches, weights[start : start + _CHUNK]):
+    most = max((len(found.scores) for found in matches.areas[0]), default=0)
+    for rows in chunks(len(weights), most):
+        for table in _precision(matches, weights[rows]):
             for name, value in average_precisions(table).items():
                 scores[name].append(np.nan if value is None else value)
     return {name: np.array(values, np.float64) for name, values in scores.items()}

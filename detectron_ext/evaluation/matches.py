@@ -6,7 +6,7 @@ scores of any resample of the images follow without matching again (see average_
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from detectron_ext.evaluation.coco_eval import MatchedDetections
 
 NUM_IOUS = 10
 NUM_AREAS = 4
+# Of the arrays of resamples x detections that are worked on at a time: 16 MB of int64.
+_MOST_ENTRIES = 2_000_000
 
 
 class ClassMatches(NamedTuple):
@@ -80,3 +82,10 @@ def _class_matches(entries: list) -> ClassMatches:
         np.concatenate(ignored, axis=1)[:, order],
         num_truth,
     )
+
+
+def chunks(num_resamples: int, num_detections: int) -> Iterator[slice]:
+    """Resamples to work on at a time, so that memory does not grow with their number."""
+    step = int(min(max(_MOST_ENTRIES // max(num_detections, 1), 1), 100))
+    for start in range(0, num_resamples, step):
+        yield slice(start, start + step)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools.coco import COCO
 
-from detectron_ext.evaluation.matches import ClassMatches, Matches
+from detectron_ext.evaluation.matches import ClassMatches, Matches, chunks
 
 THRESHOLD = 0.5
 _GRID = np.arange(5, 100, 5) / 100
@@ -112,6 +112,14 @@ def resampled_points(
     Returns:
         {precision, recall, f1, best_f1, best_threshold}: (B,) float64, NaN where undefined.
     """
+    parts = [
+        _resampled_points(scored, weights[rows], threshold)
+        for rows in chunks(len(weights), len(scored.scores))
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _resampled_points(scored: Scored, weights: np.ndarray, threshold: float) -> dict:
     total = (weights @ scored.num_truth).astype(np.float64)
     # Detections of one score are taken together: a threshold cannot tell them apart.
     ends = np.flatnonzero(np.append(np.diff(scored.scores) != 0, True)[: len(scored.scores)])

@@ -11,14 +11,16 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from random_scenes import part, scene
 
+from detectron_ext.evaluation import matches
 from detectron_ext.evaluation.average_precision import resampled_average_precision
 from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections, match_detections
 from detectron_ext.evaluation.matches import collect_matches
+from detectron_ext.evaluation.operating_points import merged, resampled_points, scored_boxes
 
 
 def _resampled(coco, detections, weights):
-    matches = collect_matches(match_detections(coco, detections))
-    return resampled_average_precision(matches, np.asarray(weights))
+    found = collect_matches(match_detections(coco, detections))
+    return resampled_average_precision(found, np.asarray(weights))
 
 
 def _numbers(results):
@@ -71,6 +73,19 @@ def test_an_image_that_counts_twice_counts_twice():
     ours = _resampled(coco, detections, [[1, 1], [1, 2], [1, 3], [2, 1]])
     # Recall reaches 1/2, 2/3, 3/4 and 1/3 at precision 1: of 101 recalls 51, 67, 76 and 34.
     np.testing.assert_allclose(ours["AP50"], np.array([51, 67, 76, 34]) / 101)
+
+
+def test_the_number_of_resamples_at_a_time_changes_nothing(monkeypatch):
+    coco, detections = scene(5)
+    weights = np.random.default_rng(0).integers(0, 3, (7, 12))
+    matched = match_detections(coco, detections)
+    boxes = merged(scored_boxes(collect_matches(matched)))
+    whole = _resampled(coco, detections, weights), resampled_points(boxes, weights)
+    monkeypatch.setattr(matches, "_MOST_ENTRIES", 2 * len(detections))
+    for before, after in zip(whole, (_resampled(coco, detections, weights),
+                                     resampled_points(boxes, weights))):  # fmt: skip
+        for name, values in before.items():
+            np.testing.assert_array_equal(after[name], values)
 
 
 def test_no_detections_score_zero():
