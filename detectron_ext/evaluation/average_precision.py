@@ -69,12 +69,11 @@ def _fill(table: np.ndarray, found: ClassMatches, weights: np.ndarray) -> None:
 def _needed_hits(num_truth: np.ndarray) -> np.ndarray:
     """The least number of hits whose recall reaches each of the 101 recalls: (B, 101) int64.
 
-    Found by the very comparison of floats that COCOeval makes.
+    The product's rounding is put right by the very comparison of floats that COCOeval makes.
     """
     total = np.maximum(num_truth, 1)[:, None]
     needed = np.floor(_RECALLS * total).astype(np.int64)
     needed += needed / total < _RECALLS
-    needed -= (needed - 1) / total >= _RECALLS
     return needed
 
 

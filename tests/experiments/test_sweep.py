@@ -116,6 +116,26 @@ def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
     assert not any((folder / "log.txt").exists() for folder in folders)
 
 
+def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatch):
+    plan = Sweep(read_spec(swept[1]).runs[:1], str(tmp_path))
+    monkeypatch.setattr(plan, "command", lambda run: ["sleep", "2"])
+    log = Path(plan.folder(plan.runs[0])) / "log.txt"
+    sweeping = os.fork()
+    if sweeping == 0:
+        try:
+            plan.run_all()
+        finally:
+            os._exit(0)
+    deadline = time.time() + 30
+    while not log.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    os.kill(sweeping, signal.SIGKILL)
+    os.waitpid(sweeping, 0)
+    monkeypatch.setattr(plan, "command", lambda run: ["false"])
+    plan.run_all()  # would say that the run failed
+
+
 def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 400})).read_text())
     del content["variants"]["bad"]
