@@ -17,6 +17,7 @@ from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.experiments.spec import REPOSITORY, Run
 
 RECORD = "record.json"
+STARTED = "settings.json"
 _MEASURED_BY = ("torch", "numpy", "pycocotools", "opencv-python-headless")
 
 
@@ -37,6 +38,15 @@ def read_record(folder: str) -> dict | None:
     if not isinstance(record, dict) or "settings" not in record or "metrics" not in record:
         raise UserError(f"{path} is no record of a run: remove it to run again")
     return record
+
+
+def started_settings(folder: str) -> dict | None:
+    """The settings that a run was started with; None where it was not, or they cannot be read."""
+    try:
+        with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
 
 
 def write_record(folder: str, run: Run, config, measured: dict) -> dict:

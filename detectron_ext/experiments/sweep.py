@@ -17,7 +17,15 @@ from typing import Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.errors import ConfigError, UserError
-from detectron_ext.experiments.record import RECORD, read_record, settings, write_record
+from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.experiments.record import (
+    RECORD,
+    STARTED,
+    read_record,
+    settings,
+    started_settings,
+    write_record,
+)
 from detectron_ext.experiments.spec import REPOSITORY, Run
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +43,7 @@ class Sweep:
         threads: CPU threads of each run; the bits of a result depend on it.
 
     Raises:
-        UserError: a run's configuration is wrong, or a record there is of other settings.
+        UserError: a run's configuration is wrong, or what is there is of other settings.
     """
 
     def __init__(self, runs: Sequence[Run], results_dir: str, threads: int = 1):
@@ -47,7 +55,7 @@ class Sweep:
         self._configs = {run.folder: self._load(run) for run in runs}
         self.runs = runs
         for run in runs:
-            self._check_record(run)
+            self._check_settings(run)
 
     def folder(self, run: Run) -> str:
         """Where a run writes."""
@@ -91,16 +99,20 @@ class Sweep:
         except ConfigError as error:
             raise ConfigError(f"variant {run.variant}: {error}") from None
 
-    def _check_record(self, run: Run) -> None:
-        record = read_record(self.folder(run))
-        if record is None:
+    def _check_settings(self, run: Run) -> None:
+        """Neither a record nor a checkpoint of other settings is taken for this run's."""
+        folder, record = self.folder(run), read_record(self.folder(run))
+        if record is None and not self._checkpoints(run):
             return
-        wanted, found = settings(self._configs[run.folder]), record["settings"]
-        differing = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
+        found = record["settings"] if record else started_settings(folder)
+        wanted = settings(self._configs[run.folder])
+        differing = [
+            k for k in {**wanted, **(found or {})} if wanted.get(k) != (found or {}).get(k)
+        ]
         if differing:
             raise UserError(
-                f"{self.folder(run)} was run with another {differing[0]}: choose another results "
-                f"folder or remove it"
+                f"{folder} was run with another {differing[0]}: choose another results folder or "
+                "remove it"
             )
 
     def _run_one(self, run: Run) -> str | None:
@@ -116,6 +128,7 @@ class Sweep:
             if os.path.exists(os.path.join(folder, RECORD)):
                 return None
             resumed = bool(self._checkpoints(run))
+            write_results(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
             _LOG.info("%s: %s", run.folder, "resumed" if resumed else "started")
             status, measured = self._execute(run, lock)
             if status:

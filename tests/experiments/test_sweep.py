@@ -137,7 +137,7 @@ def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatc
 
 
 def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
-    content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 400})).read_text())
+    content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 100})).read_text())
     del content["variants"]["bad"]
     path = tmp_path / "long.sweep"
     path.write_text(json.dumps(content))
@@ -147,18 +147,23 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     def interrupt():
         deadline = time.time() + 60
         while plan.state(plan.runs[0]) != "begun" and time.time() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         plan.run_all()
     assert plan.state(plan.runs[0]) == "begun"
-    content["overrides"]["SOLVER.MAX_ITER"] = 4
-    path.write_text(json.dumps(content))
+    other = tmp_path / "other" / "long.sweep"
+    other.parent.mkdir()
+    content["overrides"]["SOLVER.MAX_ITER"] = 90
+    other.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"another SOLVER\.MAX_ITER"):
+        Sweep(read_spec(str(other)).runs, str(tmp_path / "results"))
     Sweep(read_spec(str(path)).runs, str(tmp_path / "results")).run_all()
     record = json.loads((folder / "record.json").read_text())
     assert record["resumed"] is True
+    assert "resuming from" in (folder / "log.txt").read_text()
     assert not list(folder.glob("train/squares/retinanet/model_iter*"))
 
 
