@@ -56,7 +56,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
         folder: the run's.
         run: what ran.
         config: its configuration, whose test results are read.
-        measured: what the sweep measured: seconds, memory, threads.
+        measured: what the sweep knows: seconds, memory, threads, commit.
 
     Raises:
         UserError: the run left no results.
@@ -70,7 +70,6 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
         "overrides": dict(zip(run.overrides[0::2], run.overrides[1::2])),
         "settings": settings(config),
         "versions": versions(),
-        **commit(),
         "machine": {"processor": _processor(), "system": platform.system()},
         "finished": datetime.datetime.utcnow().replace(microsecond=0).isoformat() + "Z",
         **measured,

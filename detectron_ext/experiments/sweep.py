@@ -21,6 +21,7 @@ from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.experiments.record import (
     RECORD,
     STARTED,
+    commit,
     read_record,
     settings,
     started_settings,
@@ -49,6 +50,8 @@ class Sweep:
     def __init__(self, runs: Sequence[Run], results_dir: str, threads: int = 1):
         self._results_dir = results_dir
         self._threads = threads
+        # Of the code that runs, which a checkout may leave behind before the sweep ends.
+        self._commit = commit()
         self._stopping = threading.Event()
         self._processes: set = set()
         # Every configuration is checked before the first run, not hours after it.
@@ -135,7 +138,7 @@ class Sweep:
                 failure = f"{run.folder}: {_last_error(folder)} (see {folder}/{_LOG_FILE})"
                 _LOG.warning("failed: %s", failure)
                 return failure
-            measured.update(threads=self._threads, resumed=resumed)
+            measured.update(threads=self._threads, resumed=resumed, **self._commit)
             record = write_record(folder, run, self._configs[run.folder], measured)
             for path in self._checkpoints(run):
                 os.unlink(path)

@@ -62,6 +62,7 @@ def test_the_record_says_what_ran(swept):
     assert 0 < record["seconds_training"] < record["seconds_of_last_process"]
     assert record["peak_memory_mb"] > 50
     assert (record["threads"], record["resumed"]) == (1, False)
+    assert {"commit", "modified"} < set(record)
 
 
 def test_what_is_done_is_skipped_and_the_rest_is_to_do(swept, capsys):
