@@ -50,8 +50,6 @@ class Sweep:
     def __init__(self, runs: Sequence[Run], results_dir: str, threads: int = 1):
         self._results_dir = results_dir
         self._threads = threads
-        # Of the code that runs, which a checkout may leave behind before the sweep ends.
-        self._commit = commit()
         self._stopping = threading.Event()
         self._processes: set = set()
         # Every configuration is checked before the first run, not hours after it.
@@ -133,12 +131,13 @@ class Sweep:
             resumed = bool(self._checkpoints(run))
             write_results(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
             _LOG.info("%s: %s", run.folder, "resumed" if resumed else "started")
+            code = commit()  # of the start: the checkout may move on before the end
             status, measured = self._execute(run, lock)
             if status:
                 failure = f"{run.folder}: {_last_error(folder)} (see {folder}/{_LOG_FILE})"
                 _LOG.warning("failed: %s", failure)
                 return failure
-            measured.update(threads=self._threads, resumed=resumed, **self._commit)
+            measured.update(threads=self._threads, resumed=resumed, **code)
             record = write_record(folder, run, self._configs[run.folder], measured)
             for path in self._checkpoints(run):
                 os.unlink(path)
