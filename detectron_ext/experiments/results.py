@@ -34,7 +34,7 @@ from detectron_ext.experiments.spec import Run, Spec, place_name
 _LOG = logging.getLogger(__name__)
 _SHOWN = (
     "AP", "AP50", "AP75", "box_precision", "box_recall", "concept_precision", "concept_recall",
-    "step_seconds", "peak_memory_mb",
+    "peak_memory_mb",
 )  # fmt: skip
 _DIFFERENCES = ("AP", "AP50", "AP75", "box_best_f1", "concept_best_f1")
 _KEPT = (
@@ -165,7 +165,7 @@ def as_markdown(results: dict) -> str:
 
 
 def _score_rows(runs: Sequence[dict]) -> list:
-    labels = {**LABELS, "step_seconds": "s a step", "peak_memory_mb": "MB"}
+    labels = {**LABELS, "peak_memory_mb": "MB"}
     rows = [["variant (runs)", *(labels[key] for key in _SHOWN)]]
     variants = list(dict.fromkeys(run["variant"] for run in runs))
     for variant in variants:
