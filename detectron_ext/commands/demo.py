@@ -11,9 +11,9 @@ import cv2
 
 from detectron_ext import config as configuration
 from detectron_ext.commands.train_and_test import train_and_test
-from detectron_ext.commands.visualize import read_detections
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.evaluation.detections_file import read_detections
 from detectron_ext.evaluation.report import Picture, RunSummary, write_demo_report
 
 _LOG = logging.getLogger(__name__)

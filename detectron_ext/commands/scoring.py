@@ -11,8 +11,9 @@ from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.test import detect_dataset, propose_dataset
-from detectron_ext.evaluation.coco_eval import evaluate_detections, write_results
+from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
+from detectron_ext.evaluation.scores import score_detections
 
 _LOG = logging.getLogger(__name__)
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
@@ -35,7 +36,7 @@ def detect_and_score(
         proposals_path: proposals file, for Fast R-CNN.
 
     Returns:
-        Results of :func:`detectron_ext.evaluation.coco_eval.evaluate_detections`; none of a range.
+        Results of :func:`detectron_ext.evaluation.scores.score_detections`; none of a range.
     """
     folder = _folder(config, dataset)
     detections = detect_dataset(config, detector, dataset, image_ids, proposals_path)
@@ -47,7 +48,7 @@ def detect_and_score(
     _LOG.info("written: %s", path)
     if image_range is not None:
         return {}
-    return _report(dataset, folder, evaluate_detections(dataset.coco, detections))
+    return _report(dataset, folder, score_detections(dataset.coco, detections))
 
 
 def propose_and_score(

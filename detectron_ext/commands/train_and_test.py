@@ -45,8 +45,8 @@ def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
             a file named for the range, and nothing is scored.
 
     Returns:
-        {data set: results}: AP as :func:`detectron_ext.evaluation.coco_eval.evaluate_detections`
-        returns it, or AR as :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`.
+        {data set: results}, as :func:`detectron_ext.evaluation.scores.score_detections` returns
+        them, or :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`.
 
     Raises:
         UserError: bad data, weights or configuration.

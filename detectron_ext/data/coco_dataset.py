@@ -123,6 +123,17 @@ class CocoDataset:
         )
 
 
+def read_ground_truth(ann_fn: str) -> COCO:
+    """The annotations of a data set whose images are not needed, as ``CocoDataset.coco``.
+
+    Raises:
+        DatasetError: the file is missing, not JSON or not COCO format.
+    """
+    content = read_annotation_file(ann_fn)
+    remove_unusable(content, Tally())
+    return _index(content)
+
+
 def _index(content: dict) -> COCO:
     """Hand checked content to pycocotools, which would print while indexing it."""
     with contextlib.redirect_stdout(io.StringIO()):

@@ -22,7 +22,7 @@ from detectron_ext.sampling.retinanet_targets import pyramid_levels
 _LOG = logging.getLogger(__name__)
 
 
-class _TestNet:
+class TestNet:
     """The test-time net with its weights; making one resets the Caffe2 workspace, which it owns.
 
     Attributes:
@@ -47,8 +47,12 @@ class _TestNet:
             self._created = True
         workspace.RunNet(self._model.net.Proto().name)
 
+    def operators(self) -> list:
+        """The net's operators, in the order in which they run."""
+        return list(self._model.net.Proto().op)
+
     def fetch(self, name: str) -> np.ndarray:
-        """An output blob."""
+        """A blob as the last run left it."""
         return workspace.FetchBlob(self._scope + name)
 
 
@@ -71,7 +75,7 @@ class Detector:
 
     def __init__(self, config, weights: str):
         self._config = config
-        self._net = _TestNet(config, weights)
+        self._net = TestNet(config, weights)
         self.classes = self._net.classes
         if config.TEST.BBOX_AUG.ENABLED:
             _LOG.warning("TEST.BBOX_AUG is not built here: each image is tested in one view")
@@ -138,7 +142,7 @@ class Proposer:
 
     def __init__(self, config, weights: str):
         self._config = config
-        self._net = _TestNet(config, weights)
+        self._net = TestNet(config, weights)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Propose where objects may be.

@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -45,9 +45,31 @@ def evaluate_detections(
 
     Raises DatasetError for a detection in an image that the ground truth does not have.
     """
+    return summarise(match_detections(coco_gt, detections, class_names, max_dets))
+
+
+class MatchedDetections(NamedTuple):
+    """Detections matched to ground truth by COCO's rule.
+
+    coco_eval: after its evaluate(); None where there is no image or no class.
+    image_ids, class_names: what was scored, sorted by id. num_detections: of those classes.
+    """
+
+    coco_eval: COCOeval | None
+    image_ids: list
+    class_names: dict
+    num_detections: int
+
+
+def match_detections(
+    coco_gt: COCO,
+    detections: list[dict],
+    class_names: Mapping[int, str] | None = None,
+    max_dets: int = 100,
+) -> MatchedDetections:
+    """Match boxes as COCO does; arguments and errors as of :func:`evaluate_detections`."""
     if class_names is None:
         class_names = {category["id"]: category["name"] for category in coco_gt.cats.values()}
-    category_ids = sorted(class_names)
     image_ids = sorted(coco_gt.imgs)
     detections = [found for found in detections if found["category_id"] in class_names]
     for found in detections:
@@ -56,8 +78,37 @@ def evaluate_detections(
                 f"a detection names image {found['image_id']}, which the annotations lack: "
                 "evaluate it against the data set it was made on"
             )
-    precision = _precision(coco_gt, detections, image_ids, category_ids, max_dets)
-    results: dict[str, Any] = {
+    names = {category: class_names[category] for category in sorted(class_names)}
+    coco_eval = None
+    if names and image_ids:
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = indexed_coco(coco_gt, coco_gt.anns.values())
+            coco_eval = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")
+            coco_eval.params.imgIds = image_ids
+            coco_eval.params.catIds = list(names)
+            coco_eval.params.maxDets = [max_dets]
+            coco_eval.evaluate()
+    return MatchedDetections(coco_eval, image_ids, names, len(detections))
+
+
+def summarise(matched: MatchedDetections) -> dict[str, Any]:
+    """Average precision of matched detections, as :func:`evaluate_detections` returns it."""
+    precision = _precision(matched)
+    names = list(matched.class_names.values())
+    results: dict[str, Any] = average_precisions(precision)
+    results["per_class"] = {n: _mean(precision[:, :, k, 0]) for k, n in enumerate(names)}
+    results["per_class_AP50"] = {n: _mean(precision[0, :, k, 0]) for k, n in enumerate(names)}
+    results["num_images"] = len(matched.image_ids)
+    results["num_detections"] = matched.num_detections
+    return results
+
+
+def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
+    """AP, AP50, AP75, APs, APm and APl of precision (10 IoUs, 101 recalls, K classes, 4 areas).
+
+    Entries of -1 are undefined and do not count.
+    """
+    return {
         "AP": _mean(precision[..., 0]),
         "AP50": _mean(precision[0, ..., 0]),
         "AP75": _mean(precision[5, ..., 0]),
@@ -65,12 +116,6 @@ def evaluate_detections(
         "APm": _mean(precision[..., _AREA_INDEX["medium"]]),
         "APl": _mean(precision[..., _AREA_INDEX["large"]]),
     }
-    names = [class_names[category] for category in category_ids]
-    results["per_class"] = {n: _mean(precision[:, :, k, 0]) for k, n in enumerate(names)}
-    results["per_class_AP50"] = {n: _mean(precision[0, :, k, 0]) for k, n in enumerate(names)}
-    results["num_images"] = len(image_ids)
-    results["num_detections"] = len(detections)
-    return results
 
 
 def write_results(path: str, results: Any) -> None:
@@ -97,25 +142,13 @@ def write_results(path: str, results: Any) -> None:
         raise UserError(f"{path}: cannot be written ({reason}): choose another folder") from error
 
 
-def _precision(
-    coco_gt: COCO,
-    detections: list[dict],
-    image_ids: list[int],
-    category_ids: list[int],
-    max_dets: int,
-) -> np.ndarray:
+def _precision(matched: MatchedDetections) -> np.ndarray:
     """Precision, or -1 without ground truth: (10 IoUs, 101 recalls, K classes, 4 areas)."""
-    if not category_ids or not image_ids:
-        return np.full((10, 101, len(category_ids), 4), -1.0)
+    if matched.coco_eval is None:
+        return np.full((10, 101, len(matched.class_names), 4), -1.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = indexed_coco(coco_gt, coco_gt.anns.values())
-        evaluation = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")
-        evaluation.params.imgIds = image_ids
-        evaluation.params.catIds = category_ids
-        evaluation.params.maxDets = [max_dets]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation.eval["precision"][..., -1]
+        matched.coco_eval.accumulate()
+    return matched.coco_eval.eval["precision"][..., -1]
 
 
 def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import METRICS
 from detectron_ext.evaluation.drawing import contact_sheet, draw_boxes, enlarge, titled
+from detectron_ext.evaluation.page import page_template
+from detectron_ext.evaluation.plots import training_curves
 
-# Paul Tol's bright scheme: distinct for the colour-blind and in print.
-_CURVE_COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
 _MIN_SCORE = 0.5
 _PANEL_SIDE = 400
-
-# Panels of the curves: title, y axis, and which json_stats keys are summed for it.
-_CURVES = (
-    ("Total loss", "loss", re.compile(r"^loss$")),
-    ("Classification", "loss", re.compile(r"^fl_|^loss_(rpn_)?cls")),
-    ("Box regression", "loss", re.compile(r"loss_(rpn_)?bbox")),
-    ("Learning rate", "learning rate", re.compile(r"^lr$")),
-)
 
 
 @dataclass(frozen=True)
@@ -77,8 +65,11 @@ def write_demo_report(out_dir: str, runs: Sequence[RunSummary]) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = _write_pictures(folder, runs)
-        curves = "curves.png" if _write_curves(folder / "curves.png", runs) else None
-        page = _page_template().render(
+        figure = training_curves({run.name: run.stats for run in runs})
+        curves = "curves.png" if figure else None
+        if figure:
+            figure.savefig(str(folder / "curves.png"), dpi=130)
+        page = page_template("report.html.j2").render(
             names=names,
             metrics=_metric_rows(runs),
             class_tables=_class_tables(runs),
@@ -94,36 +85,6 @@ def write_demo_report(out_dir: str, runs: Sequence[RunSummary]) -> str:
         reason = error.strerror or error
         raise UserError(f"{out_dir}: cannot be written ({reason}): choose another") from error
     return str(path)
-
-
-def smooth(values: Sequence[float], reach: int) -> np.ndarray:
-    """Mean over each value and its neighbours up to `reach` entries away on both sides.
-
-    Centred, so that a falling curve is not drawn late; at the ends one side is cut off.
-    Entries that are not finite are skipped. Returns float64 of the same length, NaN where no
-    neighbour is finite.
-    """
-    array = np.asarray(values, np.float64)
-    finite = np.isfinite(array)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(finite, array, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(finite)])
-    here = np.arange(len(array))
-    low, high = np.maximum(here - reach, 0), np.minimum(here + reach + 1, len(array))
-    number = counts[high] - counts[low]
-    mean = (sums[high] - sums[low]) / np.maximum(number, 1)
-    return np.where(number > 0, mean, np.nan)
-
-
-def _page_template() -> jinja2.Template:
-    folder = Path(__file__).parent / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(folder)),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
 
 
 def _metric_rows(runs: Sequence[RunSummary]) -> list[dict]:
@@ -205,60 +166,3 @@ def _write_image(path: Path, image: np.ndarray) -> None:
     if not done:
         raise RuntimeError(f"OpenCV could not encode {path.name}")
     path.write_bytes(data.tobytes())
-
-
-def _series(run: RunSummary, pattern: re.Pattern) -> tuple[list[float], list[float]]:
-    """Iterations and, at each, the sum of the entries whose key matches."""
-    iterations, values = [], []
-    for entry in run.stats:
-        matching = [float(value) for key, value in entry.items() if pattern.search(key)]
-        if matching and "iter" in entry:
-            iterations.append(float(entry["iter"]))
-            values.append(sum(matching))
-    return iterations, values
-
-
-def _write_curves(path: Path, runs: Sequence[RunSummary]) -> bool:
-    """Plot the losses and the learning rate of all runs; False when there is nothing to plot."""
-    panels = []
-    for title, unit, pattern in _CURVES:
-        series = [_series(run, pattern) for run in runs]
-        if any(len(iterations) for iterations, _ in series):
-            panels.append((title, unit, series))
-    if not panels:
-        return False
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    # A canvas of its own: pyplot would set a backend for the whole process.
-    figure = Figure(figsize=(5.5 * columns, 3.4 * rows), constrained_layout=True)
-    FigureCanvasAgg(figure)
-    for number, (title, unit, series) in enumerate(panels, start=1):
-        axes = figure.add_subplot(rows, columns, number)
-        _plot_panel(axes, title, unit, series, [run.name for run in runs])
-    figure.savefig(str(path), dpi=130)
-    return True
-
-
-def _plot_panel(axes, title: str, unit: str, series: Sequence, names: Sequence[str]) -> None:
-    for number, ((iterations, values), name) in enumerate(zip(series, names)):
-        colour = _CURVE_COLOURS[number % len(_CURVE_COLOURS)]
-        # Dashes keep apart curves that lie on each other, as equal learning rates do.
-        dashes = "-" if number == 0 else "--"
-        if unit == "loss":
-            axes.plot(iterations, values, color=colour, alpha=0.2, linewidth=0.8)
-            values = smooth(values, reach=max(1, len(values) // 30))
-            dashes = "-"
-        axes.plot(iterations, values, dashes, color=colour, linewidth=1.8, label=name)
-    finite = [v for _, values in series for v in values if np.isfinite(v)]
-    if unit == "loss" and finite:
-        # The first iterations would squeeze the rest; cut them off.
-        axes.set_ylim(0, max(1.15 * float(np.percentile(finite, 98)), 1e-6))
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(unit)
-    axes.grid(alpha=0.3)
-    axes.spines["top"].set_visible(False)
-    axes.spines["right"].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)

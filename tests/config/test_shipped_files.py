@@ -11,7 +11,8 @@ from detectron_ext import config as configuration
 from detectron_ext.config.yaml_text import parse_yaml
 
 _FOLDER = Path(__file__).resolve().parents[2] / "configs"
-_FILES = sorted(_FOLDER.rglob("*.yaml"))
+# What stands in sweeps/ lists runs; it is no configuration.
+_FILES = sorted(set(_FOLDER.rglob("*.yaml")) - set(_FOLDER.glob("sweeps/*.yaml")))
 
 
 def _leaves(tree, prefix=()):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.report import Picture, RunSummary, smooth, write_demo_report
+from detectron_ext.evaluation.plots import smooth
+from detectron_ext.evaluation.report import Picture, RunSummary, write_demo_report
 
 
 class Page(HTMLParser):

@@ -1,0 +1,82 @@
+"""Comparing tested runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Sequence
+
+from detectron_ext import config as configuration
+from detectron_ext.data.catalog import resolve
+from detectron_ext.data.coco_dataset import read_ground_truth
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.comparison import image_resamples, measure
+from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
+from detectron_ext.evaluation.operating_points import THRESHOLD
+from detectron_ext.evaluation.run_folder import open_run
+
+_LOG = logging.getLogger(__name__)
+
+
+def compare_runs(
+    baseline: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    output_dir: str,
+    names: Sequence[str] = (),
+    dataset: str = "",
+    annotations: str = "",
+    threshold: float = THRESHOLD,
+    num_resamples: int = 1000,
+) -> str:
+    """Compare candidates with a baseline; returns the tables as Markdown.
+
+    Args:
+        baseline: folders of its runs, which differ in their seeds.
+        candidates: the same of each candidate.
+        output_dir: gets comparison.json, .csv, .md and .html.
+        names: of the baseline and of each candidate; their first folder's by default.
+        dataset: catalog name of the test to compare; needed where runs have several.
+        annotations: COCO JSON file of what was tested; the catalog's by default.
+        threshold: score at which precision and recall are taken.
+        num_resamples: of the bootstrap.
+
+    Raises:
+        UserError: a missing, empty or damaged run, or runs on different data sets.
+    """
+    sides = [baseline, *candidates]
+    if names and len(names) != len(sides):
+        raise UserError(
+            f"--names needs {len(sides)} names, the baseline's first, given {len(names)}"
+        )
+    names = list(names) or [os.path.basename(os.path.normpath(side[0])) for side in sides]
+    runs = [[open_run(folder, dataset) for folder in side] for side in sides]
+    tested = _common_dataset(runs)
+    path = annotations or resolve(tested, configuration.load()).ann_fn
+    ground_truth = read_ground_truth(path)
+    weights = image_resamples(len(ground_truth.imgs), num_resamples)
+    measured = [
+        Side(name, [measure(run, ground_truth, weights, threshold) for run in side])
+        for name, side in zip(names, runs)
+    ]
+    about = {
+        "dataset": tested,
+        "num_images": len(ground_truth.imgs),
+        "score_threshold": threshold,
+        "num_resamples": num_resamples,
+    }
+    content = write_comparison(output_dir, measured[0], measured[1:], about)
+    for line in content["warnings"]:
+        _LOG.warning("%s", line)
+    _LOG.info("written: %s", os.path.join(output_dir, "comparison.html"))
+    return as_markdown(content)
+
+
+def _common_dataset(sides: list) -> str:
+    runs = [run for side in sides for run in side]
+    for run in runs[1:]:
+        if run.dataset != runs[0].dataset:
+            raise UserError(
+                f"{runs[0].name} was tested on {runs[0].dataset}, {run.name} on {run.dataset}: "
+                "only runs on one data set can be compared"
+            )
+    return runs[0].dataset

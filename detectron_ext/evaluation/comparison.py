@@ -1,0 +1,212 @@
+"""Candidate runs beside baseline runs, with the noise of images and of seeds.
+
+A difference is the mean over the candidate's runs less the mean over the baseline's. Two intervals
+come with it, both by the percentile bootstrap with a fixed seed:
+
+- **over images**: the images of the test set are drawn anew, with replacement, the same ones for
+  all runs (paired). It says what another test set could show for these very models.
+- **over images and seeds**: the runs of each side are drawn anew as well. It says what training
+  again could show, too; with the few runs one has it is rather too narrow.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.average_precision import resampled_average_precision
+from detectron_ext.evaluation.coco_eval import METRICS, match_detections
+from detectron_ext.evaluation.matches import collect_matches
+from detectron_ext.evaluation.operating_points import (
+    THRESHOLD,
+    merged,
+    resampled_points,
+    scored_boxes,
+    scored_concepts,
+    summarise_points,
+)
+from detectron_ext.evaluation.run_folder import TestRun
+
+_LOG = logging.getLogger(__name__)
+_POINTS = ("recall", "precision", "best_f1")
+LABELS = {
+    "concept_recall": "Concept recall",
+    "concept_precision": "Concept precision",
+    "concept_best_f1": "Concept best F1",
+    "box_recall": "Box recall",
+    "box_precision": "Box precision",
+    "box_best_f1": "Box best F1",
+    **{name: name for name in METRICS},
+}
+_COSTS = {
+    "training_seconds": "Training time (s)",
+    "step_seconds": "Time of a step (s)",
+    "peak_memory_mb": "Peak memory (MB)",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run's scores: on the images as they are, and on each resample.
+
+    values: {metric: float or None}. samples: {metric: (B,) float64}; empty without detections.
+    costs: {training_seconds, step_seconds, peak_memory_mb}: float or None. sweeps: {box, concept}:
+    scores over thresholds, see operating_points. training: entries of the training log.
+    """
+
+    run: TestRun
+    values: dict
+    samples: dict
+    costs: dict
+    sweeps: dict
+    training: list
+
+
+def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.ndarray:
+    """How often each image counts: (1 + B, I) int64, first every image once, then B resamples."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=num_resamples)
+    return np.concatenate([np.ones((1, num_images), np.int64), drawn])
+
+
+def measure(
+    run: TestRun, coco_gt: COCO, weights: np.ndarray, threshold: float = THRESHOLD
+) -> Measured:
+    """Score a run on the images and on resamples of them.
+
+    Args:
+        run: what was tested.
+        coco_gt: ground truth of what it was tested on.
+        weights: of :func:`image_resamples`.
+        threshold: score at which precision and recall are taken.
+
+    Raises:
+        UserError: damaged detections, or such that fit other annotations.
+    """
+    _check_images(run, len(coco_gt.imgs))
+    detections = run.detections(coco_gt)
+    training = run.training()
+    if detections is None:
+        values = dict.fromkeys(LABELS)
+        values.update({name: (run.results or {}).get(name) for name in METRICS})
+        return Measured(run, values, {}, _costs(training), {}, training)
+    matched = match_detections(coco_gt, detections)
+    matches = collect_matches(matched)
+    kinds = {
+        "concept": scored_concepts(coco_gt, detections, matched.class_names),
+        "box": scored_boxes(matches),
+    }
+    scores = resampled_average_precision(matches, weights)
+    for kind, scored in kinds.items():
+        points = resampled_points(merged(scored), weights, threshold)
+        scores.update({f"{kind}_{name}": points[name] for name in _POINTS})
+    values = {name: _defined(scores[name][0]) for name in LABELS}
+    samples = {name: scores[name][1:] for name in LABELS}
+    sweeps = {kind: summarise_points(scored, threshold)["sweep"] for kind, scored in kinds.items()}
+    _check_results(run, values)
+    return Measured(run, values, samples, _costs(training), sweeps, training)
+
+
+def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Rows of the table.
+
+    Args:
+        baseline, candidate: runs of each side, measured on the same resamples.
+
+    Returns:
+        For each metric {metric, label, baseline, candidate: {mean, std, values}, difference,
+        percent, interval, interval_with_seeds: [low, high]}. A number is None where it is
+        undefined: a score that some run of the side lacks, the deviation of one run, the percentage
+        of zero, an interval without detections.
+    """
+    rows = [_row(name, label, baseline, candidate) for name, label in LABELS.items()]
+    for name, label in _COSTS.items():
+        sides = [[one.costs[name] for one in side] for side in (baseline, candidate)]
+        rows.append({"metric": name, "label": label, **_means(*sides), **_NO_INTERVALS})
+    return rows
+
+
+_NO_INTERVALS = {"interval": None, "interval_with_seeds": None}
+
+
+def _row(name: str, label: str, baseline: Sequence[Measured], candidate: Sequence[Measured]):
+    sides = [[one.values[name] for one in side] for side in (baseline, candidate)]
+    row = {"metric": name, "label": label, **_means(*sides)}
+    if row["difference"] is None or not all(one.samples for one in (*baseline, *candidate)):
+        return {**row, **_NO_INTERVALS}
+    samples = [np.stack([one.samples[name] for one in side]) for side in (baseline, candidate)]
+    interval = _interval(samples[1].mean(axis=0) - samples[0].mean(axis=0))
+    with_seeds = None
+    if min(len(side) for side in samples) > 1:
+        rng = np.random.default_rng(0)
+        means = [_means_of_drawn_runs(side, rng) for side in samples]
+        with_seeds = _interval(means[1] - means[0])
+    return {**row, "interval": interval, "interval_with_seeds": with_seeds}
+
+
+def _means_of_drawn_runs(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Of samples (R, B): for each resample the mean of R runs drawn with replacement."""
+    return np.take_along_axis(samples, rng.integers(0, len(samples), samples.shape), 0).mean(axis=0)
+
+
+def _interval(differences: np.ndarray) -> list | None:
+    """The middle 95 %; resamples in which a score is undefined do not count."""
+    differences = differences[~np.isnan(differences)]
+    if not differences.size:
+        return None
+    return [float(value) for value in np.percentile(differences, [2.5, 97.5])]
+
+
+def _means(baseline: list, candidate: list) -> dict[str, Any]:
+    sides = {"baseline": mean_and_deviation(baseline), "candidate": mean_and_deviation(candidate)}
+    old, new = (side["mean"] for side in sides.values())
+    known = old is not None and new is not None
+    percent = 100 * (new - old) / old if known and old else None
+    return {**sides, "difference": new - old if known else None, "percent": percent}
+
+
+def mean_and_deviation(values: list) -> dict[str, Any]:
+    """{mean, std (of a sample), values}; None where a value is missing, or one has no spread."""
+    if any(value is None for value in values):
+        return {"mean": None, "std": None, "values": values}
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": std, "values": values}
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _costs(training: list) -> dict[str, float | None]:
+    """Wall seconds, the median step's, which pauses leave alone, and the most memory."""
+    seconds, steps, memory = (
+        [entry[key] for entry in training if key in entry] for key in ("seconds", "time", "mem")
+    )
+    return {
+        "training_seconds": float(sum(seconds)) if seconds else None,
+        "step_seconds": float(np.median(steps)) if steps else None,
+        "peak_memory_mb": float(max(memory)) if memory else None,
+    }
+
+
+def _check_images(run: TestRun, num_images: int) -> None:
+    tested = (run.results or {}).get("num_images", num_images)
+    if tested != num_images:
+        raise UserError(
+            f"{run.name} was tested on {tested} images, the annotations of {run.dataset} have "
+            f"{num_images}: compare on the annotations it was tested on"
+        )
+
+
+def _check_results(run: TestRun, values: dict) -> None:
+    told = (run.results or {}).get("AP")
+    if told is not None and values["AP"] is not None and abs(told - values["AP"]) > 1e-6:
+        run.warnings.append(
+            f"{run.name}: results.json says AP {told:.4f}, its detections score "
+            f"{values['AP']:.4f} on these annotations; the latter is compared"
+        )

@@ -1,0 +1,228 @@
+"""A comparison as Markdown, CSV, JSON and one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.comparison import Measured, compare
+from detectron_ext.evaluation.page import inline_image, page_template
+from detectron_ext.evaluation.plots import finish, new_figure, style, training_curves
+
+_COLUMNS = (
+    "metric", "baseline", "candidate", "baseline_mean", "baseline_std", "candidate_mean",
+    "candidate_std", "difference", "percent", "low", "high", "low_with_seeds", "high_with_seeds",
+)  # fmt: skip
+
+
+class Side(NamedTuple):
+    """Runs that differ in their seeds alone, under one name."""
+
+    name: str
+    runs: Sequence[Measured]
+
+
+def comparison(baseline: Side, candidates: Sequence[Side], about: dict) -> dict[str, Any]:
+    """All that is reported, as plain data.
+
+    Args:
+        baseline, candidates: measured on the same resamples.
+        about: dataset, num_images, score_threshold, num_resamples.
+    """
+    sides = [baseline, *candidates]
+    warnings = [line for side in sides for one in side.runs for line in one.run.warnings]
+    return {
+        **about,
+        "baseline": {"name": baseline.name, "runs": [one.run.name for one in baseline.runs]},
+        "candidates": [
+            {
+                "name": side.name,
+                "runs": [one.run.name for one in side.runs],
+                "rows": compare(baseline.runs, side.runs),
+            }
+            for side in candidates
+        ],
+        "warnings": list(dict.fromkeys(warnings)),
+    }
+
+
+def write_comparison(output_dir: str, baseline: Side, candidates: Sequence[Side], about: dict):
+    """Write comparison.json, .csv, .md and .html; returns what the JSON holds.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    content = comparison(baseline, candidates, about)
+    folder = Path(output_dir)
+    write_results(str(folder / "comparison.json"), content)
+    try:
+        (folder / "comparison.csv").write_text(as_csv(content), encoding="utf-8")
+        (folder / "comparison.md").write_text(as_markdown(content), encoding="utf-8")
+        page = _page(content, [baseline, *candidates])
+        (folder / "comparison.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output_dir} cannot be written: {error.strerror}") from error
+    return content
+
+
+def as_csv(content: dict) -> str:
+    """A line for each candidate and metric; undefined numbers are empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for candidate in content["candidates"]:
+        for row in candidate["rows"]:
+            sides = [
+                row[side][key] for side in ("baseline", "candidate") for key in ("mean", "std")
+            ]
+            low_high = [*(row["interval"] or (None, None))]
+            low_high += [*(row["interval_with_seeds"] or (None, None))]
+            writer.writerow(
+                [row["metric"], content["baseline"]["name"], candidate["name"], *sides,
+                 row["difference"], row["percent"], *low_high]
+            )  # fmt: skip
+    return stream.getvalue()
+
+
+def as_markdown(content: dict) -> str:
+    """A table for each candidate."""
+    parts = []
+    for candidate in content["candidates"]:
+        head = shown_head(content["baseline"], candidate)
+        parts.append(markdown_table([head, *map(shown_row, candidate["rows"])]))
+    parts += [f"Warning: {line}" for line in content["warnings"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(rows: list) -> str:
+    """Rows of texts, the head first; all but the first column to the right."""
+    lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shown_head(baseline: dict, candidate: dict) -> list:
+    """Titles of the columns of :func:`shown_row`."""
+    sides = [f"{side['name']} ({len(side['runs'])})" for side in (baseline, candidate)]
+    return ["Metric (runs)", *sides, "difference", "%", "95 % over images", "and over seeds"]
+
+
+def shown_row(row: dict) -> list:
+    """A row as texts: mean ± deviation of both sides, difference, percent, both intervals."""
+    digits = _digits(row["metric"])
+    sides = [shown_mean(row["metric"], row[side]) for side in ("baseline", "candidate")]
+    percent = "–" if row["percent"] is None else f"{row['percent']:+.1f}"
+    difference = "–" if row["difference"] is None else f"{row['difference']:+.{digits}f}"
+    intervals = [_interval(row[key]) for key in ("interval", "interval_with_seeds")]
+    return [row["label"], *sides, difference, percent, *intervals]
+
+
+def _digits(metric: str) -> int:
+    return 0 if metric in ("training_seconds", "peak_memory_mb") else 3
+
+
+def shown_mean(metric: str, side: dict) -> str:
+    """Mean ± deviation as a text."""
+    if side["mean"] is None:
+        return "–"
+    digits = _digits(metric)
+    spread = "" if side["std"] is None else f" ± {side['std']:.{digits}f}"
+    return f"{side['mean']:.{digits}f}{spread}"
+
+
+def _interval(interval: list | None) -> str:
+    return "–" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def _page(content: dict, sides: Sequence[Side]) -> str:
+    tables = [
+        {
+            "name": candidate["name"],
+            "head": shown_head(content["baseline"], candidate),
+            "rows": [shown_row(row) for row in candidate["rows"]],
+            "runs": candidate["runs"],
+        }
+        for candidate in content["candidates"]
+    ]
+    logs = {f"{side.name} {n}": one.training for side in sides for n, one in enumerate(side.runs)}
+    figures = (
+        ("Differences", "Each candidate less the baseline, with the 95 % interval over images "
+         "(thick) and over images and seeds (thin).", difference_figure(content)),
+        ("Precision and recall", "Mean over the runs of a side, score thresholds 0.05 to 0.95.",
+         sweep_figure(sides)),
+        ("Training", "Each logged loss, faint, and its moving average.", training_curves(logs)),
+    )  # fmt: skip
+    return page_template("comparison.html.j2").render(
+        content=content,
+        tables=tables,
+        figures=[
+            {"title": title, "caption": caption, "source": inline_image(figure)}
+            for title, caption, figure in figures
+            if figure is not None
+        ],
+    )
+
+
+def difference_figure(content: dict) -> Figure | None:
+    """Differences of all scores with their intervals, in points; None where there is none."""
+    shown = [
+        (candidate["name"], [row for row in candidate["rows"] if row["interval"]])
+        for candidate in content["candidates"]
+    ]
+    labels = list(dict.fromkeys(row["label"] for _, rows in shown for row in rows))
+    if not labels:
+        return None
+    figure = new_figure(8, 1.6 + 0.22 * len(labels) * (len(shown) + 0.6))
+    axes = figure.add_subplot(1, 1, 1)
+    for number, (name, rows) in enumerate(shown):
+        places = np.array([labels.index(row["label"]) for row in rows], float)
+        places += (number - (len(shown) - 1) / 2) * 0.8 / len(shown)
+        colour = style(number)["color"]
+        for width, key in ((1.2, "interval_with_seeds"), (3.5, "interval")):
+            for place, row in zip(places, rows):
+                if row[key]:
+                    ends = [100 * end for end in row[key]]
+                    axes.plot(ends, [place, place], color=colour, linewidth=width)
+        middles = [100 * row["difference"] for row in rows]
+        marker = "osD^vP"[number % 6]
+        axes.plot(middles, places, marker, color=colour, markeredgecolor="black", label=name)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(labels)))
+    axes.set_yticklabels(labels)
+    axes.invert_yaxis()
+    title = f"Difference from {content['baseline']['name']} on {content['dataset']}"
+    finish(axes, title, "points (hundredths; right is better)", "")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def sweep_figure(sides: Sequence[Side]) -> Figure | None:
+    """Precision against recall of boxes and of concepts over score thresholds."""
+    if not any(one.sweeps for side in sides for one in side.runs):
+        return None
+    figure = new_figure(10, 4)
+    for column, kind in enumerate(("box", "concept"), start=1):
+        axes = figure.add_subplot(1, 2, column)
+        for number, side in enumerate(sides):
+            sweeps = [one.sweeps[kind] for one in side.runs if one.sweeps]
+            if sweeps:
+                recall, precision = (
+                    _mean_curve([sweep[key] for sweep in sweeps]) for key in ("recall", "precision")
+                )
+                axes.plot(recall, precision, marker=".", label=side.name, **style(number))
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(0, 1.02)
+        finish(axes, f"{kind.capitalize()} precision and recall", "recall", "precision")
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _mean_curve(curves: Sequence[list]) -> np.ndarray:
+    """Mean over runs where all have a value, NaN elsewhere."""
+    return np.array(curves, np.float64).mean(axis=0)

@@ -1,0 +1,91 @@
+"""COCO's matching of detections to ground truth, kept by image.
+
+pycocotools accumulates over all images of a data set. Here the matches keep their image, so that
+scores of any resample of the images follow without matching again (see average_precision).
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, NamedTuple
+
+import numpy as np
+
+from detectron_ext.evaluation.coco_eval import MatchedDetections
+
+NUM_IOUS = 10
+NUM_AREAS = 4
+# Of the arrays of resamples x detections that are worked on at a time: 16 MB of int64.
+_MOST_ENTRIES = 2_000_000
+
+
+class ClassMatches(NamedTuple):
+    """Detections of one class, the best score first, against ground truth of one range of areas.
+
+    images: (D,) int64, position of each detection's image among the data set's.
+    scores: (D,) float64. matched: (10, D) bool, whether it has a ground-truth box, for each IoU
+    0.50:0.05:0.95. ignored: (10, D) bool: matched to a crowd or to an object of another area, or
+    unmatched and of another area itself; such count neither as right nor as wrong.
+    num_truth: (I,) int64, ground-truth boxes that count, by image.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    matched: np.ndarray
+    ignored: np.ndarray
+    num_truth: np.ndarray
+
+
+class Matches(NamedTuple):
+    """Matches of a test run.
+
+    image_ids: the I images. class_names: of the K classes. areas: for all, small, medium and large
+    objects, K ClassMatches.
+    """
+
+    image_ids: list
+    class_names: list
+    areas: list
+
+
+def collect_matches(matched: MatchedDetections) -> Matches:
+    """Gather what COCOeval found image by image."""
+    num_images, names = len(matched.image_ids), list(matched.class_names.values())
+    if matched.coco_eval is None:
+        nothing = _class_matches([None] * num_images)
+        return Matches(matched.image_ids, names, [[nothing] * len(names)] * NUM_AREAS)
+    entries = matched.coco_eval.evalImgs  # by class, then area, then image
+    starts = range(0, len(entries), num_images)
+    found = [_class_matches(entries[start : start + num_images]) for start in starts]
+    areas = [found[area::NUM_AREAS] for area in range(NUM_AREAS)]
+    return Matches(matched.image_ids, names, areas)
+
+
+def _class_matches(entries: list) -> ClassMatches:
+    """One class and area, from COCOeval's entry of each image (None where there is nothing)."""
+    num_truth = np.zeros(len(entries), np.int64)
+    images, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+    matched, ignored = [np.zeros((NUM_IOUS, 0), bool)], [np.zeros((NUM_IOUS, 0), bool)]
+    for index, entry in enumerate(entries):
+        if entry is None:
+            continue
+        num_truth[index] = np.count_nonzero(np.asarray(entry["gtIgnore"]) == 0)
+        images.append(np.full(len(entry["dtScores"]), index))
+        scores.append(np.asarray(entry["dtScores"], np.float64))
+        matched.append(np.asarray(entry["dtMatches"]) != 0)
+        ignored.append(np.asarray(entry["dtIgnore"]) != 0)
+    all_scores = np.concatenate(scores)
+    order = np.argsort(-all_scores, kind="mergesort")  # as pycocotools breaks ties
+    return ClassMatches(
+        np.concatenate(images)[order],
+        all_scores[order],
+        np.concatenate(matched, axis=1)[:, order],
+        np.concatenate(ignored, axis=1)[:, order],
+        num_truth,
+    )
+
+
+def chunks(num_resamples: int, num_detections: int) -> Iterator[slice]:
+    """Resamples to work on at a time, so that memory does not grow with their number."""
+    step = int(min(max(_MOST_ENTRIES // max(num_detections, 1), 1), 100))
+    for start in range(0, num_resamples, step):
+        yield slice(start, start + step)

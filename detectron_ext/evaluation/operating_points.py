@@ -1,0 +1,175 @@
+"""Precision and recall at a score threshold: of boxes, and of the concepts an image shows.
+
+**Boxes.** A detection is right when COCO's rule (best score first, each ground-truth box once, same
+class) gives it a ground-truth box at IoU 0.5 or more. Of the detections with a score at or above
+the threshold, box precision is the share that is right, and box recall is their number over that of
+all ground-truth boxes. Detections on crowds count as neither right nor wrong, and a class has at
+most 100 detections an image, as in COCO.
+
+**Concepts.** An image is said to show a class when the best score of that class's detections in it
+reaches the threshold, and shows it when a box of the class is annotated. Over all pairs of image
+and class, concept precision is the share of those said that are so, and concept recall the share of
+those so that are said. Pairs with nothing but crowds annotated do not count.
+
+Both are micro-averaged: pairs or boxes of all classes are counted together. F1 is the harmonic mean
+of precision and recall; the best F1 is that of the best threshold, chosen on the very images that
+it is measured on. Precision is undefined (None, NaN) where nothing is detected, recall where there
+is nothing to find; F1 where there is neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from detectron_ext.evaluation.matches import ClassMatches, Matches, chunks
+
+THRESHOLD = 0.5
+_GRID = np.arange(5, 100, 5) / 100
+
+
+class Scored(NamedTuple):
+    """What was found, the best score first, and what was there.
+
+    scores: (D,) float64, falling. correct: (D,) bool. images: (D,) int64, position of the image
+    among the data set's I. num_truth: (I,) int64, how many there are to find in each image.
+    """
+
+    scores: np.ndarray
+    correct: np.ndarray
+    images: np.ndarray
+    num_truth: np.ndarray
+
+
+def scored_boxes(matches: Matches) -> dict[str, Scored]:
+    """Boxes by class name, against ground truth of all sizes at IoU 0.5."""
+    return {
+        name: _scored_class(found) for name, found in zip(matches.class_names, matches.areas[0])
+    }
+
+
+def _scored_class(found: ClassMatches) -> Scored:
+    kept = ~found.ignored[0]
+    return Scored(found.scores[kept], found.matched[0][kept], found.images[kept], found.num_truth)
+
+
+def scored_concepts(coco_gt: COCO, detections: list, class_names: dict) -> dict[str, Scored]:
+    """Concepts by class name.
+
+    Args:
+        coco_gt: ground truth; an annotation without iscrowd is no crowd.
+        detections: COCO results on images of coco_gt.
+        class_names: category id -> name.
+    """
+    places = {image_id: index for index, image_id in enumerate(sorted(coco_gt.imgs))}
+    columns = {category: index for index, category in enumerate(class_names)}
+    best = np.full((len(places), len(columns)), -np.inf)
+    for found in detections:
+        if found["category_id"] in columns:
+            where = places[found["image_id"]], columns[found["category_id"]]
+            best[where] = max(best[where], found["score"])
+    shown, crowded = np.zeros(best.shape, bool), np.zeros(best.shape, bool)
+    for annotation in coco_gt.anns.values():
+        if annotation["category_id"] in columns and annotation["image_id"] in places:
+            where = places[annotation["image_id"]], columns[annotation["category_id"]]
+            (crowded if annotation.get("iscrowd") else shown)[where] = True
+    best[crowded & ~shown] = -np.inf
+    return {
+        class_names[category]: _scored_column(best[:, k], shown[:, k])
+        for category, k in columns.items()
+    }
+
+
+def _scored_column(best: np.ndarray, shown: np.ndarray) -> Scored:
+    images = np.flatnonzero(best > -np.inf)
+    images = images[np.argsort(-best[images], kind="mergesort")]
+    return Scored(best[images], shown[images], images, shown.astype(np.int64))
+
+
+def merged(scored: dict[str, Scored]) -> Scored:
+    """All classes as one, for micro-averages."""
+    parts = list(scored.values())
+    scores = np.concatenate([part.scores for part in parts] or [np.zeros(0)])
+    correct = np.concatenate([part.correct for part in parts] or [np.zeros(0, bool)])
+    images = np.concatenate([part.images for part in parts] or [np.zeros(0, np.int64)])
+    order = np.argsort(-scores, kind="mergesort")
+    num_truth = np.sum([part.num_truth for part in parts], axis=0)
+    return Scored(scores[order], correct[order], images[order], num_truth)
+
+
+def resampled_points(
+    scored: Scored, weights: np.ndarray, threshold: float = THRESHOLD
+) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 at the threshold, and the best F1, of resamples of the images.
+
+    Args:
+        scored: what was found.
+        weights: (B, I) int64, how often each image counts in each of B resamples.
+        threshold: scores at or above it are taken.
+
+    Returns:
+        {precision, recall, f1, best_f1, best_threshold}: (B,) float64, NaN where undefined.
+    """
+    parts = [
+        _resampled_points(scored, weights[rows], threshold)
+        for rows in chunks(len(weights), len(scored.scores))
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _resampled_points(scored: Scored, weights: np.ndarray, threshold: float) -> dict:
+    total = (weights @ scored.num_truth).astype(np.float64)
+    # Detections of one score are taken together: a threshold cannot tell them apart.
+    ends = np.flatnonzero(np.append(np.diff(scored.scores) != 0, True)[: len(scored.scores)])
+    taken = np.cumsum(weights[:, scored.images], axis=1)
+    right = np.cumsum(weights[:, scored.images] * scored.correct, axis=1)
+    zero = np.zeros((len(weights), 1))
+    taken, right = (np.concatenate([zero, x[:, ends]], axis=1) for x in (taken, right))
+    chosen = np.searchsorted(-scored.scores[ends], -threshold, side="right")
+    f1 = _ratio(2 * right, taken + total[:, None])
+    best = np.argmax(np.nan_to_num(f1), axis=1)
+    rows = np.arange(len(weights))
+    thresholds = np.append(np.nan, scored.scores[ends])
+    return {
+        "precision": _ratio(right[:, chosen], taken[:, chosen]),
+        "recall": _ratio(right[:, chosen], total),
+        "f1": f1[:, chosen],
+        "best_f1": f1[rows, best],
+        "best_threshold": thresholds[best],
+    }
+
+
+def summarise_points(scored: dict[str, Scored], threshold: float = THRESHOLD) -> dict[str, Any]:
+    """Figures of all classes together and of each, and the sweep over thresholds.
+
+    Args:
+        scored: by class name.
+        threshold: of precision, recall and f1.
+
+    Returns:
+        score_threshold; precision, recall, f1, best_f1 and best_threshold, numbers or None;
+        per_class, the same by name; sweep, {threshold, precision, recall, f1}: lists over the
+        thresholds 0.05, 0.10, ... 0.95.
+    """
+    whole = merged(scored)
+    points = [_point(whole, value) for value in _GRID]
+    sweep = {key: [point[key] for point in points] for key in ("precision", "recall", "f1")}
+    return {
+        "score_threshold": threshold,
+        **_point(whole, threshold),
+        "per_class": {name: _point(part, threshold) for name, part in scored.items()},
+        "sweep": {"threshold": _GRID.tolist(), **sweep},
+    }
+
+
+def _point(scored: Scored, threshold: float) -> dict[str, float | None]:
+    once = np.ones((1, np.size(scored.num_truth)), np.int64)
+    values = resampled_points(scored, once, threshold)
+    return {name: None if np.isnan(v[0]) else float(v[0]) for name, v in values.items()}
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

@@ -1,0 +1,171 @@
+"""What a test left in a run's folder: ours or an upstream Detectron's.
+
+Both write into ``<OUTPUT_DIR>/test/<data set>/<type>/``: this project ``detections.json`` and
+``results.json``, upstream ``bbox_<data set>_results.json`` (with a random suffix outside of
+competition mode, and then often removed) and ``detections.pkl``.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from detectron_ext.array_pickle import read_pickle
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.detections_file import read_detections
+from detectron_ext.geometry.boxes import to_xywh
+
+_PICKLE = "detections.pkl"
+
+
+@dataclass
+class TestRun:
+    """A run that was tested.
+
+    Attributes:
+        name: what to call it.
+        dataset: catalog name of what it was tested on.
+        path: folder of the test's files.
+        results: what results.json holds; None where there is none that can be read.
+        warnings: what is odd about the folder, a line each.
+    """
+
+    __test__ = False  # it is no test of pytest's
+
+    name: str
+    dataset: str
+    path: Path
+    results: dict | None = None
+    warnings: list = field(default_factory=list)
+
+    def detections(self, coco_gt: COCO) -> list | None:
+        """What was found, as COCO results; None, with a warning, where it was not kept.
+
+        Raises:
+            UserError: the file is damaged, or fits other annotations.
+        """
+        ours = self.path / "detections.json"
+        theirs = sorted(self.path.glob(f"bbox_{glob.escape(self.dataset)}_results*.json"))
+        if ours.exists():
+            return read_detections(str(ours))
+        if len(theirs) > 1:
+            raise UserError(f"{self.path} has {len(theirs)} bbox results: keep the one to compare")
+        if theirs:
+            return read_detections(str(theirs[0]))
+        if (self.path / _PICKLE).exists():
+            return _unpickled(str(self.path / _PICKLE), coco_gt)
+        self.warnings.append(f"{self.name}: no detections kept, only the AP of results.json")
+        return None
+
+    @property
+    def root(self) -> Path:
+        """The run's OUTPUT_DIR."""
+        return self.path.parents[2] if self.path.parents[1].name == "test" else self.path
+
+    def training(self) -> list:
+        """Entries of the training log, oldest first; none where there is none."""
+        entries = []
+        for path in sorted(self.root.glob("train/*/*/stats.jsonl")):
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    try:
+                        entries.append(json.loads(line))
+                    except ValueError:
+                        self.warnings.append(f"{self.name}: a line of {path.name} is damaged")
+        return entries
+
+
+def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
+    """Find the test in a run's folder.
+
+    Args:
+        folder: OUTPUT_DIR, or the folder of one test in it.
+        dataset: catalog name of the test to take; needed when there are several.
+        name: what to call the run; the folder by default.
+
+    Raises:
+        UserError: no such folder, nothing tested there, or not on that data set.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"no such run folder: {folder}")
+    root = Path(folder).resolve()
+    tests = [root] if _is_test(root) else sorted(filter(_is_test, root.glob("test/*/*")))
+    if not tests:
+        raise UserError(_why_nothing(folder, root))
+    known = sorted({path.parent.name for path in tests})
+    chosen = [path for path in tests if dataset in ("", path.parent.name)]
+    if not chosen:
+        raise UserError(f"{folder} was tested on {', '.join(known)}, not on {dataset}")
+    if len(chosen) > 1:
+        raise UserError(f"{folder} has {len(chosen)} tests ({', '.join(known)}): use --dataset")
+    run = TestRun(name or folder, chosen[0].parent.name, chosen[0])
+    run.results = _read_results(run)
+    _check_finished(run)
+    return run
+
+
+def _is_test(path: Path) -> bool:
+    names = ("detections.json", "results.json", _PICKLE)
+    has_json = any(path.glob(f"bbox_{glob.escape(path.parent.name)}_results*.json"))
+    return has_json or any((path / name).is_file() for name in names)
+
+
+def _why_nothing(folder: str, root: Path) -> str:
+    if any(root.glob("**/detections_range_*.json")) or any(root.glob("**/detection_range_*.pkl")):
+        return f"{folder} was tested on a part of the images only: test it whole"
+    return (
+        f"{folder} holds no finished test (test/<data set>/<type>/detections.json): test it first"
+    )
+
+
+def _read_results(run: TestRun) -> dict | None:
+    """results.json, ours or in upstream's layout {data set: {box: {AP: ...}}}."""
+    path = run.path / "results.json"
+    if not path.exists():
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            content: Any = json.load(file)
+    except (OSError, ValueError):
+        content = None
+    if isinstance(content, dict) and isinstance(content.get(run.dataset), dict):
+        content = content[run.dataset].get("box")
+    if isinstance(content, dict) and "AP" in content:
+        return content
+    run.warnings.append(f"{run.name}: results.json is damaged or of another kind")
+    return None
+
+
+def _check_finished(run: TestRun) -> None:
+    for folder in run.root.glob("train/*/*"):
+        if (folder / "stats.jsonl").exists() and not (folder / "model_final.pkl").exists():
+            run.warnings.append(f"{run.name}: training has not finished (no model_final.pkl)")
+
+
+def _unpickled(path: str, coco_gt: COCO) -> list:
+    """Upstream's detections.pkl: boxes (N, 5) x1 y1 x2 y2 score by class, then by image."""
+    content = read_pickle(path, "detections", UserError)
+    by_class: Any = content.get("all_boxes") if isinstance(content, dict) else None
+    categories, image_ids = sorted(coco_gt.getCatIds()), sorted(coco_gt.getImgIds())
+    fits = isinstance(by_class, list) and len(by_class) == len(categories) + 1
+    if not fits or any(len(images) != len(image_ids) for images in by_class[1:]):
+        raise UserError(
+            f"{path} does not fit the annotations ({len(categories)} classes, {len(image_ids)} "
+            "images): compare on the data set that was tested"
+        )
+    results = []
+    for category, images in zip(categories, by_class[1:]):
+        for image_id, boxes in zip(image_ids, images):
+            found = np.asarray(boxes, np.float64).reshape(-1, 5)
+            for box, score in zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist()):
+                results.append(
+                    {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+                )
+    return results

@@ -1,0 +1,39 @@
+"""All scores of a test run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycocotools.coco import COCO
+
+from detectron_ext.evaluation.coco_eval import match_detections, summarise
+from detectron_ext.evaluation.matches import collect_matches
+from detectron_ext.evaluation.operating_points import (
+    scored_boxes,
+    scored_concepts,
+    summarise_points,
+)
+
+
+def score_detections(coco_gt: COCO, detections: list[dict]) -> dict[str, Any]:
+    """Average precision, and precision and recall of boxes and concepts.
+
+    Args:
+        coco_gt: ground truth.
+        detections: COCO results.
+
+    Returns:
+        What :func:`detectron_ext.evaluation.coco_eval.evaluate_detections` returns, and ``box`` and
+        ``concept``, each as :func:`detectron_ext.evaluation.operating_points.summarise_points`
+        returns it.
+
+    Raises:
+        DatasetError: a detection in an image that the ground truth does not have.
+    """
+    matched = match_detections(coco_gt, detections)
+    concepts = scored_concepts(coco_gt, detections, matched.class_names)
+    return {
+        **summarise(matched),
+        "box": summarise_points(scored_boxes(collect_matches(matched))),
+        "concept": summarise_points(concepts),
+    }

@@ -1,0 +1,114 @@
+"""A trained RetinaNet on its training images: every anchor's label, overlap, logits and boxes.
+
+The raw material of the figures that show which samples a sampler draws and whose gradient a loss
+listens to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from detectron_ext.config import is_retinanet
+from detectron_ext.data.minibatch import image_blobs, load_sample
+from detectron_ext.data.records import training_records
+from detectron_ext.engine.detector import TestNet
+from detectron_ext.errors import UserError
+from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.boxes import encode
+from detectron_ext.sampling.labels import BACKGROUND
+from detectron_ext.sampling.retinanet_targets import assign_anchors, pyramid_levels
+
+
+class ImageAnchors(NamedTuple):
+    """The A anchors of one image with C foreground classes.
+
+    labels: (A,) int32, class number, 0 background, -1 ignored. overlaps: (A,) float32, IoU with the
+    best ground truth. logits: (A, C) float32. box_errors: (P, 4) float32, regression output less
+    target of the P positives.
+    """
+
+    labels: np.ndarray
+    overlaps: np.ndarray
+    logits: np.ndarray
+    box_errors: np.ndarray
+
+
+class Study(NamedTuple):
+    """What a model makes of some training images.
+
+    images: ImageAnchors of each. energies: (2, L) float64, the mean square of the features of each
+    pyramid level before and after the balanced pyramid; None in a model without one. levels: the
+    numbers of the L levels.
+    """
+
+    images: list
+    energies: np.ndarray | None
+    levels: tuple
+
+
+def study_training_images(config, weights: str, num_images: int) -> Study:
+    """Run a trained model on training images, scaled and augmented as in training.
+
+    Args:
+        config: of a RetinaNet with sigmoid outputs.
+        weights: a weights file that fits it.
+        num_images: how many images, drawn with RNG_SEED.
+
+    Raises:
+        UserError: another kind of model, bad weights or data.
+    """
+    retinanet = config.RETINANET
+    if not is_retinanet(config) or retinanet.SOFTMAX or retinanet.CLASS_SPECIFIC_BBOX:
+        raise UserError("the figures of samples need a RetinaNet with sigmoid and common boxes")
+    rng = np.random.default_rng(config.RNG_SEED)
+    records, _ = training_records(config.TRAIN.DATASETS, config, None)
+    net = TestNet(config, weights)
+    before, after = _pyramid_blobs(net, config)
+    images, energies = [], []
+    for index in rng.permutation(len(records))[:num_images]:
+        sample = load_sample(records[index], config, rng, train=True)
+        blobs = image_blobs([sample], config)
+        net.run(blobs)
+        images.append(_image_anchors(net, sample, blobs["data"].shape[2:], config))
+        energies.append([[_energy(net, blob) for blob in part] for part in (before, after)])
+    mean = np.mean(energies, axis=0) if before else None
+    return Study(images, mean, tuple(pyramid_levels(config)))
+
+
+def _pyramid_blobs(net: TestNet, config) -> tuple:
+    """Names of the pyramid's blobs before and after it is balanced; none where it is not."""
+    if not config.LIBRA.BFP.ON:
+        return (), ()
+    after = [f"bfp_fpn{level}" for level in pyramid_levels(config)]
+    (inputs,) = [op.input for op in net.operators() if list(op.output) == after]
+    return list(inputs)[1:], after  # the first is what is scattered to all levels
+
+
+def _energy(net: TestNet, blob: str) -> float:
+    return float(np.mean(np.square(net.fetch(blob), dtype=np.float64)))
+
+
+def _image_anchors(net: TestNet, sample, size: tuple, config) -> ImageAnchors:
+    grids = AnchorGrids(retinanet_anchor_levels(config))(*size)[1]
+    logits, boxes = [], []
+    for level, grid in zip(pyramid_levels(config), grids):
+        logits.append(_by_anchor(net.fetch(f"retnet_cls_pred_fpn{level}"), grid.shape[0]))
+        boxes.append(_by_anchor(net.fetch(f"retnet_bbox_pred_fpn{level}"), grid.shape[0]))
+    anchors = np.concatenate([grid.reshape(-1, 4) for grid in grids])
+    real = ~sample.is_crowd
+    labels, matched, overlaps = assign_anchors(
+        anchors, sample.boxes[real], sample.classes[real], config
+    )
+    positive = np.flatnonzero(labels > BACKGROUND)
+    targets = encode(anchors[positive], sample.boxes[real][matched[positive]])
+    errors = np.concatenate(boxes)[positive] - targets
+    return ImageAnchors(labels, overlaps, np.concatenate(logits), errors)
+
+
+def _by_anchor(output: np.ndarray, num_anchors: int) -> np.ndarray:
+    """One image's output (1, A * C, H, W) as (A * H * W, C), in the order of the anchors."""
+    height, width = output.shape[2:]
+    split = output.reshape(num_anchors, -1, height, width)
+    return np.moveaxis(split, 1, -1).reshape(num_anchors * height * width, -1)

@@ -1,0 +1,234 @@
+"""Figures of what Libra R-CNN's parts change; each can be read in black and white.
+
+References are to Pang et al., "Libra R-CNN" (CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, PercentFormatter
+
+from detectron_ext.evaluation.plots import COLOURS, finish, new_figure, style
+from detectron_ext.experiments.anchor_study import ImageAnchors, Study
+from detectron_ext.ops.reference.box_losses import (
+    balanced_l1,
+    balanced_l1_slope,
+    smooth_l1,
+    smooth_l1_slope,
+)
+from detectron_ext.ops.reference.focal_losses import weighted_sigmoid_focal_loss_gradient
+from detectron_ext.sampling.iou_balanced import sample_iou_balanced
+from detectron_ext.sampling.iou_bins import iou_bins
+from detectron_ext.sampling.labels import BACKGROUND
+from detectron_ext.sampling.random_sampling import sample_random
+from detectron_ext.sampling.retinanet_sampler import balancing_weights
+
+_HATCHES = ("", "///", "...", "xxx")
+_PER_IMAGE = 256
+
+
+def box_loss_figure(beta: float = 0.11) -> Figure:
+    """Loss and gradient of smooth L1 and balanced L1 against the error (paper, figure 5).
+
+    Above for beta 1, where both formulas of balanced L1 are the paper's, with several alpha; below
+    for ``beta``, where the two formulas differ.
+    """
+    figure = new_figure(10, 7.5)
+    alphas = [
+        (f"balanced L1, alpha {alpha:g}", balanced_l1, balanced_l1_slope, {"alpha": alpha})
+        for alpha in (0.2, 0.3, 0.5, 1.0)
+    ]
+    formulas = [
+        (f"balanced L1, {name}", balanced_l1, balanced_l1_slope, {"formula": name})
+        for name in ("continuous", "mmdet")
+    ]
+    smooth: tuple = ("smooth L1", smooth_l1, smooth_l1_slope, {})
+    rows: tuple = (([smooth, *alphas], 1.0, 2.0), ([smooth, *formulas], beta, 3 * beta))
+    for row, (losses, turn, reach) in enumerate(rows):
+        error = np.linspace(0, reach, 801)[1:]
+        for column, what in enumerate(("loss", "gradient")):
+            axes = figure.add_subplot(2, 2, 2 * row + column + 1)
+            for number, (label, loss, slope, options) in enumerate(losses):
+                values = (loss, slope)[column](error, beta=turn, **options)
+                axes.plot(error, values, label=label, linewidth=1.8, **style(number))
+            axes.axvline(turn, color="black", linewidth=0.8, linestyle=":", label="beta")
+            axes.set_xlim(0, reach)
+            axes.set_ylim(bottom=0)
+            finish(axes, f"{what.capitalize()}, beta {turn:g}", "error of a box coordinate", what)
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Figure:
+    """IoU of negatives as four ways of sampling draw them (paper, figure 3).
+
+    Args:
+        study: of a trained model.
+        upper: IoU below which anchors are negative.
+        gamma: of the focal loss that says which negatives are hard.
+        seed: of the random draws.
+    """
+    rng = np.random.default_rng(seed)
+    ways: dict = {"all": [], "random": [], "IoU-balanced, 3 bins": [], "hard: highest loss": []}
+    for image in study.images:
+        negatives = np.flatnonzero(image.labels == BACKGROUND)
+        losses = _negative_losses(image.logits[negatives].astype(np.float64), gamma)
+        hard = np.argsort(-losses, kind="mergesort")[:_PER_IMAGE]
+        drawn = (
+            negatives,
+            sample_random(negatives, _PER_IMAGE, rng),
+            sample_iou_balanced(image.overlaps, negatives, _PER_IMAGE, rng, upper=upper),
+            negatives[hard],
+        )
+        for values, indices in zip(ways.values(), drawn):
+            values.append(image.overlaps[indices])
+    figure = new_figure(8, 4.5)
+    axes = figure.add_subplot(1, 1, 1)
+    edges = np.linspace(0, upper, 9)
+    middles = (edges[1:] + edges[:-1]) / 2
+    for number, (name, values) in enumerate(ways.items()):
+        counts = np.histogram(np.concatenate(values), edges)[0]
+        shares = counts / counts.sum()
+        marker = "os^D"[number]
+        axes.plot(middles, shares, marker=marker, linewidth=1.6, label=name, **style(number))
+    axes.set_yscale("log")
+    axes.set_yticks([0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    title = f"Negatives that train: {_PER_IMAGE} an image, {len(study.images)} training images"
+    finish(axes, title, f"IoU with the nearest object (bins of {upper / 8:g})", "share")
+    axes.legend(frameon=False, fontsize=9, title="drawn", loc="lower left")
+    return figure
+
+
+def _negative_losses(logits: np.ndarray, gamma: float) -> np.ndarray:
+    """Focal loss of negatives with logits (N, C), but for its constant factor: (N,)."""
+    not_log = np.logaddexp(0, logits)  # -log(1 - p)
+    return (np.exp(gamma * (logits - not_log)) * not_log).sum(axis=1)
+
+
+def energy_figure(study: Study) -> Figure:
+    """Mean square of the features of each pyramid level before and after it is balanced.
+
+    Raises:
+        ValueError: the model has no balanced pyramid.
+    """
+    if study.energies is None:
+        raise ValueError("a model without balanced pyramid")
+    figure = new_figure(7, 4)
+    axes = figure.add_subplot(1, 1, 1)
+    places = np.arange(len(study.levels))
+    for part, (name, energies) in enumerate(zip(("before", "after"), study.energies)):
+        spread = f"{name}: largest {energies.max() / energies.min():.1f} times the smallest"
+        bars = axes.bar(
+            places + (part - 0.5) * 0.38, energies, 0.36, label=spread, edgecolor="black",
+            color=COLOURS[part], alpha=0.55, hatch=_HATCHES[part],
+        )  # fmt: skip
+        axes.bar_label(bars, fmt="%.2g", fontsize=8)
+    axes.set_xticks(places)
+    axes.set_xticklabels([f"P{level}" for level in study.levels])
+    title = f"Feature energy, balanced pyramid, {len(study.images)} training images"
+    finish(axes, title, "pyramid level", "mean of squared features")
+    axes.set_ylim(top=1.25 * study.energies.max())
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def gradient_figure(study: Study, config) -> Figure:
+    """Which samples the gradient comes from under each loss.
+
+    Left, of the box loss of positives, by the error in units of beta; right, of the class loss, by
+    label and the IoU of negatives.
+    """
+    figure = new_figure(11, 4.8)
+    panels = (
+        (*_box_shares(study, config), "Who moves the boxes", "error of a coordinate of a positive"),
+        (*_class_shares(study, config), "Who moves the classes", "anchor"),
+    )
+    for column, (shares, names, title, legend) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, 2, column)
+        _stacked(axes, shares, names, f"{title}: sums of gradient sizes", legend)
+    return figure
+
+
+def _box_shares(study: Study, config) -> tuple:
+    beta = config.RETINANET.BBOX_REG_BETA
+    errors = np.concatenate([image.box_errors.ravel() for image in study.images]).astype(np.float64)
+    groups = np.digitize(np.abs(errors), [beta / 2, beta])
+    names = ["easy: below beta/2", "beta/2 to beta", "hard: beta and above"]
+    gradients = {
+        "errors\nthemselves": np.ones(len(errors)),
+        "smooth L1": smooth_l1_slope(errors, beta),
+        "balanced L1\ncontinuous": balanced_l1_slope(errors, beta=beta),
+        "balanced L1\nmmdet": balanced_l1_slope(errors, beta=beta, formula="mmdet"),
+    }
+    return _shares(gradients, groups, len(names)), names
+
+
+def _class_shares(study: Study, config) -> tuple:
+    upper, focal = config.RETINANET.NEGATIVE_OVERLAP, config.RETINANET
+    num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
+    names = [f"negative, IoU bin {k + 1} of {num_bins}" for k in range(num_bins)] + ["positive"]
+    parts: dict = {
+        "anchors\nthemselves": [],
+        "cross entropy": [],
+        "focal": [],
+        "focal\nreweight": [],
+    }
+    groups = []
+    for image in study.images:
+        counted = np.flatnonzero(image.labels >= BACKGROUND)
+        ones = np.ones(len(image.labels))
+        weights = balancing_weights(image.labels, image.overlaps, upper=upper, num_bins=num_bins)
+        gamma, alpha = focal.LOSS_GAMMA, focal.LOSS_ALPHA
+        values = (
+            ones,
+            _class_gradients(image, ones, 0.0, 0.5),
+            _class_gradients(image, ones, gamma, alpha),
+            _class_gradients(image, weights, gamma, alpha),
+        )
+        for part, value in zip(parts.values(), values):
+            part.append(value[counted])
+        bins = iou_bins(image.overlaps[counted], 0.0, upper, num_bins)
+        groups.append(np.where(image.labels[counted] > BACKGROUND, num_bins, bins))
+    gradients = {name: np.concatenate(part) for name, part in parts.items()}
+    return _shares(gradients, np.concatenate(groups), len(names)), names
+
+
+def _class_gradients(image: ImageAnchors, weights: np.ndarray, gamma: float, alpha: float):
+    """Sum over classes of the size of the gradient with respect to an anchor's logits: (A,)."""
+    num_anchors, num_classes = image.logits.shape
+    gradient = weighted_sigmoid_focal_loss_gradient(
+        image.logits.reshape(1, -1, 1, 1), image.labels.reshape(1, -1, 1, 1), 1.0,
+        weights.reshape(1, -1, 1, 1), 1.0, gamma=gamma, alpha=alpha, num_classes=num_classes,
+    )  # fmt: skip
+    return np.abs(gradient).reshape(num_anchors, num_classes).sum(axis=1)
+
+
+def _shares(gradients: dict, groups: np.ndarray, num_groups: int) -> dict:
+    """Each group's part of the sum of the gradients' sizes, by loss: {name: (G,)}."""
+    sums = {
+        name: np.bincount(groups, np.abs(values), minlength=num_groups)
+        for name, values in gradients.items()
+    }
+    return {name: values / values.sum() for name, values in sums.items()}
+
+
+def _stacked(axes, shares: dict, names: Sequence[str], title: str, legend: str) -> None:
+    bottom = np.zeros(len(shares))
+    for group, name in enumerate(names):
+        heights = np.array([values[group] for values in shares.values()])
+        bars = axes.bar(
+            list(shares), heights, 0.62, bottom, label=name, edgecolor="black", linewidth=0.8,
+            color=COLOURS[group % len(COLOURS)], alpha=0.55, hatch=_HATCHES[group % len(_HATCHES)],
+        )  # fmt: skip
+        labels = [f"{100 * height:.0f} %" if height > 0.03 else "" for height in heights]
+        axes.bar_label(bars, labels, label_type="center", fontsize=9,
+                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
+        bottom += heights
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    finish(axes, title, "", "share of the sum")
+    axes.legend(title=legend, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=2)

@@ -1,0 +1,169 @@
+"""The record of one finished run: what ran, on what, for how long, and what came out."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from typing import Any
+
+from detectron_ext import __version__
+from detectron_ext import config as configuration
+from detectron_ext.config.yaml_text import parse_yaml
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.experiments.spec import REPOSITORY, Run
+
+RECORD = "record.json"
+STARTED = "settings.json"
+_MEASURED_BY = ("torch", "numpy", "pycocotools", "opencv-python-headless")
+
+
+def read_record(folder: str) -> dict | None:
+    """The record a run left in its folder; None where it has not finished.
+
+    Raises:
+        UserError: the file is there and is no record.
+    """
+    path = os.path.join(folder, RECORD)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no record of a run ({error}): remove it to run again") from None
+    if not isinstance(record, dict) or "settings" not in record or "metrics" not in record:
+        raise UserError(f"{path} is no record of a run: remove it to run again")
+    return record
+
+
+def started_settings(folder: str) -> dict | None:
+    """The settings that a run was started with; None where it was not, or they cannot be read."""
+    try:
+        with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def write_record(folder: str, run: Run, config, measured: dict) -> dict:
+    """Write the record of a run that has finished; returns it.
+
+    Args:
+        folder: the run's.
+        run: what ran.
+        config: its configuration, whose test results are read.
+        measured: what the sweep knows: seconds, memory, threads, commit.
+
+    Raises:
+        UserError: the run left no results.
+    """
+    record = {
+        "variant": run.variant,
+        "dataset": run.dataset or None,
+        "size": run.size,
+        "seed": run.seed,
+        "config": _shown_path(run.config_file),
+        "overrides": dict(zip(run.overrides[0::2], run.overrides[1::2])),
+        "settings": settings(config),
+        "versions": versions(),
+        "machine": {"processor": _processor(), "system": platform.system()},
+        "finished": datetime.datetime.utcnow().replace(microsecond=0).isoformat() + "Z",
+        **measured,
+        "seconds_training": training_seconds(config),
+        "metrics": {name: _results(config, name) for name in config.TEST.DATASETS},
+    }
+    write_results(os.path.join(folder, RECORD), record)
+    return record
+
+
+def settings(config) -> dict:
+    """{KEY: value} of all in which a configuration differs from the defaults, but OUTPUT_DIR."""
+    defaults, given = (dict(_leaves(_plain(c))) for c in (configuration.load(), config))
+    differing = {key: value for key, value in given.items() if defaults.get(key) != value}
+    differing.pop("OUTPUT_DIR", None)
+    return differing
+
+
+def _plain(config) -> dict:
+    return parse_yaml(configuration.dump_yaml(config), "the configuration")
+
+
+def _leaves(tree: dict, prefix: str = ""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def versions() -> dict:
+    """Versions of Python, of this package and of what computes the figures (torch has Caffe2)."""
+    found = {name: _version(name) for name in _MEASURED_BY}
+    return {"python": platform.python_version(), "detectron_ext": __version__, **found}
+
+
+def _version(name: str) -> str | None:
+    import pkg_resources  # importlib.metadata is newer than Python 3.7
+
+    try:
+        return pkg_resources.get_distribution(name).version
+    except pkg_resources.DistributionNotFound:
+        return None
+
+
+def commit() -> dict:
+    """{commit, modified}: of the checkout the code runs from; None where it is none."""
+    hash_ = _git("rev-parse", "HEAD")
+    if hash_ is None:
+        return {"commit": None, "modified": None}
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": hash_, "modified": bool(changes)}
+
+
+def _git(*arguments: str) -> str | None:
+    if not (REPOSITORY / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode().strip()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()
+
+
+def _shown_path(path: str) -> str:
+    """Relative to the repository where the file is in it."""
+    shown = os.path.relpath(os.path.abspath(path), str(REPOSITORY))
+    return path if shown.startswith("..") else shown
+
+
+def training_seconds(config) -> float:
+    """Wall seconds of training, over all the processes that took part in it."""
+    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    with open(os.path.join(folder, "stats.jsonl"), encoding="utf-8") as file:
+        return round(sum(json.loads(line)["seconds"] for line in file), 1)
+
+
+def _results(config, dataset: str) -> Any:
+    folder = configuration.output_dir(config, (dataset,), training=False)
+    path = os.path.join(folder, "results.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the run left no results in {path}: {error}") from None

@@ -1,0 +1,187 @@
+"""What a sweep found: small JSON for the repository, and tables inside a Markdown page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Sequence
+
+from detectron_ext import config as configuration
+from detectron_ext.data.catalog import resolve
+from detectron_ext.data.coco_dataset import read_ground_truth
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.comparison import (
+    LABELS,
+    Measured,
+    image_resamples,
+    mean_and_deviation,
+    measure,
+)
+from detectron_ext.evaluation.comparison_report import (
+    Side,
+    comparison,
+    markdown_table,
+    shown_mean,
+    shown_row,
+)
+from detectron_ext.evaluation.operating_points import THRESHOLD
+from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.experiments.record import read_record
+from detectron_ext.experiments.spec import Run, Spec, place_name
+
+_LOG = logging.getLogger(__name__)
+_SHOWN = (
+    "AP", "AP50", "AP75", "box_precision", "box_recall", "concept_precision", "concept_recall",
+    "peak_memory_mb",
+)  # fmt: skip
+_DIFFERENCES = ("AP", "AP50", "AP75", "box_best_f1", "concept_best_f1")
+_KEPT = (
+    "variant", "dataset", "size", "seed", "config", "overrides", "versions", "commit", "modified",
+    "machine", "threads", "resumed", "seconds_training", "cpu_seconds_of_last_process",
+    "peak_memory_mb", "finished",
+)  # fmt: skip
+
+
+def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> dict[str, Any]:
+    """Score every run that is done, and compare each variant with the baseline.
+
+    A variant is compared over the seeds that it and the baseline have both done.
+
+    Args:
+        spec: the sweep.
+        results_dir: where it ran.
+        num_resamples: of the bootstrap.
+
+    Returns:
+        {sweep, missing: folders of runs not done, places}; places holds for each data set and size
+        runs, each with its record, scores and costs, and comparisons, for each variant what
+        comparison_report.comparison returns, and the seeds.
+
+    Raises:
+        UserError: nothing is done, or a run's folder is damaged.
+    """
+    done, missing = [], []
+    for run in spec.runs:
+        record = read_record(os.path.join(results_dir, run.folder))
+        missing += [] if record else [run.folder]
+        done += [(run, record)] if record else []
+    if not done:
+        raise UserError(f"no run of {spec.name} is done in {results_dir}: run the sweep first")
+    places: dict[str, list] = {}
+    for run, record in done:
+        places.setdefault(place_name(run.dataset, run.size), []).append((run, record))
+    return {
+        "sweep": spec.name,
+        "missing": missing,
+        "places": {
+            name: _place(spec, results_dir, finished, num_resamples)
+            for name, finished in places.items()
+        },
+    }
+
+
+def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> dict[str, Any]:
+    first = open_run(os.path.join(results_dir, finished[0][0].folder))
+    ground_truth = read_ground_truth(resolve(first.dataset, configuration.load()).ann_fn)
+    weights = image_resamples(len(ground_truth.imgs), num_resamples)
+    measured: list[tuple[Run, Measured]] = []
+    runs = []
+    for run, record in finished:
+        _LOG.info("scoring %s", run.folder)
+        test = open_run(os.path.join(results_dir, run.folder), name=run.folder)
+        one = measure(test, ground_truth, weights)
+        measured.append((run, one))
+        told = {key: record.get(key) for key in _KEPT}
+        runs.append({**told, "scores": one.values, "costs": one.costs})
+    about = {
+        "dataset": first.dataset,
+        "num_images": len(ground_truth.imgs),
+        "score_threshold": THRESHOLD,
+        "num_resamples": num_resamples,
+    }
+    return {"runs": runs, "comparisons": _comparisons(spec, measured, about)}
+
+
+def _comparisons(spec: Spec, measured: list, about: dict) -> list:
+    """Every variant against the baseline, over the seeds of both."""
+    by_variant: dict[str, dict] = {name: {} for name in spec.variants}
+    for run, one in measured:
+        by_variant[run.variant][run.seed] = one
+    baseline = by_variant[spec.baseline]
+    compared = []
+    for name in spec.variants:
+        seeds = sorted(set(by_variant[name]) & set(baseline))
+        if name != spec.baseline and seeds:
+            sides = [
+                Side(side, [by_variant[side][seed] for seed in seeds])
+                for side in (spec.baseline, name)
+            ]
+            compared.append({**comparison(sides[0], sides[1:], about), "seeds": seeds})
+    return compared
+
+
+def write_report(results: dict, page: str) -> str:
+    """Write ``<page without extension>/<sweep>.json`` and the sweep's part of the page.
+
+    The part stands between two comments that name the sweep, at the end where there are none.
+
+    Returns:
+        Path of the JSON.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    path = Path(page)
+    json_path = path.with_suffix("") / f"{results['sweep']}.json"
+    write_results(str(json_path), results)
+    begin, end = (f"<!-- {word} {results['sweep']} -->" for word in ("begin", "end"))
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if begin not in text or end not in text:
+            text = f"{text.rstrip()}\n\n{begin}\n{end}\n".lstrip()
+        before, rest = text.split(begin, 1)
+        after = rest.split(end, 1)[1]
+        path.write_text(f"{before}{begin}\n{as_markdown(results)}{end}{after}", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{page} cannot be written: {error.strerror}") from error
+    return str(json_path)
+
+
+def as_markdown(results: dict) -> str:
+    """For each data set and size: scores of all variants, then their differences."""
+    parts = []
+    for name, place in results["places"].items():
+        about = place["comparisons"][0] if place["comparisons"] else None
+        images = f", {about['num_images']} images of {about['dataset']}" if about else ""
+        parts.append(f"**{name}**{images}")
+        parts.append(markdown_table(_score_rows(place["runs"])))
+        if about:
+            parts.append(markdown_table(_difference_rows(place["comparisons"])))
+    if results["missing"]:
+        parts.append(f"Not run yet: {len(results['missing'])} runs, so counts of runs differ.")
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def _score_rows(runs: Sequence[dict]) -> list:
+    labels = {**LABELS, "peak_memory_mb": "MB"}
+    rows = [["variant (runs)", *(labels[key] for key in _SHOWN)]]
+    variants = list(dict.fromkeys(run["variant"] for run in runs))
+    for variant in variants:
+        own = [{**run["scores"], **run["costs"]} for run in runs if run["variant"] == variant]
+        sides = {key: mean_and_deviation([scores[key] for scores in own]) for key in _SHOWN}
+        cells = [shown_mean(key, side) for key, side in sides.items()]
+        rows.append([f"{variant} ({len(own)})", *cells])
+    return rows
+
+
+def _difference_rows(comparisons: Sequence[dict]) -> list:
+    rows = [["difference from baseline", "", "%", "95 % over images", "and over seeds"]]
+    for compared in comparisons:
+        candidate = compared["candidates"][0]
+        for row in candidate["rows"]:
+            if row["metric"] in _DIFFERENCES:
+                label = f"{candidate['name']} ({len(compared['seeds'])}): {row['label']}"
+                rows.append([label, *shown_row(row)[3:]])
+    return rows

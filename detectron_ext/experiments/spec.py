@@ -1,0 +1,186 @@
+"""What a sweep runs: variants x seeds x sizes x data sets, read from a YAML file."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectron_ext import config as configuration
+from detectron_ext.config.yaml_text import parse_yaml
+from detectron_ext.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_KEYS = {"group", "datasets", "sizes", "seeds", "overrides", "baseline", "variants"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a sweep.
+
+    Attributes:
+        dataset, size, variant, seed: its place in the sweep; size is None where the spec has none.
+        config_file: the configuration it starts from.
+        overrides: KEY, VALUE, ... merged after it; OUTPUT_DIR is not among them.
+        folder: where it writes, relative to the results folder.
+    """
+
+    dataset: str
+    size: int | None
+    variant: str
+    seed: int
+    config_file: str
+    overrides: tuple
+    folder: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A sweep.
+
+    Attributes:
+        name: the file's, without its extension.
+        baseline: the variant that the others are compared with.
+        variants: names, in the order of the file.
+        runs: seed by seed, so that a sweep that is stopped leaves tables that compare like with
+            like.
+    """
+
+    name: str
+    baseline: str
+    variants: tuple
+    runs: tuple
+
+
+def place_name(dataset: str, size: int | None) -> str:
+    """Name of a data set at a size; one that the spec does not name is "data"."""
+    dataset = dataset or "data"
+    return dataset if size is None else f"{dataset}_{size}"
+
+
+def read_spec(path: str) -> Spec:
+    """Read a sweep's YAML file.
+
+    Its keys:
+
+    - ``variants``: name -> {config: file relative to the spec, overrides: {KEY: value}}. In the
+      file's name ``{dataset}`` stands for the data set.
+    - ``seeds``: list of RNG_SEED.
+    - ``datasets``: name to put for ``{dataset}`` -> {KEY: value} of its own (optional).
+    - ``sizes``: list of image sizes in pixels (optional): TRAIN.SCALES and TEST.SCALE, with the
+      configuration's ratio of MAX_SIZE to them.
+    - ``overrides``: {KEY: value} for every run. ``baseline``: a variant, the first by default.
+    - ``group``: folder of the runs, the spec's name by default. Specs of one group share the runs
+      that they have in common.
+
+    Raises:
+        ConfigError: unreadable, or not such a file.
+    """
+    content = _read(path)
+    variants = _variants(path, content)
+    baseline = content.get("baseline", next(iter(variants)))
+    if baseline not in variants:
+        raise _wrong(path, "baseline", "one of the variants")
+    seeds = _numbers(path, content, "seeds")
+    datasets = _datasets(path, content)
+    sizes = _numbers(path, content, "sizes", default=[None])
+    group = content.get("group", Path(path).stem)
+    _check_name(path, group)
+    common = _overrides(path, content, "overrides")
+    runs = [
+        _run(path, (dataset, size, name, seed), variants[name], {**common, **own}, group)
+        for seed in seeds
+        for dataset, own in datasets.items()
+        for size in sizes
+        for name in variants
+    ]
+    return Spec(Path(path).stem, baseline, tuple(variants), tuple(runs))
+
+
+def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Run:
+    dataset, size, name, seed = place
+    file = os.path.join(os.path.dirname(path), variant["config"].replace("{dataset}", dataset))
+    own = _overrides(path, variant, "overrides")
+    settings = {"RNG_SEED": seed, **_size_settings(file, size), **common, **own}
+    flat = tuple(part for pair in settings.items() for part in pair)
+    folder = os.path.join(group, place_name(dataset, size), name, f"seed{seed}")
+    return Run(dataset, size, name, seed, os.path.normpath(file), flat, folder)
+
+
+def _size_settings(file: str, size: int | None) -> dict:
+    if size is None:
+        return {}
+    config = configuration.load(file)
+    settings = {"TRAIN.SCALES": [size], "TEST.SCALE": size}
+    for phase, scale in (("TRAIN", max(config.TRAIN.SCALES)), ("TEST", config.TEST.SCALE)):
+        settings[f"{phase}.MAX_SIZE"] = math.ceil(size * config[phase].MAX_SIZE / scale)
+    return settings
+
+
+def _read(path: str) -> dict:
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"sweep {path} cannot be read: {error.strerror}") from None
+    content = parse_yaml(text, path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"sweep {path} must be a map with the keys {', '.join(sorted(_KEYS))}")
+    unknown = sorted(set(content) - _KEYS)
+    if unknown:
+        known = ", ".join(sorted(_KEYS))
+        raise ConfigError(f"sweep {path} has an unknown key {unknown[0]}; it may have {known}")
+    return content
+
+
+def _variants(path: str, content: dict) -> dict:
+    variants = content.get("variants")
+    if not isinstance(variants, dict) or not variants:
+        raise _wrong(path, "variants", "{NAME: {config: FILE}}")
+    for name, variant in variants.items():
+        is_one = isinstance(variant, dict) and isinstance(variant.get("config"), str)
+        if not is_one or set(variant) - {"config", "overrides"}:
+            raise _wrong(path, f"variants.{name}", "{config: FILE, overrides: {KEY: value}}")
+        _check_name(path, name)
+    return variants
+
+
+def _overrides(path: str, holder: dict, key: str) -> dict:
+    given = holder.get(key) or {}
+    if not isinstance(given, dict):
+        raise _wrong(path, key, "a map of configuration keys such as SOLVER.MAX_ITER: 500")
+    return given
+
+
+def _numbers(path: str, content: dict, key: str, default: Any = None) -> list:
+    values = content.get(key, default)
+    good = isinstance(values, list) and bool(values)
+    if key in content:
+        good = good and all(type(value) is int for value in values)
+        good = good and len(set(values)) == len(values)
+    if not good:
+        raise _wrong(path, key, "a list of different numbers")
+    return values
+
+
+def _datasets(path: str, content: dict) -> dict:
+    given = content.get("datasets", {"": None})
+    if not isinstance(given, dict) or not given:
+        raise _wrong(path, "datasets", "{NAME: {KEY: value}}")
+    for name in given:
+        if "datasets" in content:
+            _check_name(path, name)
+    return {name: _overrides(path, given, name) for name in given}
+
+
+def _check_name(path: str, name: Any) -> None:
+    """Names become folders."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise _wrong(path, str(name), "a name of letters, digits, '.', '_' and '-'")
+
+
+def _wrong(path: str, key: str, wanted: str) -> ConfigError:
+    return ConfigError(f"sweep {path}: {key} must be {wanted}")

@@ -1,0 +1,203 @@
+"""Running a sweep: every run a process of its own, skipped when done, resumed when begun."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import glob
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Sequence
+
+from detectron_ext import config as configuration
+from detectron_ext.errors import ConfigError, UserError
+from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.experiments.record import (
+    RECORD,
+    STARTED,
+    commit,
+    read_record,
+    settings,
+    started_settings,
+    write_record,
+)
+from detectron_ext.experiments.spec import REPOSITORY, Run
+
+_LOG = logging.getLogger(__name__)
+_TRAIN = REPOSITORY / "tools" / "train_net.py"
+_LOG_FILE = "log.txt"
+
+
+class Sweep:
+    """The runs of a sweep in a results folder.
+
+    Args:
+        runs: what to run, in this order.
+        results_dir: gets ``<group>/<data set>_<size>/<variant>/seed<k>/`` for each run: what
+            training and testing write, ``log.txt``, and when it has finished ``record.json``.
+        threads: CPU threads of each run; the bits of a result depend on it.
+
+    Raises:
+        UserError: a run's configuration is wrong, or what is there is of other settings.
+    """
+
+    def __init__(self, runs: Sequence[Run], results_dir: str, threads: int = 1):
+        self._results_dir = results_dir
+        self._threads = threads
+        self._stopping = threading.Event()
+        self._processes: set = set()
+        # Every configuration is checked before the first run, not hours after it.
+        self._configs = {run.folder: self._load(run) for run in runs}
+        self.runs = runs
+        for run in runs:
+            self._check_settings(run)
+
+    def folder(self, run: Run) -> str:
+        """Where a run writes."""
+        return os.path.join(self._results_dir, run.folder)
+
+    def state(self, run: Run) -> str:
+        """One word or two: done, begun (it has a checkpoint) or to do."""
+        if read_record(self.folder(run)):
+            return "done"
+        return "begun" if self._checkpoints(run) else "to do"
+
+    def command(self, run: Run) -> list:
+        """The command line of a run."""
+        pairs = [*run.overrides, "OUTPUT_DIR", self.folder(run)]
+        return [sys.executable, str(_TRAIN), "--cfg", run.config_file, *map(str, pairs)]
+
+    def run_all(self, jobs: int = 1) -> None:
+        """Run what is not done, ``jobs`` at a time.
+
+        Raises:
+            UserError: some runs failed; the others were finished all the same.
+        """
+        waiting = [run for run in self.runs if self.state(run) != "done"]
+        _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(self._run_one, run) for run in waiting]
+            try:
+                failures = [future.result() for future in futures]
+            except BaseException:
+                self._stop(futures)
+                raise
+        failures = [failure for failure in failures if failure]
+        if failures:
+            raise UserError(f"{len(failures)} of {len(waiting)} runs failed, first {failures[0]}")
+
+    def _load(self, run: Run):
+        try:
+            return configuration.load(
+                run.config_file, [*run.overrides, "OUTPUT_DIR", self.folder(run)]
+            )
+        except ConfigError as error:
+            raise ConfigError(f"variant {run.variant}: {error}") from None
+
+    def _check_settings(self, run: Run) -> None:
+        """Neither a record nor a checkpoint of other settings is taken for this run's."""
+        folder, record = self.folder(run), read_record(self.folder(run))
+        if record is None and not self._checkpoints(run):
+            return
+        found = record["settings"] if record else started_settings(folder)
+        wanted = settings(self._configs[run.folder])
+        differing = [
+            k for k in {**wanted, **(found or {})} if wanted.get(k) != (found or {}).get(k)
+        ]
+        if differing:
+            raise UserError(
+                f"{folder} was run with another {differing[0]}: choose another results folder or "
+                "remove it"
+            )
+
+    def _run_one(self, run: Run) -> str | None:
+        """Train and test in a process; returns what went wrong, in one line."""
+        if self._stopping.is_set():
+            return None
+        folder = self.folder(run)
+        os.makedirs(folder, exist_ok=True)
+        with _lock(folder) as lock:
+            if lock is None:
+                _LOG.info("%s: another sweep is at it", run.folder)
+                return None
+            if os.path.exists(os.path.join(folder, RECORD)):
+                return None
+            resumed = bool(self._checkpoints(run))
+            write_results(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
+            _LOG.info("%s: %s", run.folder, "resumed" if resumed else "started")
+            code = commit()  # of the start: the checkout may move on before the end
+            status, measured = self._execute(run, lock)
+            if status:
+                failure = f"{run.folder}: {_last_error(folder)} (see {folder}/{_LOG_FILE})"
+                _LOG.warning("failed: %s", failure)
+                return failure
+            measured.update(threads=self._threads, resumed=resumed, **code)
+            record = write_record(folder, run, self._configs[run.folder], measured)
+            for path in self._checkpoints(run):
+                os.unlink(path)
+            _LOG.info("%s: done in %.0f s", run.folder, record["seconds_training"])
+            return None
+
+    def _execute(self, run: Run, lock: int) -> tuple:
+        """Exit status of the run's process, and what it used."""
+        environment = {**os.environ}
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment[name] = str(self._threads)
+        packages = [str(REPOSITORY), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, packages))
+        started = time.perf_counter()
+        with open(os.path.join(self.folder(run), _LOG_FILE), "ab") as log:
+            # A session of its own: Ctrl-C reaches it once, through _stop. It holds the lock, too,
+            # so that no other sweep starts the run while it outlives a sweep that was killed.
+            process = subprocess.Popen(
+                self.command(run), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment, start_new_session=True, pass_fds=[lock],
+            )  # fmt: skip
+            self._processes.add(process.pid)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            finally:
+                self._processes.discard(process.pid)
+            process.returncode = status
+        return status, {
+            "seconds_of_last_process": round(time.perf_counter() - started, 1),
+            "cpu_seconds_of_last_process": round(usage.ru_utime + usage.ru_stime, 1),
+            "peak_memory_mb": usage.ru_maxrss // 1024,
+        }
+
+    def _checkpoints(self, run: Run) -> list:
+        return glob.glob(os.path.join(glob.escape(self.folder(run)), "train/*/*/model_iter*.pkl"))
+
+    def _stop(self, futures: list) -> None:
+        """Ask the running processes to save a checkpoint and end; begin no other."""
+        self._stopping.set()
+        for future in futures:
+            future.cancel()
+        for pid in list(self._processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _lock(folder: str):
+    """Keep a folder for this process and its child; gives the lock's file, None if it is taken."""
+    with open(os.path.join(folder, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()
+
+
+def _last_error(folder: str) -> str:
+    with open(os.path.join(folder, _LOG_FILE), encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    errors = [line for line in lines[-30:] if line.startswith("error: ")]
+    return (errors or lines or ["no output"])[-1][:300]

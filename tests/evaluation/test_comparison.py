@@ -1,0 +1,151 @@
+"""Comparing runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from random_scenes import scene
+from test_run_folder import write_test
+
+from detectron_ext.commands.compare import compare_runs
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections
+from detectron_ext.evaluation.comparison import compare, image_resamples, measure
+from detectron_ext.evaluation.comparison_report import Side, as_csv, as_markdown, comparison
+from detectron_ext.evaluation.run_folder import open_run
+
+_ABOUT = {"dataset": "cats_val", "num_images": 40, "score_threshold": 0.5, "num_resamples": 200}
+
+
+def _worse(detections, rng, share):
+    """The same with a share of the boxes somewhere else."""
+    moved = []
+    for found in detections:
+        box = [found["bbox"][0] + 300, *found["bbox"][1:]]
+        moved.append({**found, "bbox": box} if rng.random() < share else found)
+    return moved
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Ground truth of 40 images, resamples, and runs: three equal seeds, three worse ones."""
+    folder = tmp_path_factory.mktemp("runs")
+    coco, detections = scene(7, num_images=40)
+    (folder / "truth.json").write_text(json.dumps(coco.dataset))
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        good, bad = _worse(detections, rng, 0.05), _worse(detections, rng, 0.6)
+        for name, found in ((f"good{seed}", good), (f"bad{seed}", bad)):
+            results = evaluate_detections(coco, found)
+            write_test(folder / name, {"detections.json": found, "results.json": results})
+    return folder, coco, image_resamples(40, 200)
+
+
+def _measured(world, *names):
+    folder, coco, weights = world
+    return [measure(open_run(str(folder / name)), coco, weights) for name in names]
+
+
+def _by_metric(rows):
+    return {row["metric"]: row for row in rows}
+
+
+def test_identical_runs_do_not_differ(world):
+    rows = compare(_measured(world, "good0", "good1"), _measured(world, "good0", "good1"))
+    for row in rows:
+        if row["metric"] in METRICS:
+            assert row["difference"] == row["percent"] == 0
+            assert row["interval"] == [0, 0]
+            low, high = row["interval_with_seeds"]
+            assert low <= 0 <= high
+
+
+def test_a_worse_run_is_told_from_the_noise(world):
+    good, bad = _measured(world, *(f"good{n}" for n in range(3))), _measured(world, "bad0", "bad1")
+    rows = _by_metric(compare(good, bad))
+    for name in ("AP", "AP50", "box_recall"):
+        row = rows[name]
+        assert row["difference"] == row["candidate"]["mean"] - row["baseline"]["mean"]
+        assert row["percent"] == pytest.approx(100 * row["difference"] / row["baseline"]["mean"])
+        assert row["interval"][0] < row["difference"] < row["interval"][1] < 0
+        assert row["interval_with_seeds"][1] < 0
+    values = rows["AP"]["baseline"]["values"]
+    assert rows["AP"]["baseline"]["std"] == pytest.approx(np.std(values, ddof=1))
+    told = json.loads((world[0] / "good0/test/cats_val/retinanet/results.json").read_text())
+    assert values[0] == told["AP"]
+
+
+def test_the_interval_is_about_as_wide_as_the_noise_of_the_images(world):
+    """A mean's bootstrap interval is close to 1.96 standard errors of the images' parts."""
+    (good,), (bad,) = _measured(world, "good0"), _measured(world, "bad0")
+    row = _by_metric(compare([good], [bad]))["concept_recall"]
+    assert row["interval_with_seeds"] is None
+    spread = np.std(bad.samples["concept_recall"] - good.samples["concept_recall"])
+    assert row["interval"][1] - row["interval"][0] == pytest.approx(2 * 1.96 * spread, rel=0.25)
+
+
+def test_a_run_without_detections_leaves_gaps(world, tmp_path):
+    write_test(tmp_path / "old", {"results.json": {"AP": 0.5, "AP50": 0.6, "num_images": 40}})
+    old = measure(open_run(str(tmp_path / "old")), *world[1:])
+    rows = _by_metric(compare(_measured(world, "good0"), [old]))
+    assert rows["AP"]["candidate"]["mean"] == 0.5
+    assert rows["AP"]["interval"] is None
+    for name in ("AP75", "box_recall", "training_seconds"):
+        assert rows[name]["candidate"]["mean"] is rows[name]["difference"] is None
+    content = comparison(Side("a", _measured(world, "good0")), [Side("b", [old])], _ABOUT)
+    assert "Warning: " in as_markdown(content) and "no detections kept" in as_markdown(content)
+
+
+def test_annotations_of_another_size_are_refused(world, tmp_path):
+    write_test(
+        tmp_path / "run", {"detections.json": [], "results.json": {"AP": 0, "num_images": 9}}
+    )
+    with pytest.raises(UserError, match="was tested on 9 images"):
+        measure(open_run(str(tmp_path / "run")), *world[1:])
+
+
+def test_results_that_disagree_with_the_detections_are_a_warning(world, tmp_path):
+    write_test(tmp_path / "run", {"detections.json": [], "results.json": {"AP": 0.5}})
+    run = open_run(str(tmp_path / "run"))
+    measure(run, *world[1:])
+    assert "results.json says AP 0.5000, its detections score 0.0000" in run.warnings[0]
+
+
+def test_the_tables_say_the_same(world):
+    sides = Side("plain", _measured(world, "good0", "good1")), Side("odd", _measured(world, "bad0"))
+    content = comparison(sides[0], sides[1:], _ABOUT)
+    rows = list(csv.DictReader(io.StringIO(as_csv(content))))
+    told = _by_metric(content["candidates"][0]["rows"])
+    assert [row["metric"] for row in rows] == list(told)
+    for row in rows:
+        difference = told[row["metric"]]["difference"]
+        assert row["difference"] == ("" if difference is None else str(difference))
+    lines = as_markdown(content).splitlines()
+    assert lines[0].startswith("| Metric (runs) | plain (2) | odd (1) |")
+    assert len(lines) == 2 + len(told)
+    ap = told["AP"]
+    assert f"| {ap['candidate']['mean']:.3f} | {ap['difference']:+.3f} |" in as_markdown(content)
+
+
+def test_a_page_stands_alone(world, tmp_path):
+    folder = world[0]
+    markdown = compare_runs(
+        [str(folder / "good0")], [[str(folder / "bad0")], [str(folder / "bad1")]],
+        str(tmp_path), annotations=str(folder / "truth.json"), num_resamples=20,
+    )  # fmt: skip
+    assert (tmp_path / "comparison.md").read_text() == markdown
+    page = (tmp_path / "comparison.html").read_text()
+    assert page.count("<table>") == 2
+    assert page.count('src="data:image/svg+xml;base64,') == page.count("<img ") == 2
+    assert "<script" not in page and "http" not in page.replace("https://", "")
+    assert len(json.loads((tmp_path / "comparison.json").read_text())["candidates"]) == 2
+
+
+def test_runs_on_different_data_sets_are_refused(world, tmp_path):
+    write_test(tmp_path / "dog", {"detections.json": []}, "dogs_val")
+    with pytest.raises(UserError, match=r"good0 was tested on cats_val, .*dog on dogs_val"):
+        compare_runs([str(world[0] / "good0")], [[str(tmp_path / "dog")]], str(tmp_path))

@@ -1,0 +1,96 @@
+"""Figures of samples and losses: what they show, not how they look."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectron_ext import config as configuration
+from detectron_ext.experiments import figures
+from detectron_ext.experiments.anchor_study import ImageAnchors, Study, _by_anchor
+
+
+@pytest.fixture
+def study():
+    """Two images: many easy negatives, few hard ones, fewer positives."""
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(2):
+        overlaps = np.concatenate([rng.uniform(0, 0.1, 900), rng.uniform(0.27, 0.4, 60),
+                                   rng.uniform(0.5, 1, 20)]).astype(np.float32)  # fmt: skip
+        labels = np.where(overlaps > 0.45, 2, 0).astype(np.int32)
+        logits = np.full((980, 3), -4, np.float32)
+        logits[900:960, 1] = 0.5  # mistaken for an object
+        images.append(ImageAnchors(labels, overlaps, logits, rng.normal(0, 0.1, (20, 4))))
+    return Study(images, np.array([[1.0, 4.0], [2.0, 3.0]]), (3, 4))
+
+
+@pytest.fixture
+def config():
+    return configuration.load(overrides=["RETINANET.RETINANET_ON", True])
+
+
+def _lines(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+
+
+def test_the_box_losses_are_the_formulas():
+    axes = figures.box_loss_figure(beta=0.11).axes
+    gradient = _lines(axes[1])["balanced L1, alpha 0.5"]
+    b = np.exp(3) - 1
+    inlier = gradient[:, 0] < 1
+    np.testing.assert_allclose(gradient[inlier, 1], 0.5 * np.log(b * gradient[inlier, 0] + 1))
+    np.testing.assert_allclose(gradient[~inlier, 1], 1.5)
+    assert _lines(axes[3])["balanced L1, mmdet"][0, 1] > 3.5
+    assert _lines(axes[3])["balanced L1, continuous"][0, 1] < 0.1
+    loss = _lines(axes[2])["balanced L1, continuous"]
+    slope = np.gradient(loss[:, 1], loss[:, 0])
+    continuous = _lines(axes[3])["balanced L1, continuous"]
+    np.testing.assert_allclose(slope[50:-50], continuous[50:-50, 1], rtol=0.02)
+
+
+def test_hard_negatives_are_those_of_high_loss(study):
+    axes = figures.negatives_figure(study, 0.4, 2.0, seed=0).axes[0]
+    shares = {name: points[:, 1] for name, points in _lines(axes).items()}
+    for values in shares.values():
+        assert values.sum() == pytest.approx(1)
+    hardest = {name: values[5:].sum() for name, values in shares.items()}
+    # 60 of 960 negatives, all of them drawn by loss: 60 of 256.
+    assert hardest["all"] == pytest.approx(60 / 960)
+    assert hardest["hard: highest loss"] == pytest.approx(60 / 256)
+    assert hardest["random"] < 0.15 < hardest["IoU-balanced, 3 bins"]
+
+
+def test_shares_of_the_gradient(study, config):
+    shares, names = figures._class_shares(study, config)
+    for values in shares.values():
+        assert values.sum() == pytest.approx(1)
+    last_bin, positive = len(names) - 2, len(names) - 1
+    assert shares["anchors\nthemselves"][positive] == pytest.approx(20 / 980)
+    assert shares["focal"][last_bin] > shares["cross entropy"][last_bin]
+    assert shares["focal\nreweight"][last_bin] > shares["focal"][last_bin]
+    assert shares["focal\nreweight"][positive] < shares["focal"][positive]
+    boxes, names = figures._box_shares(study, config)
+    assert boxes["balanced L1\ncontinuous"][0] > boxes["smooth L1"][0]
+    assert len(figures.gradient_figure(study, config).axes) == 2
+
+
+def test_energies_say_how_far_the_levels_are_apart(study):
+    axes = figures.energy_figure(study).axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [
+        "before: largest 4.0 times the smallest",
+        "after: largest 1.5 times the smallest",
+    ]
+    with pytest.raises(ValueError, match="without balanced pyramid"):
+        figures.energy_figure(study._replace(energies=None))
+
+
+def test_outputs_are_in_the_order_of_the_anchors():
+    num_anchors, num_classes, height, width = 3, 2, 4, 5
+    output = np.arange(num_anchors * num_classes * height * width)
+    output = output.reshape(1, num_anchors * num_classes, height, width)
+    rows = _by_anchor(output, num_anchors).reshape(num_anchors, height, width, num_classes)
+    for anchor, row, column, number in ((0, 0, 0, 0), (2, 3, 1, 1), (1, 2, 4, 0)):
+        expected = output[0, anchor * num_classes + number, row, column]
+        assert rows[anchor, row, column, number] == expected

@@ -1,0 +1,120 @@
+"""Reading a sweep's file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from squares import REPOSITORY
+
+from detectron_ext import config as configuration
+from detectron_ext.errors import ConfigError
+from detectron_ext.experiments.spec import read_spec
+
+_SPECS = sorted((REPOSITORY / "configs" / "sweeps").glob("*.yaml"))
+_DIGITS = str(REPOSITORY / "configs" / "digits" / "retinanet_R-36-tiny_256.yaml")
+
+
+def _write(folder: Path, **changes) -> str:
+    content = {
+        "seeds": [1, 2],
+        "variants": {
+            "plain": {"config": _DIGITS},
+            "half": {"config": _DIGITS, "overrides": {"LIBRA.LOSS_WEIGHTS.BBOX": 0.5}},
+        },
+        **changes,
+    }
+    path = folder / "spec.yaml"
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return str(path)
+
+
+def test_runs_come_seed_by_seed(tmp_path):
+    spec = read_spec(_write(tmp_path, sizes=[128, 64]))
+    assert [run.folder for run in spec.runs[:5]] == [
+        "spec/data_128/plain/seed1", "spec/data_128/half/seed1", "spec/data_64/plain/seed1",
+        "spec/data_64/half/seed1", "spec/data_128/plain/seed2",
+    ]  # fmt: skip
+    assert len(spec.runs) == 8
+    assert spec.baseline == "plain"
+
+
+def test_a_size_scales_the_longest_side_too(tmp_path):
+    run = read_spec(_write(tmp_path, sizes=[320], overrides={"SOLVER.MAX_ITER": 7})).runs[1]
+    config = configuration.load(run.config_file, run.overrides)
+    assert (config.TRAIN.SCALES, config.TEST.SCALE) == ((320,), 320)
+    assert (config.TRAIN.MAX_SIZE, config.TEST.MAX_SIZE) == (320, 320)
+    assert (config.SOLVER.MAX_ITER, config.LIBRA.LOSS_WEIGHTS.BBOX) == (7, 0.5)
+    assert config.RNG_SEED == 1
+
+
+def test_a_data_set_has_settings_of_its_own(tmp_path):
+    variants = {
+        "plain": {"config": str(REPOSITORY / "configs/{dataset}/retinanet_R-36-tiny_256.yaml")}
+    }
+    datasets = {"digits": {"SOLVER.MAX_ITER": 9}, "bccd": None}
+    spec = read_spec(
+        _write(tmp_path, variants=variants, datasets=datasets, overrides={"SOLVER.MAX_ITER": 5})
+    )
+    configs = [configuration.load(run.config_file, run.overrides) for run in spec.runs[:2]]
+    assert [config.SOLVER.MAX_ITER for config in configs] == [9, 5]
+    assert [config.TEST.DATASETS for config in configs] == [("digits_val",), ("bccd_val",)]
+
+
+@pytest.mark.parametrize(
+    "changes, wrong",
+    [
+        ({"seeds": None}, "seeds"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"seeds": [True]}, "seeds"),
+        ({"seeds": ["1"]}, "seeds"),
+        ({"seeds": [[1], [1]]}, "seeds"),
+        ({"sizes": [1.5]}, "sizes"),
+        ({"datasets": ["bccd"]}, "datasets"),
+        ({"datasets": {"../up": {}}}, "../up"),
+        ({"datasets": {"bccd": 3}}, "bccd"),
+        ({"group": "a/b"}, "a/b"),
+        ({"variants": {}}, "variants"),
+        ({"variants": {"a": {}}}, "variants.a"),
+        ({"variants": {"a b": {"config": _DIGITS}}}, "a b"),
+        ({"variants": {"a": {"config": _DIGITS, "seed": 1}}}, "variants.a"),
+        ({"baseline": "nothing"}, "baseline"),
+        ({"overrides": [1]}, "overrides"),
+        ({"runs": 3}, "runs"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path, changes, wrong):
+    with pytest.raises(ConfigError) as caught:
+        read_spec(_write(tmp_path, **changes))
+    assert wrong in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_list_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_spec(str(tmp_path / "none.yaml"))
+    path = tmp_path / "list.yaml"
+    path.write_text("[1, 2]")
+    with pytest.raises(ConfigError, match="must be a map"):
+        read_spec(str(path))
+
+
+@pytest.mark.parametrize("path", _SPECS, ids=lambda path: path.stem)
+def test_shipped_sweeps_differ_in_what_their_variants_say(path):
+    spec = read_spec(str(path))
+    seen = {}
+    for run in spec.runs:
+        config = configuration.load(run.config_file, run.overrides)
+        settings = configuration.dump_yaml(config.with_overrides(["OUTPUT_DIR", "same"]))
+        assert seen.setdefault(settings, run) is run
+    assert len({run.folder for run in spec.runs}) == len(spec.runs)
+
+
+def test_sweeps_of_a_group_agree_on_the_runs_they_share():
+    seen = {}
+    for path in _SPECS:
+        for run in read_spec(str(path)).runs:
+            config = configuration.load(run.config_file, [*run.overrides, "OUTPUT_DIR", "same"])
+            assert seen.setdefault(run.folder, config) == config

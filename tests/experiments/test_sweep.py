@@ -1,0 +1,204 @@
+"""Running a sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from squares import write_tiny_config
+
+from detectron_ext.commands.sweep import report, sweep
+from detectron_ext.errors import UserError
+from detectron_ext.experiments.spec import read_spec
+from detectron_ext.experiments.sweep import Sweep
+
+
+def _write_spec(folder, **overrides):
+    config = str(write_tiny_config(folder))
+    content = {
+        "seeds": [5],
+        "overrides": {"SOLVER.MAX_ITER": 2, **overrides},
+        "variants": {
+            "plain": {"config": config},
+            "bad": {"config": config, "overrides": {"SOLVER.BASE_LR": 1e30}},
+        },
+    }
+    path = folder / "tiny.yaml.sweep"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of which one run finished and one could not; its results folder and its message."""
+    folder = tmp_path_factory.mktemp("sweep")
+    spec = _write_spec(folder)
+    with pytest.raises(UserError) as caught:
+        sweep(spec, str(folder / "results"), jobs=2)
+    return folder, spec, str(caught.value)
+
+
+def test_a_failed_run_is_named_and_does_not_stop_the_others(swept):
+    folder, _, message = swept
+    assert "1 of 2 runs failed" in message
+    assert "the loss is" in message and "log.txt" in message and "\n" not in message
+    assert not (folder / "results/tiny.yaml/data/bad/seed5/record.json").exists()
+
+
+def test_the_record_says_what_ran(swept):
+    folder = swept[0] / "results/tiny.yaml/data/plain/seed5"
+    record = json.loads((folder / "record.json").read_text())
+    assert record["seed"] == record["settings"]["RNG_SEED"] == 5
+    assert record["settings"]["SOLVER.MAX_ITER"] == record["overrides"]["SOLVER.MAX_ITER"] == 2
+    assert set(record["versions"]) > {"torch", "numpy", "detectron_ext"}
+    assert record["metrics"]["squares"]["num_images"] == 8
+    assert 0 < record["seconds_training"] < record["seconds_of_last_process"]
+    assert record["peak_memory_mb"] > 50
+    assert (record["threads"], record["resumed"]) == (1, False)
+    assert {"commit", "modified"} < set(record)
+
+
+def test_what_is_done_is_skipped_and_the_rest_is_to_do(swept, capsys):
+    folder, spec, _ = swept
+    sweep(spec, str(folder / "results"), dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("done   tiny.yaml/data/plain/seed5 ")
+    assert lines[1].startswith("to do  tiny.yaml/data/bad/seed5 ")
+    assert "SOLVER.BASE_LR 1e+30" in lines[1]
+
+
+def test_only_some_runs_are_taken(swept, capsys):
+    folder, spec, _ = swept
+    sweep(spec, str(folder / "results"), only="/bad/", dry_run=True)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    with pytest.raises(UserError, match="no run whose folder holds /none/"):
+        sweep(spec, str(folder / "results"), only="/none/", dry_run=True)
+
+
+def test_a_dry_run_leaves_no_trace(swept, capsys):
+    sweep(swept[1], str(swept[0] / "elsewhere"), dry_run=True)
+    assert not (swept[0] / "elsewhere").exists()
+
+
+def test_results_of_other_settings_are_not_taken_for_these(swept):
+    folder, _, _ = swept
+    other = folder / "tiny.yaml.sweep"
+    content = json.loads(other.read_text())
+    content["overrides"]["SOLVER.MAX_ITER"] = 3
+    other = folder / "other" / "tiny.yaml.sweep"
+    other.parent.mkdir()
+    other.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"another SOLVER\.MAX_ITER"):
+        sweep(str(other), str(folder / "results"), dry_run=True)
+
+
+def test_a_damaged_record_is_named(swept, tmp_path):
+    folder = tmp_path / "tiny.yaml/data/plain/seed5"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text('{"settings": ')
+    with pytest.raises(UserError, match="remove it to run again"):
+        sweep(swept[1], str(tmp_path), dry_run=True)
+
+
+def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
+    folders = [tmp_path / "tiny.yaml/data" / name / "seed5" for name in ("plain", "bad")]
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir(parents=True)
+            fcntl.flock(stack.enter_context((folder / ".lock").open("w")), fcntl.LOCK_EX)
+        sweep(swept[1], str(tmp_path))
+    assert not any((folder / "log.txt").exists() for folder in folders)
+
+
+def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatch):
+    plan = Sweep(read_spec(swept[1]).runs[:1], str(tmp_path))
+    monkeypatch.setattr(plan, "command", lambda run: ["sleep", "2"])
+    log = Path(plan.folder(plan.runs[0])) / "log.txt"
+    sweeping = os.fork()
+    if sweeping == 0:
+        try:
+            plan.run_all()
+        finally:
+            os._exit(0)
+    deadline = time.time() + 30
+    while not log.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    os.kill(sweeping, signal.SIGKILL)
+    os.waitpid(sweeping, 0)
+    monkeypatch.setattr(plan, "command", lambda run: ["false"])
+    plan.run_all()  # would say that the run failed
+
+
+def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
+    content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 100})).read_text())
+    del content["variants"]["bad"]
+    path = tmp_path / "long.sweep"
+    path.write_text(json.dumps(content))
+    plan = Sweep(read_spec(str(path)).runs, str(tmp_path / "results"))
+    folder = Path(plan.folder(plan.runs[0]))
+
+    def interrupt():
+        deadline = time.time() + 60
+        while plan.state(plan.runs[0]) != "begun" and time.time() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        plan.run_all()
+    assert plan.state(plan.runs[0]) == "begun"
+    other = tmp_path / "other" / "long.sweep"
+    other.parent.mkdir()
+    content["overrides"]["SOLVER.MAX_ITER"] = 90
+    other.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"another SOLVER\.MAX_ITER"):
+        Sweep(read_spec(str(other)).runs, str(tmp_path / "results"))
+    Sweep(read_spec(str(path)).runs, str(tmp_path / "results")).run_all()
+    record = json.loads((folder / "record.json").read_text())
+    assert record["resumed"] is True
+    assert "resuming from" in (folder / "log.txt").read_text()
+    assert not list(folder.glob("train/squares/retinanet/model_iter*"))
+
+
+def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
+    folder, spec, _ = swept
+    page = folder / "docs" / "results.md"
+    page.parent.mkdir()
+    page.write_text(
+        "# Found\n\n<!-- begin tiny.yaml -->\nold\n<!-- end tiny.yaml -->\n\nThe end.\n"
+    )
+    catalog = folder / "datasets.yaml"
+    catalog.write_text(json.dumps({"squares": _squares(folder)}))
+    os.environ["DETECTRON_EXT_DATASETS"] = str(catalog)
+    try:
+        for _ in range(2):
+            report(spec, str(folder / "results"), str(page))
+    finally:
+        del os.environ["DETECTRON_EXT_DATASETS"]
+    text = page.read_text()
+    assert text.startswith("# Found\n\n<!-- begin") and text.endswith("-->\n\nThe end.\n")
+    assert text.count("| plain (1) |") == 1 and "old" not in text
+    assert "Not run yet: 1 runs" in text
+    found = json.loads((page.with_suffix("") / "tiny.yaml.json").read_text())
+    (run,) = found["places"]["data"]["runs"]
+    record = json.loads((folder / "results/tiny.yaml/data/plain/seed5/record.json").read_text())
+    assert run["scores"]["AP"] == record["metrics"]["squares"]["AP"]
+    assert str(folder) not in json.dumps(found["places"]["data"]["comparisons"])
+    assert found["missing"] == ["tiny.yaml/data/bad/seed5"]
+
+
+def _squares(folder):
+    return json.loads((folder / "tiny.yaml").read_text())["DATASETS_EXTRA"]["squares"]
+
+
+def test_nothing_to_report_is_an_error(swept, tmp_path):
+    with pytest.raises(UserError, match="run the sweep first"):
+        report(swept[1], str(tmp_path / "none"), str(tmp_path / "results.md"))

@@ -1,0 +1,34 @@
+"""tools/compare_runs.py."""
+
+from __future__ import annotations
+
+from tool_runner import failure, run_tool
+
+
+def test_a_run_is_no_better_than_itself(workplace, tmp_path, monkeypatch):
+    output = workplace.folder / "output"
+    annotations = workplace.folder / "squares" / "annotations.json"
+    outcome = run_tool(
+        "compare_runs", "--baseline", output, "--candidate", output, "--resamples", 20,
+        "--annotations", annotations, "--output-dir", tmp_path, "--names", "one", "same",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert "| Metric (runs) | one (1) | same (1) |" in outcome.out
+    rows = [line for line in outcome.out.splitlines() if line.startswith("| AP |")]
+    assert rows[0].endswith("| +0.000 | +0.0 | +0.000 to +0.000 | – |") or "| – |" in rows[0]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"comparison.{kind}" for kind in ("json", "csv", "md", "html")
+    }
+
+
+def test_mistakes_are_one_line(workplace, tmp_path):
+    output = workplace.folder / "output"
+    for arguments, message in (
+        (("--candidate", tmp_path / "none"), "no such run folder"),
+        (("--candidate", tmp_path), "holds no finished test"),
+        (("--candidate", output), "unknown data set"),
+        (("--candidate", output, "--names", "one"), "--names needs 2 names"),
+        (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
+    ):
+        outcome = run_tool("compare_runs", "--baseline", output, *arguments)
+        assert message in failure(outcome)

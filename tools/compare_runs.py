@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Compare tested runs: a table of differences with the noise of images and seeds."""
+
+from __future__ import annotations
+
+from detectron_ext import command_line
+
+
+def main() -> None:
+    parser = command_line.make_parser(
+        "Compare runs of this project or of Detectron that were tested on the same data set. "
+        "Several runs of a side are seeds of one model; --candidate can be given several times.",
+        "tools/compare_runs.py --baseline output/plain --candidate output/libra\n"
+        "tools/compare_runs.py --baseline a/seed1 a/seed2 --candidate b/seed1 b/seed2 "
+        "--names plain libra",
+    )
+    parser.add_argument("--baseline", nargs="+", required=True, metavar="RUN", help="run folders")
+    parser.add_argument(
+        "--candidate", nargs="+", required=True, action="append", metavar="RUN", help="run folders"
+    )
+    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="of each side")
+    parser.add_argument("--output-dir", default="output/comparison", help="default: %(default)s")
+    parser.add_argument("--dataset", default="", help="the test to compare, if a run has several")
+    parser.add_argument("--annotations", default="", help="COCO JSON file (default: the catalog's)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="score (default: 0.5)")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap (default: 1000)")
+    arguments = parser.parse_args()
+    if arguments.resamples < 1:
+        parser.error("--resamples must be at least 1")
+
+    from detectron_ext.commands.compare import compare_runs
+
+    tables = compare_runs(
+        arguments.baseline,
+        arguments.candidate,
+        arguments.output_dir,
+        names=arguments.names,
+        dataset=arguments.dataset,
+        annotations=arguments.annotations,
+        threshold=arguments.threshold,
+        num_resamples=arguments.resamples,
+    )
+    print(tables, end="")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
