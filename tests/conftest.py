@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _package_logging():
-    """Leave the package's logger as it was: tools keep its lines from others, as from caplog."""
-    logger = logging.getLogger("detectron_ext")
-    before = logger.level, logger.propagate, list(logger.handlers)
-    yield
-    logger.level, logger.propagate, logger.handlers = before
 
 
 @pytest.fixture

@@ -153,7 +153,8 @@ def toolkit(tmp_path, monkeypatch):
        echo "$*" > $object ; echo "$object:" > $object.d ;;
 esac"""
     monkeypatch.setenv("NVCC", program(tmp_path / "toolkit/bin/nvcc", script))
-    monkeypatch.delenv("DETECTRON_EXT_CUDA_ARCHITECTURES", raising=False)
+    for name in ("DETECTRON_EXT_CUDA_ARCHITECTURES", "DETECTRON_EXT_CUDA_INCLUDE"):
+        monkeypatch.delenv(name, raising=False)
     headers = [f"include/{header}" for header in cuda.HEADERS]
     for name in ["lib64/libcudart_static.a", "lib/libtorch_cuda.so", *headers]:
         path = tmp_path / "toolkit" / name

@@ -1,24 +1,8 @@
 from __future__ import annotations
 
-import logging
-import os
-
 import pytest
 from squares import write_tiny_config
 from tool_runner import Outcome, Workplace, run_tool
-
-
-@pytest.fixture(autouse=True)
-def _restored_process():
-    """Tools take over the package's logger and set the threads of a process of their own."""
-    logger = logging.getLogger("detectron_ext")
-    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
-    environment = dict(os.environ)
-    yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

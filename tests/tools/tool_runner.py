@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -21,13 +23,28 @@ class Outcome(NamedTuple):
     err: str
 
 
+@contextlib.contextmanager
+def _restored_process():
+    """Tools take over the package's logger and set the threads of a process of their own."""
+    logger = logging.getLogger("detectron_ext")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
 def run_tool(name: str, *arguments) -> Outcome:
     """Run tools/<name>.py; what it raises beyond SystemExit is raised here too."""
     path = str(REPOSITORY / "tools" / f"{name}.py")
     out, err, status = io.StringIO(), io.StringIO(), 0
     argv, sys.argv = sys.argv, [path, *map(str, arguments)]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with _restored_process(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             runpy.run_path(path, run_name="__main__")
     except SystemExit as stopped:
         status = stopped.code or 0
