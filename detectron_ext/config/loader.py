@@ -45,12 +45,12 @@ def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, 
     layers: list[tuple[dict, str]] = []
     visited: list[str] = []
     while True:
+        keys = _read_file(path, layers[-1][1] if layers else None, loader_class)
         identity = os.path.realpath(path)
         if identity in visited:
             circle = " -> ".join(os.path.basename(file) for file in [*visited, identity])
             raise ConfigError(f"{_BASE} of {layers[-1][1]} leads in a circle: {circle}")
         visited.append(identity)
-        keys = _read_file(path, layers[-1][1] if layers else None, loader_class)
         base = keys.pop(_BASE, None)
         layers.append((keys, path))
         if base is None:
@@ -62,11 +62,13 @@ def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, 
 
 def _read_file(path: str, child: str | None, loader_class: type) -> dict:
     named_by = f" ({_BASE} of {child})" if child else ""
-    if os.path.isdir(path):
-        raise ConfigError(f"{path}{named_by} is a folder, not a config file; name a YAML file")
     try:
         with open(path, "rb") as file:
             text = file.read()
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}{named_by} is a folder, not a config file; name a YAML file"
+        ) from None
     except FileNotFoundError:
         raise ConfigError(f"config file {path}{named_by} does not exist") from None
     except (OSError, ValueError) as error:
