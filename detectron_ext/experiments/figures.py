@@ -57,7 +57,8 @@ def box_loss_figure(beta: float = 0.11) -> Figure:
             axes.axvline(turn, color="black", linewidth=0.8, linestyle=":", label="beta")
             axes.set_xlim(0, reach)
             axes.set_ylim(bottom=0)
-            finish(axes, f"{what.capitalize()}, beta {turn:g}", "error of a box coordinate", what)
+            title = f"{what.capitalize()}, {('gamma 1.5', 'alpha 0.5, gamma 1.5')[row]}"
+            finish(axes, f"{title}, beta {turn:g}", "error of a box coordinate", what)
             axes.legend(frameon=False, fontsize=8)
     return figure
 
