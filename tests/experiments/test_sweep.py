@@ -138,6 +138,15 @@ def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatc
     plan.run_all()  # would say that the run failed
 
 
+@pytest.fixture
+def _heeds_ctrl_c():
+    """A shell starts what it runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 100})).read_text())
     del content["variants"]["bad"]
