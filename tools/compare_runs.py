@@ -27,6 +27,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.resamples < 1:
         parser.error("--resamples must be at least 1")
+    if not 0 <= arguments.threshold <= 1:
+        parser.error("--threshold must be a score from 0 to 1")
 
     from detectron_ext.commands.compare import compare_runs
 

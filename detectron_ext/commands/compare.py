@@ -50,6 +50,7 @@ def compare_runs(
         )
     names = list(names) or [os.path.basename(os.path.normpath(side[0])) for side in sides]
     runs = [[open_run(folder, dataset) for folder in side] for side in sides]
+    _check_distinct(runs)
     tested = _common_dataset(runs)
     path = annotations or resolve(tested, configuration.load()).ann_fn
     ground_truth = read_ground_truth(path)
@@ -69,6 +70,15 @@ def compare_runs(
         _LOG.warning("%s", line)
     _LOG.info("written: %s", os.path.join(output_dir, "comparison.html"))
     return as_markdown(content)
+
+
+def _check_distinct(sides: list) -> None:
+    """One run given twice would pass for two seeds without spread."""
+    for side in sides:
+        paths = [run.path for run in side]
+        for run in side:
+            if paths.count(run.path) > 1:
+                raise UserError(f"{run.name} is given twice on one side: name each run once")
 
 
 def _common_dataset(sides: list) -> str:

@@ -49,6 +49,7 @@ class TrainingStatistics:
         # The first steps allocate memory and compile kernels: they say little about the rest.
         self._step_seconds = collections.deque(maxlen=200)
         self._start = self._last_log = time.perf_counter()
+        self._last_cpu = time.process_time()
         self._bar = tqdm(total=max_iter, initial=start_iter, unit="iter", disable=None)
 
     def start_step(self) -> None:
@@ -73,15 +74,24 @@ class TrainingStatistics:
         self._bar.update()
         return total
 
-    def log(self, iteration: int, rate: float) -> None:
-        """Print and append the statistics when a period is full, and at the end."""
-        if iteration % self._log_period and iteration != self._max_iter - 1:
+    def log(self, iteration: int, rate: float, ending: bool = False) -> None:
+        """Print and append the statistics when a period is full, and at the end.
+
+        Args:
+            iteration: the one that was just recorded.
+            rate: its learning rate.
+            ending: the process ends here, before max_iter.
+        """
+        if iteration % self._log_period and iteration != self._max_iter - 1 and not ending:
             return
         stats = self._stats(iteration, rate)
         self._sampling.clear()
         now = time.perf_counter()
-        # Wall time since the last line; of a run that was resumed the sum is still right.
+        # Time since the last line; of a run that was resumed the sums are still right. That of all
+        # threads on a processor says what training costs where other work slows the clock down.
         stats["seconds"], self._last_log = now - self._last_log, now
+        cpu = time.process_time()
+        stats["cpu_seconds"], self._last_cpu = cpu - self._last_cpu, cpu
         _write(self._path, "a", json.dumps(stats, sort_keys=True) + "\n")
         as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"

@@ -104,10 +104,11 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
                     f"the loss is {total} at iteration {iteration}: lower SOLVER.BASE_LR "
                     f"({config.SOLVER.BASE_LR}) or warm up longer (SOLVER.WARM_UP_ITERS)"
                 )
-            stats.log(iteration, float(rate))
-            if _is_snapshot(model, iteration) or interruption.requested:
+            interrupted = interruption.requested
+            stats.log(iteration, float(rate), ending=interrupted)
+            if _is_snapshot(model, iteration) or interrupted:
                 save(checkpoint_path(folder, iteration))
-            if interruption.requested:
+            if interrupted:
                 raise UserError(
                     f"interrupted: saved {checkpoint_path(folder, iteration)}; the same command "
                     "goes on from there"

@@ -44,8 +44,9 @@ LABELS = {
     **{name: name for name in METRICS},
 }
 _COSTS = {
-    "training_seconds": "Training time (s)",
-    "step_seconds": "Time of a step (s)",
+    "training_cpu_seconds": "Training, CPU time (s)",
+    "training_seconds": "Training, wall time (s)",
+    "step_seconds": "A step, wall time (s)",
     "peak_memory_mb": "Peak memory (MB)",
 }
 
@@ -55,8 +56,8 @@ class Measured:
     """One run's scores: on the images as they are, and on each resample.
 
     values: {metric: float or None}. samples: {metric: (B,) float64}; empty without detections.
-    costs: {training_seconds, step_seconds, peak_memory_mb}: float or None. sweeps: {box, concept}:
-    scores over thresholds, see operating_points. training: entries of the training log.
+    costs: of :func:`training_costs`. sweeps: {box, concept}: scores over thresholds, see
+    operating_points. training: entries of the training log.
     """
 
     run: TestRun
@@ -94,8 +95,13 @@ def measure(
     if detections is None:
         values = dict.fromkeys(LABELS)
         values.update({name: (run.results or {}).get(name) for name in METRICS})
-        return Measured(run, values, {}, _costs(training), {}, training)
+        return Measured(run, values, {}, training_costs(training), {}, training)
     matched = match_detections(coco_gt, detections)
+    if matched.num_detections < len(detections):
+        run.warnings.append(
+            f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
+            "detections are of classes that the annotations lack, and do not count"
+        )
     matches = collect_matches(matched)
     kinds = {
         "concept": scored_concepts(coco_gt, detections, matched.class_names),
@@ -109,7 +115,7 @@ def measure(
     samples = {name: scores[name][1:] for name in LABELS}
     sweeps = {kind: summarise_points(scored, threshold)["sweep"] for kind, scored in kinds.items()}
     _check_results(run, values)
-    return Measured(run, values, samples, _costs(training), sweeps, training)
+    return Measured(run, values, samples, training_costs(training), sweeps, training)
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -182,16 +188,31 @@ def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _costs(training: list) -> dict[str, float | None]:
-    """Wall seconds, the median step's, which pauses leave alone, and the most memory."""
-    seconds, steps, memory = (
-        [entry[key] for entry in training if key in entry] for key in ("seconds", "time", "mem")
-    )
+def training_costs(training: list) -> dict[str, float | None]:
+    """What training took, over all the processes that a run was resumed in.
+
+    Args:
+        training: entries of the training log.
+
+    Returns:
+        training_cpu_seconds: time on a processor, of all threads; training_seconds: wall time,
+        which other work on the machine lengthens. Each is None where an entry lacks it: a part of
+        the sum would be taken for the whole. step_seconds: wall time of the median step, which
+        pauses leave alone. peak_memory_mb: the most memory.
+    """
+    steps, memory = ([entry[key] for entry in training if key in entry] for key in ("time", "mem"))
     return {
-        "training_seconds": float(sum(seconds)) if seconds else None,
+        "training_cpu_seconds": _sum_of_all(training, "cpu_seconds"),
+        "training_seconds": _sum_of_all(training, "seconds"),
         "step_seconds": float(np.median(steps)) if steps else None,
         "peak_memory_mb": float(max(memory)) if memory else None,
     }
+
+
+def _sum_of_all(entries: list, key: str) -> float | None:
+    if not entries or not all(key in entry for entry in entries):
+        return None
+    return float(sum(entry[key] for entry in entries))
 
 
 def _check_images(run: TestRun, num_images: int) -> None:

@@ -21,6 +21,9 @@ _COLUMNS = (
     "candidate_std", "difference", "percent", "low", "high", "low_with_seeds", "high_with_seeds",
 )  # fmt: skip
 
+# Shown without decimals.
+_WHOLE = ("training_cpu_seconds", "training_seconds", "peak_memory_mb")
+
 
 class Side(NamedTuple):
     """Runs that differ in their seeds alone, under one name."""
@@ -124,7 +127,7 @@ def shown_row(row: dict) -> list:
 
 
 def _digits(metric: str) -> int:
-    return 0 if metric in ("training_seconds", "peak_memory_mb") else 3
+    return 0 if metric in _WHOLE else 3
 
 
 def shown_mean(metric: str, side: dict) -> str:
@@ -150,13 +153,15 @@ def _page(content: dict, sides: Sequence[Side]) -> str:
         }
         for candidate in content["candidates"]
     ]
-    logs = {f"{side.name} {n}": one.training for side in sides for n, one in enumerate(side.runs)}
+    logs = {side.name: mean_log([one.training for one in side.runs]) for side in sides}
     figures = (
         ("Differences", "Each candidate less the baseline, with the 95 % interval over images "
          "(thick) and over images and seeds (thin).", difference_figure(content)),
         ("Precision and recall", "Mean over the runs of a side, score thresholds 0.05 to 0.95.",
          sweep_figure(sides)),
-        ("Training", "Each logged loss, faint, and its moving average.", training_curves(logs)),
+        ("Training", "Mean over the runs of a side: each logged loss, faint, and its moving "
+         "average. Losses of different formulas do not compare by their size.",
+         training_curves(logs)),
     )  # fmt: skip
     return page_template("comparison.html.j2").render(
         content=content,
@@ -221,6 +226,23 @@ def sweep_figure(sides: Sequence[Side]) -> Figure | None:
         finish(axes, f"{kind.capitalize()} precision and recall", "recall", "precision")
         axes.legend(frameon=False, fontsize=9)
     return figure
+
+
+def mean_log(logs: Sequence[Sequence[dict]]) -> list:
+    """Mean of the training logs of several runs, at the iterations that all have logged."""
+    by_iteration = [{entry["iter"]: entry for entry in log if "iter" in entry} for log in logs]
+    means = []
+    for iteration in by_iteration[0]:
+        entries = [log[iteration] for log in by_iteration if iteration in log]
+        if len(entries) == len(logs):
+            numbers = [
+                key
+                for key, value in entries[0].items()
+                if isinstance(value, (int, float)) and all(key in entry for entry in entries)
+            ]
+            mean = {key: float(np.mean([entry[key] for entry in entries])) for key in numbers}
+            means.append({**mean, "iter": iteration})
+    return means
 
 
 def _mean_curve(curves: Sequence[list]) -> np.ndarray:

@@ -76,8 +76,12 @@ class TestRun:
             with open(path, encoding="utf-8") as file:
                 for line in file:
                     try:
-                        entries.append(json.loads(line))
+                        entry = json.loads(line)
                     except ValueError:
+                        entry = None
+                    if isinstance(entry, dict):
+                        entries.append(entry)
+                    else:
                         self.warnings.append(f"{self.name}: a line of {path.name} is damaged")
         return entries
 

@@ -57,7 +57,8 @@ def box_loss_figure(beta: float = 0.11) -> Figure:
             axes.axvline(turn, color="black", linewidth=0.8, linestyle=":", label="beta")
             axes.set_xlim(0, reach)
             axes.set_ylim(bottom=0)
-            finish(axes, f"{what.capitalize()}, beta {turn:g}", "error of a box coordinate", what)
+            title = f"{what.capitalize()}, {('gamma 1.5', 'alpha 0.5, gamma 1.5')[row]}"
+            finish(axes, f"{title}, beta {turn:g}", "error of a box coordinate", what)
             axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -140,8 +141,8 @@ def energy_figure(study: Study) -> Figure:
 def gradient_figure(study: Study, config) -> Figure:
     """Which samples the gradient comes from under each loss.
 
-    Left, of the box loss of positives, by the error in units of beta; right, of the class loss, by
-    label and the IoU of negatives.
+    Left, of the box loss of positives, by the error in units of beta, with the sum of all as a
+    multiple of smooth L1's; right, of the class loss, by label and the IoU of negatives.
     """
     figure = new_figure(11, 4.8)
     panels = (
@@ -165,7 +166,16 @@ def _box_shares(study: Study, config) -> tuple:
         "balanced L1\ncontinuous": balanced_l1_slope(errors, beta=beta),
         "balanced L1\nmmdet": balanced_l1_slope(errors, beta=beta, formula="mmdet"),
     }
-    return _shares(gradients, groups, len(names)), names
+    shares = _shares(gradients, groups, len(names))
+    sums = {name: np.abs(values).sum() for name, values in gradients.items()}
+    return {_with_multiple(name, sums): share for name, share in shares.items()}, names
+
+
+def _with_multiple(name: str, sums: dict) -> str:
+    """A loss's name, below it how much stronger it is than smooth L1 at the same weight."""
+    if not name.startswith("balanced"):
+        return name
+    return f"{name}\nin sum {sums[name] / sums['smooth L1']:.1f} x"
 
 
 def _class_shares(study: Study, config) -> tuple:
@@ -231,4 +241,4 @@ def _stacked(axes, shares: dict, names: Sequence[str], title: str, legend: str) 
         bottom += heights
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     finish(axes, title, "", "share of the sum")
-    axes.legend(title=legend, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=2)
+    axes.legend(title=legend, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)

@@ -14,6 +14,7 @@ from detectron_ext import config as configuration
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.comparison import training_costs
 from detectron_ext.experiments.spec import REPOSITORY, Run
 
 RECORD = "record.json"
@@ -73,7 +74,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
         "machine": {"processor": _processor(), "system": platform.system()},
         "finished": datetime.datetime.utcnow().replace(microsecond=0).isoformat() + "Z",
         **measured,
-        "seconds_training": training_seconds(config),
+        **_training_seconds(config),
         "metrics": {name: _results(config, name) for name in config.TEST.DATASETS},
     }
     write_results(os.path.join(folder, RECORD), record)
@@ -152,11 +153,19 @@ def _shown_path(path: str) -> str:
     return path if shown.startswith("..") else shown
 
 
-def training_seconds(config) -> float:
-    """Wall seconds of training, over all the processes that took part in it."""
+def _training_seconds(config) -> dict:
+    """Wall and CPU seconds of training, over all the processes that took part in it.
+
+    None where a process, of a version that did not log them, took part.
+    """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     with open(os.path.join(folder, "stats.jsonl"), encoding="utf-8") as file:
-        return round(sum(json.loads(line)["seconds"] for line in file), 1)
+        costs = training_costs([json.loads(line) for line in file])
+    told = {
+        "seconds_training": costs["training_seconds"],
+        "cpu_seconds_training": costs["training_cpu_seconds"],
+    }
+    return {name: None if value is None else round(value, 1) for name, value in told.items()}
 
 
 def _results(config, dataset: str) -> Any:

@@ -39,8 +39,8 @@ _SHOWN = (
 _DIFFERENCES = ("AP", "AP50", "AP75", "box_best_f1", "concept_best_f1")
 _KEPT = (
     "variant", "dataset", "size", "seed", "config", "overrides", "versions", "commit", "modified",
-    "machine", "threads", "resumed", "seconds_training", "cpu_seconds_of_last_process",
-    "peak_memory_mb", "finished",
+    "machine", "threads", "resumed", "seconds_training", "cpu_seconds_training",
+    "cpu_seconds_of_last_process", "peak_memory_mb", "finished",
 )  # fmt: skip
 
 

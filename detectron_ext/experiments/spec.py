@@ -83,7 +83,7 @@ def read_spec(path: str) -> Spec:
     content = _read(path)
     variants = _variants(path, content)
     baseline = content.get("baseline", next(iter(variants)))
-    if baseline not in variants:
+    if not isinstance(baseline, str) or baseline not in variants:
         raise _wrong(path, "baseline", "one of the variants")
     seeds = _numbers(path, content, "seeds")
     datasets = _datasets(path, content)
@@ -105,10 +105,19 @@ def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Ru
     dataset, size, name, seed = place
     file = os.path.join(os.path.dirname(path), variant["config"].replace("{dataset}", dataset))
     own = _overrides(path, variant, "overrides")
-    settings = {"RNG_SEED": seed, **_size_settings(file, size), **common, **own}
+    place_settings = {"RNG_SEED": seed, **_size_settings(file, size)}
+    _check_free(path, place_settings, {**common, **own})
+    settings = {**place_settings, **common, **own}
     flat = tuple(part for pair in settings.items() for part in pair)
     folder = os.path.join(group, place_name(dataset, size), name, f"seed{seed}")
     return Run(dataset, size, name, seed, os.path.normpath(file), flat, folder)
+
+
+def _check_free(path: str, place_settings: dict, given: dict) -> None:
+    """What a run's folder is named for is not overridden: it would hold another run."""
+    taken = {*place_settings, "OUTPUT_DIR"} - {"TRAIN.MAX_SIZE", "TEST.MAX_SIZE"}
+    for key in sorted(taken & set(given)):
+        raise ConfigError(f"sweep {path}: {key} is the sweep's to set: take it out of overrides")
 
 
 def _size_settings(file: str, size: int | None) -> dict:

@@ -14,8 +14,19 @@ from test_run_folder import write_test
 from detectron_ext.commands.compare import compare_runs
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections
-from detectron_ext.evaluation.comparison import compare, image_resamples, measure
-from detectron_ext.evaluation.comparison_report import Side, as_csv, as_markdown, comparison
+from detectron_ext.evaluation.comparison import (
+    compare,
+    image_resamples,
+    measure,
+    training_costs,
+)
+from detectron_ext.evaluation.comparison_report import (
+    Side,
+    as_csv,
+    as_markdown,
+    comparison,
+    mean_log,
+)
 from detectron_ext.evaluation.run_folder import open_run
 
 _ABOUT = {"dataset": "cats_val", "num_images": 40, "score_threshold": 0.5, "num_resamples": 200}
@@ -94,7 +105,7 @@ def test_a_run_without_detections_leaves_gaps(world, tmp_path):
     rows = _by_metric(compare(_measured(world, "good0"), [old]))
     assert rows["AP"]["candidate"]["mean"] == 0.5
     assert rows["AP"]["interval"] is None
-    for name in ("AP75", "box_recall", "training_seconds"):
+    for name in ("AP75", "box_recall", "training_seconds", "training_cpu_seconds"):
         assert rows[name]["candidate"]["mean"] is rows[name]["difference"] is None
     content = comparison(Side("a", _measured(world, "good0")), [Side("b", [old])], _ABOUT)
     assert "Warning: " in as_markdown(content) and "no detections kept" in as_markdown(content)
@@ -115,6 +126,30 @@ def test_results_that_disagree_with_the_detections_are_a_warning(world, tmp_path
     assert "results.json says AP 0.5000, its detections score 0.0000" in run.warnings[0]
 
 
+def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
+    found = {"image_id": 1, "category_id": 77, "bbox": [0, 0, 9, 9], "score": 0.9}
+    write_test(tmp_path / "run", {"detections.json": [found]})
+    run = open_run(str(tmp_path / "run"))
+    measure(run, *world[1:])
+    assert "1 of 1 detections are of classes that the annotations lack" in run.warnings[0]
+
+
+def test_costs_add_up_over_the_processes_of_a_run():
+    first = {"cpu_seconds": 2.0, "seconds": 9.0, "time": 0.5, "mem": 300}
+    resumed = {"cpu_seconds": 1.5, "seconds": 1.0, "time": 0.1, "mem": 200}
+    assert training_costs([first, resumed]) == {
+        "training_cpu_seconds": 3.5, "training_seconds": 10, "step_seconds": 0.3,
+        "peak_memory_mb": 300,
+    }  # fmt: skip
+
+
+def test_costs_of_a_part_of_the_training_are_a_gap():
+    """A log that a version without CPU times began, or none."""
+    costs = training_costs([{"seconds": 9.0}, {"seconds": 1.0, "cpu_seconds": 0.5}])
+    assert (costs["training_cpu_seconds"], costs["training_seconds"]) == (None, 10)
+    assert set(training_costs([]).values()) == {None}
+
+
 def test_the_tables_say_the_same(world):
     sides = Side("plain", _measured(world, "good0", "good1")), Side("odd", _measured(world, "bad0"))
     content = comparison(sides[0], sides[1:], _ABOUT)
@@ -131,6 +166,13 @@ def test_the_tables_say_the_same(world):
     assert f"| {ap['candidate']['mean']:.3f} | {ap['difference']:+.3f} |" in as_markdown(content)
 
 
+def test_the_curve_of_a_side_is_the_mean_of_its_runs():
+    first = [{"iter": 0, "loss": 4, "eta": "0:01"}, {"iter": 20, "loss": 2}, {"iter": 23}]
+    second = [{"iter": 0, "loss": 2, "eta": "0:02"}, {"loss": 7}, {"iter": 20, "loss": 1, "lr": 1}]
+    assert mean_log([first, second]) == [{"iter": 0, "loss": 3}, {"iter": 20, "loss": 1.5}]
+    assert mean_log([first, []]) == []
+
+
 def test_a_page_stands_alone(world, tmp_path):
     folder = world[0]
     markdown = compare_runs(
@@ -141,6 +183,7 @@ def test_a_page_stands_alone(world, tmp_path):
     page = (tmp_path / "comparison.html").read_text()
     assert page.count("<table>") == 2
     assert page.count('src="data:image/svg+xml;base64,') == page.count("<img ") == 2
+    assert "by its CPU time" in page and "Training, CPU time (s)" in markdown
     assert "<script" not in page and "http" not in page.replace("https://", "")
     assert len(json.loads((tmp_path / "comparison.json").read_text())["candidates"]) == 2
 

@@ -71,7 +71,13 @@ def test_shares_of_the_gradient(study, config):
     assert shares["focal\nreweight"][last_bin] > shares["focal"][last_bin]
     assert shares["focal\nreweight"][positive] < shares["focal"][positive]
     boxes, names = figures._box_shares(study, config)
-    assert boxes["balanced L1\ncontinuous"][0] > boxes["smooth L1"][0]
+    errors = np.abs(np.concatenate([image.box_errors.ravel() for image in study.images]))
+    beta, b = config.RETINANET.BBOX_REG_BETA, np.exp(3) - 1
+    balanced = np.where(errors < beta, 0.5 * np.log(b * errors / beta + 1), 1.5).sum()
+    multiple = balanced / np.minimum(errors / beta, 1).sum()
+    (name,) = (name for name in boxes if name.startswith("balanced L1\ncontinuous"))
+    assert name.endswith(f"in sum {multiple:.1f} x") and multiple > 1.5
+    assert boxes[name][0] > boxes["smooth L1"][0]
     assert len(figures.gradient_figure(study, config).axes) == 2
 
 

@@ -60,6 +60,7 @@ def test_the_record_says_what_ran(swept):
     assert set(record["versions"]) > {"torch", "numpy", "detectron_ext"}
     assert record["metrics"]["squares"]["num_images"] == 8
     assert 0 < record["seconds_training"] < record["seconds_of_last_process"]
+    assert 0 < record["cpu_seconds_training"] < record["cpu_seconds_of_last_process"]
     assert record["peak_memory_mb"] > 50
     assert (record["threads"], record["resumed"]) == (1, False)
     assert {"commit", "modified"} < set(record)
@@ -137,6 +138,15 @@ def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatc
     plan.run_all()  # would say that the run failed
 
 
+@pytest.fixture
+def _heeds_ctrl_c():
+    """A shell starts what it runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 100})).read_text())
     del content["variants"]["bad"]
@@ -161,9 +171,18 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     other.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"another SOLVER\.MAX_ITER"):
         Sweep(read_spec(str(other)).runs, str(tmp_path / "results"))
+    (log,) = folder.glob("train/*/*/stats.jsonl")
+    before = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (log.parent / f"model_iter{before[-1]['iter']}.pkl").exists()
     Sweep(read_spec(str(path)).runs, str(tmp_path / "results")).run_all()
     record = json.loads((folder / "record.json").read_text())
     assert record["resumed"] is True
+    # The log ends where the first process did, so its time counts with the second's.
+    after = [json.loads(line) for line in log.read_text().splitlines()]
+    assert after[: len(before)] == before and len(after) > len(before)
+    for key in ("seconds", "cpu_seconds"):
+        told, summed = record[f"{key}_training"], sum(entry[key] for entry in after)
+        assert abs(told - summed) <= 0.05 and 0 < sum(entry[key] for entry in before) < summed
     assert "resuming from" in (folder / "log.txt").read_text()
     assert not list(folder.glob("train/squares/retinanet/model_iter*"))
 

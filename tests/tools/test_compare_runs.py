@@ -29,6 +29,10 @@ def test_mistakes_are_one_line(workplace, tmp_path):
         (("--candidate", output), "unknown data set"),
         (("--candidate", output, "--names", "one"), "--names needs 2 names"),
         (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
+        (("--candidate", output, "--threshold", 50), "--threshold must be a score"),
+        (("--candidate", output, "--threshold", "nan"), "--threshold must be a score"),
+        (("--candidate", output, output), "is given twice"),
+        (("--candidate", output, "--annotations", tmp_path), "cannot read annotation file"),
     ):
         outcome = run_tool("compare_runs", "--baseline", output, *arguments)
         assert message in failure(outcome)
