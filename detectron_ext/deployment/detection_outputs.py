@@ -153,12 +153,15 @@ def add_region_detections(writer: NetWriter, config, image_info: str) -> None:
     rois = "rois"
     if _edges(config):
         rois = writer.add("Add", [rois, _offset(writer, 5, 1.0)], "rois_to_edges", broadcast=1)
+    agnostic, deltas = config.MODEL.CLS_AGNOSTIC_BBOX_REG, "bbox_pred"
+    if agnostic:
+        # Of background and object, BoxWithNMSLimit takes the object's alone.
+        deltas = writer.add("Slice", [deltas], "object_pred", starts=[0, 4], ends=[-1, 8])
     boxes = writer.add(
-        "BBoxTransform", [rois, "bbox_pred", image_info], "pred_bbox",
+        "BBoxTransform", [rois, deltas, image_info], "pred_bbox",
         weights=[float(weight) for weight in config.MODEL.BBOX_REG_WEIGHTS],
         apply_scale=0, legacy_plus_one=int(not _edges(config)),
     )  # fmt: skip
-    agnostic = config.MODEL.CLS_AGNOSTIC_BBOX_REG
     _add_suppression(writer, config, "cls_prob", boxes, config.TEST.SCORE_THRESH, agnostic)
 
 
