@@ -17,6 +17,8 @@ from detectron_ext.geometry.anchors import grid_anchors, retinanet_anchor_levels
 OUTPUTS = ("score_nms", "bbox_nms", "class_nms")
 # No image is as large: with it BBoxTransform clips nothing.
 _UNBOUNDED = 1e7
+# The largest logarithm of a change of size that BBoxTransform makes.
+_CLIP = np.log(1000.0 / 16.0)
 
 
 def check_settings(config) -> None:
@@ -29,6 +31,10 @@ def check_settings(config) -> None:
         raise ConfigError("TEST.BBOX_VOTE has no operator in Caffe2: set its ENABLED to False")
     if not config.TEST.BBOX_REG:
         raise ConfigError("TEST.BBOX_REG False is not exported: set it to True")
+    if not np.isclose(config.BBOX_XFORM_CLIP, _CLIP):
+        raise ConfigError(
+            f"BBOX_XFORM_CLIP is not exported: Caffe2's operator clips at {_CLIP:.4f}"
+        )
     for key in ("SOFTMAX", "CLASS_SPECIFIC_BBOX"):
         if config.RETINANET.RETINANET_ON and config.RETINANET[key]:
             raise ConfigError(f"RETINANET.{key} is not exported: detections need it False")
