@@ -50,6 +50,10 @@ class _Array(np.ndarray):
             raise RefusedError("it holds an array that is not bytes")
         super().__setstate__((1, shape, kind.dtype, by_columns, bytes(data)))
 
+    def __reduce_ex__(self, protocol):
+        # Whoever saves it again writes a plain array.
+        return np.asarray(self).__reduce_ex__(protocol)
+
 
 def _reconstruct(*_):
     return _Array((0,), dtype=np.int8)

@@ -99,6 +99,21 @@ def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
         is_input = blobs["fpn_6_w"].shape[1] == 2048
         changes["LIBRA.FPN.EXTRA_LEVELS_ON"] = "input" if is_input else "output"
         changes["LIBRA.FPN.EXTRA_LEVELS_RELU"] = settings.extra_levels_relu
+    changes.update(_level_changes(settings, "fpn_6_w" in blobs, "bfp_out_w" in blobs))
+    return changes
+
+
+def _level_changes(settings: Settings, is_retinanet: bool, is_balanced: bool) -> dict[str, Any]:
+    """What the anchors are, and where the pyramid is refined, as far as the checkpoint says so."""
+    finest, node = (3, "RETINANET.") if is_retinanet else (2, "FPN.RPN_")
+    changes: dict[str, Any] = {}
+    if settings.anchor_scale is not None:
+        key, factor = ("ANCHOR_SCALE", 1) if is_retinanet else ("ANCHOR_START_SIZE", 2**finest)
+        changes[node + key] = settings.anchor_scale * factor
+    if settings.anchor_ratios is not None:
+        changes[node + "ASPECT_RATIOS"] = settings.anchor_ratios
+    if is_balanced and settings.refine_level is not None:
+        changes["LIBRA.BFP.REFINE_LEVEL"] = finest + settings.refine_level
     return changes
 
 

@@ -19,6 +19,9 @@ class Settings(NamedTuple):
         to_rgb: that order is red, green, blue.
         extra_levels_relu: P6 is rectified before P7 is made from it.
         extra_levels_on: where P6 is made from, as written, or None.
+        refine_level: where the balanced pyramid is refined, counted from its finest level, or None.
+        anchor_scale: side of the smallest anchor in strides of its level, or None.
+        anchor_ratios: heights of anchors in widths, or None.
         classes: names of the classes without the background, or None.
     """
 
@@ -28,6 +31,9 @@ class Settings(NamedTuple):
     to_rgb: bool = True
     extra_levels_relu: bool = False
     extra_levels_on: str | None = None
+    refine_level: int | None = None
+    anchor_scale: float | None = None
+    anchor_ratios: tuple | None = None
     classes: tuple | None = None
 
 
@@ -86,6 +92,23 @@ def _settings_of(options: dict) -> dict[str, Any]:
         found["extra_levels_relu"] = relu is True
         if isinstance(extra, str):
             found["extra_levels_on"] = extra
+    if options.get("type") == "BFP" and type(options.get("refine_level")) is int:
+        found["refine_level"] = options["refine_level"]
+    if options.get("type") == "AnchorGenerator":
+        found.update(_anchors_of(options))
+    return found
+
+
+def _anchors_of(options: dict) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    scale, scales = options.get("octave_base_scale"), options.get("scales")
+    if isinstance(scales, (list, tuple)) and len(scales) == 1:
+        scale = scales[0]
+    if isinstance(scale, (int, float)):
+        found["anchor_scale"] = scale
+    ratios = _three_numbers(options.get("ratios"))
+    if ratios:
+        found["anchor_ratios"] = ratios
     return found
 
 

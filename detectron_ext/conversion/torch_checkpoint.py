@@ -83,8 +83,11 @@ class _Inert:
     def __new__(cls, *args, **kwargs):
         return super().__new__(cls)
 
-    def __setstate__(self, state):
+    def _ignore(self, *_):
         pass
+
+    # Some are dictionaries or lists of a class of their own.
+    __setstate__ = __setitem__ = append = extend = _ignore
 
 
 def _inert_attribute(owner, name):

@@ -74,9 +74,9 @@ def resolve(name: str, config) -> DatasetEntry:
         DatasetError: the name is unknown, its entry is incomplete, or the environment variable
             with its folder is not set. That the files exist is checked when they are read.
     """
-    for source, entries in _extra_sources(config):
-        if name in entries:
-            return _extra_entry(name, entries[name], source)
+    extra = resolve_extra(name, config)
+    if extra is not None:
+        return extra
     if name in _BCCD:
         folder = _root_folder(name, "BCCD_ROOT", "images/ and annotations/")
         annotations = os.path.join(folder, "annotations", f"bccd_{_BCCD[name]}.json")
@@ -90,6 +90,18 @@ def resolve(name: str, config) -> DatasetEntry:
     if name in _COCO:
         return _coco_entry(name)
     raise DatasetError(_unknown_name(name, config))
+
+
+def resolve_extra(name: str, config) -> DatasetEntry | None:
+    """Find a data set among those that are not built in; None where it is none of them.
+
+    Raises:
+        DatasetError: its entry is incomplete.
+    """
+    for source, entries in _extra_sources(config):
+        if name in entries:
+            return _extra_entry(name, entries[name], source)
+    return None
 
 
 def known_names(config) -> list[str]:

@@ -17,6 +17,8 @@ from detectron_ext.geometry.anchors import grid_anchors, retinanet_anchor_levels
 OUTPUTS = ("score_nms", "bbox_nms", "class_nms")
 # No image is as large: with it BBoxTransform clips nothing.
 _UNBOUNDED = 1e7
+# The largest logarithm of a change of size that BBoxTransform makes.
+_CLIP = np.log(1000.0 / 16.0)
 
 
 def check_settings(config) -> None:
@@ -29,6 +31,10 @@ def check_settings(config) -> None:
         raise ConfigError("TEST.BBOX_VOTE has no operator in Caffe2: set its ENABLED to False")
     if not config.TEST.BBOX_REG:
         raise ConfigError("TEST.BBOX_REG False is not exported: set it to True")
+    if not np.isclose(config.BBOX_XFORM_CLIP, _CLIP):
+        raise ConfigError(
+            f"BBOX_XFORM_CLIP is not exported: Caffe2's operator clips at {_CLIP:.4f}"
+        )
     for key in ("SOFTMAX", "CLASS_SPECIFIC_BBOX"):
         if config.RETINANET.RETINANET_ON and config.RETINANET[key]:
             raise ConfigError(f"RETINANET.{key} is not exported: detections need it False")
@@ -153,12 +159,15 @@ def add_region_detections(writer: NetWriter, config, image_info: str) -> None:
     rois = "rois"
     if _edges(config):
         rois = writer.add("Add", [rois, _offset(writer, 5, 1.0)], "rois_to_edges", broadcast=1)
+    agnostic, deltas = config.MODEL.CLS_AGNOSTIC_BBOX_REG, "bbox_pred"
+    if agnostic:
+        # Of background and object, BoxWithNMSLimit takes the object's alone.
+        deltas = writer.add("Slice", [deltas], "object_pred", starts=[0, 4], ends=[-1, 8])
     boxes = writer.add(
-        "BBoxTransform", [rois, "bbox_pred", image_info], "pred_bbox",
+        "BBoxTransform", [rois, deltas, image_info], "pred_bbox",
         weights=[float(weight) for weight in config.MODEL.BBOX_REG_WEIGHTS],
         apply_scale=0, legacy_plus_one=int(not _edges(config)),
     )  # fmt: skip
-    agnostic = config.MODEL.CLS_AGNOSTIC_BBOX_REG
     _add_suppression(writer, config, "cls_prob", boxes, config.TEST.SCORE_THRESH, agnostic)
 
 

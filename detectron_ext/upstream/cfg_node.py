@@ -7,8 +7,9 @@ with ``_BASE_``.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from typing import Any
+from typing import Any, Iterator
 
 from detectron_ext.config.defaults import default_tree
 from detectron_ext.config.loader import read_chain
@@ -73,13 +74,27 @@ def merge_file(cfg_filename: str) -> None:
     """Merge a YAML file, after the files it builds on, into upstream's ``cfg``.
 
     Raises:
-        ConfigError: a file that cannot be read, or a wrong value for one of our keys.
-        KeyError, ValueError: from upstream, a wrong key or value of its own.
+        ConfigError: a file that cannot be read, or a wrong key or value; one of upstream's own is a
+            KeyError or ValueError too, as from upstream.
     """
     from detectron.core import config as upstream_config
 
-    for tree, _ in read_chain(cfg_filename, UpstreamLoader):
-        upstream_config._merge_a_into_b(_attr_dict(tree), upstream_config.cfg)
+    for tree, source in read_chain(cfg_filename, UpstreamLoader):
+        with _one_line(source):
+            upstream_config._merge_a_into_b(_attr_dict(tree), upstream_config.cfg)
+
+
+@contextlib.contextmanager
+def _one_line(source: str) -> Iterator[None]:
+    """Let upstream's complaint about a key or value be a ConfigError besides what it is."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (KeyError, ValueError, AssertionError) as error:
+        methods = {"__str__": Exception.__str__}  # a KeyError's would put it into quotes
+        kind = type("UpstreamConfigError", (ConfigError, type(error)), methods)
+        raise kind(f"{source}: {error.args[0]}") from error
 
 
 def _merging_map(original):
@@ -95,12 +110,15 @@ def _merging_map(original):
 
 def _merging_list(original):
     def merge(cfg_list):
+        if len(cfg_list) % 2:
+            raise ConfigError(f"the overrides are KEY VALUE pairs: {cfg_list[-1]} has no value")
         pairs = list(zip(cfg_list[0::2], cfg_list[1::2]))
         ours = [part for pair in pairs if _is_ours(pair[0]) for part in pair]
         if ours:
             _merge_ours(upstream_cfg(), lambda tree: merge_overrides(tree, ours, "the overrides"))
             cfg_list = [part for pair in pairs if not _is_ours(pair[0]) for part in pair]
-        return original(cfg_list)
+        with _one_line("the overrides"):
+            return original(cfg_list)
 
     return merge
 
@@ -134,7 +152,10 @@ def check(cfg: Any, train: bool) -> None:
             continue
         if train or key not in _OF_TRAINING:
             reason = _OF_TRAINING.get(key, "that part of the model is upstream's own")
-            raise ConfigError(f"LIBRA.{key} has no effect under upstream Detectron: {reason}")
+            raise ConfigError(
+                f"LIBRA.{key} has no effect under upstream Detectron: {reason}; leave it at its "
+                "default, or use this project's tools without --upstream"
+            )
     if cfg.LIBRA.BFP.ON and not cfg.FPN.FPN_ON:
         raise ConfigError(
             f"LIBRA.BFP.ON needs a pyramid, and {cfg.MODEL.CONV_BODY} has none: set it to False"

@@ -6,6 +6,7 @@ alone have none: there the box's own outline stands for it.
 
 from __future__ import annotations
 
+from detectron_ext.data.catalog import DatasetEntry, resolve_extra
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.patches import Patch
 
@@ -19,7 +20,7 @@ def patches() -> list:
         Patch(_CATALOG, "contains", ("name",), _containing),
         Patch(_CATALOG, "get_im_dir", ("name",), _field("im_dir")),
         Patch(_CATALOG, "get_ann_fn", ("name",), _field("ann_fn")),
-        Patch(_CATALOG, "get_im_prefix", ("name",), _without_prefix),
+        Patch(_CATALOG, "get_im_prefix", ("name",), _field("im_prefix")),
         Patch(
             "detectron.datasets.json_dataset", "JsonDataset.__init__", ("self", "name"), _opening
         ),
@@ -33,22 +34,22 @@ def patches() -> list:
 
 
 def _containing(original):
-    return lambda name: name in upstream_cfg().DATASETS_EXTRA or original(name)
+    return lambda name: _entry(name) is not None or original(name)
 
 
 def _field(field: str):
     def replace(original):
         def get(name):
-            extra = upstream_cfg().DATASETS_EXTRA
-            return extra[name][field] if name in extra else original(name)
+            entry = _entry(name)
+            return original(name) if entry is None else getattr(entry, field)
 
         return get
 
     return replace
 
 
-def _without_prefix(original):
-    return lambda name: "" if name in upstream_cfg().DATASETS_EXTRA else original(name)
+def _entry(name: str) -> DatasetEntry | None:
+    return resolve_extra(name, upstream_cfg())
 
 
 def _opening(original):
@@ -62,7 +63,7 @@ def _opening(original):
 
 
 def _scoring_as_coco(original):
-    return lambda dataset: dataset.name in upstream_cfg().DATASETS_EXTRA or original(dataset)
+    return lambda dataset: _entry(dataset.name) is not None or original(dataset)
 
 
 def _outline(x, y, width, height) -> list:

@@ -77,6 +77,7 @@ def _all_patches(cpu: bool | None) -> list[Patch]:
         datasets,
         fast_rcnn,
         model_methods,
+        pickles,
         pyramid,
         python_operators,
         retinanet,
@@ -86,8 +87,8 @@ def _all_patches(cpu: bool | None) -> list[Patch]:
     )
 
     groups = [
-        shims, cfg_node, datasets, builder, model_methods, bodies, pyramid, retinanet, fast_rcnn,
-        rpn, training_stats, python_operators,
+        shims, pickles, cfg_node, datasets, builder, model_methods, bodies, pyramid, retinanet,
+        fast_rcnn, rpn, training_stats, python_operators,
     ]  # fmt: skip
     if cpu is not False:
         groups.append(cpu_mode)

@@ -59,7 +59,7 @@ class AppliedPatches:
     def apply(self, patches: Sequence[Patch]) -> None:
         """Check all patches, then apply them; on any mismatch nothing is changed.
 
-        Modules of the same package that imported a function by its name get the new one, too.
+        Modules that imported a function by its name get the new one, too.
 
         Raises:
             UserError: an attribute is missing, there already, or takes other parameters.
@@ -126,12 +126,9 @@ def _unknown(reason: str) -> UserError:
 
 
 def _importers(module: str, name: str, present: Any) -> list:
-    """Loaded modules of the same package, and the running script, that have it by its name."""
-    package = module.partition(".")[0]
+    """Loaded modules that have it by its name, a person's own among them."""
     return [
         other
         for other_name, other in list(sys.modules.items())
-        if (other_name == "__main__" or other_name.startswith(package + "."))
-        and other_name != module
-        and getattr(other, "__dict__", {}).get(name) is present
+        if other_name != module and getattr(other, "__dict__", {}).get(name) is present
     ]

@@ -53,6 +53,46 @@ def test_text_that_says_nothing_leaves_the_published_settings(source):
     assert read_settings({"config": source, "CLASSES": 3}) == Settings()
 
 
+_LEVELS = """
+model = dict(
+    neck=[dict(type='FPN'), dict(type='BFP', num_levels={levels}, refine_level={level})],
+    {head}=dict(anchor_generator=dict(type='AnchorGenerator', ratios=[{ratio}, 1.0, 2.0], {scale})))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arch", "published", "other", "overrides"),
+    [
+        (
+            "libra_retinanet_r50",
+            {"level": 1, "scale": "octave_base_scale=4", "ratio": 0.5},
+            {"level": 2, "scale": "octave_base_scale=2", "ratio": 0.4},
+            {
+                "RETINANET.ANCHOR_SCALE": 2,
+                "RETINANET.ASPECT_RATIOS": (0.4, 1, 2),
+                "LIBRA.BFP.REFINE_LEVEL": 5,
+            },
+        ),
+        (
+            "libra_faster_rcnn_r50",
+            {"level": 2, "scale": "scales=[8]", "ratio": 0.5},
+            {"level": 1, "scale": "scales=[4]", "ratio": 0.4},
+            {
+                "FPN.RPN_ANCHOR_START_SIZE": 16,
+                "FPN.RPN_ASPECT_RATIOS": (0.4, 1, 2),
+                "LIBRA.BFP.REFINE_LEVEL": 3,
+            },
+        ),
+    ],
+)
+def test_anchors_and_the_level_of_refinement_are_found(place, arch, published, other, overrides):
+    for settings, expected in ((published, {}), (other, overrides)):
+        source = _LEVELS.format(levels=5, head="bbox_head", **settings)
+        path = write_checkpoint(place("m.pth"), arch, {"config": source})
+        found = convert_checkpoint(path, arch).overrides
+        assert dict(zip(found[::2], found[1::2])) == expected
+
+
 def test_text_is_parsed_and_not_run(tmp_path):
     marker = tmp_path / "made"
     source = f"import os\nx = dict(style=os.mkdir({str(marker)!r}), depth=50)\n"

@@ -64,16 +64,19 @@ def test_what_a_training_loop_left_is_passed_over(tmp_path, monkeypatch, zipped)
     module = types.ModuleType("mmengine.logging")
     source = (
         "class Buffer:\n    def mean(self): pass\n    def __init__(self): self.f = Buffer.mean\n"
+        "class ConfigDict(dict): pass\nclass Losses(list): pass\n"
     )
     exec(source, module.__dict__)
-    module.Buffer.__module__ = module.__name__
+    for kind in (module.Buffer, module.ConfigDict, module.Losses):
+        kind.__module__ = module.__name__
     for name in ("mmengine", "mmengine.logging"):
         monkeypatch.setitem(sys.modules, name, module)
     content = {
         "state_dict": {"w": torch.ones(3)},
         "optimizer": {"state": {0: {"step": 5, "momentum": torch.zeros(3)}}, "lr": np.float64(0.1)},
         "message_hub": {"loss": module.Buffer(), "history": np.zeros(4), "names": {"a"}},
-        "meta": {"size": torch.Size([1, 2])},
+        "meta": {"size": torch.Size([1, 2]), "config": module.ConfigDict(a=1)},
+        "losses": [module.Losses([1]), module.Losses([1, 2])],
     }
     path = _save(tmp_path / "c.pth", content, zipped)
     monkeypatch.undo()

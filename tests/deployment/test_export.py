@@ -95,9 +95,11 @@ def _assert_same(found, expected):
         ("retinanet", (*_LIBRA, "LIBRA.BFP.REFINE_LEVEL", 6, *_MMDET)),
         ("faster_rcnn", ()),
         ("faster_rcnn", (*_LIBRA, *_MMDET)),
+        ("faster_rcnn", ("MODEL.CLS_AGNOSTIC_BBOX_REG", True, "TEST.SOFT_NMS.ENABLED", True)),
     ],
-    ids=["retinanet", "libra retinanet", "libra retinanet, mmdet", "faster", "libra faster, mmdet"],
-)
+    ids=["retinanet", "libra retinanet", "libra retinanet, mmdet", "faster", "libra faster, mmdet",
+         "faster, boxes of no class"],
+)  # fmt: skip
 def test_a_bare_process_gives_the_detections_of_infer_simple(make_model, tmp_path, kind, overrides):
     config, weights, image = make_model(kind, *overrides)
     about = export_model(config, weights, str(tmp_path / "pb"), _SIZE, keep_custom=False)
@@ -139,6 +141,7 @@ def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
     [
         ((), None, "--size"),
         (("TEST.BBOX_VOTE.ENABLED", True), _SIZE, "TEST.BBOX_VOTE"),
+        (("BBOX_XFORM_CLIP", 2.0), _SIZE, "BBOX_XFORM_CLIP .* at 4.1352"),
         (("RETINANET.SOFTMAX", True), _SIZE, "RETINANET.SOFTMAX"),
     ],
 )

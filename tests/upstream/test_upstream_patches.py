@@ -13,7 +13,7 @@ from detectron_ext.upstream.patches import ANY, AppliedPatches, Patch, constant
 
 @pytest.fixture
 def package(monkeypatch):
-    """A package of two modules, one of which imported a function of the other by its name."""
+    """A module of a package, and another's that imported a function of it by its name."""
 
     def module(name, **attributes):
         made = types.ModuleType(name)
@@ -33,7 +33,7 @@ def package(monkeypatch):
 
     module("fakeron")
     module("fakeron.heads", add=add, Model=Model, WIDTH=4)
-    return module("fakeron.builder", add=add), sys.modules["fakeron.heads"]
+    return module("pipeline.builder", add=add), sys.modules["fakeron.heads"]
 
 
 def _snapshot(*modules):

@@ -15,6 +15,7 @@ _FAKE = {
     "detectron/modeling/model_builder.py": "",
     "detectron/utils/__init__.py": "",
     "detectron/utils/env.py": "yaml_load = yaml_dump = None",
+    "detectron/utils/io.py": "load_object = None",
     "detectron/core/__init__.py": "",
     "detectron/core/config.py": "",
 }
