@@ -13,7 +13,12 @@ import numpy as np
 from detectron_ext.deployment.net_writer import NetWriter
 
 # Operators that need the size of their inputs.
-SIZED = ("BalancedPyramidGather", "BalancedPyramidScatter", "EmbeddedGaussianAttention")
+SIZED = (
+    "BalancedPyramidGather",
+    "BalancedPyramidScatter",
+    "EmbeddedGaussianAttention",
+    "NonLocalBlock",
+)
 
 
 def expand(writer: NetWriter, operator, sizes: Callable[[str], tuple], custom: bool) -> None:
@@ -118,18 +123,38 @@ def _scatter(writer, operator, sizes):
 
 
 def _attention(writer, operator, sizes):
-    output = operator.output[0]
+    use_scale = _argument(operator, "use_scale")
     shape = sizes(operator.input[0])
+    _add_attention(writer, operator.input, shape, use_scale, operator.output[0])
+
+
+def _non_local(writer, operator, sizes):
+    x, *weights = operator.input
+    output = operator.output[0]
+
+    def convolve(source, part, name):
+        blobs = [source, *weights[2 * part : 2 * part + 2]]
+        return writer.add("Conv", blobs, f"{output}_{name}", kernel=1)
+
+    embedded = [convolve(x, part, name) for part, name in enumerate(("theta", "phi", "g"))]
+    n, _, height, width = sizes(x)
+    shape = (n, sizes(weights[0])[0], height, width)
+    _add_attention(writer, embedded, shape, _argument(operator, "use_scale"), f"{output}_attended")
+    writer.add("Sum", [x, convolve(f"{output}_attended", 3, "out")], output)
+
+
+def _add_attention(writer, embedded, shape, use_scale, output):
+    """Add the attention of theta, phi and g, all of one shape."""
     n, channels, height, width = shape
     theta, phi, g = (
         writer.add(
             "Reshape", [blob], f"{output}_{name}", [f"{output}_{name}_shape"],
             shape=[n, channels, height * width],
         )
-        for name, blob in zip(("theta", "phi", "g"), operator.input)
+        for name, blob in zip(("theta", "phi", "g"), embedded)
     )  # fmt: skip
     products = writer.add("BatchMatMul", [theta, phi], output + "_products", trans_a=1)
-    if _argument(operator, "use_scale"):
+    if use_scale:
         products = writer.add("Scale", [products], products, scale=float(channels) ** -0.5)
     weights = writer.add("Softmax", [products], output + "_weights", axis=2)
     mixed = writer.add("BatchMatMul", [g, weights], output + "_flat", trans_b=1)
@@ -140,4 +165,5 @@ _EXPANSIONS = {
     "BalancedPyramidGather": _gather,
     "BalancedPyramidScatter": _scatter,
     "EmbeddedGaussianAttention": _attention,
+    "NonLocalBlock": _non_local,
 }

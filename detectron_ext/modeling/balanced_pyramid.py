@@ -7,8 +7,6 @@ parameters, only the refinement adds weights.
 
 from __future__ import annotations
 
-from caffe2.python import brew
-
 from detectron_ext import ops
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.fpn import Pyramid
@@ -63,13 +61,13 @@ def _refine_non_local(model, blob, dim):
     The output convolution starts at zero, so that the block starts as the identity.
     """
 
-    def conv_1x1(source, name, weight_init):
-        return model.conv(source, name, dim, dim, 1, weight_init=weight_init, bias_init=_ZERO)
-
-    theta, phi, g = (conv_1x1(blob, f"bfp_{name}", _SMALL) for name in ("theta", "phi", "g"))
-    attended = ops.embedded_gaussian_attention(model.net, theta, phi, g, "bfp_attended")
-    out = conv_1x1(attended, "bfp_out", _ZERO)
-    return brew.sum(model, [blob, out], "bfp_refined")
+    first, last = ("theta", "phi", "g"), ("out",)
+    weights = {
+        name: model.conv_parameters(f"bfp_{name}", dim, dim, 1, weight_init, _ZERO)
+        for names, weight_init in ((first, _SMALL), (last, _ZERO))
+        for name in names
+    }
+    return ops.non_local_block(model.net, blob, "bfp_refined", **weights)
 
 
 _REFINEMENTS = {"none": _refine_none, "conv": _refine_conv, "non_local": _refine_non_local}

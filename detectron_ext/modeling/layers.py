@@ -33,6 +33,7 @@ class DetectionLayers:
     net: Any
     params: list
     create_param: Any
+    init_params: bool
 
     def conv(self, blob_in, blob_out, dim_in, dim_out, kernel, *, shared_with=None, **options):
         """Convolution; with ``shared_with`` (another layer's name) it uses that layer's w and b."""
@@ -46,6 +47,27 @@ class DetectionLayers:
             options.update(engine="CUDNN", exhaustive_search=False)
         inputs = [blob_in, shared_with + "_w", shared_with + "_b"]
         return self.net.Conv(inputs, blob_out, kernel=kernel, order="NCHW", **options)
+
+    def conv_parameters(self, name, dim_in, dim_out, kernel, weight_init, bias_init) -> tuple:
+        """The weights and biases that `conv` would give a layer of this name, without the layer."""
+        shapes = {"w": [dim_out, dim_in, kernel, kernel], "b": [dim_out]}
+        inits = {"w": weight_init, "b": bias_init}
+        tags = {"w": ParameterTags.WEIGHT, "b": ParameterTags.BIAS}
+        return tuple(
+            self.create_param(
+                param_name=f"{name}_{part}",
+                shape=shapes[part],
+                initializer=self._initializer(inits[part]),
+                tags=tags[part],
+            )
+            for part in shapes
+        )
+
+    def _initializer(self, operator_and_arguments):
+        if not self.init_params:
+            return initializers.ExternalInitializer()
+        operator, arguments = operator_and_arguments
+        return initializers.Initializer(operator, **arguments)
 
     def relu(self, blob):
         """Rectifier, in place."""

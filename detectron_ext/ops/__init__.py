@@ -20,6 +20,7 @@ from detectron_ext.ops.losses import (
     softmax_focal_loss,
     weighted_sigmoid_focal_loss,
 )
+from detectron_ext.ops.non_local import non_local_block
 from detectron_ext.ops.pyramid import balanced_pyramid_gather, balanced_pyramid_scatter
 from detectron_ext.ops.regions import roi_max_pool, spatial_narrow_as
 from detectron_ext.ops.resize import upsample_nearest
@@ -32,6 +33,7 @@ __all__ = [
     "embedded_gaussian_attention",
     "group_spatial_softmax",
     "native_library_loaded",
+    "non_local_block",
     "roi_max_pool",
     "select_balanced_l1_loss",
     "select_smooth_l1_loss",

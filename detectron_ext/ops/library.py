@@ -46,10 +46,13 @@ LIBRA_OPERATORS = frozenset(
         "BalancedPyramidGather",
         "BalancedPyramidScatter",
         "EmbeddedGaussianAttention",
+        "NonLocalBlock",
         "SelectBalancedL1Loss",
         "WeightedSigmoidFocalLoss",
     ]
 )
+# Those of ours that CUDA lacks.
+CPU_OPERATORS = frozenset(["NonLocalBlock"])
 # A library built with CUDA kernels exports this symbol.
 CUDA_MARKER = "detectron_ext_ops_has_cuda"
 
@@ -91,14 +94,15 @@ def has_native(operator: str) -> bool:
     On CUDA Detectron's own operators need its library alone; everything else needs ours, built
     with CUDA kernels if the scope is CUDA.
     """
-    if _is_cuda_scope():
+    if is_cuda_scope():
         if operator in DETECTRON_OPERATORS:
             return _State.detectron
-        return _State.native_cuda
+        return _State.native_cuda and operator not in CPU_OPERATORS
     return _State.native
 
 
-def _is_cuda_scope() -> bool:
+def is_cuda_scope() -> bool:
+    """Return whether operators added now run on CUDA."""
     device = scope.CurrentDeviceScope()
     return device is not None and device.device_type == caffe2_pb2.CUDA
 

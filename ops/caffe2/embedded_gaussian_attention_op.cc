@@ -25,7 +25,7 @@ bool EmbeddedGaussianAttentionOp<CPUContext>::RunOnDevice() {
   }
   Attention(
       shape, Input(0).data<float>(), Input(1).data<float>(), Input(2).data<float>(),
-      out->mutable_data<float>(), log_sums, ThreadPoolFor);
+      /*key_biases=*/nullptr, out->mutable_data<float>(), log_sums, ThreadPoolFor);
   return true;
 }
 
@@ -41,7 +41,7 @@ bool EmbeddedGaussianAttentionGradientOp<CPUContext>::RunOnDevice() {
     log_sums = Input(5).data<float>();
   } else {
     own_log_sums.resize(shape.images * shape.positions);
-    Attention(shape, theta, phi, g, nullptr, own_log_sums.data(), ThreadPoolFor);
+    Attention(shape, theta, phi, g, nullptr, nullptr, own_log_sums.data(), ThreadPoolFor);
     log_sums = own_log_sums.data();
   }
   AttentionGradient(

@@ -3,7 +3,7 @@
 //
 // theta, phi, g and out are (images, channels, positions), contiguous. For each image
 //
-//   s[i][j] = scale * sum_c theta[c][i] phi[c][j]
+//   s[i][j] = scale * sum_c theta[c][i] phi[c][j] + key_biases[j]
 //   out[c][i] = sum_j softmax_j(s[i])[j] g[c][j]
 //
 // Forward, blocks of s pass through a streaming softmax; backward they are computed again. Working
@@ -26,11 +26,11 @@ struct AttentionShape {
 };
 
 // Writes `out` and log_sums (images, positions): log_sums[i] = ln(sum_j exp(s[i][j])). A null
-// `out` leaves only log_sums to be computed.
+// `out` leaves only log_sums to be computed. key_biases is (images, positions), or null for zeros.
 void Attention(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
-               float* out, float* log_sums, ParallelFor parallel_for);
+               const float* key_biases, float* out, float* log_sums, ParallelFor parallel_for);
 
-// out and log_sums are those of Attention.
+// out and log_sums are those of Attention without key_biases.
 void AttentionGradient(const AttentionShape& shape, const float* theta, const float* phi,
                        const float* g, const float* out, const float* log_sums,
                        const float* d_out, float* d_theta, float* d_phi, float* d_g,

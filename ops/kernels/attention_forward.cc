@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "kernels/attention.h"
 #include "kernels/block_product.h"
@@ -67,11 +68,12 @@ class QueryBlock {
     std::fill(total_, total_ + kQueryBlock, 0.0f);
   }
 
-  // Takes in keys [first, first + count), count <= kKeyBlock.
-  void Visit(const PackedKeys& keys, int64_t first, int64_t count, bool with_sums) {
+  // Takes in keys [first, first + count), count <= kKeyBlock, whose biases are `biases`.
+  void Visit(const PackedKeys& keys, const float* biases, int64_t first, int64_t count,
+             bool with_sums) {
     Score(keys, first, count);
     for (int64_t panel = 0; panel < panels_; ++panel) {
-      Exponentiate(panel, count);
+      Exponentiate(panel, biases, count);
       if (with_sums) {
         AddWeighted(keys, panel, first, count);
       }
@@ -119,9 +121,9 @@ class QueryBlock {
     }
   }
 
-  // Turns a panel's scores into exp(score - maximum so far) and adds them to total_; scales down
-  // what was summed under a smaller maximum.
-  void Exponentiate(int64_t panel, int64_t count) {
+  // Turns a panel's scores into exp(score + bias - maximum so far) and adds them to total_; scales
+  // down what was summed under a smaller maximum.
+  void Exponentiate(int64_t panel, const float* biases, int64_t count) {
     float* scores = scores_.data() + panel * kKeyBlock * kTileColumns;
     float* maximum = maximum_ + panel * kTileColumns;
     float* total = total_ + panel * kTileColumns;
@@ -130,7 +132,8 @@ class QueryBlock {
     for (int64_t j = 0; j < count; ++j) {
       const float* row = scores + j * kTileColumns;
       for (int i = 0; i < kTileColumns; ++i) {
-        raised[i] = row[i] > raised[i] ? row[i] : raised[i];
+        const float score = row[i] + biases[j];
+        raised[i] = score > raised[i] ? score : raised[i];
       }
     }
     if (!std::equal(raised, raised + kTileColumns, maximum)) {
@@ -140,7 +143,7 @@ class QueryBlock {
     for (int64_t j = 0; j < count; ++j) {
       float* row = scores + j * kTileColumns;
       for (int i = 0; i < kTileColumns; ++i) {
-        row[i] = Exp(row[i] - raised[i]);
+        row[i] = Exp(row[i] + biases[j] - raised[i]);
         sum[i] += row[i];
       }
     }
@@ -190,15 +193,19 @@ class QueryBlock {
 }  // namespace
 
 void Attention(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
-               float* out, float* log_sums, ParallelFor parallel_for) {
+               const float* key_biases, float* out, float* log_sums, ParallelFor parallel_for) {
   PackedKeys keys(shape);
+  const std::vector<float> no_biases(key_biases == nullptr ? shape.positions : 0);
   for (int64_t image = 0; image < shape.images; ++image) {
     const int64_t offset = image * shape.image_size();
+    const float* const biases =
+        key_biases == nullptr ? no_biases.data() : key_biases + image * shape.positions;
     keys.Pack(shape, phi + offset, g + offset, out != nullptr, parallel_for);
     ForEachBlock(parallel_for, shape.positions, kQueryBlock, [&](int64_t begin, int64_t end) {
       QueryBlock queries(shape, theta + offset, begin, end);
       for (int64_t first = 0; first < shape.positions; first += kKeyBlock) {
-        queries.Visit(keys, first, std::min(kKeyBlock, shape.positions - first), out != nullptr);
+        const int64_t count = std::min(kKeyBlock, shape.positions - first);
+        queries.Visit(keys, biases + first, first, count, out != nullptr);
       }
       queries.WriteLogSums(log_sums + image * shape.positions);
       if (out != nullptr) {

@@ -126,7 +126,7 @@ def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
     config, weights, _ = make_model("retinanet", *_LIBRA)
     net = caffe2_pb2.NetDef()
     for keep, expected in ((True, {"BalancedPyramidGather", "BalancedPyramidScatter",
-                                   "EmbeddedGaussianAttention"}), (False, set())):  # fmt: skip
+                                   "NonLocalBlock"}), (False, set())):  # fmt: skip
         export_model(config, weights, str(tmp_path / "pb"), _SIZE, keep_custom=keep, name="n")
         net.ParseFromString((tmp_path / "pb" / "net.pb").read_bytes())
         types = {operator.type for operator in net.op}

@@ -15,17 +15,18 @@ from detectron_ext.ops import reference
 _SIDES = st.tuples(st.integers(1, 13), st.integers(1, 13))
 
 
-def _run(operator, blobs):
-    """The expanded operator's outputs."""
+def _run(operator, blobs, outputs=None):
+    """The expanded operator's outputs, or those of these names."""
+    outputs = list(operator.output) if outputs is None else outputs
     workspace.ResetWorkspace()
     writer = NetWriter()
     expand(writer, operator, lambda name: blobs[name].shape, custom=False)
-    net, init_net = writer.nets("expanded", list(blobs), list(operator.output))
+    net, init_net = writer.nets("expanded", list(blobs), outputs)
     workspace.RunNetOnce(init_net)
     for name, value in blobs.items():
         workspace.FeedBlob(name, value)
     workspace.RunNetOnce(net)
-    return [workspace.FetchBlob(name) for name in operator.output]
+    return [workspace.FetchBlob(name) for name in outputs]
 
 
 def _random(*shape):
@@ -63,6 +64,18 @@ def test_attention(use_scale):
     (found,) = _run(operator, blobs)
     expected = reference.embedded_gaussian_attention(*blobs.values(), use_scale=use_scale)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("use_scale", [0, 1])
+def test_non_local_block(use_scale):
+    shapes = [(2, 5, 4, 3), *[(6, 5, 1, 1), (6,)] * 3, (5, 6, 1, 1), (5,)]
+    blobs = {f"in{i}": _random(*shape, i + 1)[..., 0] for i, shape in enumerate(shapes)}
+    operator = core.CreateOperator(
+        "NonLocalBlock", list(blobs), ["out", "averages", "log_sums"], use_scale=use_scale
+    )
+    (found,) = _run(operator, blobs, ["out"])
+    expected = reference.non_local_block(*blobs.values(), use_scale=use_scale)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_group_softmax():

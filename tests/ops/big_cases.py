@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
-from case_inputs import select_inputs
+from case_inputs import non_local_inputs, select_inputs
 from native_runner import normal
 
 IMAGES, CHANNELS, HEIGHT, WIDTH = SHAPE = (2, 12, 61, 80)
@@ -78,6 +78,11 @@ def _attention(random) -> BigCase:
     return BigCase("EmbeddedGaussianAttention", inputs, {"use_scale": 1})
 
 
+def _non_local(random) -> BigCase:
+    inputs = non_local_inputs(random, (2, 40, 25, 26), 24)
+    return BigCase("NonLocalBlock", inputs, {"use_scale": 1}, outputs=3)
+
+
 def _sample_as(random) -> BigCase:
     labels = random.randint(-1, 3, 900).astype(np.int32)
     return BigCase("SampleAs", [normal(random, 900, 40), labels], {})
@@ -144,6 +149,7 @@ _BUILDERS: dict[str, Callable[[np.random.RandomState], BigCase]] = {
     "GroupSpatialSoftmax": _of_maps("GroupSpatialSoftmax", num_classes=4),
     "MaxPool": _of_maps("MaxPool", kernel=3, stride=2, pad=1),
     "MomentumSGDUpdate": _momentum,
+    "NonLocalBlock": _non_local,
     "PSRoIPool": _regions("PSRoIPool", group_size=2, output_dim=3),
     "Relu": _of_maps("Relu"),
     "RoIAlign": _regions("RoIAlign", outputs=1, pooled_h=7, pooled_w=7, sampling_ratio=2),

@@ -202,12 +202,27 @@ def _region_cases(random: np.random.RandomState) -> Iterator[tuple]:
         yield "RoIPoolF", [x, rois], arguments
 
 
+def non_local_inputs(random, shape, embedded) -> list[np.ndarray]:
+    """X and the weights of a non-local block: theta, phi, g and out, each filters and biases."""
+    channels = shape[1]
+    inputs = [normal(random, *shape)]
+    for filters, depth in (*[(embedded, channels)] * 3, (channels, embedded)):
+        inputs += [normal(random, filters, depth, 1, 1) / np.float32(depth**0.5)]
+        inputs += [0.3 * normal(random, filters)]
+    return inputs
+
+
 def _other_cases(random: np.random.RandomState) -> Iterator[tuple]:
     for shape, use_scale in [
         ((2, 8, 5, 7), False), ((1, 3, 6, 4), True), ((2, 4, 1, 1), False), ((0, 4, 3, 2), True)
     ]:  # fmt: skip
         inputs = [normal(random, *shape) for _ in range(3)]
         yield "EmbeddedGaussianAttention", inputs, {"use_scale": use_scale}
+    for shape, embedded, use_scale in [
+        ((2, 8, 5, 7), 8, False), ((1, 5, 6, 4), 3, True), ((2, 4, 1, 1), 7, False)
+    ]:  # fmt: skip
+        inputs = non_local_inputs(random, shape, embedded)
+        yield "NonLocalBlock", inputs, {"use_scale": use_scale}
     for shape, scale in [((2, 3, 4, 5), 2), ((1, 2, 1, 1), 3), ((2, 3, 4), 1), ((0, 2, 3, 3), 2)]:
         yield "UpsampleNearest", [normal(random, *shape)], {"scale": scale}
     for shape, classes in [

@@ -19,13 +19,15 @@ class Definition(NamedTuple):
     """An operator's float64 definition in one calling convention.
 
     gradient(inputs, d_outputs, **arguments) returns the gradients of `differentiable` inputs, given
-    those of the outputs that have one.
+    those of the outputs that have one. In Python the front-end's first operator is
+    `python_type`.
     """
 
     forward: Callable[..., list[np.ndarray]]
     gradient: Callable[..., list[np.ndarray]]
     front_end: Callable[..., Any]
-    differentiable: Callable[[int], range] = lambda count: range(1)
+    differentiable: Callable[[int], Sequence[int]] = lambda count: range(1)
+    python_type: str = "Python"
 
 
 def _scalar_loss(name: str) -> Definition:
@@ -49,6 +51,22 @@ def _every(count: int) -> range:
 def _softmax_gradient(inputs, d_outputs, **arguments):
     y = reference.group_spatial_softmax(*inputs, **arguments)
     return [reference.group_spatial_softmax_gradient(y, d_outputs[0], **arguments)]
+
+
+# The gradient of phi_b is 0; tests/ops/test_non_local.py has it.
+_PHI_B = 4
+
+
+def _all_but_phi_b(items: Sequence[Any]) -> list:
+    return [item for i, item in enumerate(items) if i != _PHI_B]
+
+
+def _add_non_local_block(net, inputs, **arguments):
+    x, *weights = inputs
+    pairs = {
+        part: weights[2 * i : 2 * i + 2] for i, part in enumerate(("theta", "phi", "g", "out"))
+    }
+    return [ops.non_local_block(net, x, "output", **pairs, **arguments)]
 
 
 def _roi_max_pool_gradient(inputs, d_outputs, **arguments):
@@ -110,6 +128,15 @@ DEFINITIONS = {
             ops.embedded_gaussian_attention(net, *inputs, "output", **arguments)
         ],
         _every,
+    ),
+    "NonLocalBlock": Definition(
+        lambda inputs, **arguments: [reference.non_local_block(*inputs, **arguments)],
+        lambda inputs, d_outputs, **arguments: _all_but_phi_b(
+            reference.non_local_block_gradient(*inputs, d_outputs[0], **arguments)
+        ),
+        _add_non_local_block,
+        lambda count: _all_but_phi_b(range(count)),
+        python_type="Conv",
     ),
     "UpsampleNearest": Definition(
         lambda inputs, **arguments: [reference.upsample_nearest(*inputs, **arguments)],

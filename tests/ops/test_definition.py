@@ -29,7 +29,7 @@ def test_forward_and_backward_equal_the_definition(case, backend):
 
     outputs, gradients, operator_type = run_case(case, d_outputs)
 
-    assert operator_type == (case.operator if backend == "native" else "Python")
+    assert operator_type == (case.operator if backend == "native" else definition.python_type)
     expected = definition.forward(case.inputs, **case.arguments)
     expected_gradients = definition.gradient(case.inputs, d_outputs, **case.arguments)
     assert len(gradients) == len(expected_gradients)
@@ -52,4 +52,6 @@ def test_runs_in_a_dag_net_with_the_same_bits(operator, backend):
 
 def test_every_operator_has_a_case():
     operators = {case.operator for case in CASES}
-    assert set(python_operators.OPERATORS) == set(DEFINITIONS) == operators
+    in_python = {name for name, d in DEFINITIONS.items() if d.python_type == "Python"}
+    assert set(DEFINITIONS) == operators
+    assert set(python_operators.OPERATORS) == in_python

@@ -17,12 +17,12 @@ pytestmark = needs_native
 
 @pytest.mark.parametrize("operator", sorted(LIBRA_OPERATORS))
 def test_inferred_shapes_are_the_real_ones(operator):
-    _, inputs, arguments, outputs, _ = big_case(operator, 0)
+    _, inputs, arguments, outputs, differentiable = big_case(operator, 0)
     net = core.Net("shapes")
     names = [f"input{i}" for i in range(len(inputs))]
     results = getattr(net, operator)(names, [f"output{i}" for i in range(outputs)], **arguments)
     results = list(results) if outputs > 1 else [results]
-    if outputs == 1:
+    if differentiable == 1:
         seeded = {results[0]: net.AddExternalInput("d_output")}
         results += list(net.AddGradientOperators(seeded).values())
     workspace.ResetWorkspace()

@@ -21,8 +21,16 @@ def pyramid(*shapes):
     return [zeros(*shape) for shape in shapes]
 
 
+def block(changes, *more):
+    """The inputs of a non-local block of 3 filters, with other shapes at some places."""
+    filters, biases = (3, 2, 1, 1), (3,)
+    shapes = [(1, 2, 4, 4), *[filters, biases] * 3, (2, 3, 1, 1), (2,), *more]
+    return [zeros(*changes.get(i, shape)) for i, shape in enumerate(shapes)]
+
+
 GATHER, SCATTER = "BalancedPyramidGather", "BalancedPyramidScatter"
 FOCAL, ATTENTION = "WeightedSigmoidFocalLoss", "EmbeddedGaussianAttention"
+BLOCK = "NonLocalBlock"
 LEVEL = (1, 2, 4, 4)
 LABELS = zeros(1, 2, 2, 2, dtype=np.int32)
 BOXES = zeros(3, 4)
@@ -89,12 +97,25 @@ BAD_INPUTS = [
     (ATTENTION, pyramid(LEVEL, (1, 2, 4, 5), LEVEL), {}, r"phi of .*1, 2, 4, 5.*1, 2, 4, 4"),
     (ATTENTION, pyramid(LEVEL, LEVEL, (1, 3, 4, 4)), {}, r"g of .*1, 3, 4, 4.*1, 2, 4, 4"),
     (ATTENTION, pyramid(*[(2, 4, 4)] * 3), {}, r"theta of shape \[2, 4, 4\]"),
+    (BLOCK, block({0: (2, 4, 4)}), {}, r"X of shape \[2, 4, 4\]"),
+    (BLOCK, block({0: (1, 0, 4, 4)}), {}, r"X of shape \[1, 0, 4, 4\] must have channels"),
+    (BLOCK, block({1: (3, 2)}), {}, r"theta_w of shape \[3, 2\]"),
+    (BLOCK, block({1: (0, 2, 1, 1)}), {}, r"theta_w of shape \[0, 2, 1, 1\] must have filters"),
+    (BLOCK, block({1: (3, 4, 1, 1)}), {}, r"theta_w .*3, 4, 1, 1.*1, 2, 4, 4"),
+    (BLOCK, block({1: (3, 2, 3, 3)}), {}, r"theta_w .*3, 2, 3, 3.*1, 2, 4, 4"),
+    (BLOCK, block({2: (2,)}), {}, r"theta_b of shape \[2\].*3, 2, 1, 1"),
+    (BLOCK, block({3: (2, 2, 1, 1)}), {}, r"phi_w .*2, 2, 1, 1.*3, 2, 1, 1"),
+    (BLOCK, block({4: (3, 1)}), {}, r"phi_b of shape \[3, 1\]"),
+    (BLOCK, block({5: (3, 1, 1, 1)}), {}, r"g_w .*3, 1, 1, 1.*3, 2, 1, 1"),
+    (BLOCK, block({6: (4,)}), {}, r"g_b of shape \[4\].*3, 2, 1, 1"),
+    (BLOCK, block({7: (3, 2, 1, 1)}), {}, r"out_w .*3, 2, 1, 1.*must be \[2, 3, 1, 1\]"),
+    (BLOCK, block({8: (3,)}), {}, r"out_b of shape \[3\].*1, 2, 4, 4"),
 ]
 
 
 @pytest.mark.parametrize(("operator", "inputs", "arguments", "message"), BAD_INPUTS)
 def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, message):
-    outputs = len(inputs) - 1 if operator == SCATTER else 1
+    outputs = {SCATTER: len(inputs) - 1, BLOCK: 3}.get(operator, 1)
     with pytest.raises(RuntimeError, match=f"(?s){operator}: .*{message}"):
         run_operator(operator, inputs, outputs, **arguments)
 
@@ -188,10 +209,23 @@ def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, me
             {},
             r"log_sums of shape \[1, 15\].*\[1, 2, 4, 4\]",
         ),
+        *(
+            ("NonLocalBlockGradient", block({at: shape}, LEVEL, (1, 16), LEVEL), {}, message)
+            for at, shape, message in (
+                (9, (1, 2, 4, 5), r"averages of shape \[1, 2, 4, 5\].*\[1, 2, 4, 4\]"),
+                (10, (1, 15), r"log_sums of shape \[1, 15\].*\[1, 2, 4, 4\]"),
+                (11, (2, 4, 4), r"d_Y of shape \[2, 4, 4\].*\[1, 2, 4, 4\]"),
+                (0, (1, 2, 4, 5), r"averages of shape \[1, 2, 4, 4\].*\[1, 2, 4, 5\]"),
+            )
+        ),
     ],
 )
 def test_bad_gradient_input_is_refused(operator, inputs, arguments, message):
-    outputs = {"BalancedPyramidGatherGradient": 2, "EmbeddedGaussianAttentionGradient": 3}
+    outputs = {
+        "BalancedPyramidGatherGradient": 2,
+        "EmbeddedGaussianAttentionGradient": 3,
+        "NonLocalBlockGradient": 9,
+    }
     with pytest.raises(RuntimeError, match=f"(?s){operator}: .*{message}"):
         run_operator(operator, inputs, outputs.get(operator, 1), **arguments)
 

@@ -136,9 +136,11 @@ def conv_refinement(net, mean):
 
 
 def non_local_refinement(net, mean):
-    embedded = [conv(net, mean, f"{name}.conv", 1) for name in ("theta", "phi", "g")]
-    attended = ops.embedded_gaussian_attention(net, *embedded, "attended", use_scale=USE_SCALE)
-    return net.Add([mean, conv(net, attended, "conv_out.conv", 1)], "refined")
+    weights = {
+        part: [f"param/refine.{name}.conv.{kind}" for kind in ("weight", "bias")]
+        for part, name in (("theta", "theta"), ("phi", "phi"), ("g", "g"), ("out", "conv_out"))
+    }
+    return ops.non_local_block(net, mean, "refined", **weights, use_scale=USE_SCALE)
 
 
 USE_SCALE = False  # as BFP makes its NonLocal2D

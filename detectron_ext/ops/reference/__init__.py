@@ -32,6 +32,7 @@ from detectron_ext.ops.reference.focal_losses import (
     weighted_sigmoid_focal_loss,
     weighted_sigmoid_focal_loss_gradient,
 )
+from detectron_ext.ops.reference.non_local import non_local_block, non_local_block_gradient
 from detectron_ext.ops.reference.pyramid import (
     adaptive_max_pool,
     adaptive_max_pool_gradient,
@@ -74,6 +75,8 @@ __all__ = [
     "group_spatial_softmax_gradient",
     "nearest_resize",
     "nearest_resize_gradient",
+    "non_local_block",
+    "non_local_block_gradient",
     "roi_max_pool",
     "roi_max_pool_gradient",
     "select_balanced_l1_loss",

@@ -1,0 +1,56 @@
+"""The embedded-Gaussian non-local block (Non-local Neural Networks, section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectron_ext.ops.reference.arrays import float64
+from detectron_ext.ops.reference.attention import (
+    embedded_gaussian_attention,
+    embedded_gaussian_attention_gradient,
+)
+
+
+def non_local_block(
+    x, theta_w, theta_b, phi_w, phi_b, g_w, g_b, out_w, out_b, *, use_scale: int = 0
+) -> np.ndarray:
+    """Return x + out(attention(theta(x), phi(x), g(x))), (N, C, H, W).
+
+    `use_scale` divides the attention's products by sqrt(K) first. x is (N, C, H, W); theta and phi
+    are 1x1 convolutions to K channels, g to K too, `out` is one from K to C channels: filters
+    (to, from, 1, 1) and biases (to).
+    """
+    theta, phi, g = (_conv(x, *wb) for wb in ((theta_w, theta_b), (phi_w, phi_b), (g_w, g_b)))
+    attended = embedded_gaussian_attention(theta, phi, g, use_scale=use_scale)
+    return float64(x) + _conv(attended, out_w, out_b)
+
+
+def non_local_block_gradient(
+    x, theta_w, theta_b, phi_w, phi_b, g_w, g_b, out_w, out_b, d_y, *, use_scale: int = 0
+) -> list[np.ndarray]:
+    """Return the gradients with respect to all inputs of non_local_block but d_y, in their order.
+
+    That of phi_b is 0, but for rounding: it adds the same to all of a position's products.
+    """
+    theta, phi, g = (_conv(x, *wb) for wb in ((theta_w, theta_b), (phi_w, phi_b), (g_w, g_b)))
+    attended = embedded_gaussian_attention(theta, phi, g, use_scale=use_scale)
+    d_attended, *d_out = _conv_gradient(attended, out_w, d_y)
+    d_maps = embedded_gaussian_attention_gradient(theta, phi, g, d_attended, use_scale=use_scale)
+    d_x, d_weights = float64(d_y), []
+    for filters, d_map in zip((theta_w, phi_w, g_w), d_maps):
+        d_source, *d_filters_and_biases = _conv_gradient(x, filters, d_map)
+        d_x = d_x + d_source
+        d_weights += d_filters_and_biases
+    return [d_x, *d_weights, *d_out]
+
+
+def _conv(x, filters, biases) -> np.ndarray:
+    y = np.einsum("oc,nchw->nohw", float64(filters)[:, :, 0, 0], float64(x))
+    return y + float64(biases)[:, None, None]
+
+
+def _conv_gradient(x, filters, d_y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    d_y = float64(d_y)
+    d_x = np.einsum("oc,nohw->nchw", float64(filters)[:, :, 0, 0], d_y)
+    d_filters = np.einsum("nohw,nchw->oc", d_y, float64(x))
+    return d_x, d_filters[:, :, None, None], d_y.sum(axis=(0, 2, 3))

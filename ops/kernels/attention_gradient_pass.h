@@ -1,0 +1,109 @@
+// The gradient of attention, in bands of keys j.
+//
+// A band's probabilities p and score gradients ds are computed for all queries i and held as
+// [panel of j][i][j]; so they are, as they lie, either side of the products
+//
+//   d_theta[i] += sum_j ds[i][j] phi[j]      (a thread owns blocks of i)
+//   d_phi[j] = sum_i theta[i] ds[i][j]       (a thread owns channels)
+//   d_g[j] = sum_i d_out[i] p[i][j]
+//
+// and each sum has one owner and one order. theta and d_out, which every band reads twice, are
+// packed once, as [panel of i][channel][i]; this too is either side of a product.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/attention.h"
+#include "kernels/packing.h"
+
+namespace detectron_ext {
+
+// (channels, width) floats, `stride` of them from channel to channel.
+template <typename Float>
+struct MapPart {
+  Float* data;
+  int64_t stride;
+};
+
+// The keys [first, first + width), and where their gradients are to be written.
+struct KeyBand {
+  int64_t first;
+  int64_t width;
+  MapPart<const float> phi;
+  MapPart<const float> g;
+  const float* biases;  // (width), added to their scores; null for zeros
+  MapPart<float> d_phi;
+  MapPart<float> d_g;
+  float* d_biases;  // (width), or null
+};
+
+// Images of one shape, one after the other: Start, Run for each of Bands, WriteQueryGradients.
+class AttentionGradientPass {
+ public:
+  // shape.images is of no account.
+  AttentionGradientPass(const AttentionShape& shape, ParallelFor parallel_for);
+
+  // Begins an image. Pointers are to that image's part; of them log_sums must stay, the others are
+  // read here. d_out may lie in QueryScratch.
+  void Start(const float* theta, const float* out, const float* log_sums, const float* d_out);
+
+  // Room for (channels, positions) floats, until Start returns.
+  float* QueryScratch() { return query_gradients_.data(); }
+
+  // Calls visit(first, width) for each band in turn.
+  template <typename Visit>
+  void ForEachBand(const Visit& visit) const {
+    // Bands of like size: the last one is not a sliver.
+    const int64_t band = MaxBandWidth();
+    for (int64_t first = 0; first < shape_.positions; first += band) {
+      visit(first, std::min(band, shape_.positions - first));
+    }
+  }
+  int64_t MaxBandWidth() const;
+
+  void Run(const KeyBand& band);
+
+  // Adds more[c][j] to the gradients of the queries [first, first + width) of a band.
+  void AddToQueryGradients(int64_t first, int64_t width, MapPart<const float> more);
+
+  // Frees what only the bands need.
+  void FreeBands();
+
+  // Writes d_theta, the sum over all bands; adds `plus` (channels, positions) unless it is null.
+  void WriteQueryGradients(const float* plus, float* d_theta) const;
+
+ private:
+  void DotRows(const float* out, const float* d_out);
+  void PackQueries(const float* theta, const float* d_out);
+  void PackBand(const KeyBand& band);
+  void VisitQueries(const KeyBand& band, int64_t begin, int64_t end);
+  void AddProductsWithKeys(int64_t width, int64_t begin, int64_t size);
+  void SumOverQueries(const KeyBand& band);
+  void SumTiles(const KeyBand& band, const FloatBuffer& query, const FloatBuffer& weights,
+                int64_t first_tile, int64_t last_tile, float factor, MapPart<float> d_key) const;
+  void SumBiases(const KeyBand& band) const;
+  const float* Row(const FloatBuffer& band, int64_t panel, int64_t i) const;
+  float* Row(FloatBuffer& band, int64_t panel, int64_t i);
+  float* QueryGradient(int64_t channel_panel, int64_t i);
+  const float* QueryGradient(int64_t channel_panel, int64_t i) const;
+
+  const AttentionShape shape_;
+  const ParallelFor parallel_for_;
+  const int64_t padded_positions_;
+  const int64_t channel_panels_;
+  const int64_t query_panel_;  // from one panel of queries to the next
+  const float* log_sums_ = nullptr;
+  FloatBuffer theta_;  // [panel of i][channel][i]
+  FloatBuffer d_out_;  // [panel of i][channel][i]
+  FloatBuffer row_dots_;
+  FloatBuffer probabilities_;    // [panel of j][i][j]
+  FloatBuffer score_gradients_;  // [panel of j][i][j]
+  FloatBuffer bias_sums_;        // [block of i][j], of score gradients
+  FloatBuffer phi_columns_;      // [panel of j][channel][j]
+  FloatBuffer g_columns_;        // [panel of j][channel][j]
+  FloatBuffer phi_rows_;         // [panel of channels][j][channel]
+  FloatBuffer query_gradients_;  // [tile of i][panel of channels][i][channel]
+};
+
+}  // namespace detectron_ext
