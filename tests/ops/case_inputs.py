@@ -219,7 +219,7 @@ def _other_cases(random: np.random.RandomState) -> Iterator[tuple]:
         inputs = [normal(random, *shape) for _ in range(3)]
         yield "EmbeddedGaussianAttention", inputs, {"use_scale": use_scale}
     for shape, embedded, use_scale in [
-        ((2, 8, 5, 7), 8, False), ((1, 5, 6, 4), 3, True), ((2, 4, 1, 1), 7, False)
+        ((2, 8, 5, 7), 8, False), ((1, 9, 6, 4), 11, True), ((2, 8, 1, 1), 9, False)
     ]:  # fmt: skip
         inputs = non_local_inputs(random, shape, embedded)
         yield "NonLocalBlock", inputs, {"use_scale": use_scale}

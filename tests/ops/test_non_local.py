@@ -30,8 +30,9 @@ PHI_B = 4
 @given(
     seed=st.integers(0, 2**31 - 1),
     n=st.integers(1, 2),
-    channels=st.integers(4, 70),
-    embedded=st.integers(1, 40),
+    # Of fewer channels some sums cancel, and relative errors of what is left say nothing.
+    channels=st.integers(8, 70),
+    embedded=st.integers(8, 40),
     height=st.integers(2, 24),
     width=st.integers(3, 24),
 )
@@ -41,16 +42,17 @@ def test_any_shape(seed, n, channels, embedded, height, width):
     check(BLOCK, inputs, use_scale=1)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 1, 2), (1, 2, 3, 1)])
-def test_tiny_maps(shape):
+@pytest.mark.parametrize("embedded", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 1, 2), (1, 2, 3, 1), (1, 3, 9, 11)])
+def test_few_positions_or_channels(shape, embedded):
     # What gradients are left by cancellation may be all rounding: errors count beside the inputs.
     random = np.random.RandomState(0)
-    inputs = non_local_inputs(random, shape, 2)
+    inputs = non_local_inputs(random, shape, embedded)
     d_y = normal(random, *shape)
     (y, *_), gradients = run_with_gradient(BLOCK, inputs, d_y, outputs=3)
     assert_close(y, reference.non_local_block(*inputs))
     for i, wanted in enumerate(reference.non_local_block_gradient(*inputs, d_y)):
-        np.testing.assert_allclose(gradients[i], wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(gradients[i], wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("positions", [(19, 31), (16, 24)])
