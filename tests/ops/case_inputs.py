@@ -66,7 +66,8 @@ def _box_losses(dense: bool) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _dense_box_cases(random: np.random.RandomState) -> Iterator[tuple]:
-    for shape in [(37, 4), (3, 8, 2, 5), (1, 1), (5,), (0, 4), (3, 0)]:
+    # A single number's gradient would now and then be all rounding: formula mmdet crosses zero.
+    for shape in [(37, 4), (3, 8, 2, 5), (1, 4), (5,), (0, 4), (3, 0)]:
         y_hat, y = normal(random, *shape), normal(random, *shape)
         inside, outside = random.uniform(0, 2, (2, *shape)).astype(np.float32)
         for name, arguments in _box_losses(dense=True):
