@@ -47,6 +47,10 @@ def formula_of(case, tensors):
         return eager.balanced_pyramid_scatter(tensors[0], tensors[1:], **arguments)
     if case.operator == "EmbeddedGaussianAttention" and not case.arguments["use_scale"]:
         return [eager.embedded_gaussian_attention(*tensors)]
+    if case.operator == "NonLocalBlock" and not case.arguments["use_scale"]:
+        x, *weights = tensors
+        parts = dict(zip(("theta", "phi", "g", "out"), zip(weights[::2], weights[1::2])))
+        return [eager.non_local_block(x, parts)]
     if case.operator == "GroupSpatialSoftmax":
         return [eager.group_spatial_softmax(*tensors, **arguments)]
     return None
@@ -74,6 +78,7 @@ def test_measures_every_case_that_is_meant(tmp_path, monkeypatch, capsys):
     assert [result.name for result in results] == ["MaxPool", "SpatialNarrowAs"]
     pooled = results[0]
     assert pooled.difference < 1e-6 and pooled.both > 0 and pooled.eager_both > 0
+    assert pooled.extra_bytes < pooled.eager_extra_bytes  # PyTorch keeps where the maxima were
     image, quarter = 4 * 2 * 256 * 64 * 64, 4 * 2 * 256 * 32 * 32
     # Forward reads x and writes y; backward reads x, y and dy and writes dx.
     assert pooled.bytes_moved == 3 * image + 3 * quarter

@@ -1,0 +1,20 @@
+"""All cases of the operators' benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from detectron_ext.benchmarks.layer_cases import layer_cases
+from detectron_ext.benchmarks.loss_cases import loss_cases
+from detectron_ext.benchmarks.operator_case import OperatorCase
+from detectron_ext.benchmarks.pyramid_cases import pyramid_cases
+
+
+def operator_cases(only: Sequence[str] | None = None) -> Iterator[OperatorCase]:
+    """Yield the cases that are meant; inputs are made when their group is reached."""
+    for make in (loss_cases, pyramid_cases, layer_cases):
+        for case in make(np.random.default_rng(0)):
+            if not only or any(part.lower() in case.name.lower() for part in only):
+                yield case
