@@ -35,13 +35,13 @@ def benchmark_operators(only=None, json_file: str | None = None) -> list[Result]
     if json_file:
         write_json(json_file, [])
     extra_memory = measure_apart(only)
+    if not extra_memory:
+        raise UserError(f"no operator has {' or '.join(only or [])} in its name")
     print(table_head())
     results: list[Result] = []
     for case, extra in zip(operator_cases(only), extra_memory):
         results.append(measure(case, *extra))
         print(table_row(results[-1]), flush=True)
-    if not results:
-        raise UserError(f"no operator has {' or '.join(only or [])} in its name")
     if json_file:
         write_json(json_file, results)
     return results

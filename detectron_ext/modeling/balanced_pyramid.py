@@ -61,11 +61,10 @@ def _refine_non_local(model, blob, dim):
     The output convolution starts at zero, so that the block starts as the identity.
     """
 
-    first, last = ("theta", "phi", "g"), ("out",)
+    inits = {"theta": _SMALL, "phi": _SMALL, "g": _SMALL, "out": _ZERO}
     weights = {
         name: model.conv_parameters(f"bfp_{name}", dim, dim, 1, weight_init, _ZERO)
-        for names, weight_init in ((first, _SMALL), (last, _ZERO))
-        for name in names
+        for name, weight_init in inits.items()
     }
     return ops.non_local_block(model.net, blob, "bfp_refined", **weights)
 

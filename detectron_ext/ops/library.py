@@ -92,7 +92,7 @@ def has_native(operator: str) -> bool:
     """Return whether `operator` has a native implementation on the device in scope.
 
     On CUDA Detectron's own operators need its library alone; everything else needs ours, built
-    with CUDA kernels if the scope is CUDA.
+    with CUDA kernels if the scope is CUDA, and CPU_OPERATORS have none.
     """
     if is_cuda_scope():
         if operator in DETECTRON_OPERATORS:

@@ -156,7 +156,8 @@ Gaussian): with 1x1 convolutions theta, phi, g and out, for each image
   Y[:, i] = X[:, i] + out(sum_j softmax_j(theta(X[:, i]) . phi(X[:, j])) g(X[:, j]))
 
 It is what four Convs, EmbeddedGaussianAttention and Sum give, but for rounding, and needs a third
-of their memory in training: neither the embeddings nor the matrix of scores are held. On the CPU.
+of their memory in training: neither the embeddings nor the matrix of scores are held. CUDA has it
+as those layers only.
 )DOC")
     .FillUsing(DocumentInputs)
     .Output(0, "Y", "Of the shape of X.")
