@@ -30,10 +30,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
-    """A parser whose help ends with an example and whose errors are one line."""
+    """A parser whose help ends with an example and whose errors are one line.
+
+    Args:
+        description: what the tool does.
+        example: command lines, each from ``tools/`` on; shown with the Python of `make env`.
+    """
+    commands = re.sub("^tools/", ".venv/bin/python tools/", example.strip(), flags=re.MULTILINE)
     return _Parser(
         description=description,
-        epilog="example:\n  " + example.strip().replace("\n", "\n  "),
+        epilog="example:\n  " + commands.replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

@@ -8,8 +8,9 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Detect objects in one image or in every image of a folder. For each image a picture with "
-        "boxes, classes and scores is written, and detections.json holds them all.",
+        "Detect objects in one image or in every image of a folder. For each image in which "
+        "something is found a picture with boxes, classes and scores is written; detections.json "
+        "lists what was found in each image.",
         "tools/infer_simple.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "--wts output/model_final.pkl --output-dir output/pictures images/",
     )
@@ -24,7 +25,10 @@ def main() -> None:
         "--always-out", action="store_true", help="write a picture even when nothing is found"
     )
     parser.add_argument(
-        "--thresh", type=float, default=0.7, help="lowest score that is drawn (default: 0.7)"
+        "--thresh",
+        type=float,
+        default=0.7,
+        help="lowest score that is drawn and listed (default: 0.7)",
     )
     parser.add_argument(
         "--kp-thresh", type=float, help="accepted for Detectron's scripts; no keypoints are drawn"

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 folder=build/caffe2-builds
 pins="numpy==1.21.6 protobuf==3.20.3 future==1.0.0 six==1.17.0 PyYAML==6.0.1 pycocotools==2.0.7
     opencv-python-headless==4.8.1.78 networkx==2.6.3 pytest==7.4.4 hypothesis==6.79.4
-    psutil==7.0.0 tqdm==4.67.1 Jinja2==3.1.6 mkl-include==2021.4.0 ninja==1.11.1.4
+    tqdm==4.67.1 Jinja2==3.1.6 mkl-include==2021.4.0 ninja==1.11.1.4
     setuptools==68.0.0 wheel==0.42.0"
 
 # find_python VERSION: prints a program of that version.
