@@ -14,7 +14,7 @@ def main() -> None:
     parser = command_line.make_parser(
         "Make the built-in data set, train plain and Libra RetinaNet on it, test both and write "
         "report.html. A demonstration that was stopped goes on where it was.",
-        "tools/demo.py --output-dir output/demo SOLVER.MAX_ITER 500",
+        "tools/demo.py --output-dir output/demo_short SOLVER.MAX_ITER 500",
     )
     parser.add_argument("--output-dir", default="output/demo", help="default: %(default)s")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")

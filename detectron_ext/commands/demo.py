@@ -43,6 +43,10 @@ def demo(config_files: dict, output_dir: str, overrides=()) -> str:
 
     Returns:
         Path of the report.
+
+    Raises:
+        UserError: what is finished there is of other settings; as
+            :func:`detectron_ext.commands.train_and_test.train_and_test`.
     """
     runs = []
     for index, (name, path) in enumerate(config_files.items()):

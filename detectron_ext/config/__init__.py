@@ -9,6 +9,7 @@ Nothing here is global: a configuration is loaded once, cannot be changed, and i
 from __future__ import annotations
 
 from ..errors import ConfigError
+from .flat import flat_legacy_settings, flat_settings
 from .loader import load
 from .model_kind import is_retinanet, reads_proposals
 from .output import output_dir
@@ -21,6 +22,8 @@ __all__ = [
     "ConfigNode",
     "dump_legacy_yaml",
     "dump_yaml",
+    "flat_legacy_settings",
+    "flat_settings",
     "is_retinanet",
     "load",
     "load_legacy_yaml",

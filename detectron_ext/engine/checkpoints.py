@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from typing import NamedTuple
 
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import WeightsError
@@ -15,19 +16,30 @@ _CHECKPOINT = re.compile(r"model_iter(\d+)\.pkl")
 FINAL = "model_final.pkl"
 
 
+class Checkpoint(NamedTuple):
+    """The state of a run in training.
+
+    Attributes:
+        path: its weights file.
+        iteration: that after which it was written, 0-based.
+        cfg: YAML text of the configuration it was trained with, if stored.
+    """
+
+    path: str
+    iteration: int
+    cfg: str | None
+
+
 def checkpoint_path(folder: str, iteration: int) -> str:
     """Where the state after an iteration (0-based) is saved."""
     return os.path.join(folder, f"model_iter{iteration}.pkl")
 
 
-def newest_checkpoint(folder: str):
-    """The newest readable checkpoint of a run.
+def newest_checkpoint(folder: str) -> Checkpoint | None:
+    """The newest readable checkpoint of a run; None where there is none.
 
     A damaged one is passed over with a warning, so that a full disk costs some iterations and not
     the run.
-
-    Returns:
-        (path, iteration after which it was written), or None.
     """
     found = {}
     for name in os.listdir(folder):
@@ -36,11 +48,11 @@ def newest_checkpoint(folder: str):
             found[int(match.group(1))] = os.path.join(folder, name)
     for iteration in sorted(found, reverse=True):
         try:
-            read_weights(found[iteration])
+            cfg = read_weights(found[iteration]).cfg
         except WeightsError as error:
             _LOG.warning("passing over a checkpoint: %s", error)
             continue
-        return found[iteration], iteration
+        return Checkpoint(found[iteration], iteration, cfg)
     return None
 
 

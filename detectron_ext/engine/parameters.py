@@ -27,7 +27,8 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
     Args:
         model: its parameters exist in the workspace (param_init_net has run).
         path: a weights file.
-        require_all: raise when the file lacks a parameter, else keep its initial value.
+        require_all: raise when the file lacks a parameter or, of a training model, a momentum;
+            else what it lacks keeps its initial value.
 
     Returns:
         The class names the file states, background first, or None.
@@ -40,27 +41,36 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
     _check_box_weights(model, path, stored)
     names = [unscoped(param) for param in _first_replica(model, model.params)]
     missing = [name for name in names if name not in blobs]
+    momenta = _momenta(model) if model.train else []
     _check_shapes(model, path, blobs, names)
     if missing and (require_all or len(missing) == len(names)):
-        raise WeightsError(
-            f"weights {path} lack {len(missing)} of the model's {len(names)} parameters: "
-            + _listing(missing)
-        )
+        raise _lacking(path, missing, names, "parameters")
+    without_past = [name for name in momenta if name not in blobs]
+    if without_past and require_all:
+        raise _lacking(path, without_past, momenta, "momenta")
     if missing:
         _LOG.info("%s has no %s: kept as initialised", path, _listing(missing))
-    for name in names:
+    for name in names + momenta:
         if name in blobs:
             _feed_all_replicas(model, name, blobs[name])
-    if model.train:
-        for param in _first_replica(model, model.trainable_params()):
-            momentum = unscoped(param) + _MOMENTUM
-            if momentum in blobs:
-                _feed_all_replicas(model, momentum, blobs[momentum])
     for name, blob in blobs.items():
         if name not in names and not name.endswith(_MOMENTUM):
             workspace.FeedBlob(_PRESERVED + name, blob)
     _LOG.info("loaded %d parameters from %s", len(names) - len(missing), path)
     return classes
+
+
+def _lacking(path: str, missing: list, names: list, kind: str) -> WeightsError:
+    return WeightsError(
+        f"weights {path} lack {len(missing)} of the model's {len(names)} {kind}: "
+        + _listing(missing)
+    )
+
+
+def _momenta(model) -> list:
+    """Names of the momenta of a training model."""
+    trainable = _first_replica(model, model.trainable_params())
+    return [unscoped(param) + _MOMENTUM for param in trainable]
 
 
 def _check_box_weights(model, path, stored):
@@ -103,8 +113,7 @@ def save_parameters(model, path: str, classes: list) -> None:
     scope = replica_scopes(model.num_gpus)[0]
     names = [unscoped(param) for param in _first_replica(model, model.params)]
     if model.train:
-        trainable = _first_replica(model, model.trainable_params())
-        names += [unscoped(param) + _MOMENTUM for param in trainable]
+        names += _momenta(model)
     blobs = {name: workspace.FetchBlob(scope + name) for name in names}
     for name in workspace.Blobs():
         if name.startswith(_PRESERVED):
@@ -117,10 +126,7 @@ def broadcast_parameters(model) -> None:
     if model.num_gpus < 2:
         return
     params = [unscoped(param) for param in _first_replica(model, model.params)]
-    momenta = [
-        unscoped(param) + _MOMENTUM for param in _first_replica(model, model.trainable_params())
-    ]
-    for name in params + momenta:
+    for name in params + _momenta(model):
         _feed_all_replicas(model, name, workspace.FetchBlob("gpu_0/" + name))
 
 

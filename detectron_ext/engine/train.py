@@ -15,6 +15,7 @@ from caffe2.python import core, workspace
 from detectron_ext import config as configuration
 from detectron_ext.engine.checkpoints import (
     FINAL,
+    Checkpoint,
     checkpoint_path,
     local_weights,
     newest_checkpoint,
@@ -28,6 +29,7 @@ from detectron_ext.engine.parameters import (
     save_parameters,
 )
 from detectron_ext.engine.statistics import TrainingStatistics
+from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
@@ -40,6 +42,11 @@ _LOG = logging.getLogger(__name__)
 def train(config) -> str:
     """Train the configured model, from its newest checkpoint if it has one (AUTO_RESUME).
 
+    Weights of other settings are never taken for this configuration's: another setting needs
+    another OUTPUT_DIR. A checkpoint, though, goes on with another SOLVER, with a warning: from its
+    iteration on, the learning rate is what the new schedule says, as if it had been followed from
+    the start. Final weights are a checkpoint too, once they are named as one.
+
     Args:
         config: a merged configuration.
 
@@ -47,35 +54,46 @@ def train(config) -> str:
         Path of the final weights, ``<OUTPUT_DIR>/train/<datasets>/<type>/model_final.pkl``.
 
     Raises:
-        UserError: bad data, weights or configuration; a loss that is not a number.
+        UserError: bad data, weights or configuration; a loss that is not a number; weights of
+            other settings in the folder, or of an iteration after SOLVER.MAX_ITER.
     """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     final = os.path.join(folder, FINAL)
-    resume = newest_checkpoint(folder) if config.TRAIN.AUTO_RESUME else None
     if config.TRAIN.AUTO_RESUME and os.path.exists(final):
+        check_final(config, final)
         _LOG.info("%s exists: nothing to train", final)
         return final
-    start_iter = resume[1] + 1 if resume else 0
+    resume, solver = _checkpoint_to_resume(config, folder)
+    start_iter = resume.iteration + 1 if resume else 0
     workspace.ResetWorkspace()
     model = build_model(config, train=True)
     minibatches = TrainingMinibatches(config)
     save = functools.partial(save_parameters, model, classes=minibatches.classes)
     with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
-        _initialise(model, resume[0] if resume else config.TRAIN.WEIGHTS)
+        _initialise(model, resume)
         if resume:
-            _LOG.info("resuming from %s at iteration %d", resume[0], start_iter)
-            _set_rate(model, learning_rate(config.SOLVER, start_iter - 1))
+            _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
+            # The momenta have this rate; should the next be far from it, they are rescaled.
+            _set_rate(model, learning_rate(solver, start_iter - 1))
         _run_steps(model, loader, start_iter, folder, save)
     save(final)
     _LOG.info("trained weights: %s", final)
     return final
 
 
-def _initialise(model, weights: str) -> None:
+def _checkpoint_to_resume(config, folder: str) -> tuple:
+    """The newest checkpoint, or None, and the SOLVER it was trained with."""
+    checkpoint = newest_checkpoint(folder) if config.TRAIN.AUTO_RESUME else None
+    return checkpoint, check_checkpoint(config, checkpoint) if checkpoint else config.SOLVER
+
+
+def _initialise(model, resume: Checkpoint | None) -> None:
     """Fill the parameters at random, overwrite them from a file, make the net runnable."""
     workspace.RunNetOnce(model.param_init_net)
-    if weights:
-        load_parameters(model, local_weights(weights))
+    if resume:
+        load_parameters(model, resume.path, require_all=True)
+    elif model.config.TRAIN.WEIGHTS:
+        load_parameters(model, local_weights(model.config.TRAIN.WEIGHTS))
     broadcast_parameters(model)
 
 

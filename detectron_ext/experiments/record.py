@@ -11,7 +11,6 @@ from typing import Any
 
 from detectron_ext import __version__
 from detectron_ext import config as configuration
-from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.comparison import training_costs
@@ -83,22 +82,10 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
 
 def settings(config) -> dict:
     """{KEY: value} of all in which a configuration differs from the defaults, but OUTPUT_DIR."""
-    defaults, given = (dict(_leaves(_plain(c))) for c in (configuration.load(), config))
+    defaults, given = map(configuration.flat_settings, (configuration.load(), config))
     differing = {key: value for key, value in given.items() if defaults.get(key) != value}
     differing.pop("OUTPUT_DIR", None)
     return differing
-
-
-def _plain(config) -> dict:
-    return parse_yaml(configuration.dump_yaml(config), "the configuration")
-
-
-def _leaves(tree: dict, prefix: str = ""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def versions() -> dict:

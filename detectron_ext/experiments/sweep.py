@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import glob
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import time
 from typing import Sequence
 
 from detectron_ext import config as configuration
+from detectron_ext.data.catalog import resolve
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.experiments.record import (
@@ -81,6 +83,7 @@ class Sweep:
         """
         waiting = [run for run in self.runs if self.state(run) != "done"]
         _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
+        self._draw_datasets(waiting)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(self._run_one, run) for run in waiting]
             try:
@@ -115,6 +118,16 @@ class Sweep:
                 f"{folder} was run with another {differing[0]}: choose another results folder or "
                 "remove it"
             )
+
+    def _draw_datasets(self, waiting: list) -> None:
+        """Have data sets drawn that are not there yet: the first run would be charged for it.
+
+        In a process of its own, as a run's peak memory is at least what this one holds.
+        """
+        configs = [self._configs[run.folder] for run in waiting]
+        process = multiprocessing.get_context("spawn").Process(target=_resolve, args=(configs,))
+        process.start()
+        process.join()
 
     def _run_one(self, run: Run) -> str | None:
         """Train and test in a process; returns what went wrong, in one line."""
@@ -182,6 +195,15 @@ class Sweep:
         for pid in list(self._processes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
+
+
+def _resolve(configs: list) -> None:
+    """Look up every data set; what is wrong with one is told by the run that needs it."""
+    names = [(n, c) for c in configs for n in (*c.TRAIN.DATASETS, *c.TEST.DATASETS)]
+    with contextlib.suppress(KeyboardInterrupt):
+        for name, config in names:
+            with contextlib.suppress(UserError):
+                resolve(name, config)
 
 
 @contextlib.contextmanager

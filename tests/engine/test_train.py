@@ -75,8 +75,8 @@ def test_a_damaged_checkpoint_is_passed_over(tiny_config, tmp_path):
     folder = tmp_path / "checkpoints"
     write_weights(str(folder / "model_iter2.pkl"), Weights({"a": np.zeros(1)}, "", None))
     (folder / "model_iter5.pkl").write_bytes(b"\x80\x02cut")
-    path, iteration = newest_checkpoint(str(folder))
-    assert iteration == 2 and path.endswith("model_iter2.pkl")
+    found = newest_checkpoint(str(folder))
+    assert found.iteration == 2 and found.path.endswith("model_iter2.pkl")
 
 
 def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):

@@ -138,6 +138,22 @@ def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatc
     plan.run_all()  # would say that the run failed
 
 
+def test_data_sets_are_drawn_before_the_first_run_and_in_a_process_of_their_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DETECTRON_EXT_DATA", str(tmp_path / "drawn"))
+    # The process that draws does not see this; the catalog names no data set "none".
+    monkeypatch.setattr("detectron_ext.experiments.sweep.resolve", None)
+    spec = _write_spec(tmp_path, **{"TEST.DATASETS": "('none', 'digits_val')"})
+    plan = Sweep(read_spec(spec).runs[:1], str(tmp_path / "results"))
+    ls = ["sh", "-c", f"ls {tmp_path}/drawn/digits/*; exit 1"]
+    monkeypatch.setattr(plan, "command", lambda run: ls)
+    with pytest.raises(UserError, match="1 of 1 runs failed"):
+        plan.run_all()
+    log = Path(plan.folder(plan.runs[0])) / "log.txt"
+    assert log.read_text().split() == ["annotations.json", "images"]
+
+
 @pytest.fixture
 def _heeds_ctrl_c():
     """A shell starts what it runs in the background with SIGINT ignored."""

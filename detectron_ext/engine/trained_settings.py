@@ -1,0 +1,151 @@
+"""Whether weights that lie in a run's folder were trained with the settings it asks for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, NamedTuple
+
+from detectron_ext import config as configuration
+from detectron_ext.engine.checkpoints import Checkpoint, checkpoint_path
+from detectron_ext.engine.weights_file import read_weights
+from detectron_ext.errors import ConfigError, UserError
+
+_LOG = logging.getLogger(__name__)
+
+# What decides what is learnt: these sections and keys, without those below.
+_DECISIVE = (
+    "FAST_RCNN.", "FPN.", "GROUP_NORM.", "LIBRA.", "MODEL.", "NUM_GPUS", "PIXEL_MEANS", "RESNETS.",
+    "RETINANET.", "RNG_SEED", "RPN.", "SOLVER.", "TRAIN.",
+)  # fmt: skip
+_INDECISIVE = frozenset(
+    [
+        "LIBRA.DATA.SKIP_BAD_IMAGES",  # advised where an image stops a run
+        "LIBRA.FAST_CONV",
+        "LIBRA.LOG_PERIOD",
+        "LIBRA.THREADS",
+        "MODEL.EXECUTION_TYPE",
+        "RETINANET.INFERENCE_TH",
+        "RETINANET.PRE_NMS_TOP_N",
+        "SOLVER.LOG_LR_CHANGE_THRESHOLD",
+        "TRAIN.AUTO_RESUME",
+        "TRAIN.COPY_WEIGHTS",
+        "TRAIN.GENERATE_PROPOSALS_ON_GPU",
+        "TRAIN.SNAPSHOT_ITERS",
+    ]
+)
+# A run that goes on may follow another schedule, and its files may have moved meanwhile.
+_MAY_CHANGE = ("DATASETS_EXTRA.", "SOLVER.", "TRAIN.PROPOSAL_FILES", "TRAIN.WEIGHTS")
+
+
+class _Difference(NamedTuple):
+    """A key whose value is not the one that weights were trained with."""
+
+    key: str
+    stored: Any
+    wanted: Any
+
+    @property
+    def may_change(self) -> bool:
+        return self.key.startswith(_MAY_CHANGE)
+
+
+def check_final(config, path: str) -> None:
+    """Refuse to take final weights of other settings for this configuration's.
+
+    Args:
+        config: a merged configuration.
+        path: a weights file; without a configuration that can be read in it, it passes, with a
+            warning.
+
+    Raises:
+        UserError: naming the first key that differs.
+        WeightsError: the file cannot be read.
+    """
+    differences = _differences(config, path, read_weights(path).cfg)
+    if not differences:
+        return
+    stored, wanted = _max_iters(differences)
+    train_on = ""
+    if stored < wanted and all(difference.may_change for difference in differences):
+        name = os.path.basename(checkpoint_path("", stored - 1))
+        train_on = f"to train it on, rename it to {name}; else "
+    raise _refusal(path, differences[0], train_on)
+
+
+def check_checkpoint(config, checkpoint: Checkpoint):
+    """Refuse to resume what this configuration does not lead on from.
+
+    SOLVER and the places of data and weights may differ, with a warning that names them.
+
+    Returns:
+        The SOLVER section that the checkpoint was trained with; this configuration's where that is
+        not known.
+
+    Raises:
+        UserError: naming the first other key that differs, or the checkpoint where it is of an
+            iteration after SOLVER.MAX_ITER.
+    """
+    path, iteration, cfg = checkpoint
+    differences = _differences(config, path, cfg)
+    for difference in differences:
+        if not difference.may_change:
+            raise _refusal(path, difference)
+    if iteration >= config.SOLVER.MAX_ITER:
+        raise UserError(
+            f"{path} has {iteration + 1} iterations behind it, and SOLVER.MAX_ITER is "
+            f"{config.SOLVER.MAX_ITER}: raise that, choose another OUTPUT_DIR, or remove the file"
+        )
+    if differences:
+        changes = (f"{key} {wanted!r}, was {stored!r}" for key, stored, wanted in differences)
+        _LOG.warning("%s goes on with other settings: %s", path, "; ".join(changes))
+    return _stored_solver(config, differences)
+
+
+def _stored_solver(config, differences: list):
+    pairs = [(key, stored) for key, stored, _ in differences if key.startswith("SOLVER.")]
+    try:
+        return config.with_overrides(part for pair in pairs for part in pair).SOLVER
+    except ConfigError:  # a schedule that Detectron takes and this project refuses
+        return config.SOLVER
+
+
+def _refusal(path: str, difference: _Difference, train_on: str = "") -> UserError:
+    key, stored, wanted = difference
+    return UserError(
+        f"{path} was trained with {key} {stored!r}, and now it is {wanted!r}: {train_on}choose "
+        f"another OUTPUT_DIR, remove {os.path.dirname(path)}, or set TRAIN.AUTO_RESUME False"
+    )
+
+
+def _max_iters(differences: list) -> tuple:
+    """SOLVER.MAX_ITER as stored and as wanted; (0, 0) where it is the same."""
+    found = [(d.stored, d.wanted) for d in differences if d.key == "SOLVER.MAX_ITER"]
+    return found[0] if found and isinstance(found[0][0], int) else (0, 0)
+
+
+def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
+    """Decisive keys that differ, in alphabetical order.
+
+    A key that the file lacks, of Detectron's or of an older version, had its default.
+    """
+    if cfg is None:
+        _LOG.warning("%s does not hold its settings: they are not compared", path)
+        return []
+    try:
+        stored = configuration.flat_legacy_settings(cfg)
+    except ConfigError as error:
+        _LOG.warning("%s: its settings are not compared: %s", path, error)
+        return []
+    stored = {**configuration.flat_settings(configuration.load()), **stored}
+    wanted = configuration.flat_settings(config)
+    for settings in (stored, wanted):
+        settings["NUM_GPUS"] = settings["NUM_GPUS"] or 1  # the CPU does what one GPU does
+    extras = tuple(f"DATASETS_EXTRA.{name}." for name in config.TRAIN.DATASETS)
+    return [
+        _Difference(key, stored[key], value)
+        for key, value in sorted(wanted.items())
+        if key.startswith(_DECISIVE + extras) and key not in _INDECISIVE
+        # A data set may be known by other means: then nothing is stored, and it has no default.
+        if key in stored and stored[key] != value
+    ]
