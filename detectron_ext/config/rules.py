@@ -50,6 +50,23 @@ POSITIVE = (
     "TEST.SOFT_NMS.SIGMA",
 )
 
+# Least and most of numbers that operators take in single precision: factors of one loss must not
+# overflow together, nor the coefficients of balanced L1.
+SINGLE_PRECISION = {
+    "GROUP_NORM.EPSILON": (1e-30, 1e6),
+    "LIBRA.BALANCED_L1.ALPHA": (1e-3, 1e3),
+    "LIBRA.BALANCED_L1.GAMMA": (1e-3, 1e3),
+    "LIBRA.LOSS_WEIGHTS.BBOX": (0, 1e6),
+    "LIBRA.LOSS_WEIGHTS.CLS": (0, 1e6),
+    "RETINANET.BBOX_REG_BETA": (1e-6, 1e6),
+    "RETINANET.BBOX_REG_WEIGHT": (0, 1e6),
+    "RETINANET.LOSS_GAMMA": (0, 1e6),
+}
+
+# Most that LIBRA.BALANCED_L1.GAMMA / ALPHA may be: its exponential has to fit single precision.
+# ops/kernels/formulas.h has the same limit.
+MAX_BALANCED_L1_EXPONENT = 60
+
 # Not here: thresholds that upstream switches off by a value outside (RPN_NMS_THRESH, for one).
 FRACTIONS = (
     "LIBRA.AUGMENTATION.COLOR_JITTER",
@@ -77,6 +94,12 @@ PROPER_FRACTIONS = ("SOLVER.MOMENTUM",)
 AT_LEAST = {
     "DATA_LOADER.BLOBS_QUEUE_CAPACITY": 1,
     "DATA_LOADER.NUM_THREADS": 1,
+    "FAST_RCNN.CONV_HEAD_DIM": 1,
+    "FAST_RCNN.MLP_HEAD_DIM": 1,
+    "FAST_RCNN.NUM_STACKED_CONVS": 0,
+    "FAST_RCNN.ROI_XFORM_RESOLUTION": 1,
+    "FPN.ROI_CANONICAL_SCALE": 1,
+    "FPN.RPN_ANCHOR_START_SIZE": 1,
     "LIBRA.LOG_PERIOD": 1,
     "LIBRA.LOSS_WEIGHTS.BBOX": 0,
     "LIBRA.LOSS_WEIGHTS.CLS": 0,
@@ -86,6 +109,9 @@ AT_LEAST = {
     "LIBRA.SAMPLER.NUM_BINS": 1,
     "LIBRA.THREADS": 0,
     "NUM_GPUS": 0,
+    "RESNETS.NUM_GROUPS": 1,
+    "RESNETS.RES5_DILATION": 1,
+    "RESNETS.WIDTH_PER_GROUP": 1,
     "RETINANET.LOSS_GAMMA": 0,
     "RETINANET.NUM_CONVS": 0,
     "RETINANET.PRE_NMS_TOP_N": 1,
@@ -96,10 +122,13 @@ AT_LEAST = {
     "SOLVER.STEP_SIZE": 1,
     "SOLVER.WARM_UP_ITERS": 0,
     "SOLVER.WEIGHT_DECAY": 0,
+    "SOLVER.WEIGHT_DECAY_GN": 0,
     "TEST.MAX_SIZE": 1,
     "TEST.SCALE": 1,
+    "TRAIN.BATCH_SIZE_PER_IM": 1,
     "TRAIN.IMS_PER_BATCH": 1,
     "TRAIN.MAX_SIZE": 1,
+    "TRAIN.RPN_BATCH_SIZE_PER_IM": 1,
     "TRAIN.SNAPSHOT_ITERS": 1,
 }
 

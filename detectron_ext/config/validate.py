@@ -6,6 +6,8 @@ import difflib
 import math
 from typing import Any
 
+import numpy as np
+
 from ..errors import ConfigError
 from . import rules
 from .values import shown
@@ -31,6 +33,7 @@ def validate(tree: dict) -> None:
     _check_order(tree)
     _check_schedule(tree["SOLVER"])
     _check_group_norm(tree["GROUP_NORM"])
+    _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
     _check_refine_level(tree)
     _check_datasets(tree["DATASETS_EXTRA"])
 
@@ -61,6 +64,9 @@ def _check_ranges(tree: dict) -> None:
         _require(0 <= _value(tree, name) < 1, tree, name, "must be at least 0 and below 1")
     for name, least in rules.AT_LEAST.items():
         _require(_value(tree, name) >= least, tree, name, f"must be at least {least}")
+    for name, (low, high) in rules.SINGLE_PRECISION.items():
+        demand = f"must lie between {low:g} and {high:g}"
+        _require(low <= _value(tree, name) <= high, tree, name, demand)
     name = "RETINANET.PRIOR_PROB"
     _require(0 < _value(tree, name) < 1, tree, name, "must lie between 0 and 1, both excluded")
 
@@ -123,6 +129,16 @@ def _check_group_norm(group_norm: dict) -> None:
         raise ConfigError(
             "of GROUP_NORM.DIM_PER_GP and GROUP_NORM.NUM_GROUPS one must be -1 and the other "
             f"above 0, given {channels} and {groups}"
+        )
+
+
+def _check_balanced_l1(balanced: dict) -> None:
+    # The operator compares the two as it gets them, in single precision.
+    alpha, gamma = (float(np.float32(balanced[key])) for key in ("ALPHA", "GAMMA"))
+    if gamma > rules.MAX_BALANCED_L1_EXPONENT * alpha:
+        raise ConfigError(
+            f"LIBRA.BALANCED_L1.GAMMA must be at most {rules.MAX_BALANCED_L1_EXPONENT} times "
+            f"LIBRA.BALANCED_L1.ALPHA ({balanced['ALPHA']}), given {shown(balanced['GAMMA'])}"
         )
 
 

@@ -197,18 +197,18 @@ def weighted_sigmoid_focal(make: Maker) -> Case:
 
 
 def _pyramid(make: Maker) -> tuple:
-    """Return random levels, and the pyramid as the kernels take it, and working memory."""
+    """Return random levels, and the pyramid as the kernels take it."""
     sizes = make.sizes
     levels = [make.normal(sizes.images, sizes.channels, *size) for size in sizes.pyramid]
     numbers = [side for size in sizes.pyramid for side in size]
     shape = [sizes.images * sizes.channels, len(levels), _REFINE, numbers]
-    places = make.memory(make.kernels.size("pyramid_places", *shape), torch.int32)
-    return levels, shape, places, f"{sizes.images} x {sizes.channels}, {len(levels)} levels"
+    return levels, shape, f"{sizes.images} x {sizes.channels}, {len(levels)} levels"
 
 
 def pyramid_gather(make: Maker) -> Case:
     """BalancedPyramidGather and its gradient."""
-    levels, shape, places, text = _pyramid(make)
+    levels, shape, text = _pyramid(make)
+    places = make.memory(make.kernels.size("gather_places", *shape), torch.int32)
     gathered = torch.empty_like(levels[_REFINE])
     d_gathered = make.normal(*gathered.shape)
     gradients = [torch.empty_like(level) for level in levels]
@@ -225,11 +225,12 @@ def pyramid_gather(make: Maker) -> Case:
 
 def pyramid_scatter(make: Maker) -> Case:
     """BalancedPyramidScatter and its gradient for the balanced level; the others' is a copy."""
-    levels, shape, places, text = _pyramid(make)
+    levels, shape, text = _pyramid(make)
     balanced = make.normal(*levels[_REFINE].shape)
     scattered = [torch.empty_like(level) for level in levels]
     d_scattered = [make.normal(*level.shape) for level in levels]
     gradient = torch.empty_like(balanced)
+    places = make.memory(make.kernels.size("scatter_places", *shape, d_scattered), torch.int32)
     arguments = [*shape, balanced, d_scattered, gradient, places]
     return Case(
         "pyramid_scatter", text, [balanced, *levels], [0],

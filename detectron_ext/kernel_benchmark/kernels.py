@@ -35,7 +35,8 @@ _SIGNATURES = {
 _SIZES = {
     "loss_partial_sums": "",
     "select_scratch": "l",
-    "pyramid_places": _PYRAMID,
+    "gather_places": _PYRAMID,
+    "scatter_places": _PYRAMID + "a",
     "attention_scratch": "lll",
 }
 _TYPES = {

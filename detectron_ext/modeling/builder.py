@@ -58,7 +58,11 @@ def _detector(model_type: str):
 
 
 def _add_retinanet(model: DetectionModel) -> list:
-    fpn = model.config.FPN
+    fpn, classes = model.config.FPN, model.config.MODEL.NUM_CLASSES
+    if classes < 2:
+        raise ConfigError(
+            f"MODEL.NUM_CLASSES is {classes}; set it to the data set's number of classes plus 1"
+        )
     pyramid = add_conv_body(model).between(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL)
     if model.config.LIBRA.BFP.ON:
         pyramid = add_balanced_pyramid(model, pyramid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -40,18 +41,24 @@ def add_operator(
     return python_operators.add(net, operator, inputs, outputs, **arguments)
 
 
+def single(value: float) -> float:
+    """Return `value` as operators get it: rounded to single precision, perhaps to infinity."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
 def require_positive(**values: float) -> None:
-    """Raise ValueError naming the first of `values` that is not a number above zero."""
+    """Raise ValueError naming the first of `values` that is not above 0 and finite as float32."""
     for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value!r}")
+        if not 0 < single(value) < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite as float32, not {value!r}")
 
 
 def require_not_negative(**values: float) -> None:
-    """Raise ValueError naming the first of `values` that is not a number of at least zero."""
+    """Raise ValueError naming the first of `values` not at least 0 and finite as float32."""
     for name, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name} must be at least 0, not {value!r}")
+        if not 0 <= single(value) < math.inf:
+            raise ValueError(f"{name} must be at least 0 and finite as float32, not {value!r}")
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -10,15 +10,12 @@ from typing import Any
 
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import (
-    add_operator,
-    require_choice,
-    require_integer,
-    require_not_negative,
-    require_positive,
+from detectron_ext.ops.frontend import add_operator, require_not_negative
+from detectron_ext.ops.loss_arguments import (
+    balanced_l1_arguments,
+    focal_arguments,
+    smooth_l1_arguments,
 )
-
-FORMULAS = ("continuous", "mmdet")
 
 
 def smooth_l1_loss(
@@ -48,7 +45,7 @@ def smooth_l1_loss(
     Raises:
         ValueError: an argument is out of its range.
     """
-    arguments = _smooth_l1_arguments(beta, scale)
+    arguments = smooth_l1_arguments(beta, scale)
     inputs = [y_hat, y, alpha_in, alpha_out]
     return add_operator(net, "SmoothL1Loss", inputs, [output], **arguments)
 
@@ -69,8 +66,8 @@ def select_smooth_l1_loss(
     Args:
         y_hat: predicted deltas (N, A * 4, H, W).
         y: true deltas (M, 4).
-        locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. No two rows
-            may select the same place.
+        locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. On CUDA,
+            where this is Detectron's own operator, no two rows may select the same place.
         fg_num: number of foreground anchors over all levels, one value; divides the loss where it
             is above 1.
         beta: |difference| at which the penalty turns from quadratic to linear, above 0.
@@ -82,7 +79,7 @@ def select_smooth_l1_loss(
     Raises:
         ValueError: an argument is out of its range.
     """
-    arguments = _smooth_l1_arguments(beta, scale)
+    arguments = smooth_l1_arguments(beta, scale)
     inputs = [y_hat, y, locations, fg_num]
     return add_operator(net, "SelectSmoothL1Loss", inputs, [output], **arguments)
 
@@ -106,7 +103,7 @@ def balanced_l1_loss(
     Args:
         y_hat, y, alpha_in, alpha_out, scale: as in `smooth_l1_loss`.
         alpha: share of the inliers in the gradient (smaller gives them more), above 0.
-        gamma: bound of the gradient of an outlier, above 0.
+        gamma: bound of the gradient of an outlier, above 0 and at most 60 times alpha.
         beta: |difference| that parts inliers from outliers, above 0.
         formula: "continuous", whose value and slope have no jump for any beta, or "mmdet",
             mmdetection's. The two are equal at beta 1; below it "mmdet" has a slope of
@@ -116,9 +113,10 @@ def balanced_l1_loss(
         The loss, a scalar; 0 where N is 0.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or alpha, gamma and beta are too far apart for
+            single precision.
     """
-    arguments = _balanced_l1_arguments(alpha, gamma, beta, scale, formula)
+    arguments = balanced_l1_arguments(alpha, gamma, beta, scale, formula)
     inputs = [y_hat, y, alpha_in, alpha_out]
     return add_operator(net, "BalancedL1Loss", inputs, [output], **arguments)
 
@@ -140,15 +138,15 @@ def select_balanced_l1_loss(
     """Add SelectBalancedL1Loss: balanced L1 at M places of a map of predictions.
 
     Inputs and normalisation are those of `select_smooth_l1_loss`, arguments those of
-    `balanced_l1_loss`.
+    `balanced_l1_loss`. Rows that select the same place all count.
 
     Returns:
         The loss, a scalar; 0 where M is 0.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: as `balanced_l1_loss`.
     """
-    arguments = _balanced_l1_arguments(alpha, gamma, beta, scale, formula)
+    arguments = balanced_l1_arguments(alpha, gamma, beta, scale, formula)
     inputs = [y_hat, y, locations, fg_num]
     return add_operator(net, "SelectBalancedL1Loss", inputs, [output], **arguments)
 
@@ -169,7 +167,8 @@ def sigmoid_focal_loss(
 
     Args:
         logits: (N, A * num_classes, H, W).
-        labels: (N, A, H, W) int32; 0 is background, 1 to num_classes a class, -1 ignored.
+        labels: (N, A, H, W) int32; 0 is background, 1 to num_classes a class, -1 ignored. Others
+            are refused on the CPU; CUDA does not check and takes them for background.
         fg_num: number of foreground anchors over all levels, one value; divides the loss where it
             is above 1.
         gamma: focusing exponent, at least 0.
@@ -183,7 +182,7 @@ def sigmoid_focal_loss(
     Raises:
         ValueError: an argument is out of its range.
     """
-    arguments = _focal_arguments(gamma, alpha, scale, num_classes, 1)
+    arguments = focal_arguments(gamma, alpha, scale, num_classes, 1)
     return add_operator(net, "SigmoidFocalLoss", [logits, labels, fg_num], [output], **arguments)
 
 
@@ -212,7 +211,7 @@ def weighted_sigmoid_focal_loss(
     Raises:
         ValueError: an argument is out of its range.
     """
-    arguments = _focal_arguments(gamma, alpha, scale, num_classes, 1)
+    arguments = focal_arguments(gamma, alpha, scale, num_classes, 1)
     inputs = [logits, labels, fg_num, weights]
     return add_operator(net, "WeightedSigmoidFocalLoss", inputs, [output], **arguments)
 
@@ -234,7 +233,8 @@ def softmax_focal_loss(
 
     Args:
         logits: (N, A * num_classes, H, W); class 0 of each anchor is the background.
-        labels: (N, A, H, W) int32; 0 to num_classes - 1, or -1 for ignored.
+        labels: (N, A, H, W) int32; 0 to num_classes - 1, or -1 for ignored. Others are refused on
+            the CPU; CUDA does not check.
         fg_num, gamma, alpha, scale: as in `sigmoid_focal_loss`.
         output: name of the loss.
         prob: name of the probabilities; by default `output` with "_prob" at its end.
@@ -246,7 +246,7 @@ def softmax_focal_loss(
     Raises:
         ValueError: an argument is out of its range.
     """
-    arguments = _focal_arguments(gamma, alpha, scale, num_classes, 2)
+    arguments = focal_arguments(gamma, alpha, scale, num_classes, 2)
     outputs = [output, output + "_prob" if prob is None else prob]
     return add_operator(net, "SoftmaxFocalLoss", [logits, labels, fg_num], outputs, **arguments)
 
@@ -277,40 +277,3 @@ def sigmoid_cross_entropy_loss(
     require_not_negative(scale=scale)
     arguments = {"scale": float(scale), "normalize": int(normalize)}
     return add_operator(net, "SigmoidCrossEntropyLoss", [logits, targets], [output], **arguments)
-
-
-# Caffe2 refuses an integer where an operator asks for a float, hence the conversions below.
-
-
-def _smooth_l1_arguments(beta: float, scale: float) -> dict[str, Any]:
-    require_positive(beta=beta)
-    require_not_negative(scale=scale)
-    return {"beta": float(beta), "scale": float(scale)}
-
-
-def _balanced_l1_arguments(
-    alpha: float, gamma: float, beta: float, scale: float, formula: str
-) -> dict[str, Any]:
-    require_positive(alpha=alpha, gamma=gamma)
-    require_choice("formula", formula, FORMULAS)
-    return {
-        "alpha": float(alpha),
-        "gamma": float(gamma),
-        "formula": formula,
-        **_smooth_l1_arguments(beta, scale),
-    }
-
-
-def _focal_arguments(
-    gamma: float, alpha: float, scale: float, num_classes: int, min_classes: int
-) -> dict[str, Any]:
-    require_not_negative(gamma=gamma, scale=scale)
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be from 0 to 1, not {alpha!r}")
-    require_integer("num_classes", num_classes, min_classes)
-    return {
-        "gamma": float(gamma),
-        "alpha": float(alpha),
-        "scale": float(scale),
-        "num_classes": int(num_classes),
-    }

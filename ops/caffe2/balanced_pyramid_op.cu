@@ -57,10 +57,11 @@ bool BalancedPyramidScatterOp<CUDAContext>::RunOnDevice() {
 template <>
 bool BalancedPyramidScatterGradientOp<CUDAContext>::RunOnDevice() {
   const PyramidShape shape = CheckForCuda(type(), CheckedGradients());
+  const std::vector<const float*> gradients = GradientPointers();
   auto* d_balanced = Output(0, Input(0).sizes(), at::dtype<float>());
   ScatterPyramidGradientCuda(
-      shape, Input(0).data<float>(), GradientPointers(), d_balanced->mutable_data<float>(),
-      Scratch<int32_t>(ScatterPlaces(shape), &scratch_), context_.cuda_stream());
+      shape, Input(0).data<float>(), gradients, d_balanced->mutable_data<float>(),
+      Scratch<int32_t>(ScatterPlaces(shape, gradients), &scratch_), context_.cuda_stream());
   return true;
 }
 

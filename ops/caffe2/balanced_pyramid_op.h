@@ -111,7 +111,8 @@ class BalancedPyramidScatterGradientOp final : public BalancedPyramidBase<Contex
   bool RunOnDevice() override;
 
  private:
-  // Enforces the shapes of B and of the gradients given. Levels without one get B's size.
+  // Enforces the shapes of B and of the gradients given. Levels without one, up to the last that
+  // counts, get B's size.
   PyramidShape CheckedGradients();
 
   // Pointers by level, null where no gradient is given.
@@ -153,6 +154,11 @@ PyramidShape BalancedPyramidScatterGradientOp<Context>::CheckedGradients() {
         " does not fit B of shape ", balanced.sizes());
     shape.sizes[level] = {gradient.dim(2), gradient.dim(3)};
   }
+  int last = std::max(this->refine_, kMinPyramidLevels - 1);
+  for (const int level : levels_) {
+    last = std::max(last, level);
+  }
+  shape.sizes.resize(last + 1);
   return shape;
 }
 

@@ -14,8 +14,9 @@ const AttentionShape& CheckForCuda(const std::string& type, const AttentionShape
       shape.images <= kMaxCudaImages, type, ": theta of ", shape.images,
       " images; CUDA takes at most ", kMaxCudaImages);
   CAFFE_ENFORCE(
-      shape.channels < kMaxCudaSize && shape.positions < kMaxCudaSize, type, ": theta of ",
-      shape.channels, " channels and ", shape.positions, " positions is too large for CUDA");
+      shape.channels <= kMaxCudaChannels && shape.positions < kMaxCudaPositions, type,
+      ": theta of ", shape.channels, " channels and ", shape.positions,
+      " positions is too large for CUDA");
   return shape;
 }
 

@@ -44,18 +44,20 @@ class FocalBase : public caffe2::Operator<Context> {
     EnforceOneNumber(this->type(), "fg_num", this->Input(2));
   }
 
-  // For T on the CPU: returns it, enforcing that no label is above `largest`.
+  // For T on the CPU: returns it, enforcing that labels are from -1 to `largest`.
   const int32_t* CheckedLabels(int32_t largest) {
     const caffe2::Tensor& t = this->Input(1);
     const int32_t* const labels = t.template data<int32_t>();
-    int32_t found = -1;
+    int32_t least = -1;
+    int32_t most = -1;
     for (int64_t i = 0; i < t.numel(); ++i) {
-      found = std::max(found, labels[i]);
+      least = std::min(least, labels[i]);
+      most = std::max(most, labels[i]);
     }
     CAFFE_ENFORCE(
-        found <= largest, this->type(), ": T of shape ", t.sizes(), " holds ", found,
-        ", but labels of X of shape ", this->Input(0).sizes(), " with num_classes ", classes_,
-        " are at most ", largest);
+        least == -1 && most <= largest, this->type(), ": T of shape ", t.sizes(), " holds ",
+        least < -1 ? least : most, ", but labels of X of shape ", this->Input(0).sizes(),
+        " with num_classes ", classes_, " are at least -1 and at most ", largest);
     return labels;
   }
 

@@ -68,7 +68,9 @@ and the loss is scale / max(fg_num, 1) times the sum. With all weights 1 it is S
 See https://arxiv.org/abs/1708.02002.
 )DOC")
     .Input(0, "X", "Logits, (N, A * num_classes, H, W), the classes of an anchor side by side.")
-    .Input(1, "T", "Labels, int32, (N, A, H, W): 0 background, 1 to num_classes, -1 ignored.")
+    .Input(1, "T", "Labels, int32, (N, A, H, W): 0 background, 1 to num_classes, -1 ignored. "
+                   "Others are an error on the CPU; CUDA, which does not check, takes them for "
+                   "background, as Detectron's kernels do.")
     .Input(2, "fg_num", "Number of foreground anchors, one number.")
     .Input(3, "W", "Weights of the anchors, of the shape of T.")
     .Output(0, "loss", "Scalar.");

@@ -8,8 +8,10 @@ namespace detectron_ext {
 
 // Images of one launch.
 constexpr int64_t kMaxCudaImages = 65535;
-// Channels and positions must stay below this.
-constexpr int64_t kMaxCudaSize = 1 << 30;
+// Positions must stay below this.
+constexpr int64_t kMaxCudaPositions = 1 << 30;
+// Channels, of which a block of threads owns at least 32, in a grid of 65535 blocks.
+constexpr int64_t kMaxCudaChannels = 65535 * 32;
 
 // How products of blocks are computed: kTensorCores splits every float32 into two parts that fit
 // tensor cores' inputs and adds three products of parts, with nearly the error of float32. It takes

@@ -164,6 +164,7 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
 }
 
 constexpr int kCombinedChannels = 32;  // that a thread of CombineKernel writes
+static_assert(kMaxCudaChannels <= 65535 * kCombinedChannels, "CombineKernel's grid is too high");
 
 // Merges the splits of a row: each was taken relative to its own maximum.
 __global__ void __launch_bounds__(kCudaThreads)
@@ -225,12 +226,26 @@ void Launch(const AttentionShape& shape, const float* theta, const float* phi, c
   }
 }
 
+__global__ void __launch_bounds__(kCudaThreads)
+    FillKernel(int64_t size, float value, float* to) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kCudaThreads + threadIdx.x;
+  for (int64_t i = first; i < size; i += static_cast<int64_t>(gridDim.x) * kCudaThreads) {
+    to[i] = value;
+  }
+}
+
 }  // namespace
 
 void AttentionCuda(const AttentionShape& shape, AttentionProducts products, const float* theta,
                    const float* phi, const float* g, float* out, float* log_sums, float* scratch,
                    cudaStream_t stream) {
-  if (shape.images * shape.image_size() == 0) {
+  const int64_t rows = shape.images * shape.positions;
+  if (rows == 0) {
+    return;
+  }
+  if (shape.channels == 0) {  // all scores are 0
+    LaunchCuda("EmbeddedGaussianAttention", FillKernel, CudaBlocks(rows), kCudaThreads, stream,
+               rows, logf(static_cast<float>(shape.positions)), log_sums);
     return;
   }
   if (UseTensorCores(products, reinterpret_cast<const void*>(&AttentionKernel<TensorProducts>))) {

@@ -28,10 +28,10 @@ void ScatterPyramidCuda(const PyramidShape& shape, const float* balanced,
                         const std::vector<const float*>& levels,
                         const std::vector<float*>& scattered, cudaStream_t stream);
 
-// As ScatterPyramidGradient. `places` must hold ScatterPlaces(shape) indices.
+// As ScatterPyramidGradient. `places` must hold ScatterPlaces(shape, d_scattered) indices.
 void ScatterPyramidGradientCuda(const PyramidShape& shape, const float* balanced,
                                 const std::vector<const float*>& d_scattered, float* d_balanced,
                                 int32_t* places, cudaStream_t stream);
-int64_t ScatterPlaces(const PyramidShape& shape);
+int64_t ScatterPlaces(const PyramidShape& shape, const std::vector<const float*>& d_scattered);
 
 }  // namespace detectron_ext

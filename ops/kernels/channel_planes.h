@@ -10,7 +10,7 @@
 namespace detectron_ext {
 
 // Consecutive positions of one row of one image.
-struct Run {
+struct PositionRun {
   int64_t image;
   int64_t row;
   int64_t column;
@@ -26,7 +26,7 @@ struct Positions {
         count(shape.images * height * width) {}
 
   // The run of `size` positions from `first` on, which must lie in one row.
-  Run RunAt(int64_t first, int64_t size) const {
+  PositionRun RunAt(int64_t first, int64_t size) const {
     const int64_t row = first / width;
     return {row / height, row % height, first % width, size, 0};
   }
@@ -37,7 +37,7 @@ struct Positions {
   template <typename Body>
   void ForEachRun(int64_t first, int64_t last, const Body& body) const {
     for (int64_t at = first; at < last;) {
-      Run run = RunAt(at, std::min(last - at, width - at % width));
+      PositionRun run = RunAt(at, std::min(last - at, width - at % width));
       run.at = at - first;
       body(run);
       at += run.count;
@@ -62,7 +62,7 @@ struct Planes {
 
   int64_t plane() const { return height * width; }
   bool dense() const { return stride_y == 1 && stride_x == 1; }
-  Float* At(const Run& run, int64_t channel) const {
+  Float* At(const PositionRun& run, int64_t channel) const {
     return data + (run.image * channels + channel) * plane() + run.row * stride_y * width +
         run.column * stride_x;
   }

@@ -153,14 +153,19 @@ int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t class
   });
 }
 
-// Indices that `places` of a pyramid's gradients must hold: the larger of the two needs.
-int64_t detectron_ext_pyramid_places(int64_t planes, int levels, int refine,
-                                     const int64_t* sizes) {
-  const PyramidShape shape = PyramidOf(planes, levels, refine, sizes);
-  return std::max(GatherPlaces(shape), ScatterPlaces(shape));
+// Arrays of pointers and of sizes are in host memory.
+
+// Indices that `places` of the two gradients must hold.
+int64_t detectron_ext_gather_places(int64_t planes, int levels, int refine,
+                                    const int64_t* sizes) {
+  return GatherPlaces(PyramidOf(planes, levels, refine, sizes));
 }
 
-// Arrays of pointers and of sizes are in host memory.
+int64_t detectron_ext_scatter_places(int64_t planes, int levels, int refine,
+                                     const int64_t* sizes, const float* const* d_scattered) {
+  return ScatterPlaces(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, d_scattered));
+}
+
 int detectron_ext_pyramid_gather(int64_t planes, int levels, int refine, const int64_t* sizes,
                                  const float* const* data, float* gathered,
                                  cudaStream_t stream) {

@@ -162,16 +162,18 @@ struct BalancedL1 {
 // Sigmoid focal loss (arXiv:1708.02002)
 // ---------------------------------------------------------------------------------------------
 
+// ln(FLT_MIN), at which Detectron cuts off the logarithms of the focal losses.
+constexpr float kLogOfSmallest = -87.3365448f;
+
 // Log-probabilities of a logit.
 struct SigmoidParts {
   float p;        // sigmoid(x)
   float not_p;    // 1 - sigmoid(x), without cancellation
-  float log_p;    // ln(p), at least ln(FLT_MIN) as in Detectron
+  float log_p;    // ln(p), at least kLogOfSmallest
   float log_not;  // ln(1 - p)
 };
 
 DETECTRON_EXT_HOST_DEVICE SigmoidParts SigmoidPartsOf(float x) {
-  constexpr float kLogOfSmallest = -87.3365448f;
   const float tail = Exp(-fabsf(x));
   const float log_sum = LogPartsOf(tail).log;
   const float large = 1.0f / (1.0f + tail);
@@ -195,8 +197,10 @@ struct SigmoidFocal {
   float positive_weight;  // alpha / max(foreground, 1)
   float negative_weight;  // (1 - alpha) / max(foreground, 1)
 
+  // Beyond the bound what the power multiplies is 0; it keeps gamma 0 from meeting infinity.
   DETECTRON_EXT_HOST_DEVICE float Power(float base, float log_base) const {
-    return kGammaTwo ? base * base : Exp(gamma * log_base);
+    const float bounded = log_base < kLogOfSmallest ? kLogOfSmallest : log_base;
+    return kGammaTwo ? base * base : Exp(gamma * bounded);
   }
 
   // The loss of logit x of class `class_label` (1 is the first) at an anchor labelled `label`:

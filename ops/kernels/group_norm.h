@@ -21,7 +21,8 @@ struct GroupNormShape {
   int64_t channels() const { return groups * channels_per_group; }
 };
 
-// mean and inverse_std, both (images, groups), are written too.
+// mean and inverse_std, both (images, groups), are written too; those of no elements are 0 and
+// 1 / sqrt(epsilon), as Caffe2's.
 inline void GroupNorm(
     const float* x, const float* gamma, const float* beta, const GroupNormShape& shape,
     float epsilon, float* y, float* mean, float* inverse_std, ParallelFor parallel_for) {
@@ -29,8 +30,9 @@ inline void GroupNorm(
     const int64_t size = shape.channels_per_group * shape.plane;
     const float* from = x + index * size;
     const MomentSums sums = LaneMoments(from, from, size);
-    const double mu = sums.sum / size;
-    const double variance = std::max(sums.products / size - mu * mu, 0.0);
+    const double count = static_cast<double>(std::max<int64_t>(size, 1));
+    const double mu = sums.sum / count;
+    const double variance = std::max(sums.products / count - mu * mu, 0.0);
     const double rsig = 1.0 / std::sqrt(variance + epsilon);
     mean[index] = static_cast<float>(mu);
     inverse_std[index] = static_cast<float>(rsig);

@@ -26,9 +26,9 @@ inline int BlocksOfSum(int64_t items) {
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(wanted, kLossPartialSums)));
 }
 
-// max(*normalizer, 1); 1 without one.
+// max(*normalizer, 1), NaN for NaN; 1 without one.
 __device__ inline float Divisor(const float* normalizer) {
-  return normalizer != nullptr && *normalizer > 1.0f ? *normalizer : 1.0f;
+  return normalizer == nullptr || *normalizer < 1.0f ? 1.0f : *normalizer;
 }
 
 // *loss = scale / Divisor(normalizer) * the sum of `count` partial sums.

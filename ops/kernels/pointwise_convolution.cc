@@ -53,7 +53,7 @@ __attribute__((noinline)) void MultiplyInto(int64_t depth, const float* __restri
 
 // Writes values[i] to every position i of a run and 0 to those that the stride leaves out between
 // it and the next, below and to the right.
-void WriteRun(const Positions& positions, const Run& run, const Planes<float>& out,
+void WriteRun(const Positions& positions, const PositionRun& run, const Planes<float>& out,
               int64_t channel, const float* values) {
   float* to = out.At(run, channel);
   if (out.dense()) {
@@ -127,7 +127,7 @@ class ChannelProduct {
     if (filled < width) {
       std::fill(to, to + width * depth_, 0.0f);
     }
-    positions_.ForEachRun(first, first + filled, [&](const detectron_ext::Run& run) {
+    positions_.ForEachRun(first, first + filled, [&](const PositionRun& run) {
       const float* from = in_.At(run, 0);
       for (int64_t k = 0; k < depth_; ++k) {
         CopyStrided(from + k * in_.plane(), in_.stride_x, run.count, to + k * width + run.at);
@@ -172,7 +172,7 @@ class ChannelProduct {
     }
     float tile_sums[kTileRows * kTileColumns];
     Multiply(width, left, right, start_ + row, prefetch, tile_sums, width);
-    positions_.ForEachRun(first, first + filled, [&](const detectron_ext::Run& run) {
+    positions_.ForEachRun(first, first + filled, [&](const PositionRun& run) {
       for (int64_t i = 0; i < rows; ++i) {
         WriteRun(positions_, run, out_, row + i, tile_sums + i * width + run.at);
       }

@@ -54,7 +54,7 @@ __attribute__((noinline)) void AddTile(int64_t depth, const float* __restrict a,
 void GatherRows(const Positions& positions, const Planes<const float>& planes, int64_t first,
                 int64_t last, int64_t channel, int64_t rows, float* to) {
   const int64_t present = std::min(rows, planes.channels - channel);
-  positions.ForEachRun(first, last, [&](const Run& run) {
+  positions.ForEachRun(first, last, [&](const PositionRun& run) {
     const float* from = planes.At(run, channel);
     for (int64_t i = 0; i < present; ++i) {
       CopyStrided(from + i * planes.plane(), planes.stride_x, run.count, to + i * kDepth + run.at);

@@ -222,10 +222,10 @@ void ScatterPyramidCuda(const PyramidShape& shape, const float* balanced,
              balanced);
 }
 
-int64_t ScatterPlaces(const PyramidShape& shape) {
+int64_t ScatterPlaces(const PyramidShape& shape, const std::vector<const float*>& d_scattered) {
   int64_t places = 0;
   for (int i = shape.refine + 1; i < shape.levels(); ++i) {
-    places += shape.planes * shape.sizes[i].area();
+    places += d_scattered[i] == nullptr ? 0 : shape.planes * shape.sizes[i].area();
   }
   return places;
 }

@@ -135,12 +135,12 @@ struct RoiAlignPlan {
 };
 
 // The cells of a row that a region reads: `length` from `first`.
-struct Run {
+struct CellRange {
   int64_t first;
   int64_t length;
 };
 
-inline Run ColumnsOf(const AxisWeights& columns, int64_t roi, int64_t bins) {
+inline CellRange ColumnsOf(const AxisWeights& columns, int64_t roi, int64_t bins) {
   const int64_t begin = columns.starts[roi * bins];
   const int64_t end = columns.starts[(roi + 1) * bins];
   if (begin == end) {
@@ -154,7 +154,7 @@ inline Run ColumnsOf(const AxisWeights& columns, int64_t roi, int64_t bins) {
 inline void AlignPlane(
     const float* plane, const RoiAlignPlan& plan, int64_t roi, const RoiAlignShape& shape,
     float* buffer, float* y) {
-  const Run run = ColumnsOf(plan.columns, roi, shape.pooled_w);
+  const CellRange run = ColumnsOf(plan.columns, roi, shape.pooled_w);
   for (int64_t i = 0; i < shape.pooled_h; ++i) {
     std::fill_n(buffer, run.length, 0.0f);
     const int64_t* const rows = &plan.rows.starts[roi * shape.pooled_h + i];
@@ -181,7 +181,7 @@ inline void AlignPlane(
 inline void AddAlignPlaneGradient(
     const float* dy, const RoiAlignPlan& plan, int64_t roi, const RoiAlignShape& shape,
     float* buffer, float* d_plane) {
-  const Run run = ColumnsOf(plan.columns, roi, shape.pooled_w);
+  const CellRange run = ColumnsOf(plan.columns, roi, shape.pooled_w);
   for (int64_t i = 0; i < shape.pooled_h; ++i) {
     std::fill_n(buffer, run.length, 0.0f);
     const int64_t* const columns = &plan.columns.starts[roi * shape.pooled_w];

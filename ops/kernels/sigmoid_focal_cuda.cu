@@ -3,7 +3,8 @@
 //
 // The loss of a negative logit x is softplus(x) sigmoid(x)^gamma, that of a positive one the same
 // of -x, each times its weight. That form takes fewer instructions than SigmoidFocal in
-// kernels/formulas.h, few enough to keep up with memory.
+// kernels/formulas.h, few enough to keep up with memory. Bounds are selects, as there: fminf and
+// fmaxf would lose a NaN.
 #include <cfloat>
 
 #include "kernels/cuda_math.h"
@@ -52,8 +53,8 @@ struct Focal {
     if (kGammaTwo) {
       return s.sigmoid * s.sigmoid;
     }
-    const float log_sigmoid = fminf(x, 0.0f) - s.tail;
-    return Exp(gamma * fmaxf(log_sigmoid, -87.3365448f));
+    const float log_sigmoid = (x < 0.0f ? x : 0.0f) - s.tail;
+    return Exp(gamma * (log_sigmoid < kLogOfSmallest ? kLogOfSmallest : log_sigmoid));
   }
   __device__ __forceinline__ float Loss(float x) const {
     const Softplus s(x);
@@ -67,7 +68,12 @@ struct Focal {
   // Detectron's.
   __device__ float PositiveLoss(float x) const {
     const Softplus s(x);
-    return Power(s, x) * fminf(s.value, 87.3365448f);
+    return Power(s, x) * (s.value > -kLogOfSmallest ? -kLogOfSmallest : s.value);
+  }
+  // Minus the slope of a positive logit -x, which the cut leaves as it is; finite where x is
+  // infinite.
+  __device__ __forceinline__ float PositiveSlope(float x) const {
+    return Slope(x > FLT_MAX ? FLT_MAX : x);
   }
 };
 
@@ -195,8 +201,8 @@ __global__ void __launch_bounds__(kCudaThreads)
           const int32_t label = labels.values[j];
           const bool positive = label - 1 == item.first_class + c + k;
           const float x = logits.of_class[k].values[j];
-          const float balance = positive ? -in.alpha : 1.0f - in.alpha;
-          const float slope = balance * focal.Slope(positive ? -x : x);
+          const float slope = positive ? -in.alpha * focal.PositiveSlope(-x)
+                                       : (1.0f - in.alpha) * focal.Slope(x);
           slopes.values[j] = label == -1 ? 0.0f : factor * weights.values[j] * slope;
         }
         slopes.Store(d_logits + item.first_logit + (c + k) * in.positions);

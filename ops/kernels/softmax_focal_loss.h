@@ -101,7 +101,8 @@ inline void SoftmaxFocalLossGradient(
       const int64_t at = start + c * shape.positions;
 #pragma omp simd
       for (int64_t i = 0; i < length; ++i) {
-        dx[at + i] = slope[i] * (label[i] == c ? others[i] : -p[at + i]);
+        const float gradient = slope[i] * (label[i] == c ? others[i] : -p[at + i]);
+        dx[at + i] = label[i] < 0 ? 0.0f : gradient;  // even where p is no number
       }
     }
   });

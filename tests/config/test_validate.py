@@ -23,7 +23,7 @@ def test_rules_name_known_keys_once():
     ranged = [*rules.POSITIVE, *rules.FRACTIONS, *rules.PROPER_FRACTIONS, *rules.AT_LEAST]
     assert len(set(ranged)) == len(ranged)
     named = {*ranged, *rules.CHOICES, *rules.TEXTS, *rules.POSITIVE_SEQUENCES}
-    assert named.union(*rules.ORDERED) <= known
+    assert named.union(rules.SINGLE_PRECISION, *rules.ORDERED) <= known
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,29 @@ def test_fractions(key, value):
 @pytest.mark.parametrize("key, least", rules.AT_LEAST.items())
 def test_least_values(key, least):
     assert refusal(key, least - 1).startswith(f"{key} must be at least {least}, given ")
+
+
+@pytest.mark.parametrize("key, limits", rules.SINGLE_PRECISION.items())
+def test_numbers_that_single_precision_can_compute_with(key, limits):
+    low, high = limits
+    demand = f"{key} must lie between {low:g} and {high:g}, given "
+    assert refusal(key, 1e39).startswith(demand)
+    assert refusal(key, high * 1.01).startswith(demand)
+    if low:
+        assert refusal(key, low * 0.99).startswith(demand)
+    else:
+        refusal(key, -1.0)
+        config.load(overrides=[key, "0"])
+
+
+def test_balanced_l1_has_an_exponential_that_single_precision_holds():
+    alpha, gamma = "LIBRA.BALANCED_L1.ALPHA", "LIBRA.BALANCED_L1.GAMMA"
+    assert refusal(alpha, "0.02") == (
+        "LIBRA.BALANCED_L1.GAMMA must be at most 60 times LIBRA.BALANCED_L1.ALPHA (0.02), "
+        "given 1.5 (float)"
+    )
+    refusal(alpha, "0.7", gamma, "42")  # as float32, 0.7 is less
+    config.load(overrides=[alpha, "0.75", gamma, "45"])
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["FPN.EXTRA_CONV_LEVELS", "False"], "need 6, 7"),
         (["FPN.DIM", "100"], "NUM_GROUPS"),
         (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
+        (["MODEL.NUM_CLASSES", "-1"], "MODEL.NUM_CLASSES is -1; set it to"),
+        (["MODEL.NUM_CLASSES", "1"], "MODEL.NUM_CLASSES is 1; set it to"),
     ],
 )
 def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):

@@ -5,20 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from case_inputs import select_inputs
+from kernel_memory import partial_sums, unwritten
 from native_runner import assert_close, normal
 
 from detectron_ext.kernel_benchmark.kernels import KernelError
 from detectron_ext.ops import reference
 
 FORMULAS = [(0.5, 1.5, 1.0, 0), (0.5, 1.5, 0.11, 1), (0.3, 0.9, 2.5, 0)]
-
-
-def unwritten(*shape, dtype=np.float32):
-    return np.full(shape, 77, dtype)  # what is not written shows
-
-
-def partial_sums(kernels):
-    return np.full(kernels.size("loss_partial_sums"), np.nan)
 
 
 def named(formula):
@@ -68,6 +61,14 @@ def test_select_balanced_l1(kernels, formula, rows):
     assert_close(d_y_hat, expected)
 
 
+def test_a_number_of_anchors_that_is_no_number_shows(kernels):
+    fg_num, loss = np.float32([np.nan]), unwritten(1)
+    y_hat, y, places = np.ones((1, 4, 1, 1), np.float32), *np.zeros((2, 1, 4), np.float32)
+    selection = [y_hat.shape, y_hat, 1, y, places, fg_num]
+    kernels("select_balanced_l1_loss", *FORMULAS[0], *selection, 1.0, partial_sums(kernels), loss)
+    assert np.isnan(loss).all()
+
+
 @pytest.mark.parametrize(
     ("bad", "first"),
     [({}, 300), ({7: (2, 0, 0, 0)}, 7), ({290: (0, 9, 0, 0), 30: (0, 0, 0, np.nan)}, 30)],
@@ -79,52 +80,6 @@ def test_finds_the_first_place_outside(kernels, bad, first):
     found = unwritten(1, dtype=np.int32)
     kernels("find_outside", (2, 12, 7, 5), 300, places, found)
     assert found[0] == first
-
-
-def focal_case(kernels, gamma, logits, labels, weights, classes):
-    """Run the loss and its gradient and compare both with their definitions."""
-    fg_num, d_loss = np.float32([5]), np.float32([1.7])
-    sizes = [labels[:, :, 0, 0].size, classes, labels[0, 0].size]
-    inputs = [logits, labels, weights, fg_num]
-    loss, d_logits = unwritten(1), unwritten(*logits.shape)
-    arguments = [*sizes, *inputs, gamma, 0.3, 0.5]
-    kernels("weighted_sigmoid_focal_loss", *arguments, partial_sums(kernels), loss)
-    kernels("weighted_sigmoid_focal_gradient", *arguments, d_loss, d_logits)
-
-    arrays = [np.nan_to_num(logits), labels, fg_num, weights]
-    named = {"gamma": gamma, "alpha": 0.3, "scale": 0.5, "num_classes": classes}
-    assert_close(loss, [reference.weighted_sigmoid_focal_loss(*arrays, **named)])
-    expected = reference.weighted_sigmoid_focal_loss_gradient(*arrays, d_loss, **named)
-    assert_close(d_logits, expected)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
-@pytest.mark.parametrize(
-    ("classes", "height", "width"),
-    [(4, 31, 29), (1, 1, 1), (8, 5, 4), (21, 6, 6)],  # rows of fours and not, groups of 8 and not
-)
-def test_weighted_sigmoid_focal(kernels, gamma, classes, height, width):
-    random = np.random.RandomState(0)
-    labels = random.randint(-1, classes + 2, (2, 3, height, width)).astype(np.int32)
-    logits = 4 * normal(random, 2, 3 * classes, height, width)
-    logits.flat[::97] = 80 * np.sign(logits.flat[::97])
-    weights = random.uniform(0, 2, labels.shape).astype(np.float32)
-    focal_case(kernels, gamma, logits, labels, weights, classes)
-
-
-def test_weighted_sigmoid_focal_of_equal_easy_negatives(kernels):
-    # As at the start of a training: errors do not cancel, and the loss is far below its terms'.
-    logits = np.full((1, 160, 4, 4), -7, np.float32)
-    labels = np.zeros((1, 2, 4, 4), np.int32)
-    focal_case(kernels, 2.0, logits, labels, np.ones_like(labels, np.float32), 80)
-
-
-def test_ignored_anchors_may_hold_anything(kernels):
-    random = np.random.RandomState(0)
-    labels = random.randint(-1, 3, (1, 2, 4, 4)).astype(np.int32)
-    logits = normal(random, 1, 4, 4, 4)
-    logits.reshape(1, 2, 2, 4, 4)[:, :, 1][labels == -1] = np.nan
-    focal_case(kernels, 2.0, logits, labels, np.ones_like(labels, np.float32), 2)
 
 
 PYRAMIDS = [
@@ -152,7 +107,7 @@ def test_gather(kernels, pyramid):
     mean = unwritten(*levels[refine].shape)
     d_mean = np.cos(np.arange(mean.size, dtype=np.float32)).reshape(mean.shape)
     d_levels = [unwritten(*level.shape) for level in levels]
-    places = unwritten(kernels.size("pyramid_places", *shape), dtype=np.int32)
+    places = unwritten(kernels.size("gather_places", *shape), dtype=np.int32)
     kernels("pyramid_gather", *shape, levels, mean)
     kernels("pyramid_gather_gradient", *shape, levels, d_mean, d_levels, places)
 
@@ -172,7 +127,7 @@ def test_a_nan_is_the_maximum_of_its_windows(kernels, sizes):
     mean, d_mean = unwritten(*levels[1].shape), normal(random, *levels[1].shape)
     scattered = [unwritten(*level.shape) for level in levels]
     d_levels = [unwritten(*level.shape) for level in levels]
-    places = unwritten(kernels.size("pyramid_places", *shape), dtype=np.int32)
+    places = unwritten(kernels.size("gather_places", *shape), dtype=np.int32)
     kernels("pyramid_gather", *shape, levels, mean)
     kernels("pyramid_gather_gradient", *shape, levels, d_mean, d_levels, places)
     np.testing.assert_allclose(
@@ -196,8 +151,12 @@ def test_scatter_without_some_gradients(kernels):
     for missing in range(3):
         given = [None if i == missing else d for i, d in enumerate(d_scattered)]
         counted = [np.zeros_like(d) if i == missing else d for i, d in enumerate(d_scattered)]
-        d_balanced, places = unwritten(*balanced.shape), unwritten(100, dtype=np.int32)
-        kernels("pyramid_scatter_gradient", 5, 3, 1, numbers, balanced, given, d_balanced, places)
+        shape = [5, 3, 1, numbers]
+        places = unwritten(kernels.size("scatter_places", *shape, given), dtype=np.int32)
+        # A place for each of the 2 maxima in 5 planes of the level after the refined one.
+        assert len(places) == (0 if missing == 2 else 10)
+        d_balanced = unwritten(*balanced.shape)
+        kernels("pyramid_scatter_gradient", *shape, balanced, given, d_balanced, places)
         expected = reference.balanced_pyramid_scatter_gradient(balanced, counted, refine_level=1)
         assert_close(d_balanced, expected[0])
 
@@ -214,7 +173,7 @@ def test_scatter(kernels, pyramid):
     scattered = [unwritten(*level.shape) for level in levels]
     d_scattered = [np.cos(level) for level in levels]
     d_balanced = unwritten(*balanced.shape)
-    places = unwritten(kernels.size("pyramid_places", *shape), dtype=np.int32)
+    places = unwritten(kernels.size("scatter_places", *shape, d_scattered), dtype=np.int32)
     kernels("pyramid_scatter", *shape, balanced, levels, scattered)
     kernels("pyramid_scatter_gradient", *shape, balanced, d_scattered, d_balanced, places)
 
@@ -262,6 +221,13 @@ def test_attention(kernels, products, n, channels, height, width):
             assert_close(actual, wanted)
         else:
             np.testing.assert_allclose(actual, 0, atol=1e-6)
+
+
+def test_attention_without_channels_weighs_all_positions_alike(kernels):
+    empty, log_sums = np.zeros((2, 0, 3, 2), np.float32), unwritten(2, 6)
+    maps = [empty, empty, empty, empty]
+    kernels("attention", 2, 0, 6, 1.0, FLOAT32, *maps, log_sums, unwritten(1))
+    np.testing.assert_allclose(log_sums, np.log(6), rtol=1e-6)
 
 
 @pytest.mark.parametrize("products", [FLOAT32, TENSOR_CORES])

@@ -33,6 +33,17 @@ def test_a_place_selected_twice_counts_twice():
     assert np.array_equal(gradients[0].ravel(), [2, 2, 2, 2])
 
 
+def test_a_corner_just_below_half_a_cell_belongs_to_the_cell_before():
+    x = -np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    half = np.nextafter(np.float32(8), np.float32(0))  # as a float32, half a cell more is a whole
+    rois = np.array([[0, half, half, 40, 40]], np.float32)
+    arguments = {"pooled_h": 1, "pooled_w": 1, "spatial_scale": 1 / 16}
+    (maximum, argmax), _ = run_with_gradient("RoIPoolF", [x, rois], outputs=2, **arguments)
+    expected = reference.roi_max_pool(x, rois, **arguments)
+    assert maximum.item() == expected[0].item() == 0
+    assert argmax.item() == expected[1].item() == 0
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 @pytest.mark.parametrize("b_shape", [(2, 3, 4, 5), (2, 4, 5), (2, 6, 7), (2, 0, 5)])
 def test_spatial_narrow_as(dtype, b_shape):

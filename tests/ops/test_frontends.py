@@ -13,7 +13,8 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import core, workspace
 
 from detectron_ext import ops
-from detectron_ext.ops import library
+from detectron_ext.config import rules
+from detectron_ext.ops import library, loss_arguments
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def add_scatter(levels=5, refine_level=1, outputs=5):
 BALANCED = [add_box_loss("balanced_l1_loss"), add_box_loss("select_balanced_l1_loss")]
 SMOOTH = [add_box_loss("smooth_l1_loss"), add_box_loss("select_smooth_l1_loss")]
 FOCAL = [add_focal, add_weighted_focal, add_softmax_focal]
-NAN = float("nan")
+NAN, INFINITY = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,14 @@ NAN = float("nan")
         (BALANCED, {"alpha": NAN}),
         (BALANCED, {"gamma": -1.5}),
         (BALANCED, {"formula": "paper"}),
+        (BALANCED, {"gamma": INFINITY}),
         (BALANCED + SMOOTH, {"beta": 0}),
+        (BALANCED + SMOOTH, {"beta": INFINITY}),
+        (BALANCED + SMOOTH, {"beta": 1e39}),
+        (BALANCED + SMOOTH, {"beta": 1e-46}),
         (BALANCED + SMOOTH + FOCAL, {"scale": -1.0}),
+        (BALANCED + SMOOTH + FOCAL, {"scale": 1e39}),
+        (FOCAL, {"gamma": INFINITY}),
         (FOCAL, {"gamma": -0.5}),
         (FOCAL, {"alpha": 1.5}),
         (FOCAL, {"alpha": NAN}),
@@ -93,6 +100,16 @@ def test_refuses_an_argument_out_of_range_and_names_it(functions, arguments):
     for function in functions:
         with pytest.raises(ValueError, match=rf"^{name} must be"):
             function(**arguments)
+
+
+def test_balanced_l1_refuses_what_single_precision_does_not_hold():
+    assert loss_arguments.MAX_BALANCED_L1_EXPONENT == rules.MAX_BALANCED_L1_EXPONENT
+    for function in BALANCED:
+        with pytest.raises(ValueError, match=r"^gamma must be at most 60 times alpha \(0.02\)"):
+            function(alpha=0.02)
+        function(alpha=0.75, gamma=45.0)
+        with pytest.raises(ValueError, match="beta .* too far apart for single precision"):
+            function(beta=1e-38, gamma=5.0)
 
 
 def test_takes_numpy_integers():

@@ -55,6 +55,17 @@ def test_group_norm(shape, groups, order):
     assert np.array_equal(alone, y)
 
 
+def test_group_norm_of_no_positions_is_a_number():
+    x, ones, zeros = np.zeros((2, 4, 0, 3), np.float32), np.ones(4, np.float32), np.zeros(4)
+    inputs = [x, ones, zeros.astype(np.float32)]
+    (_, mean, inverse_std), gradients = run_with_gradient(
+        "GroupNorm", inputs, x, outputs=3, group=2, epsilon=1e-4
+    )
+    assert not mean.any()
+    np.testing.assert_allclose(inverse_std, 100, rtol=1e-4)
+    assert not gradients[1].any() and not gradients[2].any()
+
+
 def test_group_norm_of_a_large_mean_keeps_its_variance():
     x = (1000 + normal(np.random.RandomState(1), 1, 4, 30, 30)).astype(np.float32)
     ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from libra_check import check
 from native_runner import assert_close, needs_native, normal, run_operator, run_with_gradient
 
+from detectron_ext.ops.loss_arguments import balanced_l1_arguments
+from detectron_ext.ops.python_operators.box_losses import BALANCED_L1_LOSS
+
 pytestmark = needs_native
 
 ONE = np.ones(1, np.float32)
@@ -56,6 +59,30 @@ def test_balanced_l1_at_its_kinks(formula, beta):
     )
     assert loss == 0
     assert gradients[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("formula", "beta"),
+    [("continuous", 1e-6), ("continuous", 1e6), ("mmdet", 1e-6), ("mmdet", 1.0)],
+)
+@pytest.mark.parametrize(
+    ("alpha", "gamma"), [(1e-3, 1e-3), (1e-3, 0.06), (1e3, 1e-3), (1e3, 1e3), (1e6, 1e-3)]
+)
+def test_balanced_l1_at_the_ends_of_its_range(alpha, gamma, beta, formula):
+    """Natively and in Python, whose float64 cancels where gamma is far below alpha."""
+    arguments = {
+        "alpha": float(np.float32(alpha)),
+        "gamma": float(np.float32(gamma)),
+        "beta": float(np.float32(beta)),
+        "formula": formula,
+    }
+    balanced_l1_arguments(scale=1.0, **arguments)  # as the front-ends check them
+    for share in (0.5, 0.99, 3.0):
+        y_hat = np.array([share * beta], np.float32)
+        inputs = [y_hat, np.zeros_like(y_hat), ONE, ONE]
+        check("BalancedL1Loss", inputs, **arguments)
+        (loss,) = BALANCED_L1_LOSS.forward(inputs, scale=1.0, **arguments)
+        assert loss > 0
 
 
 @pytest.mark.parametrize("x", [1e-12, 1e-6, 1e-4, 7e-4, 0.003, 0.02])

@@ -69,6 +69,12 @@ BAD_INPUTS = [
     ),
     (
         FOCAL,
+        [zeros(1, 8, 2, 2), LABELS - 2, zeros(1), zeros(1, 2, 2, 2)],
+        {"num_classes": 4},
+        r"T of shape \[1, 2, 2, 2\] holds -2, .* at least -1",
+    ),
+    (
+        FOCAL,
         [zeros(8, 2, 2), LABELS, zeros(1), zeros(1, 2, 2, 2)],
         {"num_classes": 4},
         r"T of shape \[1, 2, 2, 2\].*\[8, 2, 2\]",

@@ -154,12 +154,27 @@ def test_focal_losses_refuse_inputs_that_do_not_fit(operator, max_label):
     weights = [np.ones(labels.shape)] if operator.startswith("Weighted") else []
     forward(operator, [logits, labels + max_label, fg_num, *weights], **arguments)
 
-    with pytest.raises(ValueError, match=rf"{operator}: labels .* above {max_label}"):
+    with pytest.raises(ValueError, match=rf"{operator}: labels .* from -1 to {max_label}"):
         forward(operator, [logits, labels + max_label + 1, fg_num, *weights], **arguments)
+    with pytest.raises(ValueError, match=rf"{operator}: labels .* from -1 to {max_label}"):
+        forward(operator, [logits, labels - 2, fg_num, *weights], **arguments)
     with pytest.raises(ValueError, match=rf"{operator}: labels \(1, 1, 2, 2\)"):
         forward(operator, [logits, labels[:, :1], fg_num, *weights], **arguments)
     with pytest.raises(ValueError, match=rf"{operator}: logits \(1, 5, 2, 2\)"):
         forward(operator, [logits[:, :5], labels, fg_num, *weights], **arguments)
+
+
+def test_no_regions_of_any_shape_give_no_features():
+    x, arguments = np.ones((1, 2, 4, 4), np.float32), {"pooled_h": 2, "pooled_w": 3}
+    for shape in ((0,), (0, 4), (0, 5)):
+        rois = np.zeros(shape, np.float32)
+        maxima, argmax = forward("RoIPoolF", [x, rois], spatial_scale=1.0, **arguments)
+        assert maxima.shape == argmax.shape == (0, 2, 2, 3)
+        arrays = [x, rois, maxima, argmax, maxima]
+        (d_x,) = python_operators.OPERATORS["RoIPoolF"].backward(
+            arrays, spatial_scale=1.0, **arguments
+        )
+        np.testing.assert_array_equal(d_x, np.zeros_like(x))
 
 
 def test_an_error_inside_a_net_reaches_the_caller():

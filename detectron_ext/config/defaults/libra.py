@@ -32,7 +32,7 @@ LIBRA = {
         "ON": False,
         # Smaller values give accurate boxes more gradient.
         "ALPHA": 0.5,
-        # Upper limit of the gradient.
+        # Upper limit of the gradient, at most 60 times ALPHA.
         "GAMMA": 1.5,
         # continuous (the paper's for every beta) or mmdet (equal at beta 1).
         "FORMULA": "continuous",

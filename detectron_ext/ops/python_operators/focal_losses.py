@@ -19,6 +19,9 @@ from detectron_ext.ops.python_operators.operator import (
     require_scalar,
 )
 from detectron_ext.ops.python_operators.softmax import group_softmax, split_groups
+from detectron_ext.ops.reference.focal_losses import LOG_OF_SMALLEST
+
+_LARGEST_LOG = -LOG_OF_SMALLEST
 
 
 def _check(operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_label: int) -> None:
@@ -37,9 +40,9 @@ def _check(operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_la
         f"labels {labels.shape} must be (N, A, H, W) for logits {logits.shape}",
     )
     require(
-        bool((labels <= max_label).all()),
+        bool(((labels >= -1) & (labels <= max_label)).all()),
         operator,
-        f"labels {labels.shape} has a value above {max_label}",
+        f"labels {labels.shape} must be from -1 to {max_label}",
     )
     require_scalar(operator, "fg_num", fg_num)
     for weight in weights:
@@ -61,24 +64,26 @@ def _positives(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
     return n, a, labels[n, a, y, x] - 1, y, x
 
 
-def _anchor_weights(labels: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the factor (N, A, 1, H, W) of each anchor's terms: 0 where it is ignored."""
-    counted = (labels != -1).astype(np.float32)
-    return (counted * weights[0] if weights else counted)[:, :, np.newaxis]
+def _weighted(terms: np.ndarray, labels: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+    """Return terms (N, A, K, H, W) times their anchors' weights, 0 where an anchor is ignored."""
+    if weights:
+        terms = terms * weights[0][:, :, np.newaxis]
+    return np.where(labels[:, :, np.newaxis] == -1, np.float32(0), terms)
 
 
 def _log_one_plus_exp(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-def _sigmoid_loss_terms(x: np.ndarray, gamma: float) -> np.ndarray:
-    """Return -p^gamma log(1 - p): a negative's loss; of -x, a positive's."""
+def _sigmoid_loss_terms(x: np.ndarray, gamma: float, largest: float = np.inf) -> np.ndarray:
+    """Return -p^gamma log(1 - p), the logarithm cut off at -largest: a negative's loss; of -x, a
+    positive's."""
     softplus = _log_one_plus_exp(x)
-    return _power(np.exp(x - softplus), gamma) * softplus
+    return _power(np.exp(x - softplus), gamma) * np.minimum(softplus, np.float32(largest))
 
 
 def _sigmoid_slope_terms(x: np.ndarray, gamma: float) -> np.ndarray:
-    """Return the derivative of `_sigmoid_loss_terms` with respect to x."""
+    """Return the derivative of `_sigmoid_loss_terms` without a cut with respect to x."""
     softplus = _log_one_plus_exp(x)
     p = np.exp(x - softplus)
     return _power(p, gamma) * (p + np.float32(gamma) * np.exp(-softplus) * softplus)
@@ -89,11 +94,10 @@ def _sigmoid_forward(operator: str):
         _check(operator, inputs, num_classes, num_classes)
         logits, labels, fg_num, *weights = inputs
         x = split_groups(logits, num_classes)
-        factors = _anchor_weights(labels, weights)
         places = _positives(labels, num_classes)
         terms = np.float32(1 - alpha) * _sigmoid_loss_terms(x, gamma)
-        terms[places] = np.float32(alpha) * _sigmoid_loss_terms(-x[places], gamma)
-        return [_factor(fg_num, scale) * (terms * factors).sum(dtype=np.float64)]
+        terms[places] = np.float32(alpha) * _sigmoid_loss_terms(-x[places], gamma, _LARGEST_LOG)
+        return [_factor(fg_num, scale) * _weighted(terms, labels, weights).sum(dtype=np.float64)]
 
     return forward
 
@@ -107,7 +111,7 @@ def _sigmoid_backward(operator: str):
         places = _positives(labels, num_classes)
         slopes = np.float32(1 - alpha) * _sigmoid_slope_terms(x, gamma)
         slopes[places] = np.float32(-alpha) * _sigmoid_slope_terms(-x[places], gamma)
-        slopes *= _anchor_weights(labels, weights) * (_factor(fg_num, scale) * d_loss)
+        slopes = _weighted(slopes, labels, weights) * (_factor(fg_num, scale) * d_loss)
         return [slopes.reshape(logits.shape)]
 
     return backward
@@ -131,7 +135,7 @@ def _softmax_forward(inputs, *, gamma, alpha, scale, num_classes) -> list[np.nda
     _check("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
     logits, labels, fg_num = inputs
     log_p, not_p, z = _softmax_terms(logits, labels, alpha, num_classes)
-    loss = -_factor(fg_num, scale) * (z * not_p**gamma * log_p).sum()
+    loss = -_factor(fg_num, scale) * (z * not_p**gamma * np.maximum(log_p, -_LARGEST_LOG)).sum()
     return [loss, group_softmax(logits, num_classes)]
 
 
@@ -145,6 +149,7 @@ def _softmax_backward(arrays, *, gamma, alpha, scale, num_classes) -> list[np.nd
     slope = z * not_p**gamma * (gamma * np.exp(log_p) * ratio - 1)
     slope = (slope * (_factor(fg_num, scale) * d_loss)).astype(np.float32)[:, :, np.newaxis]
     gradient = -slope * split_groups(probabilities.reshape(logits.shape), num_classes)
+    gradient = np.where(labels[:, :, np.newaxis] >= 0, gradient, np.float32(0))
     chosen = np.maximum(labels, 0)[:, :, np.newaxis].astype(np.int64)
     at_label = slope * not_p[:, :, np.newaxis]  # without the cancellation of 1 - p
     np.put_along_axis(gradient, chosen, at_label.astype(np.float32), axis=2)

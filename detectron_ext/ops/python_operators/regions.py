@@ -47,8 +47,13 @@ def _narrow_gradient(arrays) -> list[np.ndarray]:
     return [reference.spatial_narrow_as_gradient(a, b, d_c)]
 
 
+def _regions(rois: np.ndarray) -> np.ndarray:
+    """Return rois; those of an image without any, whatever their shape, as (0, 5)."""
+    return rois if rois.size else rois.reshape(0, 5)
+
+
 def _pool(inputs, **arguments) -> list[np.ndarray]:
-    x, rois = inputs
+    x, rois = inputs[0], _regions(inputs[1])
     require_map("RoIPoolF", "x", x)
     require(
         rois.ndim == 2 and rois.shape[1] == 5,
@@ -65,7 +70,7 @@ def _pool(inputs, **arguments) -> list[np.ndarray]:
 
 def _pool_gradient(arrays, **arguments) -> list[np.ndarray]:
     x, rois, _, argmax, d_maxima = arrays
-    return [reference.roi_max_pool_gradient(x, rois, argmax, d_maxima)]
+    return [reference.roi_max_pool_gradient(x, _regions(rois), argmax, d_maxima)]
 
 
 SIGMOID_CROSS_ENTROPY_LOSS = PythonOperator(_cross_entropy, _cross_entropy_gradient)

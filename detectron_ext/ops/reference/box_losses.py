@@ -40,9 +40,9 @@ def balanced_l1(
     of writing beta into the paper's formula. At beta 1 both are the paper's.
     """
     x = np.abs(difference)
-    b = np.exp(gamma / alpha) - 1
+    b = np.expm1(gamma / alpha)
     offset, constant = _balanced_l1_terms(alpha, gamma, beta, b, formula)
-    inlier = alpha / b * (b * x + offset) * np.log(b * x / beta + 1) - alpha * x
+    inlier = alpha / b * (b * x + offset) * np.log1p(b * x / beta) - alpha * x
     return np.where(x < beta, inlier, gamma * x + constant)
 
 
@@ -64,8 +64,8 @@ def balanced_l1_slope(
 ) -> np.ndarray:
     """Return the derivative of `balanced_l1`, as its equation 8 bounds it: gamma for outliers."""
     x = np.abs(difference)
-    b = np.exp(gamma / alpha) - 1
-    inlier = alpha * np.log(b * x / beta + 1)
+    b = np.expm1(gamma / alpha)
+    inlier = alpha * np.log1p(b * x / beta)
     if formula == "mmdet":
         inlier = inlier + alpha * (b * x + 1) / (b * x + beta) - alpha
     return np.sign(difference) * np.where(x < beta, inlier, gamma)

@@ -1,7 +1,11 @@
 """Focal losses (Focal Loss for Dense Object Detection, section 3), as Detectron defines them.
 
 Logits are (N, A * K, H, W): K classes for each of A anchors. Labels are (N, A, H, W), where -1 is
-ignored. Every loss is divided by max(fg_num, 1).
+ignored: such an anchor adds nothing, even where its logits are no numbers. Every loss is divided by
+max(fg_num, 1).
+
+Losses take no log p of a positive below that of the smallest normal float32, -87.3, as Detectron's
+kernels do. Gradients are those of the losses without that cut, whose slope beyond it would be 0.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
 from detectron_ext.ops.reference.softmax import group_spatial_softmax
+
+LOG_OF_SMALLEST = float(np.log(np.finfo(np.float32).tiny))
 
 
 def sigmoid_focal_loss(
@@ -47,10 +53,10 @@ def weighted_sigmoid_focal_loss(
     p, not_p = np.exp(log_p), np.exp(log_not_p)
     losses = np.where(
         positive,
-        -alpha * not_p**gamma * log_p,
+        -alpha * not_p**gamma * np.maximum(log_p, LOG_OF_SMALLEST),
         -(1 - alpha) * p**gamma * log_not_p,
     )
-    weighted = float64(weights)[:, :, np.newaxis] * counted * losses
+    weighted = np.where(counted, float64(weights)[:, :, np.newaxis] * losses, 0.0)
     return scale / _normalizer(fg_num) * weighted.sum()
 
 
@@ -67,7 +73,7 @@ def weighted_sigmoid_focal_loss_gradient(
         -alpha * not_p**gamma * (not_p - gamma * p * log_p),
         (1 - alpha) * p**gamma * (p - gamma * not_p * log_not_p),
     )
-    weighted = float64(weights)[:, :, np.newaxis] * counted * slopes
+    weighted = np.where(counted, float64(weights)[:, :, np.newaxis] * slopes, 0.0)
     return (float64(d_loss) * scale / _normalizer(fg_num) * weighted).reshape(np.shape(logits))
 
 
@@ -81,7 +87,7 @@ def softmax_focal_loss(
     """
     probabilities = group_spatial_softmax(logits, num_classes=num_classes)
     _, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
-    losses = -z * (-np.expm1(log_p)) ** gamma * log_p
+    losses = -z * (-np.expm1(log_p)) ** gamma * np.maximum(log_p, LOG_OF_SMALLEST)
     return scale / _normalizer(fg_num) * losses.sum(), probabilities
 
 
@@ -96,6 +102,7 @@ def softmax_focal_loss_gradient(
     slope = z * not_p**gamma * (gamma * p * ratio - 1)
     probabilities = group_spatial_softmax(logits, num_classes=num_classes)
     gradient = slope[:, :, np.newaxis] * (chosen - probabilities.reshape(chosen.shape))
+    gradient = np.where(np.asarray(labels)[:, :, np.newaxis] >= 0, gradient, 0.0)
     return (float64(d_loss) * scale / _normalizer(fg_num) * gradient).reshape(np.shape(logits))
 
 

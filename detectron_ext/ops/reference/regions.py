@@ -94,7 +94,8 @@ def _bins(x, rois, pooled_h, pooled_w, spatial_scale):
 
 def _axis_bins(low, high, bins, size) -> list[slice]:
     """Return the cells of each bin between two corners, in the single precision of Detectron."""
-    start, stop = (int(np.copysign(np.floor(abs(v) + np.float32(0.5)), v)) for v in (low, high))
+    # Halves go away from zero, as in C's round; in float32 the sum itself could round up to a cell.
+    start, stop = (int(np.copysign(np.floor(abs(float(v)) + 0.5), v)) for v in (low, high))
     step = np.float32(max(stop - start + 1, 1)) / np.float32(bins)
     edges = [
         (np.floor(np.float32(i) * step), np.ceil(np.float32(i + 1) * step)) for i in range(bins)
