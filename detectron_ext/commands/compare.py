@@ -10,6 +10,7 @@ from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
+from detectron_ext.evaluation.comparable import common_images
 from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
@@ -41,7 +42,7 @@ def compare_runs(
         num_resamples: of the bootstrap.
 
     Raises:
-        UserError: a missing, empty or damaged run, or runs on different data sets.
+        UserError: a missing, empty or damaged run, or runs on different data sets or images.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
@@ -53,7 +54,8 @@ def compare_runs(
     _check_distinct(runs)
     tested = _common_dataset(runs)
     path = annotations or resolve(tested, configuration.load()).ann_fn
-    ground_truth = read_ground_truth(path)
+    every_run = [run for side in runs for run in side]
+    ground_truth = common_images(every_run, read_ground_truth(path))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured = [
         Side(name, [measure(run, ground_truth, weights, threshold) for run in side])

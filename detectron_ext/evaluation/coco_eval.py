@@ -172,6 +172,20 @@ def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
     return whole
 
 
+def without_images(coco_gt: COCO, image_ids: Iterable) -> COCO:
+    """Ground truth without some images and what is annotated in them."""
+    left_out = set(image_ids)
+    smaller = COCO()
+    smaller.dataset = {
+        **coco_gt.dataset,
+        "images": [image for image in coco_gt.imgs.values() if image["id"] not in left_out],
+        "annotations": [a for a in coco_gt.anns.values() if a["image_id"] not in left_out],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        smaller.createIndex()
+    return smaller
+
+
 def _mean(precision: np.ndarray) -> float | None:
     """Mean of the defined entries; None when there is none."""
     defined = precision[precision > -1]

@@ -65,6 +65,11 @@ class TestRun:
         return None
 
     @property
+    def untested_images(self) -> list:
+        """Ids of the images that the test skipped; none where results.json does not say."""
+        return (self.results or {}).get("untested_images", [])
+
+    @property
     def root(self) -> Path:
         """The run's OUTPUT_DIR."""
         return self.path.parents[2] if self.path.parents[1].name == "test" else self.path
@@ -111,6 +116,11 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
         raise UserError(f"{folder} has {len(chosen)} tests ({', '.join(known)}): use --dataset")
     run = TestRun(name or folder, chosen[0].parent.name, chosen[0])
     run.results = _read_results(run)
+    if (run.path / "detections.json").exists() and not (run.path / "results.json").exists():
+        run.warnings.append(
+            f"{run.name}: no results.json beside detections.json: the test was not scored, and "
+            "images may be missing"
+        )
     _check_finished(run)
     return run
 

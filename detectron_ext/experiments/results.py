@@ -12,6 +12,7 @@ from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.comparable import common_images
 from detectron_ext.evaluation.comparison import (
     LABELS,
     Measured,
@@ -83,20 +84,23 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
 
 
 def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> dict[str, Any]:
-    first = open_run(os.path.join(results_dir, finished[0][0].folder))
-    ground_truth = read_ground_truth(resolve(first.dataset, configuration.load()).ann_fn)
+    tests = [
+        open_run(os.path.join(results_dir, run.folder), name=run.folder) for run, _ in finished
+    ]
+    dataset = tests[0].dataset
+    whole = read_ground_truth(resolve(dataset, configuration.load()).ann_fn)
+    ground_truth = common_images(tests, whole)
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured: list[tuple[Run, Measured]] = []
     runs = []
-    for run, record in finished:
+    for (run, record), test in zip(finished, tests):
         _LOG.info("scoring %s", run.folder)
-        test = open_run(os.path.join(results_dir, run.folder), name=run.folder)
         one = measure(test, ground_truth, weights)
         measured.append((run, one))
         told = {key: record.get(key) for key in _KEPT}
         runs.append({**told, "scores": one.values, "costs": one.costs})
     about = {
-        "dataset": first.dataset,
+        "dataset": dataset,
         "num_images": len(ground_truth.imgs),
         "score_threshold": THRESHOLD,
         "num_resamples": num_resamples,

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from random_scenes import scene
+from random_scenes import part, scene
 from test_run_folder import write_test
 
 from detectron_ext.commands.compare import compare_runs
@@ -131,7 +131,7 @@ def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
     write_test(tmp_path / "run", {"detections.json": [found]})
     run = open_run(str(tmp_path / "run"))
     measure(run, *world[1:])
-    assert "1 of 1 detections are of classes that the annotations lack" in run.warnings[0]
+    assert "1 of 1 detections are of classes that the annotations lack" in run.warnings[1]
 
 
 def test_costs_add_up_over_the_processes_of_a_run():
@@ -186,6 +186,40 @@ def test_a_page_stands_alone(world, tmp_path):
     assert "by its CPU time" in page and "Training, CPU time (s)" in markdown
     assert "<script" not in page and "http" not in page.replace("https://", "")
     assert len(json.loads((tmp_path / "comparison.json").read_text())["candidates"]) == 2
+
+
+def _tested_without(world, path, skipped, name="good0"):
+    """A copy of a run whose test skipped some images."""
+    found = json.loads((world[0] / name / "test/cats_val/retinanet/detections.json").read_text())
+    truth, found = part(world[1], found, set(world[1].imgs) - set(skipped))
+    results = {**evaluate_detections(truth, found), "untested_images": skipped}
+    write_test(path, {"detections.json": found, "results.json": results})
+    return str(path), results["AP"]
+
+
+def _compare(world, tmp_path, baseline, candidate, **options):
+    """What comparison.json holds."""
+    truth = str(world[0] / "truth.json")
+    out = tmp_path / "out"
+    options = {"annotations": truth, "num_resamples": 5, **options}
+    compare_runs([baseline], [[candidate]], str(out), **options)
+    return json.loads((out / "comparison.json").read_text())
+
+
+def test_images_that_no_run_was_tested_on_do_not_count(world, tmp_path):
+    baseline, ap = _tested_without(world, tmp_path / "a", [2, 7])
+    candidate, _ = _tested_without(world, tmp_path / "b", [7, 2], "bad0")
+    content = _compare(world, tmp_path, baseline, candidate)
+    assert content["num_images"] == 38
+    assert content["candidates"][0]["rows"][6]["baseline"]["mean"] == ap
+    (warning,) = content["warnings"]
+    assert warning.startswith("2 of 40 images of cats_val were skipped")
+
+
+def test_runs_that_skipped_different_images_are_refused(world, tmp_path):
+    skipping, _ = _tested_without(world, tmp_path / "a", [2, 7])
+    with pytest.raises(UserError, match=r"not tested on the same images \(they skipped 0 and 2"):
+        _compare(world, tmp_path, str(world[0] / "good0"), skipping)
 
 
 def test_runs_on_different_data_sets_are_refused(world, tmp_path):

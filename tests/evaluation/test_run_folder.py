@@ -36,7 +36,14 @@ def test_detections_of_ours_and_of_upstream(tmp_path, name):
         run = open_run(str(given))
         assert (run.dataset, run.root) == ("cats_val", tmp_path)
         assert run.detections(coco) == [_DETECTION]
-        assert run.warnings == []
+        assert len(run.warnings) == (name == "detections.json")
+
+
+def test_a_test_that_was_not_scored_is_a_warning(tmp_path):
+    folder = write_test(tmp_path, {"detections.json": [_DETECTION]})
+    assert "images may be missing" in open_run(str(tmp_path)).warnings[0]
+    (folder / "results.json").write_text('{"AP": 0.5}')
+    assert open_run(str(tmp_path)).warnings == []
 
 
 def test_upstreams_pickle(tmp_path):
@@ -96,8 +103,8 @@ def test_unfinished_training_is_a_warning(tmp_path):
     log.write_text('{"iter": 0, "seconds": 2.5}\n7\n{"iter": 20, "sec')
     run = open_run(str(tmp_path))
     assert run.training() == [{"iter": 0, "seconds": 2.5}]
-    assert "training has not finished" in run.warnings[0]
-    assert all("damaged" in line for line in run.warnings[1:]) and len(run.warnings) == 3
+    assert "training has not finished" in run.warnings[1]
+    assert all("damaged" in line for line in run.warnings[2:]) and len(run.warnings) == 4
 
 
 def test_several_tests_need_a_choice(tmp_path):

@@ -1,0 +1,38 @@
+"""What runs must have in common to be compared."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from pycocotools.coco import COCO
+
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import without_images
+from detectron_ext.evaluation.run_folder import TestRun
+
+
+def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
+    """Ground truth of the images that all the runs were tested on.
+
+    Where the runs skipped images, each gets a warning that says how many do not count.
+
+    Raises:
+        UserError: the runs skipped different images.
+    """
+    first, *others = runs
+    for run in others:
+        if set(run.untested_images) != set(first.untested_images):
+            raise UserError(
+                f"{first.name} and {run.name} were not tested on the same images (they skipped "
+                f"{len(first.untested_images)} and {len(run.untested_images)}, see untested_images "
+                "in results.json): test both again with all images"
+            )
+    if not first.untested_images:
+        return coco_gt
+    truth = without_images(coco_gt, first.untested_images)
+    for run in runs:
+        run.warnings.append(
+            f"{len(coco_gt.imgs) - len(truth.imgs)} of {len(coco_gt.imgs)} images of {run.dataset} "
+            "were skipped when the runs were tested, and do not count"
+        )
+    return truth
