@@ -10,7 +10,7 @@ from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.comparable import common_images
+from detectron_ext.evaluation.comparable import common_dataset, common_images
 from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
@@ -52,9 +52,9 @@ def compare_runs(
     names = list(names) or [os.path.basename(os.path.normpath(side[0])) for side in sides]
     runs = [[open_run(folder, dataset) for folder in side] for side in sides]
     _check_distinct(runs)
-    tested = _common_dataset(runs)
-    path = annotations or resolve(tested, configuration.load()).ann_fn
     every_run = [run for side in runs for run in side]
+    tested = common_dataset(every_run)
+    path = annotations or resolve(tested, configuration.load()).ann_fn
     ground_truth = common_images(every_run, read_ground_truth(path))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured = [
@@ -81,14 +81,3 @@ def _check_distinct(sides: list) -> None:
         for run in side:
             if paths.count(run.path) > 1:
                 raise UserError(f"{run.name} is given twice on one side: name each run once")
-
-
-def _common_dataset(sides: list) -> str:
-    runs = [run for side in sides for run in side]
-    for run in runs[1:]:
-        if run.dataset != runs[0].dataset:
-            raise UserError(
-                f"{runs[0].name} was tested on {runs[0].dataset}, {run.name} on {run.dataset}: "
-                "only runs on one data set can be compared"
-            )
-    return runs[0].dataset

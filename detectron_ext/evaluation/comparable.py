@@ -11,6 +11,21 @@ from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.run_folder import TestRun
 
 
+def common_dataset(runs: Sequence[TestRun]) -> str:
+    """Catalog name of the data set that all the runs were tested on.
+
+    Raises:
+        UserError: they were tested on several.
+    """
+    for run in runs[1:]:
+        if run.dataset != runs[0].dataset:
+            raise UserError(
+                f"{runs[0].name} was tested on {runs[0].dataset}, {run.name} on {run.dataset}: "
+                "only runs on one data set can be compared"
+            )
+    return runs[0].dataset
+
+
 def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
     """Ground truth of the images that all the runs were tested on.
 

@@ -12,7 +12,7 @@ from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
-from detectron_ext.evaluation.comparable import common_images
+from detectron_ext.evaluation.comparable import common_dataset, common_images
 from detectron_ext.evaluation.comparison import (
     LABELS,
     Measured,
@@ -87,7 +87,7 @@ def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> 
     tests = [
         open_run(os.path.join(results_dir, run.folder), name=run.folder) for run, _ in finished
     ]
-    dataset = tests[0].dataset
+    dataset = common_dataset(tests)
     whole = read_ground_truth(resolve(dataset, configuration.load()).ann_fn)
     ground_truth = common_images(tests, whole)
     weights = image_resamples(len(ground_truth.imgs), num_resamples)

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 from random_scenes import part, scene
-from test_run_folder import write_test
+from tested_run import write_test
 
 from detectron_ext.commands.compare import compare_runs
 from detectron_ext.errors import UserError

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 from random_scenes import scene
+from tested_run import write_test
 
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.run_folder import open_run
 
 _DETECTION = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}
-
-
-def write_test(root: Path, files: dict, dataset: str = "cats_val") -> Path:
-    """Write files (content by name; JSON where it is no text) of a test; returns their folder."""
-    folder = root / "test" / dataset / "retinanet"
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name).write_text(text)
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from squares import write_tiny_config
+from tested_run import write_test
 
 from detectron_ext.commands.sweep import report, sweep
 from detectron_ext.errors import UserError
+from detectron_ext.experiments.results import collect_results
 from detectron_ext.experiments.spec import read_spec
 from detectron_ext.experiments.sweep import Sweep
 
@@ -216,6 +218,23 @@ def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
 
 def _squares(folder):
     return json.loads((folder / "tiny.yaml").read_text())["DATASETS_EXTRA"]["squares"]
+
+
+def test_runs_on_different_data_sets_in_one_place_are_refused(tmp_path):
+    """The record of each run says that it is done; its test is all else that is looked at."""
+    for name in ("plain", "libra"):
+        folder = tmp_path / "results" / "two" / "data" / name / "seed1"
+        write_test(folder, {"detections.json": []}, f"{name}_val")
+        (folder / "record.json").write_text('{"settings": {}, "metrics": {}}')
+    config = str(write_tiny_config(tmp_path))
+    variants = {
+        name: {"config": config, "overrides": {"TEST.DATASETS": [f"{name}_val"]}}
+        for name in ("plain", "libra")
+    }
+    spec = tmp_path / "two.yaml"
+    spec.write_text(json.dumps({"seeds": [1], "variants": variants}))
+    with pytest.raises(UserError, match=r"plain/seed1 was tested on plain_val, .* on libra_val"):
+        collect_results(read_spec(str(spec)), str(tmp_path / "results"))
 
 
 def test_nothing_to_report_is_an_error(swept, tmp_path):
