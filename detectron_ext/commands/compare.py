@@ -6,7 +6,6 @@ import logging
 import os
 from typing import Sequence
 
-from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
@@ -20,6 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def compare_runs(
+    config,
     baseline: Sequence[str],
     candidates: Sequence[Sequence[str]],
     output_dir: str,
@@ -32,11 +32,13 @@ def compare_runs(
     """Compare candidates with a baseline; returns the tables as Markdown.
 
     Args:
+        config: for DATASETS_EXTRA.
         baseline: folders of its runs, which differ in their seeds.
         candidates: the same of each candidate.
         output_dir: gets comparison.json, .csv, .md and .html.
         names: of the baseline and of each candidate; their first folder's by default.
-        dataset: catalog name of the test to compare; needed where runs have several.
+        dataset: catalog name of the test to compare; needed where runs have several, unless the
+            folder of one is named.
         annotations: COCO JSON file of what was tested; the catalog's by default.
         threshold: score at which precision and recall are taken.
         num_resamples: of the bootstrap.
@@ -54,7 +56,7 @@ def compare_runs(
     _check_distinct(runs)
     every_run = [run for side in runs for run in side]
     tested = common_dataset(every_run)
-    path = annotations or resolve(tested, configuration.load()).ann_fn
+    path = annotations or resolve(tested, config).ann_fn
     ground_truth = common_images(every_run, read_ground_truth(path))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured = [

@@ -96,11 +96,11 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
 
     Args:
         folder: OUTPUT_DIR, or the folder of one test in it.
-        dataset: catalog name of the test to take; needed when there are several.
+        dataset: catalog name of the test to take; any by default.
         name: what to call the run; the folder by default.
 
     Raises:
-        UserError: no such folder, nothing tested there, or not on that data set.
+        UserError: no such folder, nothing tested there, not on that data set, or several tests.
     """
     if not os.path.isdir(folder):
         raise UserError(f"no such run folder: {folder}")
@@ -113,7 +113,8 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
     if not chosen:
         raise UserError(f"{folder} was tested on {', '.join(known)}, not on {dataset}")
     if len(chosen) > 1:
-        raise UserError(f"{folder} has {len(chosen)} tests ({', '.join(known)}): use --dataset")
+        found = ", ".join(os.path.join(folder, path.relative_to(root)) for path in chosen)
+        raise UserError(f"{folder} has {len(chosen)} tests, name one of them: {found}")
     run = TestRun(name or folder, chosen[0].parent.name, chosen[0])
     run.results = _read_results(run)
     if (run.path / "detections.json").exists() and not (run.path / "results.json").exists():

@@ -48,7 +48,8 @@ _KEPT = (
 def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> dict[str, Any]:
     """Score every run that is done, and compare each variant with the baseline.
 
-    A variant is compared over the seeds that it and the baseline have both done.
+    A variant is compared over the seeds that it and the baseline have both done. Runs are scored
+    on the first of their TEST.DATASETS.
 
     Args:
         spec: the sweep.
@@ -84,11 +85,13 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
 
 
 def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> dict[str, Any]:
+    configs = [configuration.load(run.config_file, run.overrides) for run, _ in finished]
     tests = [
-        open_run(os.path.join(results_dir, run.folder), name=run.folder) for run, _ in finished
+        open_run(os.path.join(results_dir, run.folder), config.TEST.DATASETS[0], run.folder)
+        for (run, _), config in zip(finished, configs)
     ]
     dataset = common_dataset(tests)
-    whole = read_ground_truth(resolve(dataset, configuration.load()).ann_fn)
+    whole = read_ground_truth(resolve(dataset, configs[0]).ann_fn)
     ground_truth = common_images(tests, whole)
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured: list[tuple[Run, Measured]] = []

@@ -11,6 +11,7 @@ import pytest
 from random_scenes import part, scene
 from tested_run import write_test
 
+from detectron_ext import config as configuration
 from detectron_ext.commands.compare import compare_runs
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections
@@ -176,7 +177,8 @@ def test_the_curve_of_a_side_is_the_mean_of_its_runs():
 def test_a_page_stands_alone(world, tmp_path):
     folder = world[0]
     markdown = compare_runs(
-        [str(folder / "good0")], [[str(folder / "bad0")], [str(folder / "bad1")]],
+        configuration.load(), [str(folder / "good0")],
+        [[str(folder / "bad0")], [str(folder / "bad1")]],
         str(tmp_path), annotations=str(folder / "truth.json"), num_resamples=20,
     )  # fmt: skip
     assert (tmp_path / "comparison.md").read_text() == markdown
@@ -202,7 +204,7 @@ def _compare(world, tmp_path, baseline, candidate, **options):
     truth = str(world[0] / "truth.json")
     out = tmp_path / "out"
     options = {"annotations": truth, "num_resamples": 5, **options}
-    compare_runs([baseline], [[candidate]], str(out), **options)
+    compare_runs(configuration.load(), [baseline], [[candidate]], str(out), **options)
     return json.loads((out / "comparison.json").read_text())
 
 
@@ -225,4 +227,4 @@ def test_runs_that_skipped_different_images_are_refused(world, tmp_path):
 def test_runs_on_different_data_sets_are_refused(world, tmp_path):
     write_test(tmp_path / "dog", {"detections.json": []}, "dogs_val")
     with pytest.raises(UserError, match=r"good0 was tested on cats_val, .*dog on dogs_val"):
-        compare_runs([str(world[0] / "good0")], [[str(tmp_path / "dog")]], str(tmp_path))
+        _compare(world, tmp_path, str(world[0] / "good0"), str(tmp_path / "dog"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import numpy as np
@@ -100,8 +99,10 @@ def test_unfinished_training_is_a_warning(tmp_path):
 def test_several_tests_need_a_choice(tmp_path):
     for dataset in ("cats_val", "cats_test"):
         write_test(tmp_path, {"detections.json": []}, dataset)
-    with pytest.raises(UserError, match="use --dataset"):
+    with pytest.raises(UserError, match="has 2 tests, name one of them: ") as caught:
         open_run(str(tmp_path))
+    for named in str(caught.value).split(": ")[1].split(", "):
+        assert open_run(named).dataset in ("cats_val", "cats_test")
     assert open_run(str(tmp_path), "cats_test").dataset == "cats_test"
     with pytest.raises(UserError, match="was tested on cats_test, cats_val, not on dogs"):
         open_run(str(tmp_path), "dogs")

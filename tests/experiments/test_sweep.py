@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -196,14 +197,8 @@ def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
     page.write_text(
         "# Found\n\n<!-- begin tiny.yaml -->\nold\n<!-- end tiny.yaml -->\n\nThe end.\n"
     )
-    catalog = folder / "datasets.yaml"
-    catalog.write_text(json.dumps({"squares": _squares(folder)}))
-    os.environ["DETECTRON_EXT_DATASETS"] = str(catalog)
-    try:
-        for _ in range(2):
-            report(spec, str(folder / "results"), str(page))
-    finally:
-        del os.environ["DETECTRON_EXT_DATASETS"]
+    for _ in range(2):
+        report(spec, str(folder / "results"), str(page))
     text = page.read_text()
     assert text.startswith("# Found\n\n<!-- begin") and text.endswith("-->\n\nThe end.\n")
     assert text.count("| plain (1) |") == 1 and "old" not in text
@@ -214,10 +209,6 @@ def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
     assert run["scores"]["AP"] == record["metrics"]["squares"]["AP"]
     assert str(folder) not in json.dumps(found["places"]["data"]["comparisons"])
     assert found["missing"] == ["tiny.yaml/data/bad/seed5"]
-
-
-def _squares(folder):
-    return json.loads((folder / "tiny.yaml").read_text())["DATASETS_EXTRA"]["squares"]
 
 
 def test_runs_on_different_data_sets_in_one_place_are_refused(tmp_path):
@@ -235,6 +226,16 @@ def test_runs_on_different_data_sets_in_one_place_are_refused(tmp_path):
     spec.write_text(json.dumps({"seeds": [1], "variants": variants}))
     with pytest.raises(UserError, match=r"plain/seed1 was tested on plain_val, .* on libra_val"):
         collect_results(read_spec(str(spec)), str(tmp_path / "results"))
+
+
+def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
+    """It is no test of the run's configuration."""
+    results = tmp_path / "results"
+    shutil.copytree(str(swept[0] / "results"), str(results))
+    folder = results / "tiny.yaml/data/plain/seed5/test"
+    shutil.copytree(str(folder / "squares"), str(folder / "others"))
+    found = collect_results(read_spec(swept[1]), str(results), 5)
+    assert len(found["places"]["data"]["runs"]) == 1
 
 
 def test_nothing_to_report_is_an_error(swept, tmp_path):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from tool_runner import failure, run_tool
 
 
-def test_a_run_is_no_better_than_itself(workplace, tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", ["--annotations", "--cfg"])
+def test_a_run_is_no_better_than_itself(workplace, tmp_path, source):
     output = workplace.folder / "output"
     annotations = workplace.folder / "squares" / "annotations.json"
+    given = (source, workplace.cfg if source == "--cfg" else annotations)
     outcome = run_tool(
         "compare_runs", "--baseline", output, "--candidate", output, "--resamples", 20,
-        "--annotations", annotations, "--output-dir", tmp_path, "--names", "one", "same",
+        *given, "--output-dir", tmp_path, "--names", "one", "same",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     assert "| Metric (runs) | one (1) | same (1) |" in outcome.out
