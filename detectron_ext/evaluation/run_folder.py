@@ -14,13 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools.coco import COCO
 
-from detectron_ext.array_pickle import read_pickle
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.detections_file import read_detections
-from detectron_ext.geometry.boxes import to_xywh
+from detectron_ext.evaluation.detections_file import read_detections, read_upstream_detections
 
 _PICKLE = "detections.pkl"
 
@@ -60,7 +57,7 @@ class TestRun:
         if theirs:
             return read_detections(str(theirs[0]))
         if (self.path / _PICKLE).exists():
-            return _unpickled(str(self.path / _PICKLE), coco_gt)
+            return read_upstream_detections(str(self.path / _PICKLE), coco_gt)
         self.warnings.append(f"{self.name}: no detections kept, only the AP of results.json")
         return None
 
@@ -162,25 +159,3 @@ def _check_finished(run: TestRun) -> None:
     for folder in run.root.glob("train/*/*"):
         if (folder / "stats.jsonl").exists() and not (folder / "model_final.pkl").exists():
             run.warnings.append(f"{run.name}: training has not finished (no model_final.pkl)")
-
-
-def _unpickled(path: str, coco_gt: COCO) -> list:
-    """Upstream's detections.pkl: boxes (N, 5) x1 y1 x2 y2 score by class, then by image."""
-    content = read_pickle(path, "detections", UserError)
-    by_class: Any = content.get("all_boxes") if isinstance(content, dict) else None
-    categories, image_ids = sorted(coco_gt.getCatIds()), sorted(coco_gt.getImgIds())
-    fits = isinstance(by_class, list) and len(by_class) == len(categories) + 1
-    if not fits or any(len(images) != len(image_ids) for images in by_class[1:]):
-        raise UserError(
-            f"{path} does not fit the annotations ({len(categories)} classes, {len(image_ids)} "
-            "images): compare on the data set that was tested"
-        )
-    results = []
-    for category, images in zip(categories, by_class[1:]):
-        for image_id, boxes in zip(image_ids, images):
-            found = np.asarray(boxes, np.float64).reshape(-1, 5)
-            for box, score in zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist()):
-                results.append(
-                    {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-                )
-    return results

@@ -35,18 +35,52 @@ def test_a_test_that_was_not_scored_is_a_warning(tmp_path):
     assert open_run(str(tmp_path)).warnings == []
 
 
+_BOXES = np.array([[10, 20, 39, 59, 0.5]])
+
+
+def _write_pickle(root, *by_class):
+    content = {"all_boxes": [[[], []], *by_class], "cfg": ""}
+    path = write_test(root, {}) / "detections.pkl"
+    path.write_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
+
+
 def test_upstreams_pickle(tmp_path):
     coco, _ = scene(0, num_images=2)
-    boxes = [[[], []], [np.array([[10, 20, 39, 59, 0.5]]), []], [[], []], [[], np.ones((0, 5))]]
-    folder = write_test(tmp_path, {})
-    content = {"all_boxes": boxes, "cfg": ""}
-    (folder / "detections.pkl").write_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
+    _write_pickle(tmp_path, [_BOXES, []], [[], []], [[], np.ones((0, 5))])
     assert open_run(str(tmp_path)).detections(coco) == [
         {"image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40], "score": 0.5}
     ]
     other, _ = scene(0, num_images=3)
     with pytest.raises(UserError, match="does not fit the annotations"):
         open_run(str(tmp_path)).detections(other)
+
+
+def test_upstream_numbers_classes_in_the_order_of_the_annotation_file(tmp_path):
+    coco, _ = scene(0, num_images=2)
+    coco.dataset["categories"].reverse()
+    coco.dataset["images"].reverse()
+    coco.createIndex()
+    _write_pickle(tmp_path, [_BOXES, []], [[], []], [[], []])
+    (found,) = open_run(str(tmp_path)).detections(coco)
+    assert (found["category_id"], found["image_id"]) == (9, 1)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        ([[], np.array([[10, 20, 39, 59, np.nan]])], "boxes of image 2 or their scores are not fi"),
+        ([np.array([[10, 20, np.inf, 59, 0.5]]), []], "boxes of image 1 or their scores are not f"),
+        ([[[1, 2, 3]], []], "boxes of image 1 are no rows of five numbers"),
+        ([[[1, 2, 3, 4, "x"]], []], "boxes of image 1 are no rows of five numbers"),
+        ([[]], "does not fit the annotations"),
+        (None, "does not fit the annotations"),
+    ],
+)
+def test_a_damaged_pickle_of_upstream_is_named(tmp_path, images, message):
+    _write_pickle(tmp_path, images, [[], []], [[], []])
+    with pytest.raises(UserError, match=message) as caught:
+        open_run(str(tmp_path)).detections(scene(0, num_images=2)[0])
+    assert "detections.pkl" in str(caught.value)
 
 
 def test_upstreams_layout_of_results(tmp_path):
