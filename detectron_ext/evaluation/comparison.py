@@ -31,6 +31,7 @@ from detectron_ext.evaluation.operating_points import (
     summarise_points,
 )
 from detectron_ext.evaluation.run_folder import TestRun
+from detectron_ext.evaluation.training_log import training_costs
 
 _LOG = logging.getLogger(__name__)
 _POINTS = ("recall", "precision", "best_f1")
@@ -56,7 +57,7 @@ class Measured:
     """One run's scores: on the images as they are, and on each resample.
 
     values: {metric: float or None}. samples: {metric: (B,) float64}; empty without detections.
-    costs: of :func:`training_costs`. sweeps: {box, concept}: scores over thresholds, see
+    costs: of training_log.training_costs. sweeps: {box, concept}: scores over thresholds, see
     operating_points. training: entries of the training log.
     """
 
@@ -91,11 +92,12 @@ def measure(
     """
     _check_images(run, len(coco_gt.imgs))
     detections = run.detections(coco_gt)
-    training = run.training()
+    log = run.training()
+    costs = training_costs(log)
     if detections is None:
         values = dict.fromkeys(LABELS)
         values.update({name: (run.results or {}).get(name) for name in METRICS})
-        return Measured(run, values, {}, training_costs(training), {}, training)
+        return Measured(run, values, {}, costs, {}, log.entries)
     matched = match_detections(coco_gt, detections)
     if matched.num_detections < len(detections):
         run.warnings.append(
@@ -115,7 +117,7 @@ def measure(
     samples = {name: scores[name][1:] for name in LABELS}
     sweeps = {kind: summarise_points(scored, threshold)["sweep"] for kind, scored in kinds.items()}
     _check_results(run, values)
-    return Measured(run, values, samples, training_costs(training), sweeps, training)
+    return Measured(run, values, samples, costs, sweeps, log.entries)
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -186,33 +188,6 @@ def mean_and_deviation(values: list) -> dict[str, Any]:
 
 def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def training_costs(training: list) -> dict[str, float | None]:
-    """What training took, over all the processes that a run was resumed in.
-
-    Args:
-        training: entries of the training log.
-
-    Returns:
-        training_cpu_seconds: time on a processor, of all threads; training_seconds: wall time,
-        which other work on the machine lengthens. Each is None where an entry lacks it: a part of
-        the sum would be taken for the whole. step_seconds: wall time of the median step, which
-        pauses leave alone. peak_memory_mb: the most memory.
-    """
-    steps, memory = ([entry[key] for entry in training if key in entry] for key in ("time", "mem"))
-    return {
-        "training_cpu_seconds": _sum_of_all(training, "cpu_seconds"),
-        "training_seconds": _sum_of_all(training, "seconds"),
-        "step_seconds": float(np.median(steps)) if steps else None,
-        "peak_memory_mb": float(max(memory)) if memory else None,
-    }
-
-
-def _sum_of_all(entries: list, key: str) -> float | None:
-    if not entries or not all(key in entry for entry in entries):
-        return None
-    return float(sum(entry[key] for entry in entries))
 
 
 def _check_images(run: TestRun, num_images: int) -> None:

@@ -90,14 +90,15 @@ def _is_coco_result(detection) -> bool:
     return (
         isinstance(bbox, list)
         and len(bbox) == 4
-        and all(map(_is_finite, bbox))
-        and _is_finite(detection.get("score"))
+        and all(map(is_finite_number, bbox))
+        and is_finite_number(detection.get("score"))
         and isinstance(detection.get("image_id"), (int, str))
         and isinstance(detection.get("category_id"), (int, str))
     )
 
 
-def _is_finite(value) -> bool:
+def is_finite_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
     try:
         return isinstance(value, (int, float)) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats

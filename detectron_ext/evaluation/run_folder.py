@@ -17,7 +17,13 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.detections_file import read_detections, read_upstream_detections
+from detectron_ext.evaluation.coco_eval import METRICS
+from detectron_ext.evaluation.detections_file import (
+    is_finite_number,
+    read_detections,
+    read_upstream_detections,
+)
+from detectron_ext.evaluation.training_log import TrainingLog, read_training_log
 
 _PICKLE = "detections.pkl"
 
@@ -71,21 +77,28 @@ class TestRun:
         """The run's OUTPUT_DIR."""
         return self.path.parents[2] if self.path.parents[1].name == "test" else self.path
 
-    def training(self) -> list:
-        """Entries of the training log, oldest first; none where there is none."""
-        entries = []
-        for path in sorted(self.root.glob("train/*/*/stats.jsonl")):
-            with open(path, encoding="utf-8") as file:
-                for line in file:
-                    try:
-                        entry = json.loads(line)
-                    except ValueError:
-                        entry = None
-                    if isinstance(entry, dict):
-                        entries.append(entry)
-                    else:
-                        self.warnings.append(f"{self.name}: a line of {path.name} is damaged")
-        return entries
+    def training(self) -> TrainingLog:
+        """The training log; without entries, and mostly with a warning, where there is none.
+
+        Of several logs none is taken: nothing says which training the tested model is from.
+        """
+        paths = sorted(self.root.glob("train/*/*/stats.jsonl"))
+        if len(paths) > 1:
+            shown = ", ".join(str(path.relative_to(self.root)) for path in paths)
+            self.warnings.append(f"{self.name}: {len(paths)} training logs, none is used: {shown}")
+        if len(paths) != 1:
+            return TrainingLog([])
+        try:
+            log = read_training_log(str(paths[0]))
+        except UserError as error:
+            self.warnings.append(f"{self.name}: {error}")
+            return TrainingLog([])
+        if log.num_damaged:
+            self.warnings.append(
+                f"{self.name}: {log.num_damaged} lines of stats.jsonl are damaged, so the time of "
+                "training is unknown"
+            )
+        return log
 
 
 def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
@@ -145,14 +158,24 @@ def _read_results(run: TestRun) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             content: Any = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and isinstance(content.get(run.dataset), dict):
         content = content[run.dataset].get("box")
-    if isinstance(content, dict) and "AP" in content:
+    if isinstance(content, dict) and "AP" in content and _has_right_types(content):
         return content
     run.warnings.append(f"{run.name}: results.json is damaged or of another kind")
     return None
+
+
+def _has_right_types(results: dict) -> bool:
+    numbers = [results.get(name) for name in (*METRICS, "num_images")]
+    untested = results.get("untested_images", [])
+    return (
+        all(number is None or is_finite_number(number) for number in numbers)
+        and isinstance(untested, list)
+        and all(isinstance(image_id, (int, float, str)) for image_id in untested)
+    )
 
 
 def _check_finished(run: TestRun) -> None:

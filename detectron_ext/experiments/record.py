@@ -14,7 +14,7 @@ from detectron_ext import config as configuration
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
-from detectron_ext.evaluation.comparison import training_costs
+from detectron_ext.evaluation.training_log import read_training_log, training_costs
 from detectron_ext.experiments.spec import REPOSITORY, Run
 
 RECORD = "record.json"
@@ -159,8 +159,7 @@ def _training_seconds(config) -> dict:
     None where a process, of a version that did not log them, took part.
     """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
-    with open(os.path.join(folder, "stats.jsonl"), encoding="utf-8") as file:
-        costs = training_costs([json.loads(line) for line in file])
+    costs = training_costs(read_training_log(os.path.join(folder, "stats.jsonl")))
     told = {
         "seconds_training": costs["training_seconds"],
         "cpu_seconds_training": costs["training_cpu_seconds"],

@@ -19,7 +19,6 @@ from detectron_ext.evaluation.comparison import (
     compare,
     image_resamples,
     measure,
-    training_costs,
 )
 from detectron_ext.evaluation.comparison_report import (
     Side,
@@ -29,6 +28,7 @@ from detectron_ext.evaluation.comparison_report import (
     mean_log,
 )
 from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.training_log import TrainingLog, training_costs
 
 _ABOUT = {"dataset": "cats_val", "num_images": 40, "score_threshold": 0.5, "num_resamples": 200}
 
@@ -138,7 +138,7 @@ def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
 def test_costs_add_up_over_the_processes_of_a_run():
     first = {"cpu_seconds": 2.0, "seconds": 9.0, "time": 0.5, "mem": 300}
     resumed = {"cpu_seconds": 1.5, "seconds": 1.0, "time": 0.1, "mem": 200}
-    assert training_costs([first, resumed]) == {
+    assert training_costs(TrainingLog([first, resumed])) == {
         "training_cpu_seconds": 3.5, "training_seconds": 10, "step_seconds": 0.3,
         "peak_memory_mb": 300,
     }  # fmt: skip
@@ -146,9 +146,12 @@ def test_costs_add_up_over_the_processes_of_a_run():
 
 def test_costs_of_a_part_of_the_training_are_a_gap():
     """A log that a version without CPU times began, or none."""
-    costs = training_costs([{"seconds": 9.0}, {"seconds": 1.0, "cpu_seconds": 0.5}])
+    entries = [{"seconds": 9.0}, {"seconds": 1.0, "cpu_seconds": 0.5, "time": 2}]
+    costs = training_costs(TrainingLog(entries))
     assert (costs["training_cpu_seconds"], costs["training_seconds"]) == (None, 10)
-    assert set(training_costs([]).values()) == {None}
+    assert set(training_costs(TrainingLog([])).values()) == {None}
+    costs = training_costs(TrainingLog(entries, num_damaged=1))
+    assert (costs["training_seconds"], costs["step_seconds"]) == (None, 2)
 
 
 def test_the_tables_say_the_same(world):

@@ -112,22 +112,71 @@ def test_an_unfinished_or_unclear_folder_is_an_error(tmp_path, files, message):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_half_written_results_are_a_warning(tmp_path):
-    write_test(tmp_path, {"results.json": '{"AP": 0.', "detections.json": []})
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"AP": 0.',
+        '{"AP": "0.44"}',
+        '{"AP": 0.4, "num_images": "40"}',
+        '{"AP": 0.4, "untested_images": 7}',
+        '{"AP": 0.4, "untested_images": [[7]]}',
+        "[" * 100000,
+    ],
+)
+def test_damaged_results_are_a_warning(tmp_path, content):
+    write_test(tmp_path, {"results.json": content, "detections.json": []})
     run = open_run(str(tmp_path))
     assert run.results is None
     assert "results.json is damaged" in run.warnings[0]
 
 
-def test_unfinished_training_is_a_warning(tmp_path):
-    write_test(tmp_path, {"detections.json": []})
-    log = tmp_path / "train" / "cats_train" / "retinanet" / "stats.jsonl"
-    log.parent.mkdir(parents=True)
-    log.write_text('{"iter": 0, "seconds": 2.5}\n7\n{"iter": 20, "sec')
+def _write_log(root, content=b'{"iter": 0, "seconds": 2.5}\n', dataset="cats_train"):
+    path = root / "train" / dataset / "retinanet" / "stats.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "tail, num_damaged",
+    [
+        (b"", 0),
+        (b'7\n{"iter": 20, "sec', 2),
+        (b'{"iter": 20, "\xff\xfe\x00', 1),
+        (b"[" * 100000, 1),
+    ],
+)
+def test_unfinished_training_and_damaged_lines_are_warnings(tmp_path, tail, num_damaged):
+    write_test(tmp_path, {"detections.json": [], "results.json": {"AP": 0.5}})
+    _write_log(tmp_path, b'{"iter": 0, "seconds": 2.5}\n' + tail)
     run = open_run(str(tmp_path))
-    assert run.training() == [{"iter": 0, "seconds": 2.5}]
-    assert "training has not finished" in run.warnings[1]
-    assert all("damaged" in line for line in run.warnings[2:]) and len(run.warnings) == 4
+    assert run.training() == ([{"iter": 0, "seconds": 2.5}], num_damaged)
+    assert "training has not finished" in run.warnings[0]
+    if num_damaged:
+        assert f"{num_damaged} lines of stats.jsonl are damaged" in run.warnings[1]
+
+
+def test_numbers_may_be_text_as_detectron_prints_them(tmp_path):
+    write_test(tmp_path, {"detections.json": []})
+    line = '{"iter": 20, "time": "0.25", "loss": "nan", "eta": "0:01:02", "mem": null, "lr": [1]}'
+    _write_log(tmp_path, line.encode())
+    assert open_run(str(tmp_path)).training().entries == [{"iter": 20, "time": 0.25}]
+
+
+def test_of_several_training_logs_none_is_taken(tmp_path):
+    write_test(tmp_path, {"detections.json": []})
+    for dataset in ("cats_train", "dogs_train"):
+        _write_log(tmp_path, dataset=dataset)
+    run = open_run(str(tmp_path))
+    assert run.training().entries == []
+    assert "2 training logs, none is used: train/cats_train" in run.warnings[-1]
+
+
+def test_a_training_log_that_cannot_be_read_is_a_warning(tmp_path):
+    write_test(tmp_path, {"detections.json": []})
+    (tmp_path / "train/cats_train/retinanet/stats.jsonl").mkdir(parents=True)
+    run = open_run(str(tmp_path))
+    assert run.training().entries == []
+    assert "cannot read training log" in run.warnings[-1]
 
 
 def test_several_tests_need_a_choice(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import cv2
 import pytest
 from tool_runner import failure, run_tool
@@ -41,6 +43,15 @@ def test_all_figures(workplace, balanced, tmp_path):
 def test_without_a_model_the_losses_alone(tmp_path):
     assert run_tool("plot_figures", "--output-dir", tmp_path).status == 0
     assert _pictures(tmp_path) == {"box_loss"}
+
+
+def test_a_cut_log_is_said(workplace, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(str(workplace.folder / "output"), str(run))
+    with next(run.glob("train/*/*/stats.jsonl")).open("a") as log:
+        log.write('{"iter": 20, "lo')
+    outcome = run_tool("plot_figures", "--output-dir", tmp_path / "out", "--runs", run)
+    assert outcome.status == 0 and "1 lines of stats.jsonl are damaged" in outcome.err
 
 
 def test_mistakes_are_one_line(workplace, tmp_path):
