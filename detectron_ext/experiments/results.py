@@ -58,8 +58,8 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
 
     Returns:
         {sweep, missing: folders of runs not done, places}; places holds for each data set and size
-        runs, each with its record, scores and costs, and comparisons, for each variant what
-        comparison_report.comparison returns, and the seeds.
+        runs, each with its record, scores and costs, comparisons, for each variant what
+        comparison_report.comparison returns, and the seeds, and warnings, lines on all its runs.
 
     Raises:
         UserError: nothing is done, or a run's folder is damaged.
@@ -108,7 +108,10 @@ def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> 
         "score_threshold": THRESHOLD,
         "num_resamples": num_resamples,
     }
-    return {"runs": runs, "comparisons": _comparisons(spec, measured, about)}
+    comparisons = _comparisons(spec, measured, about)
+    warnings = [line for test in tests for line in test.warnings]
+    warnings += [line for compared in comparisons for line in compared["warnings"]]
+    return {"runs": runs, "comparisons": comparisons, "warnings": list(dict.fromkeys(warnings))}
 
 
 def _comparisons(spec: Spec, measured: list, about: dict) -> list:
@@ -157,7 +160,7 @@ def write_report(results: dict, page: str) -> str:
 
 
 def as_markdown(results: dict) -> str:
-    """For each data set and size: scores of all variants, then their differences."""
+    """For each data set and size scores of all variants, then their differences; warnings."""
     parts = []
     for name, place in results["places"].items():
         about = place["comparisons"][0] if place["comparisons"] else None
@@ -168,7 +171,14 @@ def as_markdown(results: dict) -> str:
             parts.append(markdown_table(_difference_rows(place["comparisons"])))
     if results["missing"]:
         parts.append(f"Not run yet: {len(results['missing'])} runs, so counts of runs differ.")
+    parts += [f"Warning: {line}" for line in all_warnings(results)]
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def all_warnings(results: dict) -> list:
+    """What is odd about the runs of any place, a line each."""
+    lines = [line for place in results["places"].values() for line in place["warnings"]]
+    return list(dict.fromkeys(lines))
 
 
 def _score_rows(runs: Sequence[dict]) -> list:

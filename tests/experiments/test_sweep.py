@@ -228,6 +228,18 @@ def test_runs_on_different_data_sets_in_one_place_are_refused(tmp_path):
         collect_results(read_spec(str(spec)), str(tmp_path / "results"))
 
 
+def test_a_report_keeps_the_warnings_of_runs_that_are_in_no_comparison(swept, tmp_path, caplog):
+    results, page = tmp_path / "results", tmp_path / "results.md"
+    shutil.copytree(str(swept[0] / "results"), str(results))
+    (log,) = (results / "tiny.yaml/data/plain").glob("seed5/train/*/*/stats.jsonl")
+    log.write_text(log.read_text() + '{"iter": 2')
+    report(swept[1], str(results), str(page))
+    warning = "tiny.yaml/data/plain/seed5: 1 lines of stats.jsonl are damaged"
+    assert f"\n\nWarning: {warning}" in page.read_text() and warning in caplog.text
+    found = json.loads((tmp_path / "results" / "tiny.yaml.json").read_text())
+    assert found["places"]["data"]["warnings"][0].startswith(warning)
+
+
 def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
     """It is no test of the run's configuration."""
     results = tmp_path / "results"
