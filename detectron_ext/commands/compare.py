@@ -9,7 +9,7 @@ from typing import Sequence
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.comparable import common_dataset, common_images
+from detectron_ext.evaluation.comparable import check_names, common_dataset, common_images
 from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
@@ -36,7 +36,8 @@ def compare_runs(
         baseline: folders of its runs, which differ in their seeds.
         candidates: the same of each candidate.
         output_dir: gets comparison.json, .csv, .md and .html.
-        names: of the baseline and of each candidate; their first folder's by default.
+        names: of the baseline and of each candidate; by default that of their first folder, with
+            its path where two folders have one name.
         dataset: catalog name of the test to compare; needed where runs have several, unless the
             folder of one is named.
         annotations: COCO JSON file of what was tested; the catalog's by default.
@@ -44,14 +45,16 @@ def compare_runs(
         num_resamples: of the bootstrap.
 
     Raises:
-        UserError: a missing, empty or damaged run, or runs on different data sets or images.
+        UserError: a missing, empty or damaged run, runs on different data sets or images, or two
+            sides of one name.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
         raise UserError(
             f"--names needs {len(sides)} names, the baseline's first, given {len(names)}"
         )
-    names = list(names) or [os.path.basename(os.path.normpath(side[0])) for side in sides]
+    names = list(names) or _folder_names([side[0] for side in sides])
+    check_names(names)
     runs = [[open_run(folder, dataset) for folder in side] for side in sides]
     _check_distinct(runs)
     every_run = [run for side in runs for run in side]
@@ -74,6 +77,11 @@ def compare_runs(
         _LOG.warning("%s", line)
     _LOG.info("written: %s", os.path.join(output_dir, "comparison.html"))
     return as_markdown(content)
+
+
+def _folder_names(folders: list) -> list:
+    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+    return names if len(set(names)) == len(names) else folders
 
 
 def _check_distinct(sides: list) -> None:

@@ -8,6 +8,7 @@ from typing import Sequence
 
 from detectron_ext.commands.pictures import prepare_folder
 from detectron_ext.errors import UserError
+from detectron_ext.evaluation.comparable import check_names
 from detectron_ext.evaluation.plots import training_curves
 from detectron_ext.evaluation.run_folder import open_run
 from detectron_ext.experiments.anchor_study import study_training_images
@@ -46,10 +47,12 @@ def plot_figures(
         Paths of the PNG files.
 
     Raises:
-        UserError: bad weights, data or runs, or a folder that cannot be written.
+        UserError: bad weights, data or runs, two runs of one name, or a folder that cannot be
+            written.
     """
     if names and len(names) != len(runs):
         raise UserError(f"--names needs {len(runs)} names, one a run, given {len(names)}")
+    check_names(names or runs)
     prepare_folder(output_dir)
     figures = {"box_loss": box_loss_figure()}
     if runs:

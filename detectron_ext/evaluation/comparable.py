@@ -1,4 +1,4 @@
-"""What runs must have in common to be compared."""
+"""What runs must have in common to be compared, and in what they must differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pycocotools.coco import COCO
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.run_folder import TestRun
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Tables and figures tell runs apart by their names.
+
+    Raises:
+        UserError: two are equal.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two are called {name}: give each a name of its own with --names")
 
 
 def common_dataset(runs: Sequence[TestRun]) -> str:

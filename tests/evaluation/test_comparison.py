@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -225,6 +226,18 @@ def test_runs_that_skipped_different_images_are_refused(world, tmp_path):
     skipping, _ = _tested_without(world, tmp_path / "a", [2, 7])
     with pytest.raises(UserError, match=r"not tested on the same images \(they skipped 0 and 2"):
         _compare(world, tmp_path, str(world[0] / "good0"), skipping)
+
+
+def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
+    paths = [str(tmp_path / side / "seed1") for side in "ab"]
+    for path, name in zip(paths, ("good0", "bad0")):
+        shutil.copytree(str(world[0] / name), path)
+    content = _compare(world, tmp_path, *paths)
+    assert [content["baseline"]["name"], content["candidates"][0]["name"]] == paths
+    with pytest.raises(UserError, match="two are called seed1"):
+        _compare(world, tmp_path, *paths, names=["seed1", "seed1"])
+    with pytest.raises(UserError, match="give each a name of its own with --names"):
+        _compare(world, tmp_path, paths[0], paths[0])
 
 
 def test_runs_on_different_data_sets_are_refused(world, tmp_path):
