@@ -43,7 +43,7 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
     Where the runs skipped images, each gets a warning that says how many do not count.
 
     Raises:
-        UserError: the runs skipped different images.
+        UserError: the runs skipped different images, or no image or class is left to compare on.
     """
     first, *others = runs
     for run in others:
@@ -53,9 +53,12 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
                 f"{len(first.untested_images)} and {len(run.untested_images)}, see untested_images "
                 "in results.json): test both again with all images"
             )
-    if not first.untested_images:
-        return coco_gt
     truth = without_images(coco_gt, first.untested_images)
+    if not truth.imgs or not truth.cats:
+        missing = "class" if truth.imgs else "image"
+        raise UserError(f"{first.dataset} has no {missing} that was tested: nothing to compare")
+    if len(truth.imgs) == len(coco_gt.imgs):
+        return coco_gt
     for run in runs:
         run.warnings.append(
             f"{len(coco_gt.imgs) - len(truth.imgs)} of {len(coco_gt.imgs)} images of {run.dataset} "

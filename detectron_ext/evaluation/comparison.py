@@ -18,7 +18,7 @@ from typing import Any, Sequence
 import numpy as np
 from pycocotools.coco import COCO
 
-from detectron_ext.errors import UserError
+from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.average_precision import resampled_average_precision
 from detectron_ext.evaluation.coco_eval import METRICS, match_detections
 from detectron_ext.evaluation.matches import collect_matches
@@ -98,7 +98,10 @@ def measure(
         values = dict.fromkeys(LABELS)
         values.update({name: (run.results or {}).get(name) for name in METRICS})
         return Measured(run, values, {}, costs, {}, log.entries)
-    matched = match_detections(coco_gt, detections)
+    try:
+        matched = match_detections(coco_gt, detections)
+    except DatasetError as error:
+        raise UserError(f"{run.name}: {error}") from error
     if matched.num_detections < len(detections):
         run.warnings.append(
             f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "

@@ -228,6 +228,23 @@ def test_runs_that_skipped_different_images_are_refused(world, tmp_path):
         _compare(world, tmp_path, str(world[0] / "good0"), skipping)
 
 
+@pytest.mark.parametrize("missing, named", [("images", "image"), ("categories", "class")])
+def test_nothing_to_compare_on_is_an_error(world, tmp_path, missing, named):
+    write_test(tmp_path / "run", {"detections.json": []})
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({**world[1].dataset, missing: [], "annotations": []}))
+    run, options = str(tmp_path / "run"), {"names": ["a", "b"], "annotations": str(truth)}
+    with pytest.raises(UserError, match=f"cats_val has no {named} that was tested"):
+        _compare(world, tmp_path, run, run, **options)
+
+
+def test_a_detection_in_an_unknown_image_is_named_with_its_run(world, tmp_path):
+    found = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.9}
+    write_test(tmp_path / "run", {"detections.json": [found]})
+    with pytest.raises(UserError, match="/run: a detection names image 99, which"):
+        measure(open_run(str(tmp_path / "run")), *world[1:])
+
+
 def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
     paths = [str(tmp_path / side / "seed1") for side in "ab"]
     for path, name in zip(paths, ("good0", "bad0")):

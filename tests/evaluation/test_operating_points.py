@@ -105,6 +105,16 @@ def test_where_nothing_is_found_or_there_precision_or_recall_is_undefined():
             assert tuple(results[kind][key] for key in ("precision", "recall", "f1")) == expected
 
 
+def test_a_world_without_classes_or_images():
+    for missing in ("categories", "images"):
+        coco = _coco([])
+        coco.dataset[missing] = []
+        coco.createIndex()
+        results = score_detections(coco, [])
+        assert results["AP"] is results["box"]["recall"] is results["concept"]["best_f1"] is None
+        assert results["num_images"] == (3 if missing == "categories" else 0)
+
+
 def test_detections_of_one_score_are_taken_together():
     truth = [(1, 1, _A, 0), (1, 1, _B, 0)]
     detections = [_found(1, 1, box, 0.7) for box in (_A, _B, _FAR)]
