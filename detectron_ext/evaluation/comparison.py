@@ -11,7 +11,9 @@ come with it, both by the percentile bootstrap with a fixed seed:
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import json
+import math
 from dataclasses import dataclass
 from typing import Any, Sequence
 
@@ -33,7 +35,8 @@ from detectron_ext.evaluation.operating_points import (
 from detectron_ext.evaluation.run_folder import TestRun
 from detectron_ext.evaluation.training_log import training_costs
 
-_LOG = logging.getLogger(__name__)
+# Fewer detections may all have high scores although the test kept low ones.
+_MANY = 20
 _POINTS = ("recall", "precision", "best_f1")
 LABELS = {
     "concept_recall": "Concept recall",
@@ -58,7 +61,8 @@ class Measured:
 
     values: {metric: float or None}. samples: {metric: (B,) float64}; empty without detections.
     costs: of training_log.training_costs. sweeps: {box, concept}: scores over thresholds, see
-    operating_points. training: entries of the training log.
+    operating_points. training: entries of the training log. fingerprint: equal for equal
+    detections; None where there are none.
     """
 
     run: TestRun
@@ -67,6 +71,7 @@ class Measured:
     costs: dict
     sweeps: dict
     training: list
+    fingerprint: str | None = None
 
 
 def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.ndarray:
@@ -120,7 +125,23 @@ def measure(
     samples = {name: scores[name][1:] for name in LABELS}
     sweeps = {kind: summarise_points(scored, threshold)["sweep"] for kind, scored in kinds.items()}
     _check_results(run, values)
-    return Measured(run, values, samples, costs, sweeps, log.entries)
+    _check_lowest_score(run, detections, threshold)
+    fingerprint = _fingerprint(detections)
+    return Measured(run, values, samples, costs, sweeps, log.entries, fingerprint)
+
+
+def copies(runs: Sequence[Measured]) -> list[str]:
+    """A warning for each run with the detections of an earlier one: no seed of its own."""
+    first: dict = {}
+    warnings = []
+    for one in runs:
+        earlier = first.setdefault(one.fingerprint, one)
+        if one.fingerprint is not None and one is not earlier:
+            warnings.append(
+                f"{one.run.name} has the very detections of {earlier.run.name}: a copy counts as "
+                "another seed, and the noise of seeds is taken too small"
+            )
+    return warnings
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -200,6 +221,23 @@ def _check_images(run: TestRun, num_images: int) -> None:
             f"{run.name} was tested on {tested} images, the annotations of {run.dataset} have "
             f"{num_images}: compare on the annotations it was tested on"
         )
+
+
+def _check_lowest_score(run: TestRun, detections: list, threshold: float) -> None:
+    """Warn where a test kept only scores above the threshold (TEST.SCORE_THRESH)."""
+    lowest = min((found["score"] for found in detections), default=0.0)
+    shown = math.floor(100 * lowest) / 100
+    if len(detections) >= _MANY and shown > threshold:
+        run.warnings.append(
+            f"{run.name}: its test kept nothing below {shown:.2f}: precision and recall at "
+            f"{threshold:g} are those at {shown:.2f}"
+        )
+
+
+def _fingerprint(detections: list) -> str | None:
+    if not detections:
+        return None
+    return hashlib.sha256(json.dumps(detections, sort_keys=True).encode()).hexdigest()
 
 
 def _check_results(run: TestRun, values: dict) -> None:

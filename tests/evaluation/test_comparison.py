@@ -245,6 +245,34 @@ def test_a_detection_in_an_unknown_image_is_named_with_its_run(world, tmp_path):
         measure(open_run(str(tmp_path / "run")), *world[1:])
 
 
+def test_a_test_that_kept_only_high_scores_is_a_warning(world, tmp_path):
+    folder, coco, weights = world
+    path = folder / "good0/test/cats_val/retinanet/detections.json"
+    found = [one for one in json.loads(path.read_text()) if one["score"] >= 0.3]
+    write_test(tmp_path / "run", {"detections.json": found, "results.json": {"AP": None}})
+    few = {"detections.json": found[:19], "results.json": {"AP": None}}
+    write_test(tmp_path / "few", few)
+    for name, threshold, lines in (("run", 0.2, 1), ("run", 0.3, 0), ("few", 0.2, 0)):
+        run = open_run(str(tmp_path / name))
+        measure(run, coco, weights[:2], threshold)
+        assert len(run.warnings) == lines
+        assert all("kept nothing below 0.30" in line for line in run.warnings)
+
+
+def test_copies_of_a_run_on_one_side_are_a_warning(world, tmp_path):
+    shutil.copytree(str(world[0] / "good0"), str(tmp_path / "copy"))
+    copy = measure(open_run(str(tmp_path / "copy")), *world[1:])
+    runs = _measured(world, "good0", "good1")
+    content = comparison(Side("a", [*runs, copy]), [Side("b", [copy])], _ABOUT)
+    (warning,) = content["warnings"]
+    assert "copy has the very detections of " in warning and "good0: a copy counts" in warning
+    nothing = []
+    for name in "xy":
+        write_test(tmp_path / name, {"detections.json": [], "results.json": {"AP": 0}})
+        nothing.append(measure(open_run(str(tmp_path / name)), *world[1:]))
+    assert comparison(Side("a", runs), [Side("b", nothing)], _ABOUT)["warnings"] == []
+
+
 def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
     paths = [str(tmp_path / side / "seed1") for side in "ab"]
     for path, name in zip(paths, ("good0", "bad0")):
