@@ -34,9 +34,10 @@ def read_record(folder: str) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no record of a run ({error}): remove it to run again") from None
-    if not isinstance(record, dict) or "settings" not in record or "metrics" not in record:
+    parts = [record.get(key) for key in ("settings", "metrics")] if isinstance(record, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path} is no record of a run: remove it to run again")
     return record
 
@@ -45,9 +46,10 @@ def started_settings(folder: str) -> dict | None:
     """The settings that a run was started with; None where it was not, or they cannot be read."""
     try:
         with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+            started = json.load(file)
+    except (OSError, ValueError, RecursionError):
         return None
+    return started if isinstance(started, dict) else None
 
 
 def write_record(folder: str, run: Run, config, measured: dict) -> dict:
@@ -60,7 +62,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
         measured: what the sweep knows: seconds, memory, threads, commit.
 
     Raises:
-        UserError: the run left no results.
+        UserError: the run left no log or no results.
     """
     record = {
         "variant": run.variant,

@@ -135,28 +135,49 @@ def _comparisons(spec: Spec, measured: list, about: dict) -> list:
 def write_report(results: dict, page: str) -> str:
     """Write ``<page without extension>/<sweep>.json`` and the sweep's part of the page.
 
-    The part stands between two comments that name the sweep, at the end where there are none.
-
     Returns:
         Path of the JSON.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: as :func:`split_page`, or a file cannot be written.
     """
+    before, after = split_page(page, results["sweep"])
     path = Path(page)
     json_path = path.with_suffix("") / f"{results['sweep']}.json"
     write_results(str(json_path), results)
-    begin, end = (f"<!-- {word} {results['sweep']} -->" for word in ("begin", "end"))
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if begin not in text or end not in text:
-            text = f"{text.rstrip()}\n\n{begin}\n{end}\n".lstrip()
-        before, rest = text.split(begin, 1)
-        after = rest.split(end, 1)[1]
-        path.write_text(f"{before}{begin}\n{as_markdown(results)}{end}{after}", encoding="utf-8")
+        path.write_text(before + as_markdown(results) + after, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{page} cannot be written: {error.strerror}") from error
     return str(json_path)
+
+
+def split_page(page: str, sweep: str) -> tuple[str, str]:
+    """The page before and after a sweep's part.
+
+    The part stands between two comments that name the sweep, at the end where there are none.
+
+    Raises:
+        UserError: the page is no text that can be read, or its name has no extension; one of the
+            comments is missing, stands twice or in the wrong order.
+    """
+    path = Path(page)
+    if not path.suffix:
+        raise UserError(f"{page} needs an extension, such as .md: the JSON goes to a folder {page}")
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except OSError as error:
+        raise UserError(f"{page} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise UserError(f"{page} is not UTF-8 text: name a Markdown file") from None
+    begin, end = (f"<!-- {word} {sweep} -->" for word in ("begin", "end"))
+    if begin not in text and end not in text:
+        return f"{text.rstrip()}\n\n{begin}\n".lstrip(), f"{end}\n"
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end or text.count(begin) + text.count(end) > 2:
+        raise UserError(f"{page} must hold {begin} once and after it {end} once")
+    return f"{before}{begin}\n", f"{end}{after}"
 
 
 def as_markdown(results: dict) -> str:

@@ -111,6 +111,32 @@ def test_a_damaged_record_is_named(swept, tmp_path):
         sweep(swept[1], str(tmp_path), dry_run=True)
 
 
+@pytest.mark.parametrize("settings", ["[1]", '{"RNG_SEED"', "[" * 100000])
+def test_a_checkpoint_of_damaged_settings_is_not_resumed(swept, tmp_path, settings):
+    folder = tmp_path / "tiny.yaml/data/plain/seed5"
+    (folder / "train/squares/retinanet").mkdir(parents=True)
+    (folder / "train/squares/retinanet/model_iter1.pkl").touch()
+    (folder / "settings.json").write_text(settings)
+    with pytest.raises(UserError, match="was run with another"):
+        sweep(swept[1], str(tmp_path), dry_run=True)
+
+
+def test_results_in_no_folder_are_a_failure(swept, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="2 of 2 runs failed, first .*: Not a directory"):
+        sweep(swept[1], str(tmp_path / "file"))
+
+
+def test_a_run_that_leaves_nothing_does_not_stop_the_others(swept, tmp_path, monkeypatch):
+    plan = Sweep(read_spec(swept[1]).runs, str(tmp_path))
+    quick, slow = plan.runs
+    commands = {quick: ["true"], slow: ["sh", "-c", "sleep 1; echo error: to the end; exit 1"]}
+    monkeypatch.setattr(plan, "command", commands.get)
+    with pytest.raises(UserError, match="2 of 2 runs failed, first .*cannot read training log"):
+        plan.run_all(2)
+    assert "to the end" in (Path(plan.folder(slow)) / "log.txt").read_text()
+
+
 def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
     folders = [tmp_path / "tiny.yaml/data" / name / "seed5" for name in ("plain", "bad")]
     with contextlib.ExitStack() as stack:
@@ -248,6 +274,29 @@ def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
     shutil.copytree(str(folder / "squares"), str(folder / "others"))
     found = collect_results(read_spec(swept[1]), str(results), 5)
     assert len(found["places"]["data"]["runs"]) == 1
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("page", "", "needs an extension"),
+        ("page.md", b"\xff\xfe", "is not UTF-8 text"),
+        ("page.md", None, "cannot be read: Is a directory"),
+        ("page.md", b"<!-- end tiny.yaml -->\n<!-- begin tiny.yaml -->", "must hold <!-- begin"),
+        ("page.md", b"<!-- begin tiny.yaml -->", "must hold <!-- begin tiny.yaml --> once"),
+        ("page.md", 2 * b"<!-- begin tiny.yaml -->\n<!-- end tiny.yaml -->\n", "must hold"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_left_alone(swept, tmp_path, name, content, message):
+    page = tmp_path / name
+    if content is None:
+        page.mkdir()
+    elif content:
+        page.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        report(swept[1], str(swept[0] / "results"), str(page))
+    assert [path.name for path in tmp_path.iterdir()] == ([] if content == "" else [name])
+    assert not content or page.read_bytes() == content
 
 
 def test_nothing_to_report_is_an_error(swept, tmp_path):
