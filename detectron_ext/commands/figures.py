@@ -47,8 +47,8 @@ def plot_figures(
         Paths of the PNG files.
 
     Raises:
-        UserError: bad weights, data or runs, two runs of one name, or a folder that cannot be
-            written.
+        UserError: bad weights, data or runs, images without positive or negative anchors, two runs
+            of one name, or a folder that cannot be written.
     """
     if names and len(names) != len(runs):
         raise UserError(f"--names needs {len(runs)} names, one a run, given {len(names)}")
