@@ -90,12 +90,13 @@ class TestRun:
             return TrainingLog([])
         try:
             log = read_training_log(str(paths[0]))
-        except UserError as error:
-            self.warnings.append(f"{self.name}: {error}")
+        except UserError:  # it names the whole path, which has no place in a report
+            log_name = paths[0].relative_to(self.root)
+            self.warnings.append(f"{self.name}: the training log {log_name} cannot be read")
             return TrainingLog([])
         if log.num_damaged:
             self.warnings.append(
-                f"{self.name}: {log.num_damaged} lines of stats.jsonl are damaged, so the time of "
+                f"{self.name}: damaged lines in stats.jsonl: {log.num_damaged}, so the time of "
                 "training is unknown"
             )
         return log

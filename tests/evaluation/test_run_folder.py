@@ -152,7 +152,7 @@ def test_unfinished_training_and_damaged_lines_are_warnings(tmp_path, tail, num_
     assert run.training() == ([{"iter": 0, "seconds": 2.5}], num_damaged)
     assert "training has not finished" in run.warnings[0]
     if num_damaged:
-        assert f"{num_damaged} lines of stats.jsonl are damaged" in run.warnings[1]
+        assert f"damaged lines in stats.jsonl: {num_damaged}" in run.warnings[1]
 
 
 def test_numbers_may_be_text_as_detectron_prints_them(tmp_path):
@@ -176,7 +176,7 @@ def test_a_training_log_that_cannot_be_read_is_a_warning(tmp_path):
     (tmp_path / "train/cats_train/retinanet/stats.jsonl").mkdir(parents=True)
     run = open_run(str(tmp_path))
     assert run.training().entries == []
-    assert "cannot read training log" in run.warnings[-1]
+    assert "cats_train/retinanet/stats.jsonl cannot be read" in run.warnings[-1]
 
 
 def test_several_tests_need_a_choice(tmp_path):

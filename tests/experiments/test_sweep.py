@@ -260,7 +260,7 @@ def test_a_report_keeps_the_warnings_of_runs_that_are_in_no_comparison(swept, tm
     (log,) = (results / "tiny.yaml/data/plain").glob("seed5/train/*/*/stats.jsonl")
     log.write_text(log.read_text() + '{"iter": 2')
     report(swept[1], str(results), str(page))
-    warning = "tiny.yaml/data/plain/seed5: 1 lines of stats.jsonl are damaged"
+    warning = "tiny.yaml/data/plain/seed5: damaged lines in stats.jsonl: 1"
     assert f"\n\nWarning: {warning}" in page.read_text() and warning in caplog.text
     found = json.loads((tmp_path / "results" / "tiny.yaml.json").read_text())
     assert found["places"]["data"]["warnings"][0].startswith(warning)

@@ -51,7 +51,7 @@ def test_a_cut_log_is_said(workplace, tmp_path):
     with next(run.glob("train/*/*/stats.jsonl")).open("a") as log:
         log.write('{"iter": 20, "lo')
     outcome = run_tool("plot_figures", "--output-dir", tmp_path / "out", "--runs", run)
-    assert outcome.status == 0 and "1 lines of stats.jsonl are damaged" in outcome.err
+    assert outcome.status == 0 and "damaged lines in stats.jsonl: 1" in outcome.err
 
 
 def test_mistakes_are_one_line(workplace, tmp_path):
