@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 
 from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.average_precision import resampled_average_precision
-from detectron_ext.evaluation.coco_eval import METRICS, match_detections
+from detectron_ext.evaluation.coco_eval import METRICS, MatchedDetections, match_detections
 from detectron_ext.evaluation.matches import collect_matches
 from detectron_ext.evaluation.operating_points import (
     THRESHOLD,
@@ -103,15 +103,7 @@ def measure(
         values = dict.fromkeys(LABELS)
         values.update({name: (run.results or {}).get(name) for name in METRICS})
         return Measured(run, values, {}, costs, {}, log.entries)
-    try:
-        matched = match_detections(coco_gt, detections)
-    except DatasetError as error:
-        raise UserError(f"{run.name}: {error}") from error
-    if matched.num_detections < len(detections):
-        run.warnings.append(
-            f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
-            "detections are of classes that the annotations lack, and do not count"
-        )
+    matched = _match(run, coco_gt, detections)
     matches = collect_matches(matched)
     kinds = {
         "concept": scored_concepts(coco_gt, detections, matched.class_names),
@@ -128,6 +120,19 @@ def measure(
     _check_lowest_score(run, detections, threshold)
     fingerprint = _fingerprint(detections)
     return Measured(run, values, samples, costs, sweeps, log.entries, fingerprint)
+
+
+def _match(run: TestRun, coco_gt: COCO, detections: list) -> MatchedDetections:
+    try:
+        matched = match_detections(coco_gt, detections)
+    except DatasetError as error:
+        raise UserError(f"{run.name}: {error}") from error
+    if matched.num_detections < len(detections):
+        run.warnings.append(
+            f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
+            "detections are of classes that the annotations lack, and do not count"
+        )
+    return matched
 
 
 def copies(runs: Sequence[Measured]) -> list[str]:
