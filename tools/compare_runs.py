@@ -24,15 +24,20 @@ def main() -> None:
     parser.add_argument("--annotations", default="", help="COCO JSON file (default: the catalog's)")
     parser.add_argument("--threshold", type=float, default=0.5, help="score (default: 0.5)")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap (default: 1000)")
+    parser.add_argument(
+        "--cfg", dest="cfg_file", help="YAML configuration file with DATASETS_EXTRA, if needed"
+    )
     arguments = parser.parse_args()
     if arguments.resamples < 1:
         parser.error("--resamples must be at least 1")
     if not 0 <= arguments.threshold <= 1:
         parser.error("--threshold must be a score from 0 to 1")
 
+    from detectron_ext import config as configuration
     from detectron_ext.commands.compare import compare_runs
 
     tables = compare_runs(
+        configuration.load(arguments.cfg_file),
         arguments.baseline,
         arguments.candidate,
         arguments.output_dir,

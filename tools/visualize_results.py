@@ -27,6 +27,8 @@ def main() -> None:
         "--cfg", dest="cfg_file", help="YAML configuration file with DATASETS_EXTRA, if needed"
     )
     arguments = parser.parse_args()
+    if not 0 <= arguments.thresh <= 1:
+        parser.error("--thresh must be a score from 0 to 1")
     config = command_line.load_config(arguments.cfg_file)
 
     from detectron_ext.commands import visualize

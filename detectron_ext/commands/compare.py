@@ -6,10 +6,10 @@ import logging
 import os
 from typing import Sequence
 
-from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
+from detectron_ext.evaluation.comparable import check_names, common_dataset, common_images
 from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
@@ -19,6 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def compare_runs(
+    config,
     baseline: Sequence[str],
     candidates: Sequence[Sequence[str]],
     output_dir: str,
@@ -31,29 +32,35 @@ def compare_runs(
     """Compare candidates with a baseline; returns the tables as Markdown.
 
     Args:
+        config: for DATASETS_EXTRA.
         baseline: folders of its runs, which differ in their seeds.
         candidates: the same of each candidate.
         output_dir: gets comparison.json, .csv, .md and .html.
-        names: of the baseline and of each candidate; their first folder's by default.
-        dataset: catalog name of the test to compare; needed where runs have several.
+        names: of the baseline and of each candidate; by default that of their first folder, with
+            its path where two folders have one name.
+        dataset: catalog name of the test to compare; needed where runs have several, unless the
+            folder of one is named.
         annotations: COCO JSON file of what was tested; the catalog's by default.
         threshold: score at which precision and recall are taken.
         num_resamples: of the bootstrap.
 
     Raises:
-        UserError: a missing, empty or damaged run, or runs on different data sets.
+        UserError: a missing, empty or damaged run, runs on different data sets or images, or two
+            sides of one name.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
         raise UserError(
             f"--names needs {len(sides)} names, the baseline's first, given {len(names)}"
         )
-    names = list(names) or [os.path.basename(os.path.normpath(side[0])) for side in sides]
+    names = list(names) or _folder_names([side[0] for side in sides])
+    check_names(names)
     runs = [[open_run(folder, dataset) for folder in side] for side in sides]
     _check_distinct(runs)
-    tested = _common_dataset(runs)
-    path = annotations or resolve(tested, configuration.load()).ann_fn
-    ground_truth = read_ground_truth(path)
+    every_run = [run for side in runs for run in side]
+    tested = common_dataset(every_run)
+    path = annotations or resolve(tested, config).ann_fn
+    ground_truth = common_images(every_run, read_ground_truth(path))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured = [
         Side(name, [measure(run, ground_truth, weights, threshold) for run in side])
@@ -72,6 +79,11 @@ def compare_runs(
     return as_markdown(content)
 
 
+def _folder_names(folders: list) -> list:
+    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+    return names if len(set(names)) == len(names) else folders
+
+
 def _check_distinct(sides: list) -> None:
     """One run given twice would pass for two seeds without spread."""
     for side in sides:
@@ -79,14 +91,3 @@ def _check_distinct(sides: list) -> None:
         for run in side:
             if paths.count(run.path) > 1:
                 raise UserError(f"{run.name} is given twice on one side: name each run once")
-
-
-def _common_dataset(sides: list) -> str:
-    runs = [run for side in sides for run in side]
-    for run in runs[1:]:
-        if run.dataset != runs[0].dataset:
-            raise UserError(
-                f"{runs[0].name} was tested on {runs[0].dataset}, {run.name} on {run.dataset}: "
-                "only runs on one data set can be compared"
-            )
-    return runs[0].dataset

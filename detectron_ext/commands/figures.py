@@ -8,6 +8,7 @@ from typing import Sequence
 
 from detectron_ext.commands.pictures import prepare_folder
 from detectron_ext.errors import UserError
+from detectron_ext.evaluation.comparable import check_names
 from detectron_ext.evaluation.plots import training_curves
 from detectron_ext.evaluation.run_folder import open_run
 from detectron_ext.experiments.anchor_study import study_training_images
@@ -46,18 +47,16 @@ def plot_figures(
         Paths of the PNG files.
 
     Raises:
-        UserError: bad weights, data or runs, or a folder that cannot be written.
+        UserError: bad weights, data or runs, images without positive or negative anchors, two runs
+            of one name, or a folder that cannot be written.
     """
     if names and len(names) != len(runs):
         raise UserError(f"--names needs {len(runs)} names, one a run, given {len(names)}")
+    check_names(names or runs)
     prepare_folder(output_dir)
     figures = {"box_loss": box_loss_figure()}
     if runs:
-        logs = {name: open_run(run).training() for name, run in zip(names or runs, runs)}
-        curves = training_curves(logs)
-        if curves is None:
-            raise UserError(f"{runs[0]} holds no training log (train/*/*/stats.jsonl)")
-        figures["training"] = curves
+        figures["training"] = _curves(names or runs, runs)
     if config is not None:
         study = study_training_images(config, weights, num_images)
         retinanet = config.RETINANET
@@ -68,6 +67,18 @@ def plot_figures(
         if study.energies is not None:
             figures["feature_energy"] = energy_figure(study)
     return [_save(figure, os.path.join(output_dir, name)) for name, figure in figures.items()]
+
+
+def _curves(names: Sequence[str], folders: Sequence[str]):
+    runs = [open_run(folder) for folder in folders]
+    logs = {name: run.training().entries for name, run in zip(names, runs)}
+    for run in runs:
+        for warning in run.warnings:
+            _LOG.warning("%s", warning)
+    curves = training_curves(logs)
+    if curves is None:
+        raise UserError(f"{folders[0]} holds no training log to draw (train/*/*/stats.jsonl)")
+    return curves
 
 
 def _save(figure, path: str) -> str:

@@ -1,4 +1,4 @@
-"""A model on one data set: what it finds is written, and scored where all of it was tested."""
+"""A model on one data set: what it finds is written, and scored where it was tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.test import detect_dataset, propose_dataset
-from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.coco_eval import without_images, write_results
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.scores import score_detections
 
@@ -36,10 +36,12 @@ def detect_and_score(
         proposals_path: proposals file, for Fast R-CNN.
 
     Returns:
-        Results of :func:`detectron_ext.evaluation.scores.score_detections`; none of a range.
+        Results of :func:`detectron_ext.evaluation.scores.score_detections` on the images that were
+        tested, and ``untested_images``, ids of those skipped where there are any; none of a range.
     """
     folder = _folder(config, dataset)
-    detections = detect_dataset(config, detector, dataset, image_ids, proposals_path)
+    tested = detect_dataset(config, detector, dataset, image_ids, proposals_path)
+    detections = tested.found
     if config.VIS:
         pictures = os.path.join(folder, "vis")
         draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
@@ -48,7 +50,8 @@ def detect_and_score(
     _LOG.info("written: %s", path)
     if image_range is not None:
         return {}
-    return _report(dataset, folder, score_detections(dataset.coco, detections))
+    truth = without_images(dataset.coco, tested.untested)
+    return _report(dataset, folder, score_detections(truth, detections), tested.untested)
 
 
 def propose_and_score(
@@ -61,18 +64,20 @@ def propose_and_score(
     """Propose and score; arguments as of :func:`detect_and_score`.
 
     Returns:
-        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; none of a
-        range.
+        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`, and
+        ``untested_images`` as there; none of a range.
     """
     folder = _folder(config, dataset)
-    proposals = propose_dataset(config, proposer, dataset, image_ids)
+    proposals, untested = propose_dataset(config, proposer, dataset, image_ids)
     path = _path(folder, "rpn_proposals", "pkl", image_range)
-    found_ids, boxes, scores = (list(part) for part in zip(*proposals))
+    found_ids, boxes, scores = ([found[part] for found in proposals] for part in range(3))
     write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))
     _LOG.info("written: %s", path)
     if image_range is not None:
         return {}
-    return _report(dataset, folder, evaluate_proposals(dataset.coco, proposals))
+    truth = without_images(dataset.coco, untested)
+    found = [found for found in proposals if found.image_id in truth.imgs]
+    return _report(dataset, folder, evaluate_proposals(truth, found), untested)
 
 
 def _folder(config, dataset: CocoDataset) -> str:
@@ -84,7 +89,13 @@ def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> 
     return os.path.join(folder, f"{name}{part}.{extension}")
 
 
-def _report(dataset: CocoDataset, folder: str, results: dict) -> dict:
+def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) -> dict:
+    if untested:
+        results = {**results, "untested_images": untested}
+        _LOG.warning(
+            "%s: %d of %d images were not tested and do not count, see untested_images in "
+            "results.json", dataset.name, len(untested), len(dataset.image_ids()),
+        )  # fmt: skip
     path = os.path.join(folder, "results.json")
     write_results(path, results)
     _LOG.info("%s: %s", dataset.name, summary(results))

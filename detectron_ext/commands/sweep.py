@@ -6,7 +6,12 @@ import logging
 import shlex
 
 from detectron_ext.errors import UserError
-from detectron_ext.experiments.results import collect_results, write_report
+from detectron_ext.experiments.results import (
+    all_warnings,
+    collect_results,
+    split_page,
+    write_report,
+)
 from detectron_ext.experiments.spec import read_spec
 from detectron_ext.experiments.sweep import Sweep
 
@@ -58,6 +63,9 @@ def report(spec_path: str, results_dir: str, page: str) -> None:
         UserError: nothing is done yet, a damaged run, or a file that cannot be written.
     """
     spec = read_spec(spec_path)
+    split_page(page, spec.name)  # refuses a page now, not after minutes of scoring
     Sweep(spec.runs, results_dir)  # refuses results of other settings
     results = collect_results(spec, results_dir)
+    for line in all_warnings(results):
+        _LOG.warning("%s", line)
     _LOG.info("written: %s and %s", page, write_report(results, page))

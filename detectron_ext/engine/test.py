@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Iterator, NamedTuple
+from typing import Collection, Iterator, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -28,13 +28,20 @@ class ImageProposals(NamedTuple):
     scores: np.ndarray
 
 
+class Tested(NamedTuple):
+    """What testing a data set found, and the ids of the images that were skipped instead."""
+
+    found: list
+    untested: list
+
+
 def detect_dataset(
     config,
     detector: Detector,
     dataset: CocoDataset,
     image_ids: list | None = None,
     proposals_path: str | None = None,
-) -> list:
+) -> Tested:
     """Detections of every image, as COCO results.
 
     Args:
@@ -46,34 +53,43 @@ def detect_dataset(
         proposals_path: proposals file, for Fast R-CNN.
 
     Returns:
-        Dicts of image_id, category_id, bbox (x, y, width, height in image pixels) and score.
+        found: dicts of image_id, category_id, bbox (x, y, width, height in image pixels) and score.
     """
     records = _records(config, dataset, image_ids)
     if proposals_path is not None:
         records = with_proposals(records, proposals_path)
-    results = []
+    results, tested = [], set()
     for record, image in _images(config, dataset, records):
         detections = detector(image, usable_proposals(record, config.TEST.PROPOSAL_LIMIT))
         results += coco_results(detections, record.image_id, dataset.contiguous_to_category)
+        tested.add(record.image_id)
     _LOG.info("%s: %d detections", dataset.name, len(results))
-    return results
+    return Tested(results, _others(dataset, image_ids, tested))
 
 
 def propose_dataset(
     config, proposer: Proposer, dataset: CocoDataset, image_ids: list | None = None
-) -> list[ImageProposals]:
+) -> Tested:
     """Proposals in every image, in the data set's order; arguments as of :func:`detect_dataset`.
 
-    An image that is skipped as unreadable has none.
+    Returns:
+        found: ImageProposals; an image that is skipped as unreadable has none.
     """
     records = _records(config, dataset, image_ids)
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32)
     found = {
         record.image_id: proposer(image) for record, image in _images(config, dataset, records)
     }
-    return [
+    proposals = [
         ImageProposals(record.image_id, *found.get(record.image_id, nothing)) for record in records
     ]
+    return Tested(proposals, _others(dataset, image_ids, found))
+
+
+def _others(dataset: CocoDataset, image_ids: list | None, tested: Collection) -> list:
+    """Of the images that were to be tested those that were not."""
+    wanted = dataset.image_ids() if image_ids is None else image_ids
+    return [image_id for image_id in wanted if image_id not in tested]
 
 
 def _records(config, dataset: CocoDataset, image_ids: list | None) -> list[ImageRecord]:

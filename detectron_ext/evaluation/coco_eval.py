@@ -40,8 +40,8 @@ def evaluate_detections(
 
     Returns AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl (ground truth below
     32^2, up to 96^2, and above), each the mean over classes, in 0..1, or None where no ground
-    truth defines it; per_class and per_class_AP50, {class name: AP or None}; num_images and
-    num_detections.
+    truth defines it; per_class and per_class_AP50, {class name: AP or None}, where a name that
+    another class has is followed by the category id; num_images and num_detections.
 
     Raises DatasetError for a detection in an image that the ground truth does not have.
     """
@@ -52,7 +52,8 @@ class MatchedDetections(NamedTuple):
     """Detections matched to ground truth by COCO's rule.
 
     coco_eval: after its evaluate(); None where there is no image or no class.
-    image_ids, class_names: what was scored, sorted by id. num_detections: of those classes.
+    image_ids, class_names: what was scored, sorted by id; no two classes have one name.
+    num_detections: of those classes.
     """
 
     coco_eval: COCOeval | None
@@ -78,7 +79,7 @@ def match_detections(
                 f"a detection names image {found['image_id']}, which the annotations lack: "
                 "evaluate it against the data set it was made on"
             )
-    names = {category: class_names[category] for category in sorted(class_names)}
+    names = _unique_names(class_names)
     coco_eval = None
     if names and image_ids:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -89,6 +90,17 @@ def match_detections(
             coco_eval.params.maxDets = [max_dets]
             coco_eval.evaluate()
     return MatchedDetections(coco_eval, image_ids, names, len(detections))
+
+
+def _unique_names(class_names: Mapping[int, str]) -> dict:
+    """By category id, sorted; a name that an earlier class has gets the id: "other (7)"."""
+    names: dict = {}
+    for category in sorted(class_names):
+        name = class_names[category]
+        while name in names.values():
+            name = f"{name} ({category})"
+        names[category] = name
+    return names
 
 
 def summarise(matched: MatchedDetections) -> dict[str, Any]:
@@ -170,6 +182,20 @@ def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
         whole.dataset["annotations"].append(copy)
     whole.createIndex()
     return whole
+
+
+def without_images(coco_gt: COCO, image_ids: Iterable) -> COCO:
+    """Ground truth without some images and what is annotated in them."""
+    left_out = set(image_ids)
+    smaller = COCO()
+    smaller.dataset = {
+        **coco_gt.dataset,
+        "images": [image for image in coco_gt.imgs.values() if image["id"] not in left_out],
+        "annotations": [a for a in coco_gt.anns.values() if a["image_id"] not in left_out],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        smaller.createIndex()
+    return smaller
 
 
 def _mean(precision: np.ndarray) -> float | None:

@@ -11,16 +11,18 @@ come with it, both by the percentile bootstrap with a fixed seed:
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import json
+import math
 from dataclasses import dataclass
 from typing import Any, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
 
-from detectron_ext.errors import UserError
+from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.average_precision import resampled_average_precision
-from detectron_ext.evaluation.coco_eval import METRICS, match_detections
+from detectron_ext.evaluation.coco_eval import METRICS, MatchedDetections, match_detections
 from detectron_ext.evaluation.matches import collect_matches
 from detectron_ext.evaluation.operating_points import (
     THRESHOLD,
@@ -31,8 +33,10 @@ from detectron_ext.evaluation.operating_points import (
     summarise_points,
 )
 from detectron_ext.evaluation.run_folder import TestRun
+from detectron_ext.evaluation.training_log import training_costs
 
-_LOG = logging.getLogger(__name__)
+# Fewer detections may all have high scores although the test kept low ones.
+_MANY = 20
 _POINTS = ("recall", "precision", "best_f1")
 LABELS = {
     "concept_recall": "Concept recall",
@@ -56,8 +60,9 @@ class Measured:
     """One run's scores: on the images as they are, and on each resample.
 
     values: {metric: float or None}. samples: {metric: (B,) float64}; empty without detections.
-    costs: of :func:`training_costs`. sweeps: {box, concept}: scores over thresholds, see
-    operating_points. training: entries of the training log.
+    costs: of training_log.training_costs. sweeps: {box, concept}: scores over thresholds, see
+    operating_points. training: entries of the training log. fingerprint: equal for equal
+    detections; None where there are none.
     """
 
     run: TestRun
@@ -66,6 +71,7 @@ class Measured:
     costs: dict
     sweeps: dict
     training: list
+    fingerprint: str | None = None
 
 
 def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.ndarray:
@@ -91,17 +97,13 @@ def measure(
     """
     _check_images(run, len(coco_gt.imgs))
     detections = run.detections(coco_gt)
-    training = run.training()
+    log = run.training()
+    costs = training_costs(log)
     if detections is None:
         values = dict.fromkeys(LABELS)
         values.update({name: (run.results or {}).get(name) for name in METRICS})
-        return Measured(run, values, {}, training_costs(training), {}, training)
-    matched = match_detections(coco_gt, detections)
-    if matched.num_detections < len(detections):
-        run.warnings.append(
-            f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
-            "detections are of classes that the annotations lack, and do not count"
-        )
+        return Measured(run, values, {}, costs, {}, log.entries)
+    matched = _match(run, coco_gt, detections)
     matches = collect_matches(matched)
     kinds = {
         "concept": scored_concepts(coco_gt, detections, matched.class_names),
@@ -115,7 +117,36 @@ def measure(
     samples = {name: scores[name][1:] for name in LABELS}
     sweeps = {kind: summarise_points(scored, threshold)["sweep"] for kind, scored in kinds.items()}
     _check_results(run, values)
-    return Measured(run, values, samples, training_costs(training), sweeps, training)
+    _check_lowest_score(run, detections, threshold)
+    fingerprint = _fingerprint(detections)
+    return Measured(run, values, samples, costs, sweeps, log.entries, fingerprint)
+
+
+def _match(run: TestRun, coco_gt: COCO, detections: list) -> MatchedDetections:
+    try:
+        matched = match_detections(coco_gt, detections)
+    except DatasetError as error:
+        raise UserError(f"{run.name}: {error}") from error
+    if matched.num_detections < len(detections):
+        run.warnings.append(
+            f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
+            "detections are of classes that the annotations lack, and do not count"
+        )
+    return matched
+
+
+def copies(runs: Sequence[Measured]) -> list[str]:
+    """A warning for each run with the detections of an earlier one: no seed of its own."""
+    first: dict = {}
+    warnings = []
+    for one in runs:
+        earlier = first.setdefault(one.fingerprint, one)
+        if one.fingerprint is not None and one is not earlier:
+            warnings.append(
+                f"{one.run.name} has the very detections of {earlier.run.name}: a copy counts as "
+                "another seed, and the noise of seeds is taken too small"
+            )
+    return warnings
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -188,33 +219,6 @@ def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def training_costs(training: list) -> dict[str, float | None]:
-    """What training took, over all the processes that a run was resumed in.
-
-    Args:
-        training: entries of the training log.
-
-    Returns:
-        training_cpu_seconds: time on a processor, of all threads; training_seconds: wall time,
-        which other work on the machine lengthens. Each is None where an entry lacks it: a part of
-        the sum would be taken for the whole. step_seconds: wall time of the median step, which
-        pauses leave alone. peak_memory_mb: the most memory.
-    """
-    steps, memory = ([entry[key] for entry in training if key in entry] for key in ("time", "mem"))
-    return {
-        "training_cpu_seconds": _sum_of_all(training, "cpu_seconds"),
-        "training_seconds": _sum_of_all(training, "seconds"),
-        "step_seconds": float(np.median(steps)) if steps else None,
-        "peak_memory_mb": float(max(memory)) if memory else None,
-    }
-
-
-def _sum_of_all(entries: list, key: str) -> float | None:
-    if not entries or not all(key in entry for entry in entries):
-        return None
-    return float(sum(entry[key] for entry in entries))
-
-
 def _check_images(run: TestRun, num_images: int) -> None:
     tested = (run.results or {}).get("num_images", num_images)
     if tested != num_images:
@@ -222,6 +226,23 @@ def _check_images(run: TestRun, num_images: int) -> None:
             f"{run.name} was tested on {tested} images, the annotations of {run.dataset} have "
             f"{num_images}: compare on the annotations it was tested on"
         )
+
+
+def _check_lowest_score(run: TestRun, detections: list, threshold: float) -> None:
+    """Warn where a test kept only scores above the threshold (TEST.SCORE_THRESH)."""
+    lowest = min((found["score"] for found in detections), default=0.0)
+    shown = math.floor(100 * lowest) / 100
+    if len(detections) >= _MANY and shown > threshold:
+        run.warnings.append(
+            f"{run.name}: its test kept nothing below {shown:.2f}: precision and recall at "
+            f"{threshold:g} are those at {shown:.2f}"
+        )
+
+
+def _fingerprint(detections: list) -> str | None:
+    if not detections:
+        return None
+    return hashlib.sha256(json.dumps(detections, sort_keys=True).encode()).hexdigest()
 
 
 def _check_results(run: TestRun, values: dict) -> None:

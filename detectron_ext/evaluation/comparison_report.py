@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
-from detectron_ext.evaluation.comparison import Measured, compare
+from detectron_ext.evaluation.comparison import Measured, compare, copies
 from detectron_ext.evaluation.page import inline_image, page_template
 from detectron_ext.evaluation.plots import finish, new_figure, style, training_curves
 
@@ -41,6 +41,7 @@ def comparison(baseline: Side, candidates: Sequence[Side], about: dict) -> dict[
     """
     sides = [baseline, *candidates]
     warnings = [line for side in sides for one in side.runs for line in one.run.warnings]
+    warnings += [line for side in sides for line in copies(side.runs)]
     return {
         **about,
         "baseline": {"name": baseline.name, "runs": [one.run.name for one in baseline.runs]},

@@ -1,11 +1,17 @@
-"""Detections as COCO results in a JSON file, checked."""
+"""Files of detections, checked: COCO results as JSON, and upstream's pickle."""
 
 from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
+import numpy as np
+from pycocotools.coco import COCO
+
+from detectron_ext.array_pickle import read_pickle
 from detectron_ext.errors import UserError
+from detectron_ext.geometry.boxes import to_xywh
 
 
 def read_detections(path: str) -> list:
@@ -32,6 +38,51 @@ def read_detections(path: str) -> list:
     return detections
 
 
+def read_upstream_detections(path: str, coco_gt: COCO) -> list:
+    """Read upstream's detections.pkl as COCO results.
+
+    Its boxes (N, 5) x1 y1 x2 y2 score lie by class, in the order of the annotation file, then by
+    image, in the order of their ids.
+
+    Args:
+        path: the file.
+        coco_gt: ground truth of what was tested.
+
+    Raises:
+        UserError: the file is damaged, or fits other annotations.
+    """
+    content = read_pickle(path, "detections", UserError)
+    by_class: Any = content.get("all_boxes") if isinstance(content, dict) else None
+    categories, image_ids = coco_gt.getCatIds(), sorted(coco_gt.getImgIds())
+    fits = _is_list_of(by_class, len(categories) + 1)
+    if not fits or not all(_is_list_of(images, len(image_ids)) for images in by_class[1:]):
+        raise UserError(
+            f"{path} does not fit the annotations ({len(categories)} classes, {len(image_ids)} "
+            "images): compare on the data set that was tested"
+        )
+    return [
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+        for category, images in zip(categories, by_class[1:])
+        for image_id, boxes in zip(image_ids, images)
+        for box, score in _boxes_and_scores(boxes, f"{path}: boxes of image {image_id}")
+    ]
+
+
+def _is_list_of(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length
+
+
+def _boxes_and_scores(boxes: Any, what: str) -> zip:
+    """Boxes x y width height and scores, as lists, of (N, 5) boxes x1 y1 x2 y2 score."""
+    try:
+        found = np.asarray(boxes, np.float64).reshape(-1, 5)
+    except (TypeError, ValueError):
+        raise UserError(f"{what} are no rows of five numbers: test again") from None
+    if not np.isfinite(found).all():
+        raise UserError(f"{what} or their scores are not finite: did the training diverge?")
+    return zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist())
+
+
 def _is_coco_result(detection) -> bool:
     if not isinstance(detection, dict):
         return False
@@ -39,14 +90,15 @@ def _is_coco_result(detection) -> bool:
     return (
         isinstance(bbox, list)
         and len(bbox) == 4
-        and all(map(_is_finite, bbox))
-        and _is_finite(detection.get("score"))
+        and all(map(is_finite_number, bbox))
+        and is_finite_number(detection.get("score"))
         and isinstance(detection.get("image_id"), (int, str))
         and isinstance(detection.get("category_id"), (int, str))
     )
 
 
-def _is_finite(value) -> bool:
+def is_finite_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
     try:
         return isinstance(value, (int, float)) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats

@@ -14,7 +14,7 @@ from detectron_ext.evaluation.coco_eval import MatchedDetections
 
 NUM_IOUS = 10
 NUM_AREAS = 4
-# Of the arrays of resamples x detections that are worked on at a time: 16 MB of int64.
+# Of the arrays that are worked on at a time, of some resamples: 16 MB of int64 or float64.
 _MOST_ENTRIES = 2_000_000
 
 
@@ -84,8 +84,13 @@ def _class_matches(entries: list) -> ClassMatches:
     )
 
 
-def chunks(num_resamples: int, num_detections: int) -> Iterator[slice]:
-    """Resamples to work on at a time, so that memory does not grow with their number."""
-    step = int(min(max(_MOST_ENTRIES // max(num_detections, 1), 1), 100))
+def chunks(num_resamples: int, num_entries: int) -> Iterator[slice]:
+    """Resamples to work on at a time, so that memory does not grow with their number.
+
+    Args:
+        num_resamples: of all.
+        num_entries: numbers that one resample takes in the largest array.
+    """
+    step = int(min(max(_MOST_ENTRIES // max(num_entries, 1), 1), 100))
     for start in range(0, num_resamples, step):
         yield slice(start, start + step)

@@ -89,13 +89,13 @@ def _scored_column(best: np.ndarray, shown: np.ndarray) -> Scored:
 
 
 def merged(scored: dict[str, Scored]) -> Scored:
-    """All classes as one, for micro-averages."""
+    """All classes as one, for micro-averages; without classes nothing, of no image."""
     parts = list(scored.values())
     scores = np.concatenate([part.scores for part in parts] or [np.zeros(0)])
     correct = np.concatenate([part.correct for part in parts] or [np.zeros(0, bool)])
     images = np.concatenate([part.images for part in parts] or [np.zeros(0, np.int64)])
     order = np.argsort(-scores, kind="mergesort")
-    num_truth = np.sum([part.num_truth for part in parts], axis=0)
+    num_truth = np.sum([part.num_truth for part in parts], axis=0) if parts else np.zeros(0, int)
     return Scored(scores[order], correct[order], images[order], num_truth)
 
 

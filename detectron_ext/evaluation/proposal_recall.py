@@ -29,7 +29,9 @@ def evaluate_proposals(coco_gt: COCO, proposals: Iterable[tuple]) -> dict[str, A
     to 96^2, and above; None where there is no ground truth; num_images and num_proposals.
     """
     proposals = list(proposals)
-    recall = _recall(coco_gt, _as_detections(coco_gt, proposals))
+    recall = np.full((10, 1, len(_AREAS), len(_LIMITS)), -1.0)
+    if coco_gt.cats and coco_gt.imgs:
+        recall = _recall(coco_gt, _as_detections(coco_gt, proposals))
     results: dict[str, Any] = {}
     for limit_index, limit in enumerate(_LIMITS):
         for area_index, area in enumerate(_AREAS):

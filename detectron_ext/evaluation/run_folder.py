@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools.coco import COCO
 
-from detectron_ext.array_pickle import read_pickle
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.detections_file import read_detections
-from detectron_ext.geometry.boxes import to_xywh
+from detectron_ext.evaluation.coco_eval import METRICS
+from detectron_ext.evaluation.detections_file import (
+    is_finite_number,
+    read_detections,
+    read_upstream_detections,
+)
+from detectron_ext.evaluation.training_log import TrainingLog, read_training_log
 
 _PICKLE = "detections.pkl"
 
@@ -60,30 +63,43 @@ class TestRun:
         if theirs:
             return read_detections(str(theirs[0]))
         if (self.path / _PICKLE).exists():
-            return _unpickled(str(self.path / _PICKLE), coco_gt)
+            return read_upstream_detections(str(self.path / _PICKLE), coco_gt)
         self.warnings.append(f"{self.name}: no detections kept, only the AP of results.json")
         return None
+
+    @property
+    def untested_images(self) -> list:
+        """Ids of the images that the test skipped; none where results.json does not say."""
+        return (self.results or {}).get("untested_images", [])
 
     @property
     def root(self) -> Path:
         """The run's OUTPUT_DIR."""
         return self.path.parents[2] if self.path.parents[1].name == "test" else self.path
 
-    def training(self) -> list:
-        """Entries of the training log, oldest first; none where there is none."""
-        entries = []
-        for path in sorted(self.root.glob("train/*/*/stats.jsonl")):
-            with open(path, encoding="utf-8") as file:
-                for line in file:
-                    try:
-                        entry = json.loads(line)
-                    except ValueError:
-                        entry = None
-                    if isinstance(entry, dict):
-                        entries.append(entry)
-                    else:
-                        self.warnings.append(f"{self.name}: a line of {path.name} is damaged")
-        return entries
+    def training(self) -> TrainingLog:
+        """The training log; without entries, and mostly with a warning, where there is none.
+
+        Of several logs none is taken: nothing says which training the tested model is from.
+        """
+        paths = sorted(self.root.glob("train/*/*/stats.jsonl"))
+        if len(paths) > 1:
+            shown = ", ".join(str(path.relative_to(self.root)) for path in paths)
+            self.warnings.append(f"{self.name}: {len(paths)} training logs, none is used: {shown}")
+        if len(paths) != 1:
+            return TrainingLog([])
+        try:
+            log = read_training_log(str(paths[0]))
+        except UserError:  # it names the whole path, which has no place in a report
+            log_name = paths[0].relative_to(self.root)
+            self.warnings.append(f"{self.name}: the training log {log_name} cannot be read")
+            return TrainingLog([])
+        if log.num_damaged:
+            self.warnings.append(
+                f"{self.name}: damaged lines in stats.jsonl: {log.num_damaged}, so the time of "
+                "training is unknown"
+            )
+        return log
 
 
 def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
@@ -91,11 +107,11 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
 
     Args:
         folder: OUTPUT_DIR, or the folder of one test in it.
-        dataset: catalog name of the test to take; needed when there are several.
+        dataset: catalog name of the test to take; any by default.
         name: what to call the run; the folder by default.
 
     Raises:
-        UserError: no such folder, nothing tested there, or not on that data set.
+        UserError: no such folder, nothing tested there, not on that data set, or several tests.
     """
     if not os.path.isdir(folder):
         raise UserError(f"no such run folder: {folder}")
@@ -108,9 +124,15 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
     if not chosen:
         raise UserError(f"{folder} was tested on {', '.join(known)}, not on {dataset}")
     if len(chosen) > 1:
-        raise UserError(f"{folder} has {len(chosen)} tests ({', '.join(known)}): use --dataset")
+        found = ", ".join(os.path.join(folder, path.relative_to(root)) for path in chosen)
+        raise UserError(f"{folder} has {len(chosen)} tests, name one of them: {found}")
     run = TestRun(name or folder, chosen[0].parent.name, chosen[0])
     run.results = _read_results(run)
+    if (run.path / "detections.json").exists() and not (run.path / "results.json").exists():
+        run.warnings.append(
+            f"{run.name}: no results.json beside detections.json: the test was not scored, and "
+            "images may be missing"
+        )
     _check_finished(run)
     return run
 
@@ -137,39 +159,27 @@ def _read_results(run: TestRun) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             content: Any = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and isinstance(content.get(run.dataset), dict):
         content = content[run.dataset].get("box")
-    if isinstance(content, dict) and "AP" in content:
+    if isinstance(content, dict) and "AP" in content and _has_right_types(content):
         return content
     run.warnings.append(f"{run.name}: results.json is damaged or of another kind")
     return None
+
+
+def _has_right_types(results: dict) -> bool:
+    numbers = [results.get(name) for name in (*METRICS, "num_images")]
+    untested = results.get("untested_images", [])
+    return (
+        all(number is None or is_finite_number(number) for number in numbers)
+        and isinstance(untested, list)
+        and all(isinstance(image_id, (int, float, str)) for image_id in untested)
+    )
 
 
 def _check_finished(run: TestRun) -> None:
     for folder in run.root.glob("train/*/*"):
         if (folder / "stats.jsonl").exists() and not (folder / "model_final.pkl").exists():
             run.warnings.append(f"{run.name}: training has not finished (no model_final.pkl)")
-
-
-def _unpickled(path: str, coco_gt: COCO) -> list:
-    """Upstream's detections.pkl: boxes (N, 5) x1 y1 x2 y2 score by class, then by image."""
-    content = read_pickle(path, "detections", UserError)
-    by_class: Any = content.get("all_boxes") if isinstance(content, dict) else None
-    categories, image_ids = sorted(coco_gt.getCatIds()), sorted(coco_gt.getImgIds())
-    fits = isinstance(by_class, list) and len(by_class) == len(categories) + 1
-    if not fits or any(len(images) != len(image_ids) for images in by_class[1:]):
-        raise UserError(
-            f"{path} does not fit the annotations ({len(categories)} classes, {len(image_ids)} "
-            "images): compare on the data set that was tested"
-        )
-    results = []
-    for category, images in zip(categories, by_class[1:]):
-        for image_id, boxes in zip(image_ids, images):
-            found = np.asarray(boxes, np.float64).reshape(-1, 5)
-            for box, score in zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist()):
-                results.append(
-                    {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
-                )
-    return results

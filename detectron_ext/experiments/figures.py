@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from detectron_ext.errors import UserError
 from detectron_ext.evaluation.plots import COLOURS, finish, new_figure, style
 from detectron_ext.experiments.anchor_study import ImageAnchors, Study
 from detectron_ext.ops.reference.box_losses import (
@@ -71,7 +72,11 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
         upper: IoU below which anchors are negative.
         gamma: of the focal loss that says which negatives are hard.
         seed: of the random draws.
+
+    Raises:
+        UserError: no image has a negative.
     """
+    _check_some(study, "negative", [image.labels == BACKGROUND for image in study.images])
     rng = np.random.default_rng(seed)
     ways: dict = {"all": [], "random": [], "IoU-balanced, 3 bins": [], "hard: highest loss": []}
     for image in study.images:
@@ -103,6 +108,14 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     finish(axes, title, f"IoU with the nearest object (bins of {upper / 8:g})", "share")
     axes.legend(frameon=False, fontsize=9, title="drawn", loc="lower left")
     return figure
+
+
+def _check_some(study: Study, kind: str, masks: Sequence[np.ndarray]) -> None:
+    if not any(mask.any() for mask in masks):
+        raise UserError(
+            f"none of the {len(study.images)} training images has a {kind} anchor, so there is "
+            "nothing to draw of it: take more with --images"
+        )
 
 
 def _negative_losses(logits: np.ndarray, gamma: float) -> np.ndarray:
@@ -143,7 +156,11 @@ def gradient_figure(study: Study, config) -> Figure:
 
     Left, of the box loss of positives, by the error in units of beta, with the sum of all as a
     multiple of smooth L1's; right, of the class loss, by label and the IoU of negatives.
+
+    Raises:
+        UserError: no image has a positive.
     """
+    _check_some(study, "positive", [image.labels > BACKGROUND for image in study.images])
     figure = new_figure(11, 4.8)
     panels = (
         (*_box_shares(study, config), "Who moves the boxes", "error of a coordinate of a positive"),

@@ -13,7 +13,7 @@ from detectron_ext import __version__
 from detectron_ext import config as configuration
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
-from detectron_ext.evaluation.comparison import training_costs
+from detectron_ext.evaluation.training_log import read_training_log, training_costs
 from detectron_ext.experiments.spec import REPOSITORY, Run
 
 RECORD = "record.json"
@@ -33,9 +33,10 @@ def read_record(folder: str) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no record of a run ({error}): remove it to run again") from None
-    if not isinstance(record, dict) or "settings" not in record or "metrics" not in record:
+    parts = [record.get(key) for key in ("settings", "metrics")] if isinstance(record, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path} is no record of a run: remove it to run again")
     return record
 
@@ -44,9 +45,10 @@ def started_settings(folder: str) -> dict | None:
     """The settings that a run was started with; None where it was not, or they cannot be read."""
     try:
         with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+            started = json.load(file)
+    except (OSError, ValueError, RecursionError):
         return None
+    return started if isinstance(started, dict) else None
 
 
 def write_record(folder: str, run: Run, config, measured: dict) -> dict:
@@ -59,7 +61,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
         measured: what the sweep knows: seconds, memory, threads, commit.
 
     Raises:
-        UserError: the run left no results.
+        UserError: the run left no log or no results.
     """
     record = {
         "variant": run.variant,
@@ -146,8 +148,7 @@ def _training_seconds(config) -> dict:
     None where a process, of a version that did not log them, took part.
     """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
-    with open(os.path.join(folder, "stats.jsonl"), encoding="utf-8") as file:
-        costs = training_costs([json.loads(line) for line in file])
+    costs = training_costs(read_training_log(os.path.join(folder, "stats.jsonl")))
     told = {
         "seconds_training": costs["training_seconds"],
         "cpu_seconds_training": costs["training_cpu_seconds"],

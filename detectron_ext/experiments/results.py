@@ -12,6 +12,7 @@ from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
+from detectron_ext.evaluation.comparable import common_dataset, common_images
 from detectron_ext.evaluation.comparison import (
     LABELS,
     Measured,
@@ -47,7 +48,8 @@ _KEPT = (
 def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> dict[str, Any]:
     """Score every run that is done, and compare each variant with the baseline.
 
-    A variant is compared over the seeds that it and the baseline have both done.
+    A variant is compared over the seeds that it and the baseline have both done. Runs are scored
+    on the first of their TEST.DATASETS.
 
     Args:
         spec: the sweep.
@@ -56,8 +58,8 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
 
     Returns:
         {sweep, missing: folders of runs not done, places}; places holds for each data set and size
-        runs, each with its record, scores and costs, and comparisons, for each variant what
-        comparison_report.comparison returns, and the seeds.
+        runs, each with its record, scores and costs, comparisons, for each variant what
+        comparison_report.comparison returns, and the seeds, and warnings, lines on all its runs.
 
     Raises:
         UserError: nothing is done, or a run's folder is damaged.
@@ -83,25 +85,33 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
 
 
 def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> dict[str, Any]:
-    first = open_run(os.path.join(results_dir, finished[0][0].folder))
-    ground_truth = read_ground_truth(resolve(first.dataset, configuration.load()).ann_fn)
+    configs = [configuration.load(run.config_file, run.overrides) for run, _ in finished]
+    tests = [
+        open_run(os.path.join(results_dir, run.folder), config.TEST.DATASETS[0], run.folder)
+        for (run, _), config in zip(finished, configs)
+    ]
+    dataset = common_dataset(tests)
+    whole = read_ground_truth(resolve(dataset, configs[0]).ann_fn)
+    ground_truth = common_images(tests, whole)
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured: list[tuple[Run, Measured]] = []
     runs = []
-    for run, record in finished:
+    for (run, record), test in zip(finished, tests):
         _LOG.info("scoring %s", run.folder)
-        test = open_run(os.path.join(results_dir, run.folder), name=run.folder)
         one = measure(test, ground_truth, weights)
         measured.append((run, one))
         told = {key: record.get(key) for key in _KEPT}
         runs.append({**told, "scores": one.values, "costs": one.costs})
     about = {
-        "dataset": first.dataset,
+        "dataset": dataset,
         "num_images": len(ground_truth.imgs),
         "score_threshold": THRESHOLD,
         "num_resamples": num_resamples,
     }
-    return {"runs": runs, "comparisons": _comparisons(spec, measured, about)}
+    comparisons = _comparisons(spec, measured, about)
+    warnings = [line for test in tests for line in test.warnings]
+    warnings += [line for compared in comparisons for line in compared["warnings"]]
+    return {"runs": runs, "comparisons": comparisons, "warnings": list(dict.fromkeys(warnings))}
 
 
 def _comparisons(spec: Spec, measured: list, about: dict) -> list:
@@ -125,32 +135,53 @@ def _comparisons(spec: Spec, measured: list, about: dict) -> list:
 def write_report(results: dict, page: str) -> str:
     """Write ``<page without extension>/<sweep>.json`` and the sweep's part of the page.
 
-    The part stands between two comments that name the sweep, at the end where there are none.
-
     Returns:
         Path of the JSON.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: as :func:`split_page`, or a file cannot be written.
     """
+    before, after = split_page(page, results["sweep"])
     path = Path(page)
     json_path = path.with_suffix("") / f"{results['sweep']}.json"
     write_results(str(json_path), results)
-    begin, end = (f"<!-- {word} {results['sweep']} -->" for word in ("begin", "end"))
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if begin not in text or end not in text:
-            text = f"{text.rstrip()}\n\n{begin}\n{end}\n".lstrip()
-        before, rest = text.split(begin, 1)
-        after = rest.split(end, 1)[1]
-        path.write_text(f"{before}{begin}\n{as_markdown(results)}{end}{after}", encoding="utf-8")
+        path.write_text(before + as_markdown(results) + after, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{page} cannot be written: {error.strerror}") from error
     return str(json_path)
 
 
+def split_page(page: str, sweep: str) -> tuple[str, str]:
+    """The page before and after a sweep's part.
+
+    The part stands between two comments that name the sweep, at the end where there are none.
+
+    Raises:
+        UserError: the page is no text that can be read, or its name has no extension; one of the
+            comments is missing, stands twice or in the wrong order.
+    """
+    path = Path(page)
+    if not path.suffix:
+        raise UserError(f"{page} needs an extension, such as .md: the JSON goes to a folder {page}")
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except OSError as error:
+        raise UserError(f"{page} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise UserError(f"{page} is not UTF-8 text: name a Markdown file") from None
+    begin, end = (f"<!-- {word} {sweep} -->" for word in ("begin", "end"))
+    if begin not in text and end not in text:
+        return f"{text.rstrip()}\n\n{begin}\n".lstrip(), f"{end}\n"
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end or text.count(begin) + text.count(end) > 2:
+        raise UserError(f"{page} must hold {begin} once and after it {end} once")
+    return f"{before}{begin}\n", f"{end}{after}"
+
+
 def as_markdown(results: dict) -> str:
-    """For each data set and size: scores of all variants, then their differences."""
+    """For each data set and size scores of all variants, then their differences; warnings."""
     parts = []
     for name, place in results["places"].items():
         about = place["comparisons"][0] if place["comparisons"] else None
@@ -161,7 +192,14 @@ def as_markdown(results: dict) -> str:
             parts.append(markdown_table(_difference_rows(place["comparisons"])))
     if results["missing"]:
         parts.append(f"Not run yet: {len(results['missing'])} runs, so counts of runs differ.")
+    parts += [f"Warning: {line}" for line in all_warnings(results)]
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def all_warnings(results: dict) -> list:
+    """What is odd about the runs of any place, a line each."""
+    lines = [line for place in results["places"].values() for line in place["warnings"]]
+    return list(dict.fromkeys(lines))
 
 
 def _score_rows(runs: Sequence[dict]) -> list:

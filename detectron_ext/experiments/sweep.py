@@ -133,6 +133,23 @@ class Sweep:
         """Train and test in a process; returns what went wrong, in one line."""
         if self._stopping.is_set():
             return None
+        try:
+            failure = self._train_and_record(run)
+        except UserError as error:
+            failure = f"{run.folder}: {error}"
+        except OSError as error:
+            failure = f"{run.folder}: {error.filename or 'system'}: {error.strerror}"
+        if failure:
+            _LOG.warning("failed: %s", failure)
+        return failure
+
+    def _train_and_record(self, run: Run) -> str | None:
+        """As :meth:`_run_one`.
+
+        Raises:
+            UserError: the process ended well and left no log or results.
+            OSError: a file cannot be written, or the process not be started.
+        """
         folder = self.folder(run)
         os.makedirs(folder, exist_ok=True)
         with _lock(folder) as lock:
@@ -147,14 +164,12 @@ class Sweep:
             code = commit()  # of the start: the checkout may move on before the end
             status, measured = self._execute(run, lock)
             if status:
-                failure = f"{run.folder}: {_last_error(folder)} (see {folder}/{_LOG_FILE})"
-                _LOG.warning("failed: %s", failure)
-                return failure
+                return f"{run.folder}: {_last_error(folder)} (see {folder}/{_LOG_FILE})"
             measured.update(threads=self._threads, resumed=resumed, **code)
             record = write_record(folder, run, self._configs[run.folder], measured)
             for path in self._checkpoints(run):
                 os.unlink(path)
-            _LOG.info("%s: done in %.0f s", run.folder, record["seconds_training"])
+            _LOG.info("%s: done in %.0f s", run.folder, record["seconds_of_last_process"])
             return None
 
     def _execute(self, run: Run, lock: int) -> tuple:

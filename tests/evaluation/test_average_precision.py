@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from random_scenes import part, scene
 from detectron_ext.evaluation import matches
 from detectron_ext.evaluation.average_precision import resampled_average_precision
 from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections, match_detections
-from detectron_ext.evaluation.matches import collect_matches
+from detectron_ext.evaluation.matches import ClassMatches, Matches, collect_matches
 from detectron_ext.evaluation.operating_points import merged, resampled_points, scored_boxes
 
 
@@ -91,3 +92,18 @@ def test_the_number_of_resamples_at_a_time_changes_nothing(monkeypatch):
 def test_no_detections_score_zero():
     coco, _ = scene(0)
     assert _resampled(coco, [], np.ones((1, 12), int))["AP"] == 0
+
+
+def test_memory_does_not_grow_with_classes_times_resamples():
+    """Here the tables of all resamples take 78 MB, and the detections next to nothing."""
+    one = ClassMatches(
+        np.zeros(1, np.int64), np.ones(1), np.ones((10, 1), bool), np.zeros((10, 1), bool),
+        np.ones(2, np.int64),
+    )  # fmt: skip
+    found = Matches([1, 2], [str(number) for number in range(40)], [[one] * 40] * 4)
+    tracemalloc.start()
+    try:
+        resampled_average_precision(found, np.ones((60, 2), np.int64))
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
-from random_scenes import scene
-from test_run_folder import write_test
+from random_scenes import part, scene
+from tested_run import write_test
 
+from detectron_ext import config as configuration
 from detectron_ext.commands.compare import compare_runs
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections
@@ -18,7 +20,6 @@ from detectron_ext.evaluation.comparison import (
     compare,
     image_resamples,
     measure,
-    training_costs,
 )
 from detectron_ext.evaluation.comparison_report import (
     Side,
@@ -28,6 +29,7 @@ from detectron_ext.evaluation.comparison_report import (
     mean_log,
 )
 from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.training_log import TrainingLog, training_costs
 
 _ABOUT = {"dataset": "cats_val", "num_images": 40, "score_threshold": 0.5, "num_resamples": 200}
 
@@ -131,13 +133,13 @@ def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
     write_test(tmp_path / "run", {"detections.json": [found]})
     run = open_run(str(tmp_path / "run"))
     measure(run, *world[1:])
-    assert "1 of 1 detections are of classes that the annotations lack" in run.warnings[0]
+    assert "1 of 1 detections are of classes that the annotations lack" in run.warnings[1]
 
 
 def test_costs_add_up_over_the_processes_of_a_run():
     first = {"cpu_seconds": 2.0, "seconds": 9.0, "time": 0.5, "mem": 300}
     resumed = {"cpu_seconds": 1.5, "seconds": 1.0, "time": 0.1, "mem": 200}
-    assert training_costs([first, resumed]) == {
+    assert training_costs(TrainingLog([first, resumed])) == {
         "training_cpu_seconds": 3.5, "training_seconds": 10, "step_seconds": 0.3,
         "peak_memory_mb": 300,
     }  # fmt: skip
@@ -145,9 +147,12 @@ def test_costs_add_up_over_the_processes_of_a_run():
 
 def test_costs_of_a_part_of_the_training_are_a_gap():
     """A log that a version without CPU times began, or none."""
-    costs = training_costs([{"seconds": 9.0}, {"seconds": 1.0, "cpu_seconds": 0.5}])
+    entries = [{"seconds": 9.0}, {"seconds": 1.0, "cpu_seconds": 0.5, "time": 2}]
+    costs = training_costs(TrainingLog(entries))
     assert (costs["training_cpu_seconds"], costs["training_seconds"]) == (None, 10)
-    assert set(training_costs([]).values()) == {None}
+    assert set(training_costs(TrainingLog([])).values()) == {None}
+    costs = training_costs(TrainingLog(entries, num_damaged=1))
+    assert (costs["training_seconds"], costs["step_seconds"]) == (None, 2)
 
 
 def test_the_tables_say_the_same(world):
@@ -176,7 +181,8 @@ def test_the_curve_of_a_side_is_the_mean_of_its_runs():
 def test_a_page_stands_alone(world, tmp_path):
     folder = world[0]
     markdown = compare_runs(
-        [str(folder / "good0")], [[str(folder / "bad0")], [str(folder / "bad1")]],
+        configuration.load(), [str(folder / "good0")],
+        [[str(folder / "bad0")], [str(folder / "bad1")]],
         str(tmp_path), annotations=str(folder / "truth.json"), num_resamples=20,
     )  # fmt: skip
     assert (tmp_path / "comparison.md").read_text() == markdown
@@ -188,7 +194,98 @@ def test_a_page_stands_alone(world, tmp_path):
     assert len(json.loads((tmp_path / "comparison.json").read_text())["candidates"]) == 2
 
 
+def _tested_without(world, path, skipped, name="good0"):
+    """A copy of a run whose test skipped some images."""
+    found = json.loads((world[0] / name / "test/cats_val/retinanet/detections.json").read_text())
+    truth, found = part(world[1], found, set(world[1].imgs) - set(skipped))
+    results = {**evaluate_detections(truth, found), "untested_images": skipped}
+    write_test(path, {"detections.json": found, "results.json": results})
+    return str(path), results["AP"]
+
+
+def _compare(world, tmp_path, baseline, candidate, **options):
+    """What comparison.json holds."""
+    truth = str(world[0] / "truth.json")
+    out = tmp_path / "out"
+    options = {"annotations": truth, "num_resamples": 5, **options}
+    compare_runs(configuration.load(), [baseline], [[candidate]], str(out), **options)
+    return json.loads((out / "comparison.json").read_text())
+
+
+def test_images_that_no_run_was_tested_on_do_not_count(world, tmp_path):
+    baseline, ap = _tested_without(world, tmp_path / "a", [2, 7])
+    candidate, _ = _tested_without(world, tmp_path / "b", [7, 2], "bad0")
+    content = _compare(world, tmp_path, baseline, candidate)
+    assert content["num_images"] == 38
+    assert content["candidates"][0]["rows"][6]["baseline"]["mean"] == ap
+    (warning,) = content["warnings"]
+    assert warning.startswith("2 of 40 images of cats_val were skipped")
+
+
+def test_runs_that_skipped_different_images_are_refused(world, tmp_path):
+    skipping, _ = _tested_without(world, tmp_path / "a", [2, 7])
+    with pytest.raises(UserError, match=r"not tested on the same images \(they skipped 0 and 2"):
+        _compare(world, tmp_path, str(world[0] / "good0"), skipping)
+
+
+@pytest.mark.parametrize("missing, named", [("images", "image"), ("categories", "class")])
+def test_nothing_to_compare_on_is_an_error(world, tmp_path, missing, named):
+    write_test(tmp_path / "run", {"detections.json": []})
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({**world[1].dataset, missing: [], "annotations": []}))
+    run, options = str(tmp_path / "run"), {"names": ["a", "b"], "annotations": str(truth)}
+    with pytest.raises(UserError, match=f"cats_val has no {named} that was tested"):
+        _compare(world, tmp_path, run, run, **options)
+
+
+def test_a_detection_in_an_unknown_image_is_named_with_its_run(world, tmp_path):
+    found = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.9}
+    write_test(tmp_path / "run", {"detections.json": [found]})
+    with pytest.raises(UserError, match="/run: a detection names image 99, which"):
+        measure(open_run(str(tmp_path / "run")), *world[1:])
+
+
+def test_a_test_that_kept_only_high_scores_is_a_warning(world, tmp_path):
+    folder, coco, weights = world
+    path = folder / "good0/test/cats_val/retinanet/detections.json"
+    found = [one for one in json.loads(path.read_text()) if one["score"] >= 0.3]
+    write_test(tmp_path / "run", {"detections.json": found, "results.json": {"AP": None}})
+    few = {"detections.json": found[:19], "results.json": {"AP": None}}
+    write_test(tmp_path / "few", few)
+    for name, threshold, lines in (("run", 0.2, 1), ("run", 0.3, 0), ("few", 0.2, 0)):
+        run = open_run(str(tmp_path / name))
+        measure(run, coco, weights[:2], threshold)
+        assert len(run.warnings) == lines
+        assert all("kept nothing below 0.30" in line for line in run.warnings)
+
+
+def test_copies_of_a_run_on_one_side_are_a_warning(world, tmp_path):
+    shutil.copytree(str(world[0] / "good0"), str(tmp_path / "copy"))
+    copy = measure(open_run(str(tmp_path / "copy")), *world[1:])
+    runs = _measured(world, "good0", "good1")
+    content = comparison(Side("a", [*runs, copy]), [Side("b", [copy])], _ABOUT)
+    (warning,) = content["warnings"]
+    assert "copy has the very detections of " in warning and "good0: a copy counts" in warning
+    nothing = []
+    for name in "xy":
+        write_test(tmp_path / name, {"detections.json": [], "results.json": {"AP": 0}})
+        nothing.append(measure(open_run(str(tmp_path / name)), *world[1:]))
+    assert comparison(Side("a", runs), [Side("b", nothing)], _ABOUT)["warnings"] == []
+
+
+def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
+    paths = [str(tmp_path / side / "seed1") for side in "ab"]
+    for path, name in zip(paths, ("good0", "bad0")):
+        shutil.copytree(str(world[0] / name), path)
+    content = _compare(world, tmp_path, *paths)
+    assert [content["baseline"]["name"], content["candidates"][0]["name"]] == paths
+    with pytest.raises(UserError, match="two are called seed1"):
+        _compare(world, tmp_path, *paths, names=["seed1", "seed1"])
+    with pytest.raises(UserError, match="give each a name of its own with --names"):
+        _compare(world, tmp_path, paths[0], paths[0])
+
+
 def test_runs_on_different_data_sets_are_refused(world, tmp_path):
     write_test(tmp_path / "dog", {"detections.json": []}, "dogs_val")
     with pytest.raises(UserError, match=r"good0 was tested on cats_val, .*dog on dogs_val"):
-        compare_runs([str(world[0] / "good0")], [[str(tmp_path / "dog")]], str(tmp_path))
+        _compare(world, tmp_path, str(world[0] / "good0"), str(tmp_path / "dog"))

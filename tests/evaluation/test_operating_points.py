@@ -105,11 +105,34 @@ def test_where_nothing_is_found_or_there_precision_or_recall_is_undefined():
             assert tuple(results[kind][key] for key in ("precision", "recall", "f1")) == expected
 
 
+def test_a_world_without_classes_or_images():
+    for missing in ("categories", "images"):
+        coco = _coco([])
+        coco.dataset[missing] = []
+        coco.createIndex()
+        results = score_detections(coco, [])
+        assert results["AP"] is results["box"]["recall"] is results["concept"]["best_f1"] is None
+        assert results["num_images"] == (3 if missing == "categories" else 0)
+
+
 def test_detections_of_one_score_are_taken_together():
     truth = [(1, 1, _A, 0), (1, 1, _B, 0)]
     detections = [_found(1, 1, box, 0.7) for box in (_A, _B, _FAR)]
     box = score_detections(_coco(truth), detections)["box"]
     assert (box["best_f1"], box["best_threshold"]) == (pytest.approx(4 / 5), 0.7)
+
+
+def test_classes_of_one_name_are_kept_apart():
+    coco = _coco([(1, 1, _A, 0), (1, 2, _B, 0), (2, 1, _A, 0), (2, 3, _A, 0)])
+    names = {1: "other", 2: "other", 3: "other (2)"}
+    coco.dataset["categories"] = [{"id": i, "name": name} for i, name in names.items()]
+    coco.createIndex()
+    results = score_detections(coco, [_found(1, 1, _A, 0.9), _found(2, 1, _A, 0.9)])
+    expected = {"other": 1, "other (2)": 0, "other (2) (3)": 0}
+    assert results["per_class"] == pytest.approx(expected)
+    for kind in ("box", "concept"):
+        assert list(results[kind]["per_class"]) == list(expected)
+        assert (results[kind]["precision"], results[kind]["recall"]) == (1, 0.5)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -59,3 +59,14 @@ def test_crowds_and_images_without_proposals():
     assert results["AR@100"] == pytest.approx(1)
     assert evaluate_proposals(_truth(_SMALL), [])["AR@100"] == pytest.approx(0)
     assert evaluate_proposals(_truth(), [_proposals([10, 10, 29, 29])])["AR@100"] is None
+
+
+def test_a_world_without_classes_or_images():
+    for missing in ("categories", "images"):
+        coco = _truth()
+        coco.dataset[missing] = []
+        coco.createIndex()
+        found = [] if missing == "images" else [_proposals([10, 10, 29, 29])]
+        results = evaluate_proposals(coco, found)
+        assert results["AR@100"] is results["ARs@1000"] is None
+        assert results["num_proposals"] == len(found)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 from random_scenes import scene
+from tested_run import write_test
 
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.run_folder import open_run
 
 _DETECTION = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}
-
-
-def write_test(root: Path, files: dict, dataset: str = "cats_val") -> Path:
-    """Write files (content by name; JSON where it is no text) of a test; returns their folder."""
-    folder = root / "test" / dataset / "retinanet"
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name).write_text(text)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -36,21 +25,62 @@ def test_detections_of_ours_and_of_upstream(tmp_path, name):
         run = open_run(str(given))
         assert (run.dataset, run.root) == ("cats_val", tmp_path)
         assert run.detections(coco) == [_DETECTION]
-        assert run.warnings == []
+        assert len(run.warnings) == (name == "detections.json")
+
+
+def test_a_test_that_was_not_scored_is_a_warning(tmp_path):
+    folder = write_test(tmp_path, {"detections.json": [_DETECTION]})
+    assert "images may be missing" in open_run(str(tmp_path)).warnings[0]
+    (folder / "results.json").write_text('{"AP": 0.5}')
+    assert open_run(str(tmp_path)).warnings == []
+
+
+_BOXES = np.array([[10, 20, 39, 59, 0.5]])
+
+
+def _write_pickle(root, *by_class):
+    content = {"all_boxes": [[[], []], *by_class], "cfg": ""}
+    path = write_test(root, {}) / "detections.pkl"
+    path.write_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
 
 
 def test_upstreams_pickle(tmp_path):
     coco, _ = scene(0, num_images=2)
-    boxes = [[[], []], [np.array([[10, 20, 39, 59, 0.5]]), []], [[], []], [[], np.ones((0, 5))]]
-    folder = write_test(tmp_path, {})
-    content = {"all_boxes": boxes, "cfg": ""}
-    (folder / "detections.pkl").write_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
+    _write_pickle(tmp_path, [_BOXES, []], [[], []], [[], np.ones((0, 5))])
     assert open_run(str(tmp_path)).detections(coco) == [
         {"image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40], "score": 0.5}
     ]
     other, _ = scene(0, num_images=3)
     with pytest.raises(UserError, match="does not fit the annotations"):
         open_run(str(tmp_path)).detections(other)
+
+
+def test_upstream_numbers_classes_in_the_order_of_the_annotation_file(tmp_path):
+    coco, _ = scene(0, num_images=2)
+    coco.dataset["categories"].reverse()
+    coco.dataset["images"].reverse()
+    coco.createIndex()
+    _write_pickle(tmp_path, [_BOXES, []], [[], []], [[], []])
+    (found,) = open_run(str(tmp_path)).detections(coco)
+    assert (found["category_id"], found["image_id"]) == (9, 1)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        ([[], np.array([[10, 20, 39, 59, np.nan]])], "boxes of image 2 or their scores are not fi"),
+        ([np.array([[10, 20, np.inf, 59, 0.5]]), []], "boxes of image 1 or their scores are not f"),
+        ([[[1, 2, 3]], []], "boxes of image 1 are no rows of five numbers"),
+        ([[[1, 2, 3, 4, "x"]], []], "boxes of image 1 are no rows of five numbers"),
+        ([[]], "does not fit the annotations"),
+        (None, "does not fit the annotations"),
+    ],
+)
+def test_a_damaged_pickle_of_upstream_is_named(tmp_path, images, message):
+    _write_pickle(tmp_path, images, [[], []], [[], []])
+    with pytest.raises(UserError, match=message) as caught:
+        open_run(str(tmp_path)).detections(scene(0, num_images=2)[0])
+    assert "detections.pkl" in str(caught.value)
 
 
 def test_upstreams_layout_of_results(tmp_path):
@@ -82,29 +112,80 @@ def test_an_unfinished_or_unclear_folder_is_an_error(tmp_path, files, message):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_half_written_results_are_a_warning(tmp_path):
-    write_test(tmp_path, {"results.json": '{"AP": 0.', "detections.json": []})
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"AP": 0.',
+        '{"AP": "0.44"}',
+        '{"AP": 0.4, "num_images": "40"}',
+        '{"AP": 0.4, "untested_images": 7}',
+        '{"AP": 0.4, "untested_images": [[7]]}',
+        "[" * 100000,
+    ],
+)
+def test_damaged_results_are_a_warning(tmp_path, content):
+    write_test(tmp_path, {"results.json": content, "detections.json": []})
     run = open_run(str(tmp_path))
     assert run.results is None
     assert "results.json is damaged" in run.warnings[0]
 
 
-def test_unfinished_training_is_a_warning(tmp_path):
-    write_test(tmp_path, {"detections.json": []})
-    log = tmp_path / "train" / "cats_train" / "retinanet" / "stats.jsonl"
-    log.parent.mkdir(parents=True)
-    log.write_text('{"iter": 0, "seconds": 2.5}\n7\n{"iter": 20, "sec')
+def _write_log(root, content=b'{"iter": 0, "seconds": 2.5}\n', dataset="cats_train"):
+    path = root / "train" / dataset / "retinanet" / "stats.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "tail, num_damaged",
+    [
+        (b"", 0),
+        (b'7\n{"iter": 20, "sec', 2),
+        (b'{"iter": 20, "\xff\xfe\x00', 1),
+        (b"[" * 100000, 1),
+    ],
+)
+def test_unfinished_training_and_damaged_lines_are_warnings(tmp_path, tail, num_damaged):
+    write_test(tmp_path, {"detections.json": [], "results.json": {"AP": 0.5}})
+    _write_log(tmp_path, b'{"iter": 0, "seconds": 2.5}\n' + tail)
     run = open_run(str(tmp_path))
-    assert run.training() == [{"iter": 0, "seconds": 2.5}]
+    assert run.training() == ([{"iter": 0, "seconds": 2.5}], num_damaged)
     assert "training has not finished" in run.warnings[0]
-    assert all("damaged" in line for line in run.warnings[1:]) and len(run.warnings) == 3
+    if num_damaged:
+        assert f"damaged lines in stats.jsonl: {num_damaged}" in run.warnings[1]
+
+
+def test_numbers_may_be_text_as_detectron_prints_them(tmp_path):
+    write_test(tmp_path, {"detections.json": []})
+    line = '{"iter": 20, "time": "0.25", "loss": "nan", "eta": "0:01:02", "mem": null, "lr": [1]}'
+    _write_log(tmp_path, line.encode())
+    assert open_run(str(tmp_path)).training().entries == [{"iter": 20, "time": 0.25}]
+
+
+def test_of_several_training_logs_none_is_taken(tmp_path):
+    write_test(tmp_path, {"detections.json": []})
+    for dataset in ("cats_train", "dogs_train"):
+        _write_log(tmp_path, dataset=dataset)
+    run = open_run(str(tmp_path))
+    assert run.training().entries == []
+    assert "2 training logs, none is used: train/cats_train" in run.warnings[-1]
+
+
+def test_a_training_log_that_cannot_be_read_is_a_warning(tmp_path):
+    write_test(tmp_path, {"detections.json": []})
+    (tmp_path / "train/cats_train/retinanet/stats.jsonl").mkdir(parents=True)
+    run = open_run(str(tmp_path))
+    assert run.training().entries == []
+    assert "cats_train/retinanet/stats.jsonl cannot be read" in run.warnings[-1]
 
 
 def test_several_tests_need_a_choice(tmp_path):
     for dataset in ("cats_val", "cats_test"):
         write_test(tmp_path, {"detections.json": []}, dataset)
-    with pytest.raises(UserError, match="use --dataset"):
+    with pytest.raises(UserError, match="has 2 tests, name one of them: ") as caught:
         open_run(str(tmp_path))
+    for named in str(caught.value).split(": ")[1].split(", "):
+        assert open_run(named).dataset in ("cats_val", "cats_test")
     assert open_run(str(tmp_path), "cats_test").dataset == "cats_test"
     with pytest.raises(UserError, match="was tested on cats_test, cats_val, not on dogs"):
         open_run(str(tmp_path), "dogs")

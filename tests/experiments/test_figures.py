@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detectron_ext import config as configuration
+from detectron_ext.errors import UserError
 from detectron_ext.experiments import figures
 from detectron_ext.experiments.anchor_study import ImageAnchors, Study, _by_anchor
 
@@ -59,6 +60,18 @@ def test_hard_negatives_are_those_of_high_loss(study):
     assert hardest["all"] == pytest.approx(60 / 960)
     assert hardest["hard: highest loss"] == pytest.approx(60 / 256)
     assert hardest["random"] < 0.15 < hardest["IoU-balanced, 3 bins"]
+
+
+@pytest.mark.parametrize("label, missing", [(0, "positive"), (1, "negative"), (-1, "negative")])
+def test_images_without_positives_or_negatives_are_an_error(study, config, label, missing):
+    images = [
+        image._replace(labels=np.full(980, label, np.int32), box_errors=image.box_errors[:0])
+        for image in study.images
+    ]
+    with pytest.raises(UserError, match=f"none of the 2 training images has a {missing} anchor"):
+        if missing == "positive":
+            figures.gradient_figure(study._replace(images=images), config)
+        figures.negatives_figure(study._replace(images=images), 0.4, 2.0, seed=0)
 
 
 def test_shares_of_the_gradient(study, config):

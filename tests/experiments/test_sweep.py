@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from squares import write_tiny_config
+from tested_run import write_test
 
 from detectron_ext.commands.sweep import report, sweep
 from detectron_ext.errors import UserError
+from detectron_ext.experiments.results import collect_results
 from detectron_ext.experiments.spec import read_spec
 from detectron_ext.experiments.sweep import Sweep
 
@@ -106,6 +109,32 @@ def test_a_damaged_record_is_named(swept, tmp_path):
     (folder / "record.json").write_text('{"settings": ')
     with pytest.raises(UserError, match="remove it to run again"):
         sweep(swept[1], str(tmp_path), dry_run=True)
+
+
+@pytest.mark.parametrize("settings", ["[1]", '{"RNG_SEED"', "[" * 100000])
+def test_a_checkpoint_of_damaged_settings_is_not_resumed(swept, tmp_path, settings):
+    folder = tmp_path / "tiny.yaml/data/plain/seed5"
+    (folder / "train/squares/retinanet").mkdir(parents=True)
+    (folder / "train/squares/retinanet/model_iter1.pkl").touch()
+    (folder / "settings.json").write_text(settings)
+    with pytest.raises(UserError, match="was run with another"):
+        sweep(swept[1], str(tmp_path), dry_run=True)
+
+
+def test_results_in_no_folder_are_a_failure(swept, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="2 of 2 runs failed, first .*: Not a directory"):
+        sweep(swept[1], str(tmp_path / "file"))
+
+
+def test_a_run_that_leaves_nothing_does_not_stop_the_others(swept, tmp_path, monkeypatch):
+    plan = Sweep(read_spec(swept[1]).runs, str(tmp_path))
+    quick, slow = plan.runs
+    commands = {quick: ["true"], slow: ["sh", "-c", "sleep 1; echo error: to the end; exit 1"]}
+    monkeypatch.setattr(plan, "command", commands.get)
+    with pytest.raises(UserError, match="2 of 2 runs failed, first .*cannot read training log"):
+        plan.run_all(2)
+    assert "to the end" in (Path(plan.folder(slow)) / "log.txt").read_text()
 
 
 def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
@@ -210,14 +239,8 @@ def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
     page.write_text(
         "# Found\n\n<!-- begin tiny.yaml -->\nold\n<!-- end tiny.yaml -->\n\nThe end.\n"
     )
-    catalog = folder / "datasets.yaml"
-    catalog.write_text(json.dumps({"squares": _squares(folder)}))
-    os.environ["DETECTRON_EXT_DATASETS"] = str(catalog)
-    try:
-        for _ in range(2):
-            report(spec, str(folder / "results"), str(page))
-    finally:
-        del os.environ["DETECTRON_EXT_DATASETS"]
+    for _ in range(2):
+        report(spec, str(folder / "results"), str(page))
     text = page.read_text()
     assert text.startswith("# Found\n\n<!-- begin") and text.endswith("-->\n\nThe end.\n")
     assert text.count("| plain (1) |") == 1 and "old" not in text
@@ -230,8 +253,66 @@ def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
     assert found["missing"] == ["tiny.yaml/data/bad/seed5"]
 
 
-def _squares(folder):
-    return json.loads((folder / "tiny.yaml").read_text())["DATASETS_EXTRA"]["squares"]
+def test_runs_on_different_data_sets_in_one_place_are_refused(tmp_path):
+    """The record of each run says that it is done; its test is all else that is looked at."""
+    for name in ("plain", "libra"):
+        folder = tmp_path / "results" / "two" / "data" / name / "seed1"
+        write_test(folder, {"detections.json": []}, f"{name}_val")
+        (folder / "record.json").write_text('{"settings": {}, "metrics": {}}')
+    config = str(write_tiny_config(tmp_path))
+    variants = {
+        name: {"config": config, "overrides": {"TEST.DATASETS": [f"{name}_val"]}}
+        for name in ("plain", "libra")
+    }
+    spec = tmp_path / "two.yaml"
+    spec.write_text(json.dumps({"seeds": [1], "variants": variants}))
+    with pytest.raises(UserError, match=r"plain/seed1 was tested on plain_val, .* on libra_val"):
+        collect_results(read_spec(str(spec)), str(tmp_path / "results"))
+
+
+def test_a_report_keeps_the_warnings_of_runs_that_are_in_no_comparison(swept, tmp_path, caplog):
+    results, page = tmp_path / "results", tmp_path / "results.md"
+    shutil.copytree(str(swept[0] / "results"), str(results))
+    (log,) = (results / "tiny.yaml/data/plain").glob("seed5/train/*/*/stats.jsonl")
+    log.write_text(log.read_text() + '{"iter": 2')
+    report(swept[1], str(results), str(page))
+    warning = "tiny.yaml/data/plain/seed5: damaged lines in stats.jsonl: 1"
+    assert f"\n\nWarning: {warning}" in page.read_text() and warning in caplog.text
+    found = json.loads((tmp_path / "results" / "tiny.yaml.json").read_text())
+    assert found["places"]["data"]["warnings"][0].startswith(warning)
+
+
+def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
+    """It is no test of the run's configuration."""
+    results = tmp_path / "results"
+    shutil.copytree(str(swept[0] / "results"), str(results))
+    folder = results / "tiny.yaml/data/plain/seed5/test"
+    shutil.copytree(str(folder / "squares"), str(folder / "others"))
+    found = collect_results(read_spec(swept[1]), str(results), 5)
+    assert len(found["places"]["data"]["runs"]) == 1
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("page", "", "needs an extension"),
+        ("page.md", b"\xff\xfe", "is not UTF-8 text"),
+        ("page.md", None, "cannot be read: Is a directory"),
+        ("page.md", b"<!-- end tiny.yaml -->\n<!-- begin tiny.yaml -->", "must hold <!-- begin"),
+        ("page.md", b"<!-- begin tiny.yaml -->", "must hold <!-- begin tiny.yaml --> once"),
+        ("page.md", 2 * b"<!-- begin tiny.yaml -->\n<!-- end tiny.yaml -->\n", "must hold"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_left_alone(swept, tmp_path, name, content, message):
+    page = tmp_path / name
+    if content is None:
+        page.mkdir()
+    elif content:
+        page.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        report(swept[1], str(swept[0] / "results"), str(page))
+    assert [path.name for path in tmp_path.iterdir()] == ([] if content == "" else [name])
+    assert not content or page.read_bytes() == content
 
 
 def test_nothing_to_report_is_an_error(swept, tmp_path):

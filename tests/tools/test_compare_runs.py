@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from tool_runner import failure, run_tool
 
 
-def test_a_run_is_no_better_than_itself(workplace, tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", ["--annotations", "--cfg"])
+def test_a_run_is_no_better_than_itself(workplace, tmp_path, source):
     output = workplace.folder / "output"
     annotations = workplace.folder / "squares" / "annotations.json"
+    given = (source, workplace.cfg if source == "--cfg" else annotations)
     outcome = run_tool(
         "compare_runs", "--baseline", output, "--candidate", output, "--resamples", 20,
-        "--annotations", annotations, "--output-dir", tmp_path, "--names", "one", "same",
+        *given, "--output-dir", tmp_path, "--names", "one", "same",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     assert "| Metric (runs) | one (1) | same (1) |" in outcome.out
@@ -26,13 +29,17 @@ def test_mistakes_are_one_line(workplace, tmp_path):
     for arguments, message in (
         (("--candidate", tmp_path / "none"), "no such run folder"),
         (("--candidate", tmp_path), "holds no finished test"),
-        (("--candidate", output), "unknown data set"),
+        (("--candidate", output), "two are called"),
+        (("--candidate", output, "--names", "one", "same"), "unknown data set"),
         (("--candidate", output, "--names", "one"), "--names needs 2 names"),
         (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
         (("--candidate", output, "--threshold", 50), "--threshold must be a score"),
         (("--candidate", output, "--threshold", "nan"), "--threshold must be a score"),
-        (("--candidate", output, output), "is given twice"),
-        (("--candidate", output, "--annotations", tmp_path), "cannot read annotation file"),
+        (("--candidate", output, output, "--names", "a", "b"), "is given twice"),
+        (
+            ("--candidate", output, "--names", "a", "b", "--annotations", tmp_path),
+            "cannot read annotation file",
+        ),
     ):
         outcome = run_tool("compare_runs", "--baseline", output, *arguments)
         assert message in failure(outcome)

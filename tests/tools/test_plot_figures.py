@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import cv2
 import pytest
 from tool_runner import failure, run_tool
@@ -43,12 +45,22 @@ def test_without_a_model_the_losses_alone(tmp_path):
     assert _pictures(tmp_path) == {"box_loss"}
 
 
+def test_a_cut_log_is_said(workplace, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(str(workplace.folder / "output"), str(run))
+    with next(run.glob("train/*/*/stats.jsonl")).open("a") as log:
+        log.write('{"iter": 20, "lo')
+    outcome = run_tool("plot_figures", "--output-dir", tmp_path / "out", "--runs", run)
+    assert outcome.status == 0 and "damaged lines in stats.jsonl: 1" in outcome.err
+
+
 def test_mistakes_are_one_line(workplace, tmp_path):
     for arguments, message in (
         (("--cfg", workplace.cfg), "--cfg and --wts go together"),
         (("--cfg", workplace.cfg, "--wts", tmp_path / "none.pkl"), "not found"),
         (("--runs", tmp_path), "holds no finished test"),
         (("--runs", workplace.folder / "output", "--names", "a", "b"), "--names needs 1 names"),
+        (("--runs", workplace.folder, workplace.folder), "two are called"),
         (("--images", 0), "--images must be at least 1"),
     ):
         outcome = run_tool("plot_figures", "--output-dir", tmp_path / "out", *arguments)

@@ -91,6 +91,8 @@ def test_files_that_hold_no_detections_are_named(visualize, workplace):
     "arguments, fault",
     [
         (("--first", "-3"), "--first: '-3' is not a number of images"),
+        (("--thresh", 50), "--thresh must be a score from 0 to 1"),
+        (("--thresh", "nan"), "--thresh must be a score from 0 to 1"),
         (("--dataset", "sqares"), "did you mean squares?"),
         (("--output-dir", "/proc/nothing"), "cannot write pictures to folder /proc/nothing"),
     ],

@@ -1,0 +1,67 @@
+"""What runs must have in common to be compared, and in what they must differ."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from pycocotools.coco import COCO
+
+from detectron_ext.errors import UserError
+from detectron_ext.evaluation.coco_eval import without_images
+from detectron_ext.evaluation.run_folder import TestRun
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Tables and figures tell runs apart by their names.
+
+    Raises:
+        UserError: two are equal.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two are called {name}: give each a name of its own with --names")
+
+
+def common_dataset(runs: Sequence[TestRun]) -> str:
+    """Catalog name of the data set that all the runs were tested on.
+
+    Raises:
+        UserError: they were tested on several.
+    """
+    for run in runs[1:]:
+        if run.dataset != runs[0].dataset:
+            raise UserError(
+                f"{runs[0].name} was tested on {runs[0].dataset}, {run.name} on {run.dataset}: "
+                "only runs on one data set can be compared"
+            )
+    return runs[0].dataset
+
+
+def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
+    """Ground truth of the images that all the runs were tested on.
+
+    Where the runs skipped images, each gets a warning that says how many do not count.
+
+    Raises:
+        UserError: the runs skipped different images, or no image or class is left to compare on.
+    """
+    first, *others = runs
+    for run in others:
+        if set(run.untested_images) != set(first.untested_images):
+            raise UserError(
+                f"{first.name} and {run.name} were not tested on the same images (they skipped "
+                f"{len(first.untested_images)} and {len(run.untested_images)}, see untested_images "
+                "in results.json): test both again with all images"
+            )
+    truth = without_images(coco_gt, first.untested_images)
+    if not truth.imgs or not truth.cats:
+        missing = "class" if truth.imgs else "image"
+        raise UserError(f"{first.dataset} has no {missing} that was tested: nothing to compare")
+    if len(truth.imgs) == len(coco_gt.imgs):
+        return coco_gt
+    for run in runs:
+        run.warnings.append(
+            f"{len(coco_gt.imgs) - len(truth.imgs)} of {len(coco_gt.imgs)} images of {run.dataset} "
+            "were skipped when the runs were tested, and do not count"
+        )
+    return truth

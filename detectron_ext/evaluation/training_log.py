@@ -1,0 +1,86 @@
+"""The log of a training run, a line of JSON every few iterations, and what the training took."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detectron_ext.errors import UserError
+
+
+class TrainingLog(NamedTuple):
+    """Entries of a log, oldest first: {name: finite number}.
+
+    num_damaged: lines that could not be read, whose numbers are missing.
+    """
+
+    entries: list
+    num_damaged: int = 0
+
+
+def read_training_log(path: str) -> TrainingLog:
+    """Read a stats.jsonl; numbers may be text, as Detectron prints them in json_stats.
+
+    What is no number, such as eta, is left out.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            read = [_entry(line) for line in file]
+    except OSError as error:
+        raise UserError(f"cannot read training log {path}: {error.strerror}") from error
+    entries = [entry for entry in read if entry is not None]
+    return TrainingLog(entries, len(read) - len(entries))
+
+
+def _entry(line: str) -> dict | None:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    numbers = {name: _finite_number(value) for name, value in content.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _finite_number(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, str) else value
+        return number if math.isfinite(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def training_costs(log: TrainingLog) -> dict[str, float | None]:
+    """What training took, over all the processes that a run was resumed in.
+
+    Args:
+        log: of one training.
+
+    Returns:
+        training_cpu_seconds: time on a processor, of all threads; training_seconds: wall time,
+        which other work on the machine lengthens. Each is None where an entry lacks it, or a line
+        is damaged: a part of the sum would be taken for the whole. step_seconds: wall time of the
+        median step, which pauses leave alone. peak_memory_mb: the most memory.
+    """
+    steps, memory = (
+        [entry[key] for entry in log.entries if key in entry] for key in ("time", "mem")
+    )
+    return {
+        "training_cpu_seconds": _sum_of_all(log, "cpu_seconds"),
+        "training_seconds": _sum_of_all(log, "seconds"),
+        "step_seconds": float(np.median(steps)) if steps else None,
+        "peak_memory_mb": float(max(memory)) if memory else None,
+    }
+
+
+def _sum_of_all(log: TrainingLog, key: str) -> float | None:
+    if log.num_damaged or not log.entries or not all(key in entry for entry in log.entries):
+        return None
+    return float(sum(entry[key] for entry in log.entries))
