@@ -98,7 +98,7 @@ def _image_anchors(net: TestNet, sample, size: tuple, config) -> ImageAnchors:
         boxes.append(_by_anchor(net.fetch(f"retnet_bbox_pred_fpn{level}"), grid.shape[0]))
     anchors = np.concatenate([grid.reshape(-1, 4) for grid in grids])
     real = ~sample.is_crowd
-    labels, matched, overlaps = assign_anchors(
+    labels, matched, overlaps, _ = assign_anchors(
         anchors, sample.boxes[real], sample.classes[real], config
     )
     positive = np.flatnonzero(labels > BACKGROUND)
