@@ -39,12 +39,13 @@ def test_detections_of_ours_and_of_upstream(tmp_path, name):
         assert run.warnings == []
 
 
-def test_upstreams_pickle(tmp_path):
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_upstreams_pickle(tmp_path, protocol):
     coco, _ = scene(0, num_images=2)
     boxes = [[[], []], [np.array([[10, 20, 39, 59, 0.5]]), []], [[], []], [[], np.ones((0, 5))]]
     folder = write_test(tmp_path, {})
     content = {"all_boxes": boxes, "cfg": ""}
-    (folder / "detections.pkl").write_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
+    (folder / "detections.pkl").write_bytes(pickle.dumps(content, protocol))
     assert open_run(str(tmp_path)).detections(coco) == [
         {"image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40], "score": 0.5}
     ]
