@@ -96,6 +96,22 @@ def test_classes_that_do_not_match_when_testing(tool, workplace):
 
 
 @pytest.mark.parametrize("name", ["train_net", "test_net"])
+def test_classes_in_another_order_than_trained(tool, workplace, annotated, tmp_path, name):
+    _, path = annotated(lambda content: content["categories"].reverse())
+    other = {"im_dir": str(workplace.images), "ann_fn": str(path)}
+    run = tmp_path / "run"
+    message = failure(
+        tool(
+            name, "DATASETS_EXTRA.other", other, "TEST.DATASETS", "('squares', 'other')",
+            "TEST.WEIGHTS", workplace.weights, "OUTPUT_DIR", run,
+        )
+    )  # fmt: skip
+    source = "TRAIN.DATASETS (squares)" if name == "train_net" else f"weights {workplace.weights}"
+    assert f"class 1 is square in {source}, but disc in data set other" in message
+    assert not list(run.rglob("*.pkl")) and not list(run.rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["train_net", "test_net"])
 def test_no_data_set_to_test(tool, name):
     assert "TEST.DATASETS is empty" in failure(tool(name, "TEST.DATASETS", "()"))
 
