@@ -69,7 +69,7 @@ def study_training_images(config, weights: str, num_images: int) -> Study:
     images, energies = [], []
     for index in rng.permutation(len(records))[:num_images]:
         sample = load_sample(records[index], config, rng, train=True)
-        blobs = image_blobs([sample], config)
+        blobs = image_blobs([sample], config, train=False)
         net.run(blobs)
         images.append(_image_anchors(net, sample, blobs["data"].shape[2:], config))
         energies.append([[_energy(net, blob) for blob in part] for part in (before, after)])
