@@ -24,7 +24,7 @@ import numpy as np
 from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.labels import BACKGROUND, IGNORED
-from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
 from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_negatives
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
@@ -131,13 +131,8 @@ class RetinanetTargets:
         labels, matched, overlaps, num_foreground = assign_anchors(
             anchors, boxes, classes, self._config
         )
-        # Detectron takes anchors in crowds for background. Objects that a random crop cut to a
-        # sliver are marked as crowds too, and those are no background.
-        crowds = sample.boxes[sample.is_crowd]
-        if len(crowds) and self._config.LIBRA.AUGMENTATION.CROP:
-            background = np.flatnonzero(labels == BACKGROUND)
-            covered = covered_fraction(anchors[background], crowds)
-            labels[background[covered > self._config.TRAIN.CROWD_FILTER_THRESH]] = IGNORED
+        if self._config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
+            self._ignore_crowds(labels, anchors, sample.boxes[sample.is_crowd])
         num_background = int(np.count_nonzero(labels == BACKGROUND))
         labels, weights = self._sample_negatives(labels, overlaps, rng)
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
@@ -153,6 +148,13 @@ class RetinanetTargets:
             weights=None if weights is None else weights[negative],
         )
         return _ImageTargets(labels, targets, weights, counts, num_foreground, num_background)
+
+    def _ignore_crowds(self, labels: np.ndarray, anchors: np.ndarray, crowds: np.ndarray) -> None:
+        """Detectron takes anchors in crowds for background. Objects that a random crop cut to a
+        sliver are marked as crowds too, and those are no background."""
+        background = np.flatnonzero(labels == BACKGROUND)
+        threshold = self._config.TRAIN.CROWD_FILTER_THRESH
+        labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
 
     def _sample_negatives(self, labels, overlaps, rng) -> tuple:
         """Labels, and weights or None, after LIBRA.RETINANET_SAMPLER."""

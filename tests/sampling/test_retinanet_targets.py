@@ -126,6 +126,9 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
     assert (cropping["retnet_cls_labels_fpn3"][inside] == -1).sum() > 0.5 * inside.sum()
     positive = plain["retnet_cls_labels_fpn3"] > 0
     np.testing.assert_array_equal(positive, cropping["retnet_cls_labels_fpn3"] > 0)
+    off = _config("LIBRA.AUGMENTATION.CROP", "True", "TRAIN.CROWD_FILTER_THRESH", "0.0")
+    blobs = RetinanetTargets(off)([crowd], 128, 128, _RNG)
+    np.testing.assert_array_equal(blobs["retnet_cls_labels_fpn3"], plain["retnet_cls_labels_fpn3"])
 
 
 def test_sizes_that_no_stride_divides_round_up():

@@ -19,7 +19,8 @@ TRAIN = {
     "ASPECT_GROUPING": True,
     # Ground-truth boxes below this area in square pixels are dropped; -1 keeps all.
     "GT_MIN_AREA": -1,
-    # Proposals with more than this fraction of their area in a crowd region are dropped.
+    # Proposals with more than this fraction of their area in a crowd region are dropped; 0 or less
+    # keeps them.
     "CROWD_FILTER_THRESH": 0.7,
     # ---- Region minibatch of the Fast R-CNN head ----
     # Regions sampled from each image.
