@@ -32,6 +32,7 @@ def validate(tree: dict) -> None:
     _check_schedule(tree["SOLVER"])
     _check_group_norm(tree["GROUP_NORM"])
     _check_refine_level(tree)
+    _check_box_voting(tree["TEST"]["BBOX_VOTE"])
     _check_datasets(tree["DATASETS_EXTRA"])
 
 
@@ -135,6 +136,16 @@ def _check_refine_level(tree: dict) -> None:
         raise ConfigError(
             f"LIBRA.BFP.REFINE_LEVEL must be a pyramid level from FPN.RPN_MIN_LEVEL ({finest}) "
             f"to FPN.RPN_MAX_LEVEL ({coarsest}), given {level}"
+        )
+
+
+def _check_box_voting(voting: dict) -> None:
+    method = voting["SCORING_METHOD"]
+    divides = method in ("TEMP_AVG", "GENERALIZED_AVG")
+    if voting["ENABLED"] and divides and voting["SCORING_METHOD_BETA"] == 0:
+        raise ConfigError(
+            f"TEST.BBOX_VOTE.SCORING_METHOD_BETA must not be 0 with SCORING_METHOD {method}, which "
+            "divides by it"
         )
 
 

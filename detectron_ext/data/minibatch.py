@@ -155,16 +155,12 @@ def _choose_scale(
     if not options.CROP:
         longest_allowed = float(config.TRAIN.MAX_SIZE) / max(height, width)
         return min(scale, max(usual, longest_allowed)), None
-    size = _scaled_size(height, width, scale)
-    crop_size = _scaled_size(height, width, usual)
+    size = transforms.scaled_size(height, width, scale)
+    crop_size = transforms.scaled_size(height, width, usual)
     if size[0] <= crop_size[0] and size[1] <= crop_size[1]:
         return scale, None
     window = transforms.choose_crop(boxes * np.float32(scale), is_crowd, size, crop_size, rng)
     return (usual, None) if window is None else (scale, window)
-
-
-def _scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def load_samples(

@@ -57,6 +57,11 @@ def resize_scale(height: int, width: int, target_size: int, max_size: int) -> fl
     return scale
 
 
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width after :func:`resize`."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def subtract_means(image: np.ndarray, pixel_means) -> np.ndarray:
     """Take the mean of each BGR channel from a (height, width, 3) uint8 image; float32."""
     # Each of the 256 levels once, in double precision as Detectron, so the last bit agrees too.
@@ -67,10 +72,9 @@ def subtract_means(image: np.ndarray, pixel_means) -> np.ndarray:
 
 def resize(image: np.ndarray, scale: float) -> np.ndarray:
     """Resize with linear interpolation; each side becomes the rounded product, at least 1."""
-    height, width = image.shape[:2]
-    if round(min(height, width) * scale) < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    if round(min(image.shape[:2]) * scale) < 1:
+        height, width = scaled_size(image.shape[0], image.shape[1], scale)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.resize(image, None, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
 
 

@@ -13,6 +13,7 @@ from caffe2.python import workspace
 from detectron_ext import ops
 from detectron_ext.config import is_retinanet, reads_proposals
 from detectron_ext.data.minibatch import image_blobs, prepare_image
+from detectron_ext.data.transforms import resize_scale, scaled_size
 from detectron_ext.deployment.detection_outputs import (
     OUTPUTS,
     add_region_detections,
@@ -122,8 +123,10 @@ def _no_size(blob: str) -> tuple:
 
 
 def _network_inputs(config, image_size: tuple) -> dict:
+    """Inputs of the size that an image of image_size gives; scaled already, it may be any."""
     height, width = image_size
-    image = np.zeros((height, width, 3), dtype=np.uint8)
+    scale = resize_scale(height, width, config.TEST.SCALE, config.TEST.MAX_SIZE)
+    image = np.zeros((*scaled_size(height, width, scale), 3), dtype=np.uint8)
     return image_blobs([prepare_image(image, config)], config, train=False)
 
 

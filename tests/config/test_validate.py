@@ -85,6 +85,11 @@ def test_least_values(key, least):
         (["MODEL.BBOX_REG_WEIGHTS", "(1, 1)"], "MODEL.BBOX_REG_WEIGHTS must hold 4 of them"),
         (["LIBRA.AUGMENTATION.SCALE_RANGE", "(2, 1)"], "LIBRA.AUGMENTATION.SCALE_RANGE must be ("),
         (["EXPECTED_RESULTS", "[3]"], "EXPECTED_RESULTS must hold [data set, task, metric, value]"),
+        (
+            ["TEST.BBOX_VOTE.ENABLED", "True", "TEST.BBOX_VOTE.SCORING_METHOD", "TEMP_AVG",
+             "TEST.BBOX_VOTE.SCORING_METHOD_BETA", "0"],
+            "TEST.BBOX_VOTE.SCORING_METHOD_BETA must not be 0 with SCORING_METHOD TEMP_AVG",
+        ),
         (["FPN.RPN_MIN_LEVEL", "7"], "FPN.RPN_MIN_LEVEL (7) must not be above FPN.RPN_MAX_LEVEL"),
         (
             ["RETINANET.NEGATIVE_OVERLAP", "0.6"],

@@ -120,6 +120,11 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["FPN.EXTRA_CONV_LEVELS", "False"], "need 6, 7"),
         (["FPN.DIM", "100"], "NUM_GROUPS"),
         (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
+        (["MODEL.NUM_CLASSES", "-1", "RETINANET.SOFTMAX", "True"], "NUM_CLASSES is -1"),
+        (["MODEL.NUM_CLASSES", "1"], "NUM_CLASSES is 1"),
+        (["FPN.FPN_ON", "False"], "FPN_ON True"),
+        (["FPN.COARSEST_STRIDE", "16"], "COARSEST_STRIDE 16.*multiple of 32"),
+        (["MODEL.TYPE", "generalized_rcnn", "RPN.RPN_ON", "True"], "RPN.RPN_ON True needs"),
     ],
 )
 def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):

@@ -90,6 +90,14 @@ def test_setting(train, overrides, fault):
     assert fault in failure(train(*overrides))
 
 
+@pytest.mark.parametrize("name", ["train_net", "infer_simple"])
+def test_number_of_classes_not_given(tool, train, workplace, tmp_path, name):
+    unset = ("MODEL.NUM_CLASSES", -1, "RETINANET.SOFTMAX", "True")
+    where = ("--wts", workplace.weights, "--output-dir", tmp_path, workplace.images)
+    outcome = train(*unset) if name == "train_net" else tool(name, *where, *unset)
+    assert "MODEL.NUM_CLASSES is -1: set it to the number of classes" in failure(outcome)
+
+
 def test_classes_that_do_not_match_when_testing(tool, workplace):
     message = failure(tool("test_net", "TEST.WEIGHTS", workplace.weights, "MODEL.NUM_CLASSES", 4))
     assert "MODEL.NUM_CLASSES is 4" in message and "data set squares needs 3" in message
