@@ -20,6 +20,25 @@ MIN_VISIBLE_FRACTION = 0.3
 _CROP_ATTEMPTS = 10
 
 
+def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """An image file's bytes (B,) uint8 as (height, width, 3) uint8, BGR.
+
+    None where they are not an image that OpenCV decodes, or one of more pixels than it takes.
+    """
+    try:
+        return cv2.imdecode(encoded, flags) if len(encoded) else None
+    except cv2.error:  # more than OPENCV_IO_MAX_IMAGE_PIXELS
+        return None
+
+
+def read_file(path: str) -> np.ndarray | None:
+    """An image file as :func:`decode` gives it; None also where it cannot be read."""
+    try:
+        return decode(np.fromfile(path, dtype=np.uint8))
+    except OSError:
+        return None
+
+
 def read_image(record: ImageRecord) -> np.ndarray:
     """Read a record's image, mirrored if the record is.
 
@@ -38,11 +57,12 @@ def read_image(record: ImageRecord) -> np.ndarray:
         encoded = np.fromfile(record.path, dtype=np.uint8)
     except OSError as error:
         raise DatasetError(f"{where} cannot be read: {error.strerror}") from error
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    image = decode(encoded)
     if image is None:
         raise DatasetError(f"{where} is not an image that OpenCV can decode")
     if image.shape[:2] != size:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        unturned = decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = image if unturned is None else unturned
     if image.shape[:2] != size:
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise DatasetError(f"{where} is {found} pixels, but annotated as {size[1]}x{size[0]}")

@@ -245,12 +245,23 @@ def _garble(path):
         file.write(b"no image")
 
 
+def _claim_too_many_pixels(path):
+    with open(path, "wb") as file:
+        file.write(b"P6 40000 40000 255 ")
+
+
 def _truncate(path):
     os.truncate(path, 40)
 
 
 @pytest.mark.parametrize(
-    "spoil, fault", [(_remove, "not found"), (_garble, "decode"), (_truncate, "decode")]
+    "spoil, fault",
+    [
+        (_remove, "not found"),
+        (_garble, "decode"),
+        (_claim_too_many_pixels, "decode"),
+        (_truncate, "decode"),
+    ],
 )
 def test_image(tool, workplace, images, tmp_path, spoil, fault):
     bad = os.path.join(images, "3.png")
