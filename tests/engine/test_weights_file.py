@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from caffe2.python import workspace
 
 from detectron_ext.array_pickle import read_pickle, write_pickle
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
@@ -92,6 +93,22 @@ def test_code_is_refused_and_not_run(tmp_path):
 def test_anything_but_numbers_is_refused(tmp_path, content, fault):
     with pytest.raises(WeightsError, match=fault):
         read_weights(_write(tmp_path / "w.pkl", content))
+
+
+@pytest.mark.parametrize("dtype", "f2 f4 >f4 f8 i1 >i2 i4 i8 u1 u2 ?".split())
+def test_types_that_caffe2_takes_are_read_in_this_machines_byte_order(tmp_path, dtype):
+    path = _write(tmp_path / "w.pkl", {"blobs": {"a": np.arange(2).astype(dtype)}})
+    blob = read_weights(path).blobs["a"]
+    workspace.FeedBlob("a", blob)
+    np.testing.assert_array_equal(workspace.FetchBlob("a"), [0, 1])
+    assert blob.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+@pytest.mark.parametrize("dtype", ["u4", "u8"])
+def test_types_that_caffe2_does_not_take_are_named(tmp_path, dtype):
+    path = _write(tmp_path / "w.pkl", {"blobs": {"a": np.zeros(2, dtype)}})
+    with pytest.raises(WeightsError, match=f"blob a has type {np.dtype(dtype)}, which Caffe2"):
+        read_weights(path)
 
 
 def test_truncated_empty_and_missing_files_are_named(tmp_path):

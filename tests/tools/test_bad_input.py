@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from tool_runner import failure, run_tool
 
+from detectron_ext.engine.weights_file import read_weights, write_weights
+
 
 @pytest.fixture
 def train(tool, tmp_path):
@@ -332,6 +334,10 @@ def _weights(kind: str, workplace, tmp_path):
         path.write_bytes(pickle.dumps([1]))
     elif kind == "others":
         path.write_bytes(pickle.dumps({"blobs": {"fc_w": np.ones(3)}}))
+    elif kind == "not a number":
+        weights = read_weights(str(workplace.weights))
+        weights.blobs["conv1_w"][0] = np.nan
+        write_weights(str(path), weights)
     elif kind == "objects":
         path.write_bytes(pickle.dumps({"blobs": {"conv1_w": np.array([None])}}))
     return path
@@ -347,6 +353,7 @@ def _weights(kind: str, workplace, tmp_path):
         ("malicious", "it names posix.mkdir; only arrays of numbers are read"),
         ("list", "hold a list, not named blobs"),
         ("others", "lack 165 of the model's 165 parameters"),
+        ("not a number", "are not finite in 1 of"),
         ("objects", "it holds an array of type O8"),
     ],
 )
