@@ -128,7 +128,7 @@ def _check_group_norm(group_norm: dict) -> None:
 
 
 def _check_refine_level(tree: dict) -> None:
-    if not (tree["LIBRA"]["BFP"]["ON"] and tree["RETINANET"]["RETINANET_ON"]):
+    if not (tree["LIBRA"]["BFP"]["ON"] and tree["MODEL"]["TYPE"] == "retinanet"):
         return
     level = tree["LIBRA"]["BFP"]["REFINE_LEVEL"]
     finest, coarsest = tree["FPN"]["RPN_MIN_LEVEL"], tree["FPN"]["RPN_MAX_LEVEL"]

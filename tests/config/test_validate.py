@@ -132,7 +132,7 @@ def test_group_norm_is_given_one_way(channels, groups):
 
 
 def test_refine_level_lies_in_retinanets_pyramid():
-    retinanet = ["RETINANET.RETINANET_ON", "True", "FPN.RPN_MIN_LEVEL", "3"]
+    retinanet = ["MODEL.TYPE", "retinanet", "FPN.RPN_MIN_LEVEL", "3"]
     level = ["LIBRA.BFP.REFINE_LEVEL", "2"]
     bfp = ["LIBRA.BFP.ON", "True"]
     message = refusal(*retinanet, *level, *bfp)

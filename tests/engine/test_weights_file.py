@@ -95,7 +95,9 @@ def test_anything_but_numbers_is_refused(tmp_path, content, fault):
         read_weights(_write(tmp_path / "w.pkl", content))
 
 
-@pytest.mark.parametrize("dtype", "f2 f4 >f4 f8 i1 >i2 i4 i8 u1 u2 ?".split())
+@pytest.mark.parametrize(
+    "dtype", ["f2", "f4", ">f4", "f8", "i1", ">i2", "i4", "i8", "u1", "u2", "?"]
+)
 def test_types_that_caffe2_takes_are_read_in_this_machines_byte_order(tmp_path, dtype):
     path = _write(tmp_path / "w.pkl", {"blobs": {"a": np.arange(2).astype(dtype)}})
     blob = read_weights(path).blobs["a"]

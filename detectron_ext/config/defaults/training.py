@@ -64,7 +64,8 @@ TRAIN = {
     "AUTO_RESUME": True,
     # Copy WEIGHTS into the output folder, where resuming will find it.
     "COPY_WEIGHTS": False,
-    # Keep every backbone parameter at its initial value.
+    # Keep every backbone parameter at its initial value; without effect on RetinaNet, where it is
+    # FREEZE_AT that does so.
     "FREEZE_CONV_BODY": False,
     # Last ResNet stage that stays frozen: 2 to 5 (2 is conv1 and res2); 0 trains everything.
     "FREEZE_AT": 2,
