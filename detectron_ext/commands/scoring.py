@@ -67,7 +67,7 @@ def propose_and_score(
     folder = _folder(config, dataset)
     proposals = propose_dataset(config, proposer, dataset, image_ids)
     path = _path(folder, "rpn_proposals", "pkl", image_range)
-    found_ids, boxes, scores = (list(part) for part in zip(*proposals))
+    found_ids, boxes, scores = ([found[part] for found in proposals] for part in range(3))
     write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))
     _LOG.info("written: %s", path)
     if image_range is not None:
