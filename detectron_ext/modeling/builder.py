@@ -55,8 +55,8 @@ def _check_num_classes(config) -> None:
     has_classes = is_retinanet(config) or not config.MODEL.RPN_ONLY
     if has_classes and config.MODEL.NUM_CLASSES < 2:
         raise ConfigError(
-            f"MODEL.NUM_CLASSES is {config.MODEL.NUM_CLASSES}: set it to the number of classes, "
-            "the background included"
+            f"MODEL.NUM_CLASSES is {config.MODEL.NUM_CLASSES}; set it to the data set's number of "
+            "classes plus 1"
         )
 
 
