@@ -75,12 +75,21 @@ def _encode_latin1(text, encoding):
     return codecs.encode(text, "latin1")
 
 
+def _no_bytes(*arguments):
+    """Python 3 stores empty bytes, those of an empty array, in old protocols as a call of bytes."""
+    if arguments:
+        raise RefusedError("it calls bytes with arguments")
+    return b""
+
+
 # What a pickle of arrays may name, and what it gets: under numpy 1's and numpy 2's names.
 _CORES = ("numpy.core", "numpy._core")
 ALLOWED = {
     ("numpy", "ndarray"): "mentioned only",
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode_latin1,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): collections.OrderedDict,
     **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _CORES},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},

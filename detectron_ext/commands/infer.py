@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 
-import cv2
-
 from detectron_ext.commands.pictures import prepare_folder, write_picture
 from detectron_ext.config import reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
+from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import write_results
@@ -59,7 +58,7 @@ def infer(
     names = _class_names(detector.classes, config.MODEL.NUM_CLASSES)
     found = {}
     for path in paths:
-        image = cv2.imread(path)
+        image = read_file(path)
         if image is None:
             _LOG.warning("%s is not an image that OpenCV can decode: passed over", path)
             continue

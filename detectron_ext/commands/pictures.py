@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.transforms import read_file
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import side_by_side
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
@@ -80,7 +81,7 @@ def draw_detections(
     paths = []
     for image_id in image_ids:
         file_name = dataset.coco.imgs[image_id]["file_name"]
-        image = cv2.imread(dataset.image_path(image_id))
+        image = read_file(dataset.image_path(image_id))
         if image is None:
             _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
             continue

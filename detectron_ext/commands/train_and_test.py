@@ -11,7 +11,7 @@ from detectron_ext.config import reads_proposals
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import proposal_paths
-from detectron_ext.data.records import check_num_classes
+from detectron_ext.data.records import check_class_order, check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.train import train
@@ -22,13 +22,20 @@ _LOG = logging.getLogger(__name__)
 
 def train_and_test(config, skip_test: bool = False) -> dict:
     """Train, then test the final weights; returns results by data set, as :func:`test` does."""
-    if not skip_test:
-        # A wrong test set is better found now than after hours of training.
-        _proposal_paths(config)
-        for dataset in _open_test_datasets(config):
-            dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
-    weights = train(config)
+    # A wrong test set is better found now than after hours of training.
+    tested = {} if skip_test else _check_test_datasets(config)
+    source = f"TRAIN.DATASETS ({', '.join(config.TRAIN.DATASETS)})"
+    weights = train(config, lambda classes: check_class_order(classes, source, tested))
     return {} if skip_test else test(config, weights)
+
+
+def _check_test_datasets(config) -> dict:
+    """Classes of each data set that can be tested; none of an RPN alone, which has no classes."""
+    _proposal_paths(config)
+    datasets = _open_test_datasets(config)
+    for dataset in datasets:
+        dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+    return {} if config.MODEL.RPN_ONLY else {dataset.name: dataset.classes for dataset in datasets}
 
 
 def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
@@ -49,7 +56,8 @@ def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
         them, or :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`.
 
     Raises:
-        UserError: bad data, weights or configuration.
+        UserError: bad data, weights or configuration; a class with another number in a data set
+            than in the weights.
     """
     datasets = _open_test_datasets(config)
     paths = _proposal_paths(config)
@@ -64,6 +72,9 @@ def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
             )
     else:
         detector = Detector(config, weights)
+        # Detectron's weights do not say which class is which: then there is nothing to compare.
+        tested = {dataset.name: dataset.classes for dataset in datasets}
+        check_class_order(detector.classes or [], f"weights {weights}", tested)
         for dataset, image_ids, path in zip(datasets, chosen, paths):
             results[dataset.name] = detect_and_score(
                 config, detector, dataset, image_ids, image_range, path

@@ -35,6 +35,7 @@ def validate(tree: dict) -> None:
     _check_group_norm(tree["GROUP_NORM"])
     _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
     _check_refine_level(tree)
+    _check_box_voting(tree["TEST"]["BBOX_VOTE"])
     _check_datasets(tree["DATASETS_EXTRA"])
 
 
@@ -143,7 +144,7 @@ def _check_balanced_l1(balanced: dict) -> None:
 
 
 def _check_refine_level(tree: dict) -> None:
-    if not (tree["LIBRA"]["BFP"]["ON"] and tree["RETINANET"]["RETINANET_ON"]):
+    if not (tree["LIBRA"]["BFP"]["ON"] and tree["MODEL"]["TYPE"] == "retinanet"):
         return
     level = tree["LIBRA"]["BFP"]["REFINE_LEVEL"]
     finest, coarsest = tree["FPN"]["RPN_MIN_LEVEL"], tree["FPN"]["RPN_MAX_LEVEL"]
@@ -151,6 +152,16 @@ def _check_refine_level(tree: dict) -> None:
         raise ConfigError(
             f"LIBRA.BFP.REFINE_LEVEL must be a pyramid level from FPN.RPN_MIN_LEVEL ({finest}) "
             f"to FPN.RPN_MAX_LEVEL ({coarsest}), given {level}"
+        )
+
+
+def _check_box_voting(voting: dict) -> None:
+    method = voting["SCORING_METHOD"]
+    divides = method in ("TEMP_AVG", "GENERALIZED_AVG")
+    if voting["ENABLED"] and divides and voting["SCORING_METHOD_BETA"] == 0:
+        raise ConfigError(
+            f"TEST.BBOX_VOTE.SCORING_METHOD_BETA must not be 0 with SCORING_METHOD {method}, which "
+            "divides by it"
         )
 
 

@@ -155,16 +155,12 @@ def _choose_scale(
     if not options.CROP:
         longest_allowed = float(config.TRAIN.MAX_SIZE) / max(height, width)
         return min(scale, max(usual, longest_allowed)), None
-    size = _scaled_size(height, width, scale)
-    crop_size = _scaled_size(height, width, usual)
+    size = transforms.scaled_size(height, width, scale)
+    crop_size = transforms.scaled_size(height, width, usual)
     if size[0] <= crop_size[0] and size[1] <= crop_size[1]:
         return scale, None
     window = transforms.choose_crop(boxes * np.float32(scale), is_crowd, size, crop_size, rng)
     return (usual, None) if window is None else (scale, window)
-
-
-def _scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def load_samples(
@@ -203,16 +199,19 @@ def _warn_once(message: str) -> None:
     logger.warning("skipped: %s", message)
 
 
-def image_blobs(samples: Sequence[ImageSample], config) -> dict[str, np.ndarray]:
+def image_blobs(samples: Sequence[ImageSample], config, train: bool) -> dict[str, np.ndarray]:
     """Pad samples into one blob.
 
     Args:
         samples: at least one.
         config: with FPN.FPN_ON, sides become multiples of FPN.COARSEST_STRIDE.
+        train: training or testing.
 
     Returns:
         data: (N, 3, H, W) float32; images stand in the top left corner, zeros elsewhere.
-        im_info: (N, 3) float32 rows height, width, scale, of the image without padding.
+        im_info: (N, 3) float32 rows height, width, scale. The size, within which the RPN's
+            proposals are kept, is that of the image without padding when training, and in testing
+            H, W as in Detectron, unless LIBRA.BOX_CONVENTION is mmdet.
     """
     height = max(sample.image.shape[0] for sample in samples)
     width = max(sample.image.shape[1] for sample in samples)
@@ -224,5 +223,7 @@ def image_blobs(samples: Sequence[ImageSample], config) -> dict[str, np.ndarray]
     for index, sample in enumerate(samples):
         rows, columns = sample.image.shape[:2]
         data[index, :, :rows, :columns] = sample.image.transpose(2, 0, 1)
+        if not train and config.LIBRA.BOX_CONVENTION == "detectron":
+            rows, columns = height, width
         im_info[index] = rows, columns, sample.scale
     return {"data": data, "im_info": im_info}

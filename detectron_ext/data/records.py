@@ -11,7 +11,13 @@ from detectron_ext.data.image_record import ImageRecord, flip_horizontally
 from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.errors import ConfigError, DatasetError
 
-__all__ = ["ImageRecord", "check_num_classes", "flip_horizontally", "training_records"]
+__all__ = [
+    "ImageRecord",
+    "check_class_order",
+    "check_num_classes",
+    "flip_horizontally",
+    "training_records",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +92,33 @@ def check_num_classes(config, dataset: CocoDataset) -> None:
             f"MODEL.NUM_CLASSES is {config.MODEL.NUM_CLASSES}, but data set {dataset.name} needs "
             f"{dataset.num_classes}: background and {_class_list(dataset)}"
         )
+
+
+def check_class_order(classes: Sequence[str], source: str, tested: dict[str, list]) -> None:
+    """Compare the classes that a model knows with those of data sets to test, number by number.
+
+    Other names at the same numbers are a warning: converted weights may spell them otherwise.
+
+    Args:
+        classes: names, background first.
+        source: where they are from, for messages: "weights w.pkl".
+        tested: the same of each data set by its name.
+
+    Raises:
+        DatasetError: a name has another number in a data set; scores would mix classes up.
+    """
+    for dataset, others in tested.items():
+        where = ""
+        for number, (name, other) in enumerate(zip(classes, others)):
+            if name == other:
+                continue
+            where = f"class {number} is {name} in {source}, but {other} in data set {dataset}"
+            if name in others or other in classes:
+                raise DatasetError(
+                    f"{where}: list the 'categories' of its annotation file in the same order"
+                )
+        if where:
+            logger.warning("%s: scored as the same class", where)
 
 
 def _class_list(dataset: CocoDataset, longest: int = 10) -> str:

@@ -20,6 +20,25 @@ MIN_VISIBLE_FRACTION = 0.3
 _CROP_ATTEMPTS = 10
 
 
+def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """An image file's bytes (B,) uint8 as (height, width, 3) uint8, BGR.
+
+    None where they are not an image that OpenCV decodes, or one of more pixels than it takes.
+    """
+    try:
+        return cv2.imdecode(encoded, flags) if len(encoded) else None
+    except cv2.error:  # more than OPENCV_IO_MAX_IMAGE_PIXELS
+        return None
+
+
+def read_file(path: str) -> np.ndarray | None:
+    """An image file as :func:`decode` gives it; None also where it cannot be read."""
+    try:
+        return decode(np.fromfile(path, dtype=np.uint8))
+    except OSError:
+        return None
+
+
 def read_image(record: ImageRecord) -> np.ndarray:
     """Read a record's image, mirrored if the record is.
 
@@ -38,11 +57,12 @@ def read_image(record: ImageRecord) -> np.ndarray:
         encoded = np.fromfile(record.path, dtype=np.uint8)
     except OSError as error:
         raise DatasetError(f"{where} cannot be read: {error.strerror}") from error
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    image = decode(encoded)
     if image is None:
         raise DatasetError(f"{where} is not an image that OpenCV can decode")
     if image.shape[:2] != size:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        unturned = decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = image if unturned is None else unturned
     if image.shape[:2] != size:
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise DatasetError(f"{where} is {found} pixels, but annotated as {size[1]}x{size[0]}")
@@ -57,6 +77,11 @@ def resize_scale(height: int, width: int, target_size: int, max_size: int) -> fl
     return scale
 
 
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width after :func:`resize`."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def subtract_means(image: np.ndarray, pixel_means) -> np.ndarray:
     """Take the mean of each BGR channel from a (height, width, 3) uint8 image; float32."""
     # Each of the 256 levels once, in double precision as Detectron, so the last bit agrees too.
@@ -67,10 +92,9 @@ def subtract_means(image: np.ndarray, pixel_means) -> np.ndarray:
 
 def resize(image: np.ndarray, scale: float) -> np.ndarray:
     """Resize with linear interpolation; each side becomes the rounded product, at least 1."""
-    height, width = image.shape[:2]
-    if round(min(height, width) * scale) < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    if round(min(image.shape[:2]) * scale) < 1:
+        height, width = scaled_size(image.shape[0], image.shape[1], scale)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.resize(image, None, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
 
 

@@ -10,6 +10,7 @@ from typing import Callable
 
 import numpy as np
 
+from detectron_ext.config import is_retinanet
 from detectron_ext.deployment.net_writer import NetWriter
 from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.anchors import grid_anchors, retinanet_anchor_levels
@@ -36,7 +37,7 @@ def check_settings(config) -> None:
             f"BBOX_XFORM_CLIP is not exported: Caffe2's operator clips at {_CLIP:.4f}"
         )
     for key in ("SOFTMAX", "CLASS_SPECIFIC_BBOX"):
-        if config.RETINANET.RETINANET_ON and config.RETINANET[key]:
+        if is_retinanet(config) and config.RETINANET[key]:
             raise ConfigError(f"RETINANET.{key} is not exported: detections need it False")
 
 

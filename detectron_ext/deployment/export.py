@@ -7,11 +7,13 @@ import os
 from typing import Any
 
 import numpy as np
+from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
 from detectron_ext import ops
 from detectron_ext.config import is_retinanet, reads_proposals
 from detectron_ext.data.minibatch import image_blobs, prepare_image
+from detectron_ext.data.transforms import resize_scale, scaled_size
 from detectron_ext.deployment.detection_outputs import (
     OUTPUTS,
     add_region_detections,
@@ -40,7 +42,7 @@ def export_model(
 
     The net takes ``data`` (1, 3, H, W) float32, BGR with the means subtracted, scaled and padded
     with zeros, and ``im_info`` (1, 3): height and width of the scaled image without the padding,
-    and the scale. It gives `OUTPUTS`.
+    and the scale. It gives `OUTPUTS`. Proposals are kept within H x W, as in testing.
 
     Args:
         config: a merged configuration with NUM_GPUS 0.
@@ -68,7 +70,7 @@ def export_model(
         raise UserError("this net is made for one size of images: give --size HEIGHT WIDTH")
     writer = NetWriter()
     sizes = _sizes_of_a_run(model, config, image_size) if is_sized else _no_size
-    for operator in operators:
+    for operator in _with_padded_sizes(writer, config, operators):
         expand(writer, operator, sizes, keep_custom)
     _add_parameters(writer)
     if is_retinanet(config):
@@ -94,14 +96,38 @@ def _check(config) -> None:
     check_settings(config)
 
 
+def _with_padded_sizes(writer: NetWriter, config, operators) -> list:
+    """Operators of which those that propose read the size of ``data``, as `image_blobs` gives it.
+
+    What is fed as ``im_info`` stays the size of the image, to which detections are clipped.
+    """
+    if is_retinanet(config) or config.LIBRA.BOX_CONVENTION == "mmdet":
+        return list(operators)
+    size = writer.add("Shape", ["data"], "padded_shape", axes=[2, 3])
+    size = writer.add("Cast", [size], "padded_sides", to=1)
+    size = writer.add("Reshape", [size], "padded_size", ["padded_size_old"], shape=[1, 2])
+    scale = writer.add("Slice", ["im_info"], "padded_scale", starts=[0, 2], ends=[-1, 3])
+    padded = writer.add("Concat", [size, scale], "padded_im_info", ["padded_split"], axis=1)
+    changed = []
+    for operator in operators:
+        copy = caffe2_pb2.OperatorDef()
+        copy.CopyFrom(operator)
+        inputs = [padded if blob == "im_info" else blob for blob in operator.input]
+        copy.input[:] = inputs
+        changed.append(copy)
+    return changed
+
+
 def _no_size(blob: str) -> tuple:
     raise AssertionError(f"the size of {blob} was not found out")
 
 
 def _network_inputs(config, image_size: tuple) -> dict:
+    """Inputs of the size that an image of image_size gives; scaled already, it may be any."""
     height, width = image_size
-    image = np.zeros((height, width, 3), dtype=np.uint8)
-    return image_blobs([prepare_image(image, config)], config)
+    scale = resize_scale(height, width, config.TEST.SCALE, config.TEST.MAX_SIZE)
+    image = np.zeros((*scaled_size(height, width, scale), 3), dtype=np.uint8)
+    return image_blobs([prepare_image(image, config)], config, train=False)
 
 
 def _sizes_of_a_run(model, config, image_size):

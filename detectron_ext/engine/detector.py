@@ -95,12 +95,12 @@ class Detector:
             return self._detect_densely(image, sample)
         if reads_proposals(self._config):
             return self._detect_in_proposals(image, sample)
-        self._net.run(image_blobs([sample], self._config))
+        self._net.run(image_blobs([sample], self._config, train=False))
         boxes = to_image_pixels(self._net.fetch("rois")[:, 1:], sample.scale, self._config)
         return self._decode_regions(image, boxes)
 
     def _detect_densely(self, image: np.ndarray, sample: ImageSample) -> np.ndarray:
-        self._net.run(image_blobs([sample], self._config))
+        self._net.run(image_blobs([sample], self._config, train=False))
         outputs = {
             level: tuple(
                 self._net.fetch(f"retnet_{kind}_fpn{level}")[0]
@@ -116,7 +116,7 @@ class Detector:
             return np.zeros((0, 6), dtype=np.float32)
         first, which = merge_duplicates(sample.proposals, self._config)
         rois = np.insert(sample.proposals[first], 0, np.float32(0), axis=1)
-        blobs = {**image_blobs([sample], self._config), "rois": rois}
+        blobs = {**image_blobs([sample], self._config, train=False), "rois": rois}
         if self._config.FPN.FPN_ON:
             blobs.update(distribute_rois(rois, self._config))
         self._net.run(blobs)
@@ -155,6 +155,6 @@ class Proposer:
             scores: (P,) float32.
         """
         sample = prepare_image(image, self._config)
-        self._net.run(image_blobs([sample], self._config))
+        self._net.run(image_blobs([sample], self._config, train=False))
         boxes = to_image_pixels(self._net.fetch("rpn_rois")[:, 1:], sample.scale, self._config)
         return boxes, self._net.fetch("rpn_roi_probs").ravel()

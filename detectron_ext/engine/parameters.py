@@ -34,8 +34,8 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
         The class names the file states, background first, or None.
 
     Raises:
-        WeightsError: naming every blob whose shape differs, or that is missing when required; or
-            the model is older than the keys its box head is configured by.
+        WeightsError: naming every blob whose shape differs, that is not finite, or that is missing
+            when required; or the model is older than the keys its box head is configured by.
     """
     blobs, stored, classes = read_weights(path)
     _check_box_weights(model, path, stored)
@@ -43,6 +43,7 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
     missing = [name for name in names if name not in blobs]
     momenta = _momenta(model) if model.train else []
     _check_shapes(model, path, blobs, names)
+    _check_finite(path, blobs, names, with_momenta=model.train)
     if missing and (require_all or len(missing) == len(names)):
         raise _lacking(path, missing, names, "parameters")
     without_past = [name for name in momenta if name not in blobs]
@@ -101,6 +102,17 @@ def _check_shapes(model, path, blobs, names):
                 wrong.append(f"{name} is {blobs[name].shape}, the model needs {expected}")
     if wrong:
         raise WeightsError(f"weights {path} do not fit the model: " + "; ".join(wrong))
+
+
+def _check_finite(path, blobs, names, with_momenta: bool):
+    """NaN would find nothing when testing and blame the learning rate when training."""
+    used = [name for name in blobs if name in names or (with_momenta and name.endswith(_MOMENTUM))]
+    broken = [name for name in used if not np.isfinite(blobs[name]).all()]
+    if broken:
+        raise WeightsError(
+            f"weights {path} are not finite in {len(broken)} of {len(used)} parameters and "
+            f"momenta, {_listing(broken)}: take those of an earlier iteration"
+        )
 
 
 def _listing(names, most: int = 8) -> str:

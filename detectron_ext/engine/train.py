@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import time
+from typing import Callable
 
 import numpy as np
 from caffe2.python import core, workspace
@@ -39,7 +40,7 @@ from detectron_ext.sampling.sampling_statistics import counts_blob
 _LOG = logging.getLogger(__name__)
 
 
-def train(config) -> str:
+def train(config, check_classes: Callable[[list], None] | None = None) -> str:
     """Train the configured model, from its newest checkpoint if it has one (AUTO_RESUME).
 
     Weights of other settings are never taken for this configuration's: another setting needs
@@ -49,6 +50,8 @@ def train(config) -> str:
 
     Args:
         config: a merged configuration.
+        check_classes: called with the class names, background first, before the first step; raises
+            UserError where they are of no use.
 
     Returns:
         Path of the final weights, ``<OUTPUT_DIR>/train/<datasets>/<type>/model_final.pkl``.
@@ -68,6 +71,8 @@ def train(config) -> str:
     workspace.ResetWorkspace()
     model = build_model(config, train=True)
     minibatches = TrainingMinibatches(config)
+    if check_classes:
+        check_classes(minibatches.classes)
     save = functools.partial(save_parameters, model, classes=minibatches.classes)
     with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
         _initialise(model, resume)

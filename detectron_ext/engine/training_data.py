@@ -46,7 +46,7 @@ class TrainingMinibatches:
         rng = np.random.default_rng((self._config.RNG_SEED, number))
         indices = self._order.indices(number)
         samples = load_samples(self._records, indices, self._config, rng)
-        blobs = image_blobs(samples, self._config)
+        blobs = image_blobs(samples, self._config, train=True)
         blobs.update(self._targets(samples, *blobs["data"].shape[2:], rng))
         return blobs
 

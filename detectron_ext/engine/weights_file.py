@@ -13,6 +13,10 @@ import numpy as np
 from detectron_ext.array_pickle import read_pickle, write_pickle
 from detectron_ext.errors import WeightsError
 
+_CAFFE2_TYPES = [
+    np.dtype(name) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "?")
+]
+
 
 class Weights(NamedTuple):
     """What a weights file holds.
@@ -36,7 +40,7 @@ def read_weights(path: str) -> Weights:
 
     Raises:
         WeightsError: when the file is missing, truncated, not a pickle of arrays, or holds
-            anything but numeric arrays.
+            anything but numeric arrays of types that Caffe2 takes.
     """
     content = read_pickle(path, "weights", WeightsError)
     if not isinstance(content, dict):
@@ -61,7 +65,12 @@ def _checked_blobs(path: str, blobs: dict) -> dict:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             raise WeightsError(f"weights {path}: blob {name} has type {array.dtype}, not numbers")
-        checked[name] = array
+        native = array.dtype.newbyteorder("=")
+        if native not in _CAFFE2_TYPES:
+            raise WeightsError(
+                f"weights {path}: blob {name} has type {array.dtype}, which Caffe2 does not take"
+            )
+        checked[name] = array.astype(native, copy=False)
     return checked
 
 

@@ -69,7 +69,7 @@ def study_training_images(config, weights: str, num_images: int) -> Study:
     images, energies = [], []
     for index in rng.permutation(len(records))[:num_images]:
         sample = load_sample(records[index], config, rng, train=True)
-        blobs = image_blobs([sample], config)
+        blobs = image_blobs([sample], config, train=False)
         net.run(blobs)
         images.append(_image_anchors(net, sample, blobs["data"].shape[2:], config))
         energies.append([[_energy(net, blob) for blob in part] for part in (before, after)])
@@ -98,7 +98,7 @@ def _image_anchors(net: TestNet, sample, size: tuple, config) -> ImageAnchors:
         boxes.append(_by_anchor(net.fetch(f"retnet_bbox_pred_fpn{level}"), grid.shape[0]))
     anchors = np.concatenate([grid.reshape(-1, 4) for grid in grids])
     real = ~sample.is_crowd
-    labels, matched, overlaps = assign_anchors(
+    labels, matched, overlaps, _ = assign_anchors(
         anchors, sample.boxes[real], sample.classes[real], config
     )
     positive = np.flatnonzero(labels > BACKGROUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detectron_ext.config import is_retinanet
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
 from detectron_ext.modeling.bodies import add_conv_body
@@ -30,6 +31,7 @@ def build_model(config, train: bool) -> DetectionModel:
     Raises:
         ConfigError: for a model type, body or setting that cannot be built.
     """
+    _check_num_classes(config)
     num_gpus = usable_gpus(config)
     if not train:
         num_gpus = min(1, num_gpus)
@@ -49,6 +51,15 @@ def build_model(config, train: bool) -> DetectionModel:
     return model
 
 
+def _check_num_classes(config) -> None:
+    has_classes = is_retinanet(config) or not config.MODEL.RPN_ONLY
+    if has_classes and config.MODEL.NUM_CLASSES < 2:
+        raise ConfigError(
+            f"MODEL.NUM_CLASSES is {config.MODEL.NUM_CLASSES}; set it to the data set's number of "
+            "classes plus 1"
+        )
+
+
 def _detector(model_type: str):
     if model_type not in _DETECTORS:
         raise ConfigError(
@@ -58,11 +69,9 @@ def _detector(model_type: str):
 
 
 def _add_retinanet(model: DetectionModel) -> list:
-    fpn, classes = model.config.FPN, model.config.MODEL.NUM_CLASSES
-    if classes < 2:
-        raise ConfigError(
-            f"MODEL.NUM_CLASSES is {classes}; set it to the data set's number of classes plus 1"
-        )
+    fpn = model.config.FPN
+    if not fpn.FPN_ON:
+        raise ConfigError("RetinaNet needs FPN.FPN_ON True: it pads images to fit the pyramid")
     pyramid = add_conv_body(model).between(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL)
     if model.config.LIBRA.BFP.ON:
         pyramid = add_balanced_pyramid(model, pyramid)

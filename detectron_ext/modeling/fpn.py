@@ -78,6 +78,7 @@ def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = Fa
 def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
     """Add the pyramid on the (blob, channels) of res2 to res5."""
     config = model.config
+    _check_stride(config)
     lowest, highest = level_range(config)
     backbone = {LOWEST_BACKBONE_LEVEL + i: stage for i, stage in enumerate(stages)}
     levels = [level for level in backbone if level >= lowest]
@@ -98,6 +99,16 @@ def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
         blobs += extra
         levels += range(HIGHEST_BACKBONE_LEVEL + 1, HIGHEST_BACKBONE_LEVEL + 1 + len(extra))
     return Pyramid(tuple(map(unscoped, blobs)), tuple(levels), config.FPN.DIM)
+
+
+def _check_stride(config) -> None:
+    """The top-down path doubles a map's sides, which must then be those of the next."""
+    stride, coarsest = config.FPN.COARSEST_STRIDE, 2**HIGHEST_BACKBONE_LEVEL
+    if stride % coarsest:
+        raise ConfigError(
+            f"FPN.COARSEST_STRIDE {stride} leaves maps that do not fit each other: set it to a "
+            f"multiple of {coarsest}"
+        )
 
 
 def _add_conv(model, blob_in, name, dim_in, kernel, weight_init=_XAVIER, **options):

@@ -6,6 +6,7 @@ or on one map.
 
 from __future__ import annotations
 
+from detectron_ext.config import reads_proposals
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
 from detectron_ext.modeling.bodies import add_conv_body
@@ -30,6 +31,7 @@ def add_generalized_rcnn(model: DetectionModel) -> list:
     """
     config = model.config
     _refuse_other_heads(config)
+    _refuse_unused_rpn(config)
     pyramid = _add_features(model)
     losses = []
     if config.RPN.RPN_ON:
@@ -48,6 +50,14 @@ def _refuse_other_heads(config):
                 f"MODEL.{key} is not built here: detectron_ext.upstream installs these parts into "
                 "a checkout of Detectron, which has that head"
             )
+
+
+def _refuse_unused_rpn(config):
+    if config.RPN.RPN_ON and reads_proposals(config):
+        raise ConfigError(
+            "RPN.RPN_ON True needs MODEL.FASTER_RCNN True or MODEL.RPN_ONLY True; Fast R-CNN on "
+            "proposals from a file has no RPN"
+        )
 
 
 def _add_features(model) -> Pyramid:

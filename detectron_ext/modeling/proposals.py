@@ -20,9 +20,10 @@ def add_proposals(model: DetectionModel) -> None:
     (R,), with the suffix of the level. Caffe2's operator takes the RPN_PRE_NMS_TOP_N best anchors
     of an image and level, moves them, clips them to the image, drops those with a side below
     RPN_MIN_SIZE or a center outside, and keeps the RPN_POST_NMS_TOP_N best that non-maximum
-    suppression leaves.
+    suppression leaves; all of them where RPN_NMS_THRESH is 0 or less.
     """
     settings = model.config.TRAIN if model.train else model.config.TEST
+    suppresses = settings.RPN_NMS_THRESH > 0
     to_edges = model.config.LIBRA.BOX_CONVENTION == "mmdet"
     for suffix, stride, cell in rpn_anchor_levels(model.config):
         probabilities = model.net.Sigmoid(f"rpn_cls_logits{suffix}", f"rpn_cls_probs{suffix}")
@@ -39,8 +40,8 @@ def add_proposals(model: DetectionModel) -> None:
             [rois, f"rpn_roi_probs{suffix}"],
             spatial_scale=1.0 / stride,
             pre_nms_topN=settings.RPN_PRE_NMS_TOP_N,
-            post_nms_topN=settings.RPN_POST_NMS_TOP_N,
-            nms_thresh=float(settings.RPN_NMS_THRESH) or 1.0,  # 0 keeps boxes that overlap
+            post_nms_topN=settings.RPN_POST_NMS_TOP_N if suppresses else -1,
+            nms_thresh=float(settings.RPN_NMS_THRESH) if suppresses else 1.0,
             min_size=float(min_size),
             legacy_plus_one=int(not to_edges),
         )

@@ -57,3 +57,17 @@ def covered_fraction(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
         inside = np.maximum(overlap_x, 0) * np.maximum(overlap_y, 0)
         np.maximum(largest, inside / (width * height), out=largest)
     return largest
+
+
+def lies_in_crowd(boxes: np.ndarray, crowds: np.ndarray, threshold: float) -> np.ndarray:
+    """Which boxes (K, 4) have more than a fraction of their area in one of the crowds (C, 4).
+
+    Args:
+        threshold: TRAIN.CROWD_FILTER_THRESH; 0 or less switches the filter off: then none do.
+
+    Returns:
+        (K,) bool.
+    """
+    if threshold <= 0:
+        return np.zeros(len(boxes), dtype=bool)
+    return covered_fraction(boxes, crowds) > threshold

@@ -15,7 +15,7 @@ import numpy as np
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.geometry.roi_levels import distribute_rois, roi_level_names
 from detectron_ext.sampling.box_sampler import BoxSampler
-from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 SAMPLER = "roi"
@@ -128,9 +128,7 @@ class ProposalTargets:
 
     def _without_crowds(self, rois: np.ndarray, crowds: np.ndarray) -> np.ndarray:
         threshold = self._config.TRAIN.CROWD_FILTER_THRESH
-        if threshold <= 0 or not len(crowds):
-            return rois
-        return rois[covered_fraction(rois[:, 1:], crowds) <= threshold]
+        return rois[~lies_in_crowd(rois[:, 1:], crowds, threshold)]
 
     def _draw(self, matched, overlaps, rng) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the sampled foreground and background regions."""
@@ -161,17 +159,6 @@ class ProposalTargets:
             "bbox_inside_weights": weights.reshape(flat),
             "bbox_outside_weights": weights.reshape(flat).copy(),
         }
-
-    def _one_background_region(self) -> tuple:
-        """What an image gives, as :meth:`_sample_image` returns it, of one region at the origin."""
-        none = np.zeros(0, dtype=np.int64)
-        return (
-            np.zeros((1, 5), dtype=np.float32),
-            np.zeros(1, dtype=np.int32),
-            np.zeros(1, dtype=np.int32),
-            np.zeros((1, 4), dtype=np.float32),
-            self._sampler.counts(none.astype(np.float32), none, none, none, 0)[None],
-        )
 
 
 def _one_background_region() -> _SampledRegions:

@@ -5,6 +5,14 @@ RETINANET.POSITIVE_OVERLAP, negative below NEGATIVE_OVERLAP, and ignored between
 overlap a ground-truth box more than all other anchors do are positive too, unless they fall below
 NEGATIVE_OVERLAP, where the negative label wins (Detectron's rule). LIBRA.RETINANET_SAMPLER says
 which negatives stay and how much each counts.
+
+Losses are divided by retnet_fg_num, which counts as Detectron does, since learning rates and loss
+weights were chosen with its number: before the negative label wins, so that the best anchors of a
+small or thin object count although they train as background, and before RETINANET_SAMPLER, which
+is thus free to change what trains but not the scale of the losses. Detectron's grid of anchors is a
+square of TRAIN.MAX_SIZE; the anchors of it that lie beyond the padded image are not counted here.
+They add to retnet_bg_num, which is only logged, and to retnet_fg_num only where an object that is
+smaller than the smallest anchors touches the right or lower edge of the padded image.
 """
 
 from __future__ import annotations
@@ -16,7 +24,7 @@ import numpy as np
 from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.labels import BACKGROUND, IGNORED
-from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
 from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_negatives
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
@@ -54,13 +62,14 @@ def assign_anchors(anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, 
         labels: (K,) int32: class number, 0 background, -1 ignored.
         matched: (K,) int64: the ground-truth box each anchor overlaps most (0 when G is 0).
         overlaps: (K,) float32: that overlap.
+        num_foreground: positives for retnet_fg_num, with those that the negative label overrules.
     """
     matched, overlaps, is_best = match_boxes(anchors, boxes)
     labels = np.full(len(anchors), IGNORED, dtype=np.int32)
     positive = is_best | (overlaps >= config.RETINANET.POSITIVE_OVERLAP)
     labels[positive] = classes[matched[positive]]
     labels[overlaps < config.RETINANET.NEGATIVE_OVERLAP] = BACKGROUND
-    return labels, matched, overlaps
+    return labels, matched, overlaps, int(np.count_nonzero(positive))
 
 
 class _ImageTargets(NamedTuple):
@@ -68,12 +77,15 @@ class _ImageTargets(NamedTuple):
 
     labels: (K,) int32. box_targets: (K, 4) float32, zeros but for positives. weights: (K,) float32,
     or None when all anchors count the same. counts: `sampling_statistics.count_samples`.
+    num_foreground, num_background: how many there are for the normalisers.
     """
 
     labels: np.ndarray
     box_targets: np.ndarray
     weights: np.ndarray | None
     counts: np.ndarray
+    num_foreground: int
+    num_background: int
 
 
 class RetinanetTargets:
@@ -95,13 +107,13 @@ class RetinanetTargets:
             For every level l: retnet_cls_labels_fpn{l} (N, A, H, W) int32,
             retnet_roi_bbox_targets_fpn{l} (M, 4) float32 and retnet_roi_fg_bbox_locs_fpn{l} (M, 4)
             float32 rows (image, first channel, y, x); with MODE reweight also
-            retnet_cls_weights_fpn{l} (N, A, H, W) float32. retnet_fg_num and retnet_bg_num (1,),
-            sampling_counts_retinanet as `sampling_statistics` lays it out.
+            retnet_cls_weights_fpn{l} (N, A, H, W) float32. retnet_fg_num and retnet_bg_num (1,)
+            float32, sampling_counts_retinanet as `sampling_statistics` lays it out.
         """
         levels = self._level_anchors(height, width)
         flat = np.concatenate([anchors.reshape(-1, 4) for anchors in levels.values()])
         images = [self._image_targets(flat, sample, rng) for sample in samples]
-        blobs = self._normalisers([image.labels for image in images])
+        blobs = self._normalisers(images)
         blobs[counts_blob(SAMPLER)] = np.sum([image.counts for image in images], axis=0)
         start = 0
         for level, anchors in levels.items():
@@ -116,14 +128,12 @@ class RetinanetTargets:
     def _image_targets(self, anchors: np.ndarray, sample, rng) -> _ImageTargets:
         real = ~sample.is_crowd
         boxes, classes = sample.boxes[real], sample.classes[real]
-        labels, matched, overlaps = assign_anchors(anchors, boxes, classes, self._config)
-        # Detectron takes anchors in crowds for background. Objects that a random crop cut to a
-        # sliver are marked as crowds too, and those are no background.
-        crowds = sample.boxes[sample.is_crowd]
-        if len(crowds) and self._config.LIBRA.AUGMENTATION.CROP:
-            background = np.flatnonzero(labels == BACKGROUND)
-            covered = covered_fraction(anchors[background], crowds)
-            labels[background[covered > self._config.TRAIN.CROWD_FILTER_THRESH]] = IGNORED
+        labels, matched, overlaps, num_foreground = assign_anchors(
+            anchors, boxes, classes, self._config
+        )
+        if self._config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
+            self._ignore_crowds(labels, anchors, sample.boxes[sample.is_crowd])
+        num_background = int(np.count_nonzero(labels == BACKGROUND))
         labels, weights = self._sample_negatives(labels, overlaps, rng)
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
         positive = np.flatnonzero(labels > BACKGROUND)
@@ -137,7 +147,14 @@ class RetinanetTargets:
             num_bins=self._config.LIBRA.RETINANET_SAMPLER.NUM_BINS,
             weights=None if weights is None else weights[negative],
         )
-        return _ImageTargets(labels, targets, weights, counts)
+        return _ImageTargets(labels, targets, weights, counts, num_foreground, num_background)
+
+    def _ignore_crowds(self, labels: np.ndarray, anchors: np.ndarray, crowds: np.ndarray) -> None:
+        """Detectron takes anchors in crowds for background. Objects that a random crop cut to a
+        sliver are marked as crowds too, and those are no background."""
+        background = np.flatnonzero(labels == BACKGROUND)
+        threshold = self._config.TRAIN.CROWD_FILTER_THRESH
+        labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
 
     def _sample_negatives(self, labels, overlaps, rng) -> tuple:
         """Labels, and weights or None, after LIBRA.RETINANET_SAMPLER."""
@@ -169,11 +186,11 @@ class RetinanetTargets:
             blobs[f"retnet_cls_weights_fpn{level}"] = weights
         return blobs
 
-    def _normalisers(self, labels: list) -> dict:
+    def _normalisers(self, images: list) -> dict:
         """What losses are divided by: Detectron counts one positive and negative more an image."""
         num_classes = self._config.MODEL.NUM_CLASSES
-        foreground = sum(float((image > BACKGROUND).sum()) + 1 for image in labels)
-        background = sum(float((image == BACKGROUND).sum()) + 1 for image in labels)
+        foreground = sum(image.num_foreground + 1 for image in images)
+        background = sum(image.num_background + 1 for image in images)
         background = background * (num_classes - 1) + foreground * (num_classes - 2)
         return {
             "retnet_fg_num": np.array([foreground], dtype=np.float32),

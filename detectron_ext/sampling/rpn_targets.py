@@ -15,7 +15,7 @@ from detectron_ext.geometry.anchors import AnchorGrids, rpn_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.box_sampler import BoxSampler
 from detectron_ext.sampling.labels import BACKGROUND, IGNORED
-from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 SAMPLER = "rpn"
@@ -127,8 +127,9 @@ class RpnTargets:
         # Detectron takes anchors in crowds for background. Objects that a random crop cut to a
         # sliver are marked as crowds too, and those are no background.
         if self._config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
-            covered = covered_fraction(boxes[negative], sample.boxes[sample.is_crowd])
-            negative = negative[covered <= settings.CROWD_FILTER_THRESH]
+            crowds = sample.boxes[sample.is_crowd]
+            crowded = lies_in_crowd(boxes[negative], crowds, settings.CROWD_FILTER_THRESH)
+            negative = negative[~crowded]
         return np.flatnonzero(is_positive), negative
 
     def _num_negatives(self, num_positives: int) -> int:

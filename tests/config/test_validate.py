@@ -108,6 +108,17 @@ def test_balanced_l1_has_an_exponential_that_single_precision_holds():
         (["MODEL.BBOX_REG_WEIGHTS", "(1, 1)"], "MODEL.BBOX_REG_WEIGHTS must hold 4 of them"),
         (["LIBRA.AUGMENTATION.SCALE_RANGE", "(2, 1)"], "LIBRA.AUGMENTATION.SCALE_RANGE must be ("),
         (["EXPECTED_RESULTS", "[3]"], "EXPECTED_RESULTS must hold [data set, task, metric, value]"),
+        (
+            [
+                "TEST.BBOX_VOTE.ENABLED",
+                "True",
+                "TEST.BBOX_VOTE.SCORING_METHOD",
+                "TEMP_AVG",
+                "TEST.BBOX_VOTE.SCORING_METHOD_BETA",
+                "0",
+            ],
+            "TEST.BBOX_VOTE.SCORING_METHOD_BETA must not be 0 with SCORING_METHOD TEMP_AVG",
+        ),
         (["FPN.RPN_MIN_LEVEL", "7"], "FPN.RPN_MIN_LEVEL (7) must not be above FPN.RPN_MAX_LEVEL"),
         (
             ["RETINANET.NEGATIVE_OVERLAP", "0.6"],
@@ -150,7 +161,7 @@ def test_group_norm_is_given_one_way(channels, groups):
 
 
 def test_refine_level_lies_in_retinanets_pyramid():
-    retinanet = ["RETINANET.RETINANET_ON", "True", "FPN.RPN_MIN_LEVEL", "3"]
+    retinanet = ["MODEL.TYPE", "retinanet", "FPN.RPN_MIN_LEVEL", "3"]
     level = ["LIBRA.BFP.REFINE_LEVEL", "2"]
     bfp = ["LIBRA.BFP.ON", "True"]
     message = refusal(*retinanet, *level, *bfp)

@@ -34,7 +34,8 @@ def test_threads_do_not_change_the_minibatches(make_record, config):
 
     def make(iteration):
         rng = np.random.default_rng((3, iteration))
-        return image_blobs(load_samples(records, order.indices(iteration), config, rng), config)
+        samples = load_samples(records, order.indices(iteration), config, rng)
+        return image_blobs(samples, config, True)
 
     runs = []
     for num_threads in (1, 4):

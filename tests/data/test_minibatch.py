@@ -93,16 +93,22 @@ def test_blobs_are_padded_to_the_stride(make_record, config):
         load_sample(make_record(40, 30, number=0), config, None, False),
         load_sample(make_record(31, 47, number=1), config, None, False),
     ]
-    blobs = image_blobs(samples, config)
+    blobs = image_blobs(samples, config, True)
     assert blobs["data"].shape == (2, 3, 96, 96)
     assert blobs["data"].dtype == blobs["im_info"].dtype == np.float32
     np.testing.assert_allclose(blobs["im_info"], [[60, 80, 2], [91, 60, 60 / 31]], rtol=1e-6)
+    # Detectron tests with the padded size; mmdetection never does.
+    padded, blobs = blobs, image_blobs(samples, config, False)
+    np.testing.assert_allclose(blobs["im_info"], [[96, 96, 2], [96, 96, 60 / 31]], rtol=1e-6)
+    config.LIBRA.BOX_CONVENTION = "mmdet"
+    blobs = image_blobs(samples, config, False)
+    np.testing.assert_array_equal(blobs["im_info"], padded["im_info"])
     first = blobs["data"][0].transpose(1, 2, 0)
     np.testing.assert_array_equal(first[:60, :80], samples[0].image)
     assert not first[60:].any()
     assert not first[:, 80:].any()
     config.FPN.FPN_ON = False
-    assert image_blobs(samples, config)["data"].shape == (2, 3, 91, 80)
+    assert image_blobs(samples, config, False)["data"].shape == (2, 3, 91, 80)
 
 
 def test_bad_image_is_named_or_replaced(make_record, config, tmp_path, caplog):

@@ -42,6 +42,17 @@ def test_images_get_their_proposals_by_id(tmp_path, records):
         assert replace(record, proposals=None) == original
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_image_may_have_no_proposals(tmp_path, records, protocol):
+    boxes, scores = [_BOXES, np.zeros((0, 4), np.float32), _BOXES], [np.ones(2), np.ones(0)]
+    path = tmp_path / "p.pkl"
+    write_proposals(str(path), [0, 1, 2], boxes, [*scores, np.ones(2)], "A: 1\n")
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()), protocol))
+    found = with_proposals(records, str(path))
+    assert [len(record.proposals) for record in found] == [2, 0, 2]
+    assert usable_proposals(found[1]).shape == (0, 4)
+
+
 def test_detectrons_oldest_files_name_the_ids_indexes(tmp_path, records):
     path = _write(tmp_path / "p.pkl", boxes=[_BOXES] * 3, indexes=[0, 1, 2], scores=[[1, 1]] * 3)
     assert len(with_proposals(records, path)[0].proposals) == 2

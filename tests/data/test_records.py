@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectron_ext.data.records import ImageRecord, flip_horizontally, training_records
+from detectron_ext.data.records import (
+    ImageRecord,
+    check_class_order,
+    flip_horizontally,
+    training_records,
+)
 from detectron_ext.errors import ConfigError, DatasetError
 
 
@@ -87,3 +92,27 @@ def test_missing_images_are_skipped_when_the_configuration_says_so(folder, confi
         training_records("toy", config)
     config.LIBRA.DATA.SKIP_BAD_IMAGES = True
     assert {record.image_id for record in training_records("toy", config)[0]} == {2}
+
+
+_CLASSES = ["__background__", "cat", "dog", "cow"]
+
+
+@pytest.mark.parametrize(
+    "others, where",
+    [
+        (["cat", "cow", "dog"], "class 2 is dog in weights w.pkl, but cow in data set toy"),
+        (["dog", "fox", "cow"], "class 1 is cat in weights w.pkl, but dog in data set toy"),
+        (["cat", "fox", "dog"], "class 2 is dog in weights w.pkl, but fox in data set toy"),
+    ],
+)
+def test_a_class_of_another_number_is_refused(others, where):
+    tested = {"good": _CLASSES, "toy": ["__background__", *others]}
+    with pytest.raises(DatasetError, match=where):
+        check_class_order(_CLASSES, "weights w.pkl", tested)
+
+
+def test_a_class_of_another_name_is_a_warning(caplog):
+    check_class_order(_CLASSES, "weights w.pkl", {"toy": _CLASSES})
+    assert not caplog.records
+    check_class_order(_CLASSES, "weights w.pkl", {"toy": ["__background__", "cat", "Dog", "cow"]})
+    assert "class 2 is dog in weights w.pkl, but Dog in data set toy" in caplog.text

@@ -22,6 +22,7 @@ def paint(boxes, height, width):
     return image
 
 
+_TOO_MANY_PIXELS = b"P6 40000 40000 255 "  # OpenCV raises its own error for these
 BOXES = np.array([[2, 3, 8, 5]], dtype=np.float32)
 
 
@@ -44,13 +45,14 @@ def test_flipped_record_reads_a_mirrored_image(make_record):
     np.testing.assert_array_equal(mirrored, transforms.read_image(record)[:, ::-1])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an image"])
+@pytest.mark.parametrize("content", [None, b"", b"not an image", _TOO_MANY_PIXELS])
 def test_unreadable_image_is_named(make_record, tmp_path, content):
     path = tmp_path / "broken.jpg"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"broken\.jpg"):
         transforms.read_image(replace(make_record(), path=str(path)))
+    assert transforms.read_file(str(path)) is None
 
 
 def test_image_of_another_size_than_annotated_is_named(make_record):

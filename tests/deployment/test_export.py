@@ -122,6 +122,12 @@ def test_an_image_without_objects(make_model, tmp_path):
     assert len(_run_bare(tmp_path / "pb", image)) == 0
 
 
+def test_images_may_be_larger_than_memory(make_model, tmp_path):
+    config, weights, _ = make_model("retinanet")
+    about = export_model(config, weights, str(tmp_path / "pb"), (100_000, 100_000))
+    assert about["data_shape"] == [1, 3, 192, 192]
+
+
 def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
     config, weights, _ = make_model("retinanet", *_LIBRA)
     net = caffe2_pb2.NetDef()
@@ -143,6 +149,7 @@ def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
         (("TEST.BBOX_VOTE.ENABLED", True), _SIZE, "TEST.BBOX_VOTE"),
         (("BBOX_XFORM_CLIP", 2.0), _SIZE, "BBOX_XFORM_CLIP .* at 4.1352"),
         (("RETINANET.SOFTMAX", True), _SIZE, "RETINANET.SOFTMAX"),
+        (("RETINANET.SOFTMAX", True, "RETINANET.RETINANET_ON", False), _SIZE, "RETINANET.SOFTMAX"),
     ],
 )
 def test_what_cannot_be_exported_is_named(make_model, tmp_path, overrides, size, fault):

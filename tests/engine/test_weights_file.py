@@ -5,7 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+from caffe2.python import workspace
 
+from detectron_ext.array_pickle import read_pickle, write_pickle
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
 
@@ -25,6 +27,16 @@ def test_round_trip(tmp_path):
     assert (cfg, classes) == ("A: 1\n", ["__background__", "cell"])
     np.testing.assert_array_equal(blobs["conv1_w"], _BLOBS["conv1_w"])
     assert os.listdir(tmp_path) == ["w.pkl"]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "?"])
+@pytest.mark.parametrize("shape", [(0, 4), (0,), (3, 0)])
+def test_empty_arrays_survive(tmp_path, dtype, shape):
+    path = str(tmp_path / "empty.pkl")
+    write_pickle(path, "proposals", [np.zeros(shape, dtype), b""])
+    array, text = read_pickle(path, "proposals", UserError)
+    assert array.shape == shape and array.dtype == dtype and text == b""
+    assert (np.concatenate((array, np.ones(shape, dtype))) == 1).all()
 
 
 @pytest.mark.parametrize("protocol", range(6 if hasattr(pickle, "PickleBuffer") else 5))
@@ -83,6 +95,24 @@ def test_anything_but_numbers_is_refused(tmp_path, content, fault):
         read_weights(_write(tmp_path / "w.pkl", content))
 
 
+@pytest.mark.parametrize(
+    "dtype", ["f2", "f4", ">f4", "f8", "i1", ">i2", "i4", "i8", "u1", "u2", "?"]
+)
+def test_types_that_caffe2_takes_are_read_in_this_machines_byte_order(tmp_path, dtype):
+    path = _write(tmp_path / "w.pkl", {"blobs": {"a": np.arange(2).astype(dtype)}})
+    blob = read_weights(path).blobs["a"]
+    workspace.FeedBlob("a", blob)
+    np.testing.assert_array_equal(workspace.FetchBlob("a"), [0, 1])
+    assert blob.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+@pytest.mark.parametrize("dtype", ["u4", "u8"])
+def test_types_that_caffe2_does_not_take_are_named(tmp_path, dtype):
+    path = _write(tmp_path / "w.pkl", {"blobs": {"a": np.zeros(2, dtype)}})
+    with pytest.raises(WeightsError, match=f"blob a has type {np.dtype(dtype)}, which Caffe2"):
+        read_weights(path)
+
+
 def test_truncated_empty_and_missing_files_are_named(tmp_path):
     _write(tmp_path / "w.pkl", {"blobs": _BLOBS})
     whole = (tmp_path / "w.pkl").read_bytes()
@@ -133,6 +163,7 @@ def test_the_crafted_pickles_start_from_one_that_is_read(tmp_path):
         # More elements than bytes.
         (_RECONSTRUCT + b"(I1\n(I9\nt" + _FLOAT + b"I00\n" + _BYTES + b"\ntb", "damaged"),
         (b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR", "rot13"),
+        (b"c__builtin__\nbytes\n(I1\ntR", "calls bytes"),
         (b"cbuiltins\neval\n(S'1'\ntR", "builtins.eval"),
     ],
 )  # fmt: skip

@@ -89,6 +89,13 @@ def test_upstreams_layout_of_results(tmp_path):
     assert open_run(str(tmp_path)).results == {"AP": 0.5}
 
 
+def test_a_pickle_for_python_2_may_have_classes_that_nothing_was_found_of(tmp_path):
+    nothing = {"all_boxes": [[]] + 3 * [[np.zeros((0, 5), np.float32)] * 2], "cfg": ""}
+    folder = write_test(tmp_path, {})
+    (folder / "detections.pkl").write_bytes(pickle.dumps(nothing, protocol=2))
+    assert open_run(str(tmp_path)).detections(scene(0, num_images=2)[0]) == []
+
+
 def test_results_without_detections_are_a_warning(tmp_path):
     write_test(tmp_path, {"results.json": {"AP": 0.5}})
     run = open_run(str(tmp_path))

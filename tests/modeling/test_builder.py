@@ -121,7 +121,11 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["FPN.DIM", "100"], "NUM_GROUPS"),
         (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
         (["MODEL.NUM_CLASSES", "-1"], "MODEL.NUM_CLASSES is -1; set it to"),
+        (["MODEL.NUM_CLASSES", "-1", "RETINANET.SOFTMAX", "True"], "CLASSES is -1; set it to"),
         (["MODEL.NUM_CLASSES", "1"], "MODEL.NUM_CLASSES is 1; set it to"),
+        (["FPN.FPN_ON", "False"], "FPN_ON True"),
+        (["FPN.COARSEST_STRIDE", "16"], "COARSEST_STRIDE 16.*multiple of 32"),
+        (["MODEL.TYPE", "generalized_rcnn", "RPN.RPN_ON", "True"], "RPN.RPN_ON True needs"),
     ],
 )
 def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):

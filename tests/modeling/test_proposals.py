@@ -75,6 +75,25 @@ def test_proposals_are_those_of_detectron(config):
             np.testing.assert_allclose(rois[mine, 1:], boxes, atol=2e-4)
 
 
+@pytest.mark.parametrize("threshold", ["0.0", "-1.0"])
+def test_proposals_without_suppression_are_all(threshold):
+    settings = ["TEST.RPN_NMS_THRESH", threshold, "TEST.RPN_POST_NMS_TOP_N", "5"]
+    config = configuration.load(TINY, ["MODEL.NUM_CLASSES", "4", *settings])
+    model = build_model(config, train=False)
+    workspace.ResetWorkspace()
+    workspace.RunNetOnce(model.param_init_net)
+    level = rpn_anchor_levels(config)[0]
+    operators = {op.output[0]: op for op in model.net.Proto().op}
+    workspace.FeedBlob("im_info", np.float32([[64, 64, 1]]))
+    # Anchors of one cell, all of which overlap, and the same again at the next.
+    scores = np.random.default_rng(0).uniform(size=(1, 3, 4, 4)).astype(np.float32)
+    workspace.FeedBlob(f"rpn_cls_probs{level.suffix}", scores)
+    workspace.FeedBlob(f"rpn_bbox_pred{level.suffix}", np.zeros((1, 12, 4, 4), np.float32))
+    workspace.RunOperatorOnce(operators[f"rpn_rois{level.suffix}"])
+    probabilities = workspace.FetchBlob(f"rpn_roi_probs{level.suffix}").ravel()
+    np.testing.assert_array_equal(probabilities, np.sort(scores.ravel())[::-1])
+
+
 def _made_up_levels(random, counts):
     """Proposals and distinct scores of each level, best first, as the levels' operators give."""
     rois, scores = [], []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detectron_ext.geometry.boxes import pairwise_iou
-from detectron_ext.sampling.matching import covered_fraction, match_boxes
+from detectron_ext.sampling.matching import covered_fraction, lies_in_crowd, match_boxes
 
 
 def _boxes(rng, count):
@@ -41,3 +41,18 @@ def test_covered_fraction_is_of_the_box_not_of_the_union():
     crowds = np.array([[0, 0, 9, 99], [0, 0, 1, 1]], np.float32)
     np.testing.assert_allclose(covered_fraction(boxes, crowds), [1, 0.5, 0])
     np.testing.assert_array_equal(covered_fraction(boxes, crowds[:0]), 0)
+
+
+def test_boxes_lie_in_a_crowd_above_a_fraction_which_switches_off_at_zero():
+    boxes = np.array([[0, 0, 9, 9], [5, 0, 14, 9], [50, 50, 59, 59]], np.float32)
+    crowds = np.array([[0, 0, 9, 99]], np.float32)
+    for threshold, expected in (
+        (0.5, [True, False, False]),
+        (0.4, [True, True, False]),
+        (0.0, [False] * 3),
+        (-1.0, [False] * 3),
+    ):
+        found = lies_in_crowd(boxes, crowds, threshold)
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(lies_in_crowd(boxes, crowds[:0], 0.5), False)

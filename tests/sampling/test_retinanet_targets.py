@@ -32,10 +32,12 @@ def test_labels_follow_the_two_thresholds():
     truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
     widths = np.array([100, 60, 45, 30])  # IoU 1, 0.6, 0.45, 0.3
     anchors = np.stack([0 * widths, 0 * widths, widths - 1, 0 * widths + 99], 1).astype(np.float32)
-    labels, matched, overlaps = assign_anchors(anchors, truth, np.array([2]), _config())
+    classes = np.array([2])
+    labels, matched, overlaps, num_foreground = assign_anchors(anchors, truth, classes, _config())
     np.testing.assert_array_equal(labels, [2, 2, -1, 0])
     np.testing.assert_array_equal(matched, 0)
     np.testing.assert_allclose(overlaps, widths / 100, rtol=1e-6)
+    assert num_foreground == 2
 
 
 def test_best_anchor_is_positive_unless_it_is_background():
@@ -45,13 +47,34 @@ def test_best_anchor_is_positive_unless_it_is_background():
     between = np.array([[0, 0, 44, 99], [0, 0, 44, 99]], dtype=np.float32)
     assert list(assign_anchors(between, truth, classes, _config())[0]) == [1, 1]
     below = np.array([[0, 0, 29, 99]], dtype=np.float32)
-    assert list(assign_anchors(below, truth, classes, _config())[0]) == [0]
+    labels, _, _, num_foreground = assign_anchors(below, truth, classes, _config())
+    assert list(labels) == [0]
+    assert num_foreground == 1  # counted before the threshold overrules it
+
+
+@pytest.mark.parametrize("mode", ["none", "select", "reweight"])
+@pytest.mark.parametrize("box", [[122, 122, 133, 133], [121, 89, 122, 164]])  # small; thin
+def test_normalisers_count_best_anchors_that_train_as_background(box, mode):
+    """By hand, with one square anchor of 32 pixels a cell of 8: from 8k - 12 to 8k + 19.
+
+    The small box, 122 to 133, lies whole in those of k = 15 and 16 each way: 4 of IoU 144 / 1024.
+    The thin one, 2 x 76 pixels, has the largest overlap with those that its two columns pass
+    through (k = 13 to 16) and that end within its height (k = 13 to 18): 24 of IoU 64 / 1112.
+    """
+    settings = ["FPN.RPN_MAX_LEVEL", "3", "RETINANET.ASPECT_RATIOS", "(1.0,)"]
+    settings += ["RETINANET.SCALES_PER_OCTAVE", "1", "LIBRA.RETINANET_SAMPLER.MODE", mode]
+    config = _config(*settings)
+    blobs = RetinanetTargets(config)([_sample([box], [1])], 256, 256, _RNG)
+    assert not (blobs["retnet_cls_labels_fpn3"] > 0).any()
+    best = 4 if box[0] == 122 else 24
+    assert blobs["retnet_fg_num"] == best + 1
+    assert blobs["retnet_bg_num"] == (32 * 32 + 1) * 3 + (best + 1) * 2
 
 
 def test_no_ground_truth_is_all_background():
     anchors = np.array([[0, 0, 9, 9]], dtype=np.float32)
     empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-    labels, _, overlaps = assign_anchors(anchors, *empty, _config())
+    labels, _, overlaps, _ = assign_anchors(anchors, *empty, _config())
     assert list(labels) == [0] and list(overlaps) == [0]
 
 
@@ -103,6 +126,9 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
     assert (cropping["retnet_cls_labels_fpn3"][inside] == -1).sum() > 0.5 * inside.sum()
     positive = plain["retnet_cls_labels_fpn3"] > 0
     np.testing.assert_array_equal(positive, cropping["retnet_cls_labels_fpn3"] > 0)
+    off = _config("LIBRA.AUGMENTATION.CROP", "True", "TRAIN.CROWD_FILTER_THRESH", "0.0")
+    blobs = RetinanetTargets(off)([crowd], 128, 128, _RNG)
+    np.testing.assert_array_equal(blobs["retnet_cls_labels_fpn3"], plain["retnet_cls_labels_fpn3"])
 
 
 def test_sizes_that_no_stride_divides_round_up():

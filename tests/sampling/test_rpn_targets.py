@@ -164,6 +164,8 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping(crop):
     everywhere = _sample([[10, 10, 50, 50], [0, 0, 159, 127]], [False, True])
     positives, negatives = _counts(config, everywhere)[0]
     assert positives > 0 and (negatives == 0) == crop
+    off = _config("LIBRA.AUGMENTATION.CROP", str(crop), "TRAIN.CROWD_FILTER_THRESH", "-1.0")
+    assert _counts(off, everywhere)[0][1] > 0
 
 
 def test_the_configured_sampler_draws_where_it_is_to_draw_anchors_too():

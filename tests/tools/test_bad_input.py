@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from tool_runner import failure, run_tool
 
+from detectron_ext.engine.weights_file import read_weights, write_weights
+
 
 @pytest.fixture
 def train(tool, tmp_path):
@@ -90,9 +92,33 @@ def test_setting(train, overrides, fault):
     assert fault in failure(train(*overrides))
 
 
+@pytest.mark.parametrize("name", ["train_net", "infer_simple"])
+def test_number_of_classes_not_given(tool, train, workplace, tmp_path, name):
+    unset = ("MODEL.NUM_CLASSES", -1, "RETINANET.SOFTMAX", "True")
+    where = ("--wts", workplace.weights, "--output-dir", tmp_path, workplace.images)
+    outcome = train(*unset) if name == "train_net" else tool(name, *where, *unset)
+    assert "MODEL.NUM_CLASSES is -1; set it to" in failure(outcome)
+
+
 def test_classes_that_do_not_match_when_testing(tool, workplace):
     message = failure(tool("test_net", "TEST.WEIGHTS", workplace.weights, "MODEL.NUM_CLASSES", 4))
     assert "MODEL.NUM_CLASSES is 4" in message and "data set squares needs 3" in message
+
+
+@pytest.mark.parametrize("name", ["train_net", "test_net"])
+def test_classes_in_another_order_than_trained(tool, workplace, annotated, tmp_path, name):
+    _, path = annotated(lambda content: content["categories"].reverse())
+    other = {"im_dir": str(workplace.images), "ann_fn": str(path)}
+    run = tmp_path / "run"
+    message = failure(
+        tool(
+            name, "DATASETS_EXTRA.other", other, "TEST.DATASETS", "('squares', 'other')",
+            "TEST.WEIGHTS", workplace.weights, "OUTPUT_DIR", run,
+        )
+    )  # fmt: skip
+    source = "TRAIN.DATASETS (squares)" if name == "train_net" else f"weights {workplace.weights}"
+    assert f"class 1 is square in {source}, but disc in data set other" in message
+    assert not list(run.rglob("*.pkl")) and not list(run.rglob("*.json"))
 
 
 @pytest.mark.parametrize("name", ["train_net", "test_net"])
@@ -221,12 +247,23 @@ def _garble(path):
         file.write(b"no image")
 
 
+def _claim_too_many_pixels(path):
+    with open(path, "wb") as file:
+        file.write(b"P6 40000 40000 255 ")
+
+
 def _truncate(path):
     os.truncate(path, 40)
 
 
 @pytest.mark.parametrize(
-    "spoil, fault", [(_remove, "not found"), (_garble, "decode"), (_truncate, "decode")]
+    "spoil, fault",
+    [
+        (_remove, "not found"),
+        (_garble, "decode"),
+        (_claim_too_many_pixels, "decode"),
+        (_truncate, "decode"),
+    ],
 )
 def test_image(tool, workplace, images, tmp_path, spoil, fault):
     bad = os.path.join(images, "3.png")
@@ -300,6 +337,10 @@ def _weights(kind: str, workplace, tmp_path):
         path.write_bytes(pickle.dumps([1]))
     elif kind == "others":
         path.write_bytes(pickle.dumps({"blobs": {"fc_w": np.ones(3)}}))
+    elif kind == "not a number":
+        weights = read_weights(str(workplace.weights))
+        weights.blobs["conv1_w"][0] = np.nan
+        write_weights(str(path), weights)
     elif kind == "objects":
         path.write_bytes(pickle.dumps({"blobs": {"conv1_w": np.array([None])}}))
     return path
@@ -315,6 +356,7 @@ def _weights(kind: str, workplace, tmp_path):
         ("malicious", "it names posix.mkdir; only arrays of numbers are read"),
         ("list", "hold a list, not named blobs"),
         ("others", "lack 165 of the model's 165 parameters"),
+        ("not a number", "are not finite in 1 of"),
         ("objects", "it holds an array of type O8"),
     ],
 )

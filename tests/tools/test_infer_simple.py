@@ -58,10 +58,12 @@ def test_a_folder_gives_one_picture_an_image_and_keeps_the_originals(infer, work
     (folder / "a.png").write_bytes(original)
     cv2.imwrite(str(folder / "a.jpg"), cv2.imread(str(workplace.images / "2.png")))
     (folder / "b.png").write_bytes(b"no image")
+    (folder / "c.ppm").write_bytes(b"P6 40000 40000 255 ")  # more pixels than OpenCV takes
     (folder / "notes.txt").write_text("no image")
     outcome = infer("--thresh", 0, "--kp-thresh", 2, "--output-ext", "jpg", folder)
     assert outcome.status == 0
     assert "b.png is not an image" in outcome.err and "notes" not in outcome.err
+    assert "c.ppm is not an image" in outcome.err
     assert (folder / "a.png").read_bytes() == original
     assert {"a.jpg.jpg", "a.png.jpg"} <= _outputs(tmp_path)
     assert _listed(tmp_path).keys() == {"a.jpg", "a.png"}

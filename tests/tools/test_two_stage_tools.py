@@ -58,6 +58,20 @@ def test_an_rpn_s_recall_is_told(folder, tmp_path):
     assert "AR@100 " in outcome.err and "rpn_proposals.pkl" in outcome.err
 
 
+def test_an_rpn_without_an_image_finds_nothing(folder, tmp_path):
+    content = json.loads((folder / "squares" / "annotations.json").read_text())
+    path = tmp_path / "empty.json"
+    path.write_text(json.dumps({**content, "images": [], "annotations": []}))
+    weights = folder / "output" / "train" / "squares" / "generalized_rcnn" / "model_final.pkl"
+    outcome = _tool(
+        folder, "test_net", *_RPN, "TEST.WEIGHTS", weights, "OUTPUT_DIR", tmp_path,
+        "DATASETS_EXTRA.squares.ann_fn", path,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    results = json.loads(next(tmp_path.rglob("results.json")).read_text())
+    assert results["num_proposals"] == 0 and results["AR@100"] is None
+
+
 def test_mistakes_are_one_line(folder, tmp_path):
     arguments = ("--skip-test", *_FAST, "OUTPUT_DIR", tmp_path)
     assert "TRAIN.PROPOSAL_FILES" in failure(_tool(folder, "train_net", *arguments))

@@ -9,7 +9,7 @@ from caffe2.python import workspace
 from small_models import LIBRA, write_config
 
 from detectron_ext import config as configuration
-from detectron_ext.data.minibatch import prepare_image
+from detectron_ext.data.minibatch import image_blobs, prepare_image
 from detectron_ext.modeling import build_model
 
 TOLERANCE = 1e-5
@@ -38,22 +38,27 @@ def _run(model, blobs, scope, outputs):
 
 
 def _both(path, outputs):
-    """What our net and upstream's compute of a configuration's first image."""
+    """What our net and upstream's compute of an image whose sides no stride divides."""
     from detectron.core import config as upstream_config
     from detectron.modeling import model_builder
+    from detectron.utils.blob import get_image_blob
 
     config = configuration.load(path)
     model = build_model(config, train=False)
-    image = cv2.imread(f"{config.DATASETS_EXTRA.squares.im_dir}/1.png")
-    sample = prepare_image(image, config)
-    blobs = _weights(model, np.random.default_rng(3))
-    blobs["data"] = np.ascontiguousarray(sample.image.transpose(2, 0, 1)[None])
-    blobs["im_info"] = np.array([[*image.shape[:2], sample.scale]], dtype=np.float32)
-    ours = _run(model, blobs, "", outputs)
+    image = cv2.imread(f"{config.DATASETS_EXTRA.squares.im_dir}/1.png")[:97]
+    weights = _weights(model, np.random.default_rng(3))
+    inputs = image_blobs([prepare_image(image, config)], config, train=False)
+    assert inputs["data"].shape == (1, 3, 128, 128)
+    ours = _run(model, {**weights, **inputs}, "", outputs)
     upstream_config.merge_cfg_from_file(str(path))
     upstream_config.assert_and_infer_cfg(cache_urls=False)
     theirs = model_builder.create(config.MODEL.TYPE, train=False)
     model_builder.add_inference_inputs(theirs)
+    data, _, im_info = get_image_blob(image.copy(), config.TEST.SCALE, config.TEST.MAX_SIZE)
+    for name, blob in (("data", data), ("im_info", im_info)):
+        np.testing.assert_array_equal(inputs[name], blob, err_msg=name)
+        assert inputs[name].dtype == blob.dtype
+    blobs = {**weights, "data": np.ascontiguousarray(data), "im_info": im_info}
     return ours, _run(theirs, blobs, "gpu_0/", outputs)
 
 

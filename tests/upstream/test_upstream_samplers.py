@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -148,4 +151,46 @@ def test_retinanet_targets_follow_the_sampler(cfg, mode):
             assert weights.shape == plain[f"retnet_cls_labels_fpn{level}"].shape
     assert ours["retnet_fg_num"] == plain["retnet_fg_num"]
     if mode == "select":
-        assert negatives == max(64, 3 * (int(ours["retnet_fg_num"][0]) - 1))
+        labels = [ours[f"retnet_cls_labels_fpn{level}"] for level in range(3, 7)]
+        positives = sum(np.count_nonzero(level > 0) for level in labels)
+        assert negatives == max(64, 3 * positives)
+
+
+_MANY = [[10, 10, 60, 60], [70, 20, 130, 110], [150, 90, 161, 101], [20, 90, 120, 93]]
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [[[100, 100, 111, 111]], [[90, 20, 93, 119]], _MANY],
+    ids=["small", "thin", "several"],
+)
+@pytest.mark.parametrize("mode", ["none", "select", "reweight"])
+def test_normalisers_are_upstreams(cfg, monkeypatch, boxes, mode):
+    """Losses are divided alike, also where the best anchors of an object train as background."""
+    from detectron.roi_data import data_utils, retinanet
+
+    from detectron_ext import config as configuration
+    from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+
+    # As wide and as high as upstream's grid of anchors, all of which it counts.
+    pairs = ["FPN.FPN_ON", "True", "FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7",
+             "FPN.COARSEST_STRIDE", "128", "TRAIN.MAX_SIZE", "256"]  # fmt: skip
+    _set(*pairs)
+    # It keeps the grids of other tests, of another size.
+    monkeypatch.setattr(data_utils, "_threadlocal_foa", threading.local())
+    boxes = np.array(boxes, dtype=np.float32)
+    entry = {"height": 256, "width": 256, "boxes": boxes,
+             "gt_classes": np.ones(len(boxes), np.int32),
+             "is_crowd": np.zeros(len(boxes), np.int32)}  # fmt: skip
+    theirs = {name: [] for name in ["data", *retinanet.get_retinanet_blob_names()]}
+    assert retinanet.add_retinanet_blobs(theirs, [1.0], [entry], 256, 256)
+    config = configuration.load(
+        None, ["MODEL.NUM_CLASSES", "3", *pairs, "LIBRA.RETINANET_SAMPLER.MODE", mode]
+    )
+    sample = SimpleNamespace(
+        boxes=boxes, classes=entry["gt_classes"], is_crowd=np.zeros(len(boxes), bool)
+    )
+    ours = RetinanetTargets(config)([sample], 256, 256, np.random.default_rng(0))
+    for name in ("retnet_fg_num", "retnet_bg_num"):
+        assert ours[name].dtype == theirs[name].dtype
+        np.testing.assert_array_equal(ours[name], theirs[name])

@@ -24,7 +24,7 @@ FPN = {
     "DIM": 256,
     # Start the lateral connections at zero.
     "ZERO_INIT_LATERAL": False,
-    # Stride of the coarsest level; image sides are padded to a multiple of it.
+    # Stride of the coarsest level; image sides are padded to a multiple of it. A multiple of 32.
     "COARSEST_STRIDE": 32,
     # Make the levels above P5 by stride-2 convolutions, as RetinaNet does, not by subsampling.
     "EXTRA_CONV_LEVELS": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 RETINANET = {
-    # Build RetinaNet rather than a region-based detector.
+    # Upstream's note that MODEL.TYPE is retinanet, which alone decides what is built.
     "RETINANET_ON": False,
     # ---- Anchors ----
     # Height-to-width ratios of the anchors at each position.

@@ -19,7 +19,8 @@ TRAIN = {
     "ASPECT_GROUPING": True,
     # Ground-truth boxes below this area in square pixels are dropped; -1 keeps all.
     "GT_MIN_AREA": -1,
-    # Proposals with more than this fraction of their area in a crowd region are dropped.
+    # Proposals with more than this fraction of their area in a crowd region are dropped; 0 or less
+    # keeps them.
     "CROWD_FILTER_THRESH": 0.7,
     # ---- Region minibatch of the Fast R-CNN head ----
     # Regions sampled from each image.
@@ -63,7 +64,8 @@ TRAIN = {
     "AUTO_RESUME": True,
     # Copy WEIGHTS into the output folder, where resuming will find it.
     "COPY_WEIGHTS": False,
-    # Keep every backbone parameter at its initial value.
+    # Keep every backbone parameter at its initial value; without effect on RetinaNet, where it is
+    # FREEZE_AT that does so.
     "FREEZE_CONV_BODY": False,
     # Last ResNet stage that stays frozen: 2 to 5 (2 is conv1 and res2); 0 trains everything.
     "FREEZE_AT": 2,
