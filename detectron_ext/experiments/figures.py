@@ -27,6 +27,7 @@ from detectron_ext.sampling.labels import BACKGROUND
 from detectron_ext.sampling.random_sampling import sample_random
 from detectron_ext.sampling.retinanet_sampler import balancing_weights
 
+_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 _HATCHES = ("", "///", "...", "xxx")
 _PER_IMAGE = 256
 
@@ -78,7 +79,8 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     """
     _check_some(study, "negative", [image.labels == BACKGROUND for image in study.images])
     rng = np.random.default_rng(seed)
-    ways: dict = {"all": [], "random": [], "IoU-balanced, 3 bins": [], "hard: highest loss": []}
+    names = ("at random", "IoU-balanced, 3 bins", "hard: highest loss")
+    ways: dict = {"all there are": [], **{f"drawn {name}": [] for name in names}}
     for image in study.images:
         negatives = np.flatnonzero(image.labels == BACKGROUND)
         losses = _negative_losses(image.logits[negatives].astype(np.float64), gamma)
@@ -104,9 +106,9 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     axes.set_yticks([0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    title = f"Negatives that train: {_PER_IMAGE} an image, {len(study.images)} training images"
+    title = f"Negatives, {_PER_IMAGE} drawn in each of {len(study.images)} training images"
     finish(axes, title, f"IoU with the nearest object (bins of {upper / 8:g})", "share")
-    axes.legend(frameon=False, fontsize=9, title="drawn", loc="lower left")
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
     return figure
 
 
@@ -125,7 +127,9 @@ def _negative_losses(logits: np.ndarray, gamma: float) -> np.ndarray:
 
 
 def energy_figure(study: Study) -> Figure:
-    """Mean square of the features of each pyramid level before and after it is balanced.
+    """How the mean squared features spread over the pyramid levels, before and after balance.
+
+    Each side is shown relative to its own mean: balancing also adds energy to every level.
 
     Raises:
         ValueError: the model has no balanced pyramid.
@@ -136,17 +140,19 @@ def energy_figure(study: Study) -> Figure:
     axes = figure.add_subplot(1, 1, 1)
     places = np.arange(len(study.levels))
     for part, (name, energies) in enumerate(zip(("before", "after"), study.energies)):
-        spread = f"{name}: largest {energies.max() / energies.min():.1f} times the smallest"
+        spread = f"{energies.max() / energies.min():.1f} times the smallest"
         bars = axes.bar(
-            places + (part - 0.5) * 0.38, energies, 0.36, label=spread, edgecolor="black",
+            places + (part - 0.5) * 0.38, energies / energies.mean(), 0.36, edgecolor="black",
+            label=f"{name}: mean {energies.mean():.2f}, largest {spread}",
             color=COLOURS[part], alpha=0.55, hatch=_HATCHES[part],
         )  # fmt: skip
-        axes.bar_label(bars, fmt="%.2g", fontsize=8)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2, bbox=_BEHIND_TEXT)
     axes.set_xticks(places)
     axes.set_xticklabels([f"P{level}" for level in study.levels])
     title = f"Feature energy, balanced pyramid, {len(study.images)} training images"
-    finish(axes, title, "pyramid level", "mean of squared features")
-    axes.set_ylim(top=1.25 * study.energies.max())
+    axes.axhline(1, color="black", linewidth=0.8, linestyle="--")
+    finish(axes, title, "pyramid level", "mean of squared features / levels' mean")
+    axes.set_ylim(top=1.3 * (study.energies / study.energies.mean(axis=1, keepdims=True)).max())
     axes.legend(frameon=False, loc="upper left")
     return figure
 
@@ -252,9 +258,8 @@ def _stacked(axes, shares: dict, names: Sequence[str], title: str, legend: str) 
             list(shares), heights, 0.62, bottom, label=name, edgecolor="black", linewidth=0.8,
             color=COLOURS[group % len(COLOURS)], alpha=0.55, hatch=_HATCHES[group % len(_HATCHES)],
         )  # fmt: skip
-        labels = [f"{100 * height:.0f} %" if height > 0.03 else "" for height in heights]
-        axes.bar_label(bars, labels, label_type="center", fontsize=9,
-                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
+        labels = [f"{100 * height:.0f} %" if height > 0.02 else "" for height in heights]
+        axes.bar_label(bars, labels, label_type="center", fontsize=8.5, bbox=_BEHIND_TEXT)
         bottom += heights
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     finish(axes, title, "", "share of the sum")

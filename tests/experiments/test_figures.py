@@ -57,9 +57,9 @@ def test_hard_negatives_are_those_of_high_loss(study):
         assert values.sum() == pytest.approx(1)
     hardest = {name: values[5:].sum() for name, values in shares.items()}
     # 60 of 960 negatives, all of them drawn by loss: 60 of 256.
-    assert hardest["all"] == pytest.approx(60 / 960)
-    assert hardest["hard: highest loss"] == pytest.approx(60 / 256)
-    assert hardest["random"] < 0.15 < hardest["IoU-balanced, 3 bins"]
+    assert hardest["all there are"] == pytest.approx(60 / 960)
+    assert hardest["drawn hard: highest loss"] == pytest.approx(60 / 256)
+    assert hardest["drawn at random"] < 0.15 < hardest["drawn IoU-balanced, 3 bins"]
 
 
 @pytest.mark.parametrize("label, missing", [(0, "positive"), (1, "negative"), (-1, "negative")])
@@ -98,9 +98,11 @@ def test_energies_say_how_far_the_levels_are_apart(study):
     axes = figures.energy_figure(study).axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == [
-        "before: largest 4.0 times the smallest",
-        "after: largest 1.5 times the smallest",
+        "before: mean 2.50, largest 4.0 times the smallest",
+        "after: mean 2.50, largest 1.5 times the smallest",
     ]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == pytest.approx([0.4, 1.6, 0.8, 1.2])
     with pytest.raises(ValueError, match="without balanced pyramid"):
         figures.energy_figure(study._replace(energies=None))
 
