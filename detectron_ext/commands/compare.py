@@ -8,7 +8,7 @@ from typing import Sequence
 
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
-from detectron_ext.errors import UserError
+from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.comparable import check_names, common_dataset, common_images
 from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
@@ -59,7 +59,7 @@ def compare_runs(
     _check_distinct(runs)
     every_run = [run for side in runs for run in side]
     tested = common_dataset(every_run)
-    path = annotations or resolve(tested, config).ann_fn
+    path = annotations or _annotations(tested, config)
     ground_truth = common_images(every_run, read_ground_truth(path))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured = [
@@ -82,6 +82,15 @@ def compare_runs(
 def _folder_names(folders: list) -> list:
     names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
     return names if len(set(names)) == len(names) else folders
+
+
+def _annotations(dataset: str, config) -> str:
+    try:
+        return resolve(dataset, config).ann_fn
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error}; --cfg names that configuration, --annotations a file"
+        ) from None
 
 
 def _check_distinct(sides: list) -> None:

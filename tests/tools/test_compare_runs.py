@@ -30,7 +30,7 @@ def test_mistakes_are_one_line(workplace, tmp_path):
         (("--candidate", tmp_path / "none"), "no such run folder"),
         (("--candidate", tmp_path), "holds no finished test"),
         (("--candidate", output), "two are called"),
-        (("--candidate", output, "--names", "one", "same"), "unknown data set"),
+        (("--candidate", output, "--names", "one", "same"), "; --cfg names that configuration"),
         (("--candidate", output, "--names", "one"), "--names needs 2 names"),
         (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
         (("--candidate", output, "--threshold", 50), "--threshold must be a score"),
