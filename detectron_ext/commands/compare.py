@@ -46,7 +46,7 @@ def compare_runs(
 
     Raises:
         UserError: a missing, empty or damaged run, runs on different data sets or images, or two
-            sides of one name.
+            sides given one name.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
@@ -80,8 +80,12 @@ def compare_runs(
 
 
 def _folder_names(folders: list) -> list:
+    """Last parts of the paths, or the paths; one given again, to be compared with itself, (2)."""
     names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
-    return names if len(set(names)) == len(names) else folders
+    if len(set(names)) == len(names):
+        return names
+    earlier = [folders[:place].count(folder) for place, folder in enumerate(folders)]
+    return [f"{path} ({n + 1})" if n else path for path, n in zip(folders, earlier)]
 
 
 def _annotations(dataset: str, config) -> str:

@@ -7,16 +7,18 @@ from tool_runner import failure, run_tool
 
 
 @pytest.mark.parametrize("source", ["--annotations", "--cfg"])
-def test_a_run_is_no_better_than_itself(workplace, tmp_path, source):
+@pytest.mark.parametrize("names", [("--names", "one", "same"), ()])
+def test_a_run_is_no_better_than_itself(workplace, tmp_path, source, names):
     output = workplace.folder / "output"
     annotations = workplace.folder / "squares" / "annotations.json"
     given = (source, workplace.cfg if source == "--cfg" else annotations)
     outcome = run_tool(
         "compare_runs", "--baseline", output, "--candidate", output, "--resamples", 20,
-        *given, "--output-dir", tmp_path, "--names", "one", "same",
+        *given, "--output-dir", tmp_path, *names,
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
-    assert "| Metric (runs) | one (1) | same (1) |" in outcome.out
+    one, same = names[1:] or (output, f"{output} (2)")
+    assert f"| Metric (runs) | {one} (1) | {same} (1) |" in outcome.out
     rows = [line for line in outcome.out.splitlines() if line.startswith("| AP |")]
     assert rows[0].endswith("| +0.000 | +0.0 | +0.000 to +0.000 | – |") or "| – |" in rows[0]
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -29,7 +31,7 @@ def test_mistakes_are_one_line(workplace, tmp_path):
     for arguments, message in (
         (("--candidate", tmp_path / "none"), "no such run folder"),
         (("--candidate", tmp_path), "holds no finished test"),
-        (("--candidate", output), "two are called"),
+        (("--candidate", output, "--names", "a", "a"), "two are called"),
         (("--candidate", output, "--names", "one", "same"), "; --cfg names that configuration"),
         (("--candidate", output, "--names", "one"), "--names needs 2 names"),
         (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
