@@ -281,8 +281,11 @@ def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
     assert [content["baseline"]["name"], content["candidates"][0]["name"]] == paths
     with pytest.raises(UserError, match="two are called seed1"):
         _compare(world, tmp_path, *paths, names=["seed1", "seed1"])
-    with pytest.raises(UserError, match="give each a name of its own with --names"):
-        _compare(world, tmp_path, paths[0], paths[0])
+    twice = _compare(world, tmp_path, paths[0], paths[0])
+    assert [twice["baseline"]["name"], twice["candidates"][0]["name"]] == [
+        paths[0],
+        f"{paths[0]} (2)",
+    ]
 
 
 def test_runs_on_different_data_sets_are_refused(world, tmp_path):
