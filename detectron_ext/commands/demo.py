@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -15,6 +14,7 @@ from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.evaluation.detections_file import read_detections
 from detectron_ext.evaluation.report import Picture, RunSummary, write_demo_report
+from detectron_ext.evaluation.training_log import TrainingLog, read_training_log, training_costs
 
 _LOG = logging.getLogger(__name__)
 _NUM_PICTURES = 6
@@ -62,13 +62,13 @@ def _run(name: str, config) -> RunSummary:
     results = train_and_test(config)
     _LOG.info("%s: %.0f s with its test", name, time.perf_counter() - started)
     dataset = CocoDataset(resolve(config.TEST.DATASETS[0], config))
-    stats = _read_stats(config)
+    log = _training_log(config)
     return RunSummary(
         name=name,
         config={key: _setting(config, key) for key in _SHOWN_SETTINGS},
         results=results[dataset.name],
-        stats=stats,
-        train_seconds=sum(entry["seconds"] for entry in stats),
+        stats=log.entries,
+        train_seconds=training_costs(log)["training_seconds"],
         pictures=_pictures(config, dataset),
         class_names={key: category["name"] for key, category in dataset.coco.cats.items()},
     )
@@ -80,10 +80,9 @@ def _setting(config, key: str):
     return config
 
 
-def _read_stats(config) -> list:
+def _training_log(config) -> TrainingLog:
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
-    with open(os.path.join(folder, "stats.jsonl")) as file:
-        return [json.loads(line) for line in file]
+    return read_training_log(os.path.join(folder, "stats.jsonl"))
 
 
 def _pictures(config, dataset: CocoDataset) -> list:

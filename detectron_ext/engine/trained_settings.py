@@ -10,6 +10,7 @@ from detectron_ext import config as configuration
 from detectron_ext.engine.checkpoints import Checkpoint, checkpoint_path
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import ConfigError, UserError
+from detectron_ext.modeling.devices import available_gpus
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _INDECISIVE = frozenset(
         "MODEL.EXECUTION_TYPE",
         "RETINANET.INFERENCE_TH",
         "RETINANET.PRE_NMS_TOP_N",
+        "RETINANET.RETINANET_ON",  # MODEL.TYPE decides
         "SOLVER.LOG_LR_CHANGE_THRESHOLD",
         "TRAIN.AUTO_RESUME",
         "TRAIN.COPY_WEIGHTS",
@@ -34,8 +36,9 @@ _INDECISIVE = frozenset(
         "TRAIN.SNAPSHOT_ITERS",
     ]
 )
-# A run that goes on may follow another schedule, and its files may have moved meanwhile.
-_MAY_CHANGE = ("DATASETS_EXTRA.", "SOLVER.", "TRAIN.PROPOSAL_FILES", "TRAIN.WEIGHTS")
+# Files move, Detectron stores the path of a download in place of its address, and machines have
+# their own number of GPUs: what differs here is said, and may.
+_PLACES = ("DATASETS_EXTRA.", "NUM_GPUS", "TRAIN.PROPOSAL_FILES", "TRAIN.WEIGHTS")
 
 
 class _Difference(NamedTuple):
@@ -46,12 +49,18 @@ class _Difference(NamedTuple):
     wanted: Any
 
     @property
-    def may_change(self) -> bool:
-        return self.key.startswith(_MAY_CHANGE)
+    def is_place(self) -> bool:
+        return self.key.startswith(_PLACES)
+
+    @property
+    def is_schedule(self) -> bool:
+        return self.key.startswith("SOLVER.")
 
 
 def check_final(config, path: str) -> None:
     """Refuse to take final weights of other settings for this configuration's.
+
+    Places of data and weights and the number of GPUs may differ, with a warning that names them.
 
     Args:
         config: a merged configuration.
@@ -63,20 +72,23 @@ def check_final(config, path: str) -> None:
         WeightsError: the file cannot be read.
     """
     differences = _differences(config, path, read_weights(path).cfg)
-    if not differences:
-        return
-    stored, wanted = _max_iters(differences)
-    train_on = ""
-    if stored < wanted and all(difference.may_change for difference in differences):
-        name = os.path.basename(checkpoint_path("", stored - 1))
-        train_on = f"to train it on, rename it to {name}; else "
-    raise _refusal(path, differences[0], train_on)
+    decisive = [difference for difference in differences if not difference.is_place]
+    if decisive:
+        stored, wanted = _max_iters(decisive)
+        train_on = ""
+        if stored < wanted and all(difference.is_schedule for difference in decisive):
+            name = os.path.basename(checkpoint_path("", stored - 1))
+            train_on = f"to train it on, rename it to {name}; else "
+        test = f", or test it as it is with TEST.WEIGHTS {path}"
+        raise _refusal(path, decisive[0], test, train_on)
+    _warn(differences, f"{path} was trained with other settings and is taken as it is")
 
 
 def check_checkpoint(config, checkpoint: Checkpoint):
     """Refuse to resume what this configuration does not lead on from.
 
-    SOLVER and the places of data and weights may differ, with a warning that names them.
+    SOLVER, places of data and weights and the number of GPUs may differ, with a warning that names
+    them.
 
     Returns:
         The SOLVER section that the checkpoint was trained with; this configuration's where that is
@@ -89,16 +101,14 @@ def check_checkpoint(config, checkpoint: Checkpoint):
     path, iteration, cfg = checkpoint
     differences = _differences(config, path, cfg)
     for difference in differences:
-        if not difference.may_change:
+        if not (difference.is_place or difference.is_schedule):
             raise _refusal(path, difference)
     if iteration >= config.SOLVER.MAX_ITER:
         raise UserError(
             f"{path} has {iteration + 1} iterations behind it, and SOLVER.MAX_ITER is "
             f"{config.SOLVER.MAX_ITER}: raise that, choose another OUTPUT_DIR, or remove the file"
         )
-    if differences:
-        changes = (f"{key} {wanted!r}, was {stored!r}" for key, stored, wanted in differences)
-        _LOG.warning("%s goes on with other settings: %s", path, "; ".join(changes))
+    _warn(differences, f"{path} goes on with other settings")
     return _stored_solver(config, differences)
 
 
@@ -110,11 +120,17 @@ def _stored_solver(config, differences: list):
         return config.SOLVER
 
 
-def _refusal(path: str, difference: _Difference, train_on: str = "") -> UserError:
+def _warn(differences: list, what: str) -> None:
+    if differences:
+        changes = (f"{key} {wanted!r}, was {stored!r}" for key, stored, wanted in differences)
+        _LOG.warning("%s: %s", what, "; ".join(changes))
+
+
+def _refusal(path: str, difference: _Difference, test: str = "", train_on: str = "") -> UserError:
     key, stored, wanted = difference
     return UserError(
         f"{path} was trained with {key} {stored!r}, and now it is {wanted!r}: {train_on}choose "
-        f"another OUTPUT_DIR, remove {os.path.dirname(path)}, or set TRAIN.AUTO_RESUME False"
+        f"another OUTPUT_DIR, remove {os.path.dirname(path)}, set TRAIN.AUTO_RESUME False{test}"
     )
 
 
@@ -139,13 +155,18 @@ def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
         return []
     stored = {**configuration.flat_settings(configuration.load()), **stored}
     wanted = configuration.flat_settings(config)
-    for settings in (stored, wanted):
-        settings["NUM_GPUS"] = settings["NUM_GPUS"] or 1  # the CPU does what one GPU does
     extras = tuple(f"DATASETS_EXTRA.{name}." for name in config.TRAIN.DATASETS)
     return [
         _Difference(key, stored[key], value)
         for key, value in sorted(wanted.items())
         if key.startswith(_DECISIVE + extras) and key not in _INDECISIVE
         # A data set may be known by other means: then nothing is stored, and it has no default.
-        if key in stored and stored[key] != value
+        if key in stored and _as_used(key, stored[key]) != _as_used(key, value)
     ]
+
+
+def _as_used(key: str, value: Any) -> Any:
+    """The value, as far as it counts here: no more GPUs than there are, and the CPU for one."""
+    if key != "NUM_GPUS" or not isinstance(value, int):
+        return value
+    return max(1, min(value, available_gpus()))

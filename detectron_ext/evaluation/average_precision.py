@@ -26,10 +26,11 @@ def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[s
         {metric: (B,) float64}, NaN where a resample has no ground truth that defines it.
     """
     scores: dict[str, list] = {name: [] for name in METRICS}
-    # What is worked on at a time: the table of a resample, or the detections of one class.
+    # What is worked on at a time: detections of one class, in several arrays, and the one table of
+    # all classes, which may be larger: 64 MB.
     table_size = NUM_IOUS * len(_RECALLS) * len(matches.class_names) * NUM_AREAS
     most = max((len(found.scores) for found in matches.areas[0]), default=0)
-    for rows in chunks(len(weights), max(most, table_size)):
+    for rows in chunks(len(weights), max(most, table_size // 4)):
         for table in _precision(matches, weights[rows]):
             for name, value in average_precisions(table).items():
                 scores[name].append(np.nan if value is None else value)

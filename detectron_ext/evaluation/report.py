@@ -40,15 +40,16 @@ class RunSummary:
 
     name: shown in every table and legend; unique. config: settings worth showing.
     results: as coco_eval.evaluate_detections returns. stats: json_stats entries (dicts with
-    iter, loss, lr and single losses, as numbers or text). train_seconds: wall time of training.
-    pictures: test images. class_names: category id -> name, for the pictures' labels.
+    iter, loss, lr and single losses, as numbers or text). train_seconds: wall time of training,
+    None where it is not known. pictures: test images. class_names: category id -> name, for the
+    pictures' labels.
     """
 
     name: str
     config: Mapping[str, Any]
     results: Mapping[str, Any]
     stats: Sequence[Mapping[str, Any]]
-    train_seconds: float
+    train_seconds: float | None
     pictures: Sequence[Picture] = ()
     class_names: Mapping[int, str] = field(default_factory=dict)
 
@@ -103,11 +104,15 @@ def _score_row(label: str, scores: Sequence[float | None]) -> dict:
 
 
 def _time_row(runs: Sequence[RunSummary]) -> dict:
-    cells = []
-    for run in runs:
-        minutes, seconds = divmod(int(round(run.train_seconds)), 60)
-        cells.append({"text": f"{minutes} min {seconds:02d} s", "best": False})
+    cells = [{"text": _duration(run.train_seconds), "best": False} for run in runs]
     return {"label": "Training time", "cells": cells}
+
+
+def _duration(total: float | None) -> str:
+    if total is None:
+        return "–"
+    minutes, seconds = divmod(int(round(total)), 60)
+    return f"{minutes} min {seconds:02d} s"
 
 
 def _class_tables(runs: Sequence[RunSummary]) -> list[dict]:

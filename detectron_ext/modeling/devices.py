@@ -16,9 +16,14 @@ _LOG = logging.getLogger(__name__)
 _said = set()
 
 
+def available_gpus() -> int:
+    """GPUs of this machine that this Caffe2 can use."""
+    return workspace.NumGpuDevices() if workspace.has_gpu_support else 0
+
+
 def usable_gpus(config) -> int:
     """NUM_GPUS capped at what the machine has; 0 means the CPU. A cap is logged once."""
-    available = workspace.NumGpuDevices() if workspace.has_gpu_support else 0
+    available = available_gpus()
     wanted = config.NUM_GPUS
     if wanted > available and (wanted, available) not in _said:
         _said.add((wanted, available))

@@ -31,7 +31,7 @@ def add_generalized_rcnn(model: DetectionModel) -> list:
     """
     config = model.config
     _refuse_other_heads(config)
-    _refuse_unused_rpn(config)
+    _refuse_contradictions(config)
     pyramid = _add_features(model)
     losses = []
     if config.RPN.RPN_ON:
@@ -52,7 +52,12 @@ def _refuse_other_heads(config):
             )
 
 
-def _refuse_unused_rpn(config):
+def _refuse_contradictions(config):
+    if config.MODEL.RPN_ONLY and config.MODEL.FASTER_RCNN:
+        raise ConfigError(
+            "MODEL.RPN_ONLY True builds the RPN alone and MODEL.FASTER_RCNN True a head as well: "
+            "set one of them to False"
+        )
     if config.RPN.RPN_ON and reads_proposals(config):
         raise ConfigError(
             "RPN.RPN_ON True needs MODEL.FASTER_RCNN True or MODEL.RPN_ONLY True; Fast R-CNN on "

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from detectron_ext import config as configuration
+from detectron_ext.engine import trained_settings
 from detectron_ext.engine.checkpoints import Checkpoint
 from detectron_ext.engine.learning_rate import learning_rate
 from detectron_ext.engine.train import train
@@ -24,19 +25,21 @@ _LEARNT = [
     ("RETINANET.LOSS_GAMMA", "1.5"),
     ("RNG_SEED", "4"),
     ("TRAIN.SCALES", "(96,)"),
-    ("NUM_GPUS", "2"),
 ]
 _SCHEDULE = [
     ("SOLVER.MAX_ITER", "8"),
     ("SOLVER.BASE_LR", "0.001"),
+]
+_PLACES = [
     ("TRAIN.WEIGHTS", "R-50.pkl"),
     ("DATASETS_EXTRA.squares.im_dir", "moved"),
+    ("TRAIN.PROPOSAL_FILES", "('proposals.pkl',)"),
 ]
 _OF_NO_ACCOUNT = [
     "OUTPUT_DIR", "elsewhere", "TEST.SCALE", "64", "VIS", "True", "LIBRA.LOG_PERIOD", "7",
     "DATA_LOADER.NUM_THREADS", "1", "LIBRA.THREADS", "1", "TRAIN.SNAPSHOT_ITERS", "5", "NUM_GPUS",
     "0", "LIBRA.DATA.SKIP_BAD_IMAGES", "True", "DATASETS_EXTRA.other.ann_fn", "a",
-    "DATASETS_EXTRA.other.im_dir", "b",
+    "DATASETS_EXTRA.other.im_dir", "b", "RETINANET.RETINANET_ON", "True",
 ]  # fmt: skip
 
 
@@ -63,7 +66,40 @@ def test_final_weights_of_other_settings_are_refused(tiny_config, final, key, va
     message = str(caught.value)
     assert f"{final} was trained with {key} " in message and "\n" not in message
     assert "another OUTPUT_DIR, remove " + os.path.dirname(final) in message
-    assert "TRAIN.AUTO_RESUME False" in message
+    assert f"TRAIN.AUTO_RESUME False, or test it as it is with TEST.WEIGHTS {final}" in message
+
+
+def test_final_weights_are_taken_where_only_files_have_moved(tiny_config, final, caplog):
+    """Detectron stores where it put a download, for the address that the user wrote."""
+    address = "https://dl.fbaipublicfiles.com/detectron/R-50.pkl"
+    stored = tiny_config("TRAIN.WEIGHTS", "/cache/detectron/R-50.pkl")
+    _write(final, configuration.dump_legacy_yaml(stored))
+    moved = [part for pair in _PLACES[1:] for part in pair]
+    with caplog.at_level(logging.WARNING):
+        check_final(tiny_config("TRAIN.WEIGHTS", address, *moved), final)
+    (record,) = caplog.records
+    assert "is taken as it is" in record.message and "\n" not in record.message
+    assert f"TRAIN.WEIGHTS {address!r}, was '/cache/detectron/R-50.pkl'" in record.message
+    assert all(key in record.message for key, _ in _PLACES)
+    with pytest.raises(UserError, match="was trained with RNG_SEED .* or test it as it is"):
+        check_final(tiny_config("RNG_SEED", "4", *moved), final)
+
+
+@pytest.mark.parametrize(
+    "available, stored, wanted, is_said",
+    [(0, 8, 0, False), (0, 0, 8, False), (1, 8, 1, False), (8, 1, 8, True), (8, 8, 0, True)],
+)
+def test_gpus_count_as_far_as_there_are_any(
+    tiny_config, final, caplog, monkeypatch, available, stored, wanted, is_said
+):
+    monkeypatch.setattr(trained_settings, "available_gpus", lambda: available)
+    _write(final, configuration.dump_legacy_yaml(tiny_config("NUM_GPUS", stored)))
+    config = tiny_config("SOLVER.MAX_ITER", "6", "NUM_GPUS", wanted)
+    with caplog.at_level(logging.WARNING):
+        check_final(config, final)
+        check_checkpoint(config, _checkpoint(final))
+    assert len(caplog.records) == (2 if is_said else 0)
+    assert all(f"NUM_GPUS {wanted}, was {stored}" in record.message for record in caplog.records)
 
 
 @pytest.mark.parametrize("key, value", _LEARNT)
@@ -74,11 +110,11 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_config, final, key, value
 
 def test_a_checkpoint_goes_on_with_another_schedule_and_says_so(tiny_config, final, caplog):
     with caplog.at_level(logging.WARNING):
-        overrides = [part for pair in _SCHEDULE for part in pair]
+        overrides = [part for pair in _SCHEDULE + _PLACES for part in pair]
         check_checkpoint(tiny_config(*overrides), _checkpoint(final))
     (record,) = caplog.records
     assert "SOLVER.MAX_ITER 8, was 6" in record.message
-    assert all(key in record.message for key, _ in _SCHEDULE)
+    assert all(key in record.message for key, _ in _SCHEDULE + _PLACES)
 
 
 def test_what_does_not_change_the_weights_is_not_compared(tiny_config, final, caplog):

@@ -126,6 +126,11 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["FPN.FPN_ON", "False"], "FPN_ON True"),
         (["FPN.COARSEST_STRIDE", "16"], "COARSEST_STRIDE 16.*multiple of 32"),
         (["MODEL.TYPE", "generalized_rcnn", "RPN.RPN_ON", "True"], "RPN.RPN_ON True needs"),
+        (
+            ["MODEL.TYPE", "generalized_rcnn", "MODEL.RPN_ONLY", "True"]
+            + ["MODEL.FASTER_RCNN", "True"],
+            "RPN_ONLY True .* set one of them to False",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from squares import write_tiny_config
 
@@ -18,3 +20,19 @@ def test_the_report_never_shows_settings_that_its_models_were_not_trained_with(t
     demo(model, folder, ["SOLVER.MAX_ITER", "2", "LIBRA.LOG_PERIOD", "5"])
     with open(page) as file:
         assert file.read() == before
+
+
+def test_a_log_with_a_line_cut_off_leaves_the_time_open(tmp_path):
+    model = {"RetinaNet": str(write_tiny_config(tmp_path))}
+    folder = tmp_path / "demo"
+    settings = ["SOLVER.MAX_ITER", "4", "LIBRA.LOG_PERIOD", "2"]
+    assert "<td>–</td>" not in _row(demo(model, str(folder), settings), "Training time")
+    (log,) = folder.glob("*/train/*/*/stats.jsonl")
+    log.write_text(log.read_text()[:-20])
+    row = _row(demo(model, str(folder), settings), "Training time")
+    assert "–" in row and " min " not in row
+
+
+def _row(page, label):
+    with open(page, encoding="utf-8") as file:
+        return re.search(f"<tr>(?:(?!</tr>).)*{label}.*?</tr>", file.read(), re.DOTALL).group()
