@@ -31,10 +31,15 @@ def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[s
     table_size = NUM_IOUS * len(_RECALLS) * len(matches.class_names) * NUM_AREAS
     most = max((len(found.scores) for found in matches.areas[0]), default=0)
     for rows in chunks(len(weights), max(most, table_size // 4)):
-        for table in _precision(matches, weights[rows]):
-            for name, value in average_precisions(table).items():
+        for found in _metrics(matches, weights[rows]):
+            for name, value in found.items():
                 scores[name].append(np.nan if value is None else value)
     return {name: np.array(values, np.float64) for name, values in scores.items()}
+
+
+def _metrics(matches: Matches, weights: np.ndarray) -> list[dict]:
+    """Of each resample; its tables are gone before the next ones are made."""
+    return [average_precisions(table) for table in _precision(matches, weights)]
 
 
 def _precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
