@@ -15,10 +15,10 @@ from detectron_ext.data.minibatch import image_blobs, load_sample
 from detectron_ext.data.records import training_records
 from detectron_ext.engine.detector import TestNet
 from detectron_ext.errors import UserError
-from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.labels import BACKGROUND
-from detectron_ext.sampling.retinanet_targets import assign_anchors, pyramid_levels
+from detectron_ext.sampling.retinanet_targets import assign_anchors
 
 
 class ImageAnchors(NamedTuple):

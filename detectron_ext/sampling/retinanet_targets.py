@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.labels import BACKGROUND, IGNORED
 from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
@@ -29,11 +29,6 @@ from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_n
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
 SAMPLER = "retinanet"
-
-
-def pyramid_levels(config) -> range:
-    """The pyramid levels that the RetinaNet heads run on, finest first."""
-    return range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
 
 
 def input_blob_names(config) -> list:
