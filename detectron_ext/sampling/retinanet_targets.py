@@ -31,20 +31,6 @@ from detectron_ext.sampling.sampling_statistics import count_samples, counts_blo
 SAMPLER = "retinanet"
 
 
-def input_blob_names(config) -> list:
-    """Names of the target blobs that the training net reads, besides data and im_info."""
-    names = ["retnet_fg_num", "retnet_bg_num", counts_blob(SAMPLER)]
-    for level in pyramid_levels(config):
-        names += [
-            f"retnet_cls_labels_fpn{level}",
-            f"retnet_roi_bbox_targets_fpn{level}",
-            f"retnet_roi_fg_bbox_locs_fpn{level}",
-        ]
-        if config.LIBRA.RETINANET_SAMPLER.MODE == "reweight":
-            names.append(f"retnet_cls_weights_fpn{level}")
-    return names
-
-
 def assign_anchors(anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, config):
     """Label anchors against the ground truth of one image.
 

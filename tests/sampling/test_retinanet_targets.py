@@ -4,14 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from squares import REPOSITORY
 
 from detectron_ext import config as configuration
 from detectron_ext.geometry.boxes import encode
-from detectron_ext.sampling.retinanet_targets import (
-    RetinanetTargets,
-    assign_anchors,
-    input_blob_names,
-)
+from detectron_ext.modeling import build_model
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets, assign_anchors
+from detectron_ext.sampling.sampling_statistics import counts_blob
 
 _RNG = np.random.default_rng(0)
 _PYRAMID = ["FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7", "MODEL.NUM_CLASSES", "4"]
@@ -78,11 +77,24 @@ def test_no_ground_truth_is_all_background():
     assert list(labels) == [0] and list(overlaps) == [0]
 
 
-def test_blobs_have_the_names_and_shapes_of_detectron():
+@pytest.mark.parametrize("mode", ["none", "select", "reweight"])
+def test_blobs_are_those_that_the_training_net_reads(mode):
+    config = configuration.load(
+        str(REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml"),
+        ["MODEL.NUM_CLASSES", "4", "LIBRA.RETINANET_SAMPLER.MODE", mode],
+    )
+    blobs = RetinanetTargets(config)([_sample([[40, 40, 103, 103]], [3])], 128, 256, _RNG)
+    model = build_model(config, train=True)
+    made = {name for operator in model.param_init_net.Proto().op for name in operator.output}
+    read = set(model.net.Proto().external_input) - made
+    logged = {*model.metrics, *map(counts_blob, model.samplers)}
+    assert set(blobs) | {"data"} == read | logged
+
+
+def test_blobs_have_the_shapes_of_detectron():
     config = _config()
     boxes = [[40, 40, 103, 103]]
     blobs = RetinanetTargets(config)([_sample(boxes, [3]), _sample([], [])], 128, 256, _RNG)
-    assert set(blobs) == set(input_blob_names(config))
     for level in range(3, 8):
         labels = blobs[f"retnet_cls_labels_fpn{level}"]
         assert labels.shape == (2, 9, 128 // 2**level, 256 // 2**level)
