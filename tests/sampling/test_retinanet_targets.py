@@ -28,11 +28,11 @@ def _sample(boxes, classes, is_crowd=None):
 
 
 def test_labels_follow_the_two_thresholds():
-    truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
+    truth = [[0, 0, 99, 99]]
     widths = np.array([100, 60, 45, 30])  # IoU 1, 0.6, 0.45, 0.3
     anchors = np.stack([0 * widths, 0 * widths, widths - 1, 0 * widths + 99], 1).astype(np.float32)
-    classes = np.array([2])
-    labels, matched, overlaps, num_foreground = assign_anchors(anchors, truth, classes, _config())
+    sample = _sample(truth, [2])
+    labels, matched, overlaps, num_foreground = assign_anchors(anchors, sample, _config())
     np.testing.assert_array_equal(labels, [2, 2, -1, 0])
     np.testing.assert_array_equal(matched, 0)
     np.testing.assert_allclose(overlaps, widths / 100, rtol=1e-6)
@@ -41,12 +41,11 @@ def test_labels_follow_the_two_thresholds():
 
 def test_best_anchor_is_positive_unless_it_is_background():
     """Detectron labels the best anchor, then lets the negative threshold overrule it."""
-    truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
-    classes = np.array([1])
+    sample = _sample([[0, 0, 99, 99]], [1])
     between = np.array([[0, 0, 44, 99], [0, 0, 44, 99]], dtype=np.float32)
-    assert list(assign_anchors(between, truth, classes, _config())[0]) == [1, 1]
+    assert list(assign_anchors(between, sample, _config())[0]) == [1, 1]
     below = np.array([[0, 0, 29, 99]], dtype=np.float32)
-    labels, _, _, num_foreground = assign_anchors(below, truth, classes, _config())
+    labels, _, _, num_foreground = assign_anchors(below, sample, _config())
     assert list(labels) == [0]
     assert num_foreground == 1  # counted before the threshold overrules it
 
@@ -72,8 +71,7 @@ def test_normalisers_count_best_anchors_that_train_as_background(box, mode):
 
 def test_no_ground_truth_is_all_background():
     anchors = np.array([[0, 0, 9, 9]], dtype=np.float32)
-    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-    labels, _, overlaps, _ = assign_anchors(anchors, *empty, _config())
+    labels, _, overlaps, _ = assign_anchors(anchors, _sample([], []), _config())
     assert list(labels) == [0] and list(overlaps) == [0]
 
 
