@@ -13,11 +13,11 @@ from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.parameters import feed, load_parameters
 from detectron_ext.engine.rcnn_decoding import decode_regions, merge_duplicates
 from detectron_ext.engine.retinanet_decoding import decode_image
+from detectron_ext.geometry.anchors import pyramid_levels
 from detectron_ext.geometry.boxes import to_image_pixels
 from detectron_ext.geometry.roi_levels import distribute_rois
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica_scopes
-from detectron_ext.sampling.retinanet_targets import pyramid_levels
 
 _LOG = logging.getLogger(__name__)
 

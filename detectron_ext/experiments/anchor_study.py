@@ -15,10 +15,10 @@ from detectron_ext.data.minibatch import image_blobs, load_sample
 from detectron_ext.data.records import training_records
 from detectron_ext.engine.detector import TestNet
 from detectron_ext.errors import UserError
-from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.labels import BACKGROUND
-from detectron_ext.sampling.retinanet_targets import assign_anchors, pyramid_levels
+from detectron_ext.sampling.retinanet_targets import assign_anchors
 
 
 class ImageAnchors(NamedTuple):
@@ -97,12 +97,10 @@ def _image_anchors(net: TestNet, sample, size: tuple, config) -> ImageAnchors:
         logits.append(_by_anchor(net.fetch(f"retnet_cls_pred_fpn{level}"), grid.shape[0]))
         boxes.append(_by_anchor(net.fetch(f"retnet_bbox_pred_fpn{level}"), grid.shape[0]))
     anchors = np.concatenate([grid.reshape(-1, 4) for grid in grids])
-    real = ~sample.is_crowd
-    labels, matched, overlaps, _ = assign_anchors(
-        anchors, sample.boxes[real], sample.classes[real], config
-    )
+    labels, matched, overlaps, _ = assign_anchors(anchors, sample, config)
     positive = np.flatnonzero(labels > BACKGROUND)
-    targets = encode(anchors[positive], sample.boxes[real][matched[positive]])
+    objects = sample.boxes[~sample.is_crowd]
+    targets = encode(anchors[positive], objects[matched[positive]])
     errors = np.concatenate(boxes)[positive] - targets
     return ImageAnchors(labels, overlaps, np.concatenate(logits), errors)
 

@@ -80,6 +80,11 @@ class AnchorLevel(NamedTuple):
     cell: np.ndarray
 
 
+def pyramid_levels(config) -> range:
+    """The pyramid levels that the RPN or RetinaNet's heads run on, finest first."""
+    return range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
+
+
 def rpn_anchor_levels(config) -> list[AnchorLevel]:
     """The RPN's anchors: every level of the pyramid, finest first, or the one map of a C4 body.
 
@@ -93,7 +98,7 @@ def rpn_anchor_levels(config) -> list[AnchorLevel]:
         return [AnchorLevel("", float(rpn.STRIDE), cell)]
     fpn = config.FPN
     levels = []
-    for level in range(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL + 1):
+    for level in pyramid_levels(config):
         size = fpn.RPN_ANCHOR_START_SIZE * 2.0 ** (level - fpn.RPN_MIN_LEVEL)
         cell = _config_anchors(2.0**level, [size], fpn.RPN_ASPECT_RATIOS, config)
         levels.append(AnchorLevel(f"_fpn{level}", 2.0**level, cell))
@@ -104,7 +109,7 @@ def retinanet_anchor_levels(config) -> list[AnchorLevel]:
     """RetinaNet's anchors on every level of the pyramid, finest first."""
     return [
         AnchorLevel(f"_fpn{level}", 2.0**level, retinanet_cell_anchors(level, config))
-        for level in range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
+        for level in pyramid_levels(config)
     ]
 
 

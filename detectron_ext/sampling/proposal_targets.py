@@ -111,7 +111,9 @@ class ProposalTargets:
         rois = np.concatenate((truth, rois))
         matched = np.concatenate((np.arange(len(truth)), matched))
         overlaps = np.concatenate((np.ones(len(truth), dtype=np.float32), overlaps))
-        foreground, background = self._draw(matched, overlaps, rng)
+        foreground, background = draw_regions(
+            self._config.TRAIN, self._sampler, matched, overlaps, rng
+        )
         counts = self._sampler.counts(overlaps, matched, foreground, background, len(truth))
         chosen = np.concatenate((foreground, background))
         labels = np.zeros(len(chosen), dtype=np.int32)
@@ -130,19 +132,6 @@ class ProposalTargets:
         threshold = self._config.TRAIN.CROWD_FILTER_THRESH
         return rois[~lies_in_crowd(rois[:, 1:], crowds, threshold)]
 
-    def _draw(self, matched, overlaps, rng) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the sampled foreground and background regions."""
-        settings = self._config.TRAIN
-        foreground = np.flatnonzero(overlaps >= settings.FG_THRESH)
-        is_background = (overlaps < settings.BG_THRESH_HI) & (overlaps >= settings.BG_THRESH_LO)
-        total = settings.BATCH_SIZE_PER_IM
-        most = int(np.round(settings.FG_FRACTION * total))
-        foreground = self._sampler.positives(matched, foreground, most, rng)
-        background = self._sampler.negatives(
-            overlaps, np.flatnonzero(is_background), total - len(foreground), rng
-        )
-        return foreground, background
-
     def _box_blobs(self, classes: np.ndarray, deltas: np.ndarray) -> dict:
         """Spread deltas (R, 4) over the places of their classes (R,); class 0 leaves zeros."""
         num_groups = self._config.MODEL.NUM_CLASSES
@@ -159,6 +148,35 @@ class ProposalTargets:
             "bbox_inside_weights": weights.reshape(flat),
             "bbox_outside_weights": weights.reshape(flat).copy(),
         }
+
+
+def draw_regions(
+    settings,
+    sampler: BoxSampler,
+    matched: np.ndarray,
+    overlaps: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the regions of one image that train, by the rule of :class:`ProposalTargets`.
+
+    Args:
+        settings: the configuration's TRAIN node: BATCH_SIZE_PER_IM, FG_*, BG_THRESH_*.
+        sampler: draws from the candidates.
+        matched: (K,) int64, for every region its best ground-truth box.
+        overlaps: (K,) float, IoU with that.
+        rng: source of the draw, foreground first.
+
+    Returns:
+        Indices of the foreground and of the background regions, (F,) and (B,) int64, distinct;
+        F + B is at most BATCH_SIZE_PER_IM.
+    """
+    foreground = np.flatnonzero(overlaps >= settings.FG_THRESH)
+    is_background = (overlaps < settings.BG_THRESH_HI) & (overlaps >= settings.BG_THRESH_LO)
+    most = int(np.round(settings.FG_FRACTION * settings.BATCH_SIZE_PER_IM))
+    foreground = sampler.positives(matched, foreground, most, rng)
+    count = settings.BATCH_SIZE_PER_IM - len(foreground)
+    background = sampler.negatives(overlaps, np.flatnonzero(is_background), count, rng)
+    return foreground, background
 
 
 def _one_background_region() -> _SampledRegions:

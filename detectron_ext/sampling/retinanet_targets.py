@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detectron_ext.geometry.anchors import AnchorGrids, retinanet_anchor_levels
+from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.labels import BACKGROUND, IGNORED
 from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
@@ -31,44 +31,34 @@ from detectron_ext.sampling.sampling_statistics import count_samples, counts_blo
 SAMPLER = "retinanet"
 
 
-def pyramid_levels(config) -> range:
-    """The pyramid levels that the RetinaNet heads run on, finest first."""
-    return range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
-
-
-def input_blob_names(config) -> list:
-    """Names of the target blobs that the training net reads, besides data and im_info."""
-    names = ["retnet_fg_num", "retnet_bg_num", counts_blob(SAMPLER)]
-    for level in pyramid_levels(config):
-        names += [
-            f"retnet_cls_labels_fpn{level}",
-            f"retnet_roi_bbox_targets_fpn{level}",
-            f"retnet_roi_fg_bbox_locs_fpn{level}",
-        ]
-        if config.LIBRA.RETINANET_SAMPLER.MODE == "reweight":
-            names.append(f"retnet_cls_weights_fpn{level}")
-    return names
-
-
-def assign_anchors(anchors: np.ndarray, boxes: np.ndarray, classes: np.ndarray, config):
+def assign_anchors(anchors: np.ndarray, sample, config):
     """Label anchors against the ground truth of one image.
+
+    Detectron takes anchors in crowds for background. With LIBRA.AUGMENTATION.CROP objects that a
+    crop cut to a sliver are marked as crowds too, and those are no background: they are ignored.
 
     Args:
         anchors: (K, 4) float32.
-        boxes: (G, 4) float32 ground-truth boxes, crowds excluded; G may be 0.
-        classes: (G,) int32, 1-based.
+        sample: has ``boxes`` (G, 4) float32, ``classes`` (G,) int32, 1-based, and ``is_crowd`` (G,)
+            bool; G may be 0.
 
     Returns:
         labels: (K,) int32: class number, 0 background, -1 ignored.
-        matched: (K,) int64: the ground-truth box each anchor overlaps most (0 when G is 0).
+        matched: (K,) int64: of the boxes that are no crowds, the one each anchor overlaps most (0
+            when there is none).
         overlaps: (K,) float32: that overlap.
         num_foreground: positives for retnet_fg_num, with those that the negative label overrules.
     """
-    matched, overlaps, is_best = match_boxes(anchors, boxes)
+    real = ~sample.is_crowd
+    matched, overlaps, is_best = match_boxes(anchors, sample.boxes[real])
     labels = np.full(len(anchors), IGNORED, dtype=np.int32)
     positive = is_best | (overlaps >= config.RETINANET.POSITIVE_OVERLAP)
-    labels[positive] = classes[matched[positive]]
+    labels[positive] = sample.classes[real][matched[positive]]
     labels[overlaps < config.RETINANET.NEGATIVE_OVERLAP] = BACKGROUND
+    if config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
+        background = np.flatnonzero(labels == BACKGROUND)
+        crowds, threshold = sample.boxes[sample.is_crowd], config.TRAIN.CROWD_FILTER_THRESH
+        labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
     return labels, matched, overlaps, int(np.count_nonzero(positive))
 
 
@@ -126,13 +116,8 @@ class RetinanetTargets:
         return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
 
     def _image_targets(self, anchors: np.ndarray, sample, rng) -> _ImageTargets:
-        real = ~sample.is_crowd
-        boxes, classes = sample.boxes[real], sample.classes[real]
-        labels, matched, overlaps, num_foreground = assign_anchors(
-            anchors, boxes, classes, self._config
-        )
-        if self._config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
-            self._ignore_crowds(labels, anchors, sample.boxes[sample.is_crowd])
+        boxes = sample.boxes[~sample.is_crowd]
+        labels, matched, overlaps, num_foreground = assign_anchors(anchors, sample, self._config)
         num_background = int(np.count_nonzero(labels == BACKGROUND))
         labels, weights = self._sample_negatives(labels, overlaps, rng)
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
@@ -148,13 +133,6 @@ class RetinanetTargets:
             weights=None if weights is None else weights[negative],
         )
         return _ImageTargets(labels, targets, weights, counts, num_foreground, num_background)
-
-    def _ignore_crowds(self, labels: np.ndarray, anchors: np.ndarray, crowds: np.ndarray) -> None:
-        """Detectron takes anchors in crowds for background. Objects that a random crop cut to a
-        sliver are marked as crowds too, and those are no background."""
-        background = np.flatnonzero(labels == BACKGROUND)
-        threshold = self._config.TRAIN.CROWD_FILTER_THRESH
-        labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
 
     def _sample_negatives(self, labels, overlaps, rng) -> tuple:
         """Labels, and weights or None, after LIBRA.RETINANET_SAMPLER."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from detectron_ext.modeling.fast_rcnn import add_fast_rcnn_losses
 from detectron_ext.sampling.box_sampler import BoxSampler
+from detectron_ext.sampling.proposal_targets import draw_regions
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import draw_source
 from detectron_ext.upstream.loss_gradients import loss_gradients
@@ -47,32 +48,16 @@ def _sampling_rois(original):
     """
 
     def sample(roidb, im_scale, batch_idx):
-        settings = upstream_cfg().LIBRA.SAMPLER
+        cfg = upstream_cfg()
+        settings = cfg.LIBRA.SAMPLER
         if settings.NEGATIVE == settings.POSITIVE == "random":
             return original(roidb, im_scale, batch_idx)
-        overlaps = roidb["max_overlaps"]
-        drawn = _draw(overlaps, roidb["box_to_gt_ind_map"])
+        overlaps, matched = roidb["max_overlaps"], roidb["box_to_gt_ind_map"]
+        sampler = BoxSampler(settings, cfg.TRAIN.BG_THRESH_HI)
+        parts = draw_regions(cfg.TRAIN, sampler, matched, overlaps, draw_source())
+        drawn = np.concatenate(parts)
         remaining = np.full_like(overlaps, _NEITHER)
         remaining[drawn] = overlaps[drawn]
         return original(dict(roidb, max_overlaps=remaining), im_scale, batch_idx)
 
     return sample
-
-
-def _draw(overlaps: np.ndarray, matched: np.ndarray) -> np.ndarray:
-    """Indices of the regions of one image that train.
-
-    Args:
-        overlaps: (K,) float, IoU of each region with its best ground truth.
-        matched: (K,) int, that ground-truth box.
-    """
-    cfg = upstream_cfg()
-    sampler, rng = BoxSampler(cfg.LIBRA.SAMPLER, cfg.TRAIN.BG_THRESH_HI), draw_source()
-    total = int(cfg.TRAIN.BATCH_SIZE_PER_IM)
-    most = int(np.round(cfg.TRAIN.FG_FRACTION * total))
-    foreground = np.flatnonzero(overlaps >= cfg.TRAIN.FG_THRESH)
-    foreground = sampler.positives(matched, foreground, most, rng)
-    is_background = (overlaps < cfg.TRAIN.BG_THRESH_HI) & (overlaps >= cfg.TRAIN.BG_THRESH_LO)
-    count = total - len(foreground)
-    background = sampler.negatives(overlaps, np.flatnonzero(is_background), count, rng)
-    return np.concatenate((foreground, background))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectron_ext.geometry.anchors import pyramid_levels
 from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
-from detectron_ext.sampling.retinanet_targets import RetinanetTargets, pyramid_levels
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
 from detectron_ext.upstream.loss_gradients import loss_gradients

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 
 from detectron_ext import config as configuration
-from detectron_ext.geometry.anchors import grid_anchors, retinanet_cell_anchors, rpn_anchor_levels
+from detectron_ext.geometry.anchors import (
+    grid_anchors,
+    pyramid_levels,
+    retinanet_anchor_levels,
+    retinanet_cell_anchors,
+    rpn_anchor_levels,
+)
 
 
 def test_p3_anchors_are_the_published_ones():
@@ -38,3 +44,12 @@ def test_mmdetections_anchors_lie_around_the_corner_with_exact_sides():
     pyramid = ["FPN.FPN_ON", True, "FPN.MULTILEVEL_RPN", True]
     finest = rpn_anchor_levels(configuration.load(None, [*pyramid, *ratios[2:]]))[0]
     np.testing.assert_allclose(finest.cell[1], [-16, -16, 15, 15])
+
+
+def test_anchors_are_on_the_levels_from_the_finest_to_the_coarsest():
+    levels = ["FPN.RPN_MIN_LEVEL", 3, "FPN.RPN_MAX_LEVEL", 5]
+    config = configuration.load(None, ["FPN.FPN_ON", True, "FPN.MULTILEVEL_RPN", True, *levels])
+    assert list(pyramid_levels(config)) == [3, 4, 5]
+    for made in (rpn_anchor_levels(config), retinanet_anchor_levels(config)):
+        assert [level.suffix for level in made] == ["_fpn3", "_fpn4", "_fpn5"]
+        assert [level.stride for level in made] == [8, 16, 32]

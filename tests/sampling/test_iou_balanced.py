@@ -50,6 +50,12 @@ def test_bins_that_have_enough_share_evenly(count, num_bins):
     assert np.abs(per_bin - count / num_bins).max() < 1
 
 
+@pytest.mark.parametrize("count, expected", [(31, [10, 10, 11]), (32, [10, 11, 11])])
+def test_what_the_bins_do_not_divide_goes_to_those_of_the_highest_iou(count, expected):
+    overlaps = overlaps_in((300, 0.0, 0.16), (300, 0.17, 0.33), (300, 0.34, 0.5))
+    assert list(_per_bin(overlaps, _sample(overlaps, count))) == expected
+
+
 def test_a_short_bin_gives_all_and_the_others_fill_up():
     overlaps = overlaps_in((500, 0.0, 0.16), (300, 0.17, 0.33), (4, 0.34, 0.5))
     per_bin = _per_bin(overlaps, _sample(overlaps, 90))

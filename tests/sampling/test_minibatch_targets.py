@@ -8,7 +8,7 @@ import pytest
 from detectron_ext import config as configuration
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
 from detectron_ext.sampling.proposal_targets import ProposalTargets, proposal_blob_names
-from detectron_ext.sampling.retinanet_targets import input_blob_names
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 
 _BASE = ["MODEL.NUM_CLASSES", "4", "FPN.FPN_ON", "True", "FPN.MULTILEVEL_RPN", "True"]
 _BASE += ["FPN.MULTILEVEL_ROIS", "True", "MODEL.TYPE", "generalized_rcnn"]
@@ -76,4 +76,7 @@ def test_a_minibatch_without_objects_or_proposals(kind):
 
 def test_retinanet_is_given_its_own():
     config, blobs = _blobs("MODEL.TYPE", "retinanet", "RETINANET.RETINANET_ON", "True")
-    assert set(blobs) == set(input_blob_names(config))
+    expected = RetinanetTargets(config)(_SAMPLES, 128, 160, np.random.default_rng(0))
+    assert set(blobs) == set(expected)
+    for name, blob in expected.items():
+        np.testing.assert_array_equal(blobs[name], blob)

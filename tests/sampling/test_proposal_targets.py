@@ -5,7 +5,12 @@ import pytest
 
 from detectron_ext import config as configuration
 from detectron_ext.geometry.boxes import encode
-from detectron_ext.sampling.proposal_targets import ProposalTargets, proposal_blob_names
+from detectron_ext.sampling.box_sampler import BoxSampler
+from detectron_ext.sampling.proposal_targets import (
+    ProposalTargets,
+    draw_regions,
+    proposal_blob_names,
+)
 
 _PYRAMID = ["FPN.FPN_ON", "True", "FPN.MULTILEVEL_ROIS", "True"]
 _NO_GT = np.zeros((0, 7), np.float32)
@@ -56,6 +61,23 @@ def test_labels_follow_the_thresholds_and_ground_truth_counts_as_a_proposal():
     # Image by image, foreground first.
     np.testing.assert_array_equal(foreground, [1, 1, 1, 0, 0, 1, 1])
     np.testing.assert_array_equal(blobs["rois"][:, 0], [0, 0, 0, 0, 0, 1, 1])
+
+
+def test_each_threshold_takes_in_its_lower_end():
+    config = _config(
+        "TRAIN.FG_THRESH", "0.75", "TRAIN.BG_THRESH_HI", "0.5", "TRAIN.BG_THRESH_LO", "0.125"
+    )
+    overlaps = np.array([0.76, 0.75, 0.74, 0.5, 0.49, 0.125, 0.12], np.float32)
+    sampler = BoxSampler(config.LIBRA.SAMPLER, config.TRAIN.BG_THRESH_HI)
+    matched, rng = np.zeros(len(overlaps), np.int64), np.random.default_rng(0)
+    foreground, background = draw_regions(config.TRAIN, sampler, matched, overlaps, rng)
+    assert sorted(foreground) == [0, 1] and sorted(background) == [4, 5]
+
+
+@pytest.mark.parametrize("size, most", [("10", 2), ("14", 4), ("13", 3)])  # 2.5, 3.5, 3.25
+def test_the_part_of_the_foreground_is_rounded(size, most):
+    labels = _targets(_rois(*_many(0, 0.6, 50)), _GT[:1], "TRAIN.BATCH_SIZE_PER_IM", size)
+    assert len(labels["labels_int32"]) == most
 
 
 @pytest.mark.parametrize("agnostic", [False, True])

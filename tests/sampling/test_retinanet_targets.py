@@ -4,14 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from squares import REPOSITORY
 
 from detectron_ext import config as configuration
 from detectron_ext.geometry.boxes import encode
-from detectron_ext.sampling.retinanet_targets import (
-    RetinanetTargets,
-    assign_anchors,
-    input_blob_names,
-)
+from detectron_ext.modeling import build_model
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets, assign_anchors
+from detectron_ext.sampling.sampling_statistics import counts_blob
 
 _RNG = np.random.default_rng(0)
 _PYRAMID = ["FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7", "MODEL.NUM_CLASSES", "4"]
@@ -29,11 +28,11 @@ def _sample(boxes, classes, is_crowd=None):
 
 
 def test_labels_follow_the_two_thresholds():
-    truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
+    truth = [[0, 0, 99, 99]]
     widths = np.array([100, 60, 45, 30])  # IoU 1, 0.6, 0.45, 0.3
     anchors = np.stack([0 * widths, 0 * widths, widths - 1, 0 * widths + 99], 1).astype(np.float32)
-    classes = np.array([2])
-    labels, matched, overlaps, num_foreground = assign_anchors(anchors, truth, classes, _config())
+    sample = _sample(truth, [2])
+    labels, matched, overlaps, num_foreground = assign_anchors(anchors, sample, _config())
     np.testing.assert_array_equal(labels, [2, 2, -1, 0])
     np.testing.assert_array_equal(matched, 0)
     np.testing.assert_allclose(overlaps, widths / 100, rtol=1e-6)
@@ -42,12 +41,11 @@ def test_labels_follow_the_two_thresholds():
 
 def test_best_anchor_is_positive_unless_it_is_background():
     """Detectron labels the best anchor, then lets the negative threshold overrule it."""
-    truth = np.array([[0, 0, 99, 99]], dtype=np.float32)
-    classes = np.array([1])
+    sample = _sample([[0, 0, 99, 99]], [1])
     between = np.array([[0, 0, 44, 99], [0, 0, 44, 99]], dtype=np.float32)
-    assert list(assign_anchors(between, truth, classes, _config())[0]) == [1, 1]
+    assert list(assign_anchors(between, sample, _config())[0]) == [1, 1]
     below = np.array([[0, 0, 29, 99]], dtype=np.float32)
-    labels, _, _, num_foreground = assign_anchors(below, truth, classes, _config())
+    labels, _, _, num_foreground = assign_anchors(below, sample, _config())
     assert list(labels) == [0]
     assert num_foreground == 1  # counted before the threshold overrules it
 
@@ -73,16 +71,28 @@ def test_normalisers_count_best_anchors_that_train_as_background(box, mode):
 
 def test_no_ground_truth_is_all_background():
     anchors = np.array([[0, 0, 9, 9]], dtype=np.float32)
-    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-    labels, _, overlaps, _ = assign_anchors(anchors, *empty, _config())
+    labels, _, overlaps, _ = assign_anchors(anchors, _sample([], []), _config())
     assert list(labels) == [0] and list(overlaps) == [0]
 
 
-def test_blobs_have_the_names_and_shapes_of_detectron():
+@pytest.mark.parametrize("mode", ["none", "select", "reweight"])
+def test_blobs_are_those_that_the_training_net_reads(mode):
+    config = configuration.load(
+        str(REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml"),
+        ["MODEL.NUM_CLASSES", "4", "LIBRA.RETINANET_SAMPLER.MODE", mode],
+    )
+    blobs = RetinanetTargets(config)([_sample([[40, 40, 103, 103]], [3])], 128, 256, _RNG)
+    model = build_model(config, train=True)
+    made = {name for operator in model.param_init_net.Proto().op for name in operator.output}
+    read = set(model.net.Proto().external_input) - made
+    logged = {*model.metrics, *map(counts_blob, model.samplers)}
+    assert set(blobs) | {"data"} == read | logged
+
+
+def test_blobs_have_the_shapes_of_detectron():
     config = _config()
     boxes = [[40, 40, 103, 103]]
     blobs = RetinanetTargets(config)([_sample(boxes, [3]), _sample([], [])], 128, 256, _RNG)
-    assert set(blobs) == set(input_blob_names(config))
     for level in range(3, 8):
         labels = blobs[f"retnet_cls_labels_fpn{level}"]
         assert labels.shape == (2, 9, 128 // 2**level, 256 // 2**level)

@@ -65,6 +65,28 @@ def test_regions_follow_the_samplers(cfg):
     assert (entry["max_overlaps"] == before).all()
 
 
+def test_regions_are_those_of_the_own_rule(cfg):
+    """The thresholds too: the same seed draws what Fast R-CNN's own training would."""
+    from detectron_ext.sampling.box_sampler import BoxSampler
+    from detectron_ext.sampling.proposal_targets import draw_regions
+    from detectron_ext.upstream.ground_truth import draw_source
+
+    _set("TRAIN.BATCH_SIZE_PER_IM", 62, "TRAIN.FG_THRESH", 0.75, "TRAIN.BG_THRESH_HI", 0.4,
+         "TRAIN.BG_THRESH_LO", 0.1, "LIBRA.SAMPLER.NEGATIVE", "iou_balanced")  # fmt: skip
+    entry = _entry(np.random.default_rng(0))
+    overlaps, matched = entry["max_overlaps"], entry["box_to_gt_ind_map"]
+    np.random.seed(5)
+    blobs, rows = _sample(entry)
+    np.random.seed(5)
+    sampler = BoxSampler(cfg.LIBRA.SAMPLER, 0.4)
+    foreground, background = draw_regions(cfg.TRAIN, sampler, matched, overlaps, draw_source())
+    is_object = blobs["labels_int32"] > 0
+    assert sorted(rows[is_object]) == sorted(foreground) and len(foreground) > 0
+    assert sorted(rows[~is_object]) == sorted(background) and len(background) > 0
+    assert overlaps[foreground].min() >= 0.75
+    assert 0.1 <= overlaps[background].min() <= overlaps[background].max() < 0.4
+
+
 def test_regions_are_drawn_by_upstream_when_the_node_is_left_alone(cfg):
     from detectron.roi_data import fast_rcnn
 
