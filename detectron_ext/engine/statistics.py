@@ -133,24 +133,36 @@ class TrainingStatistics:
 
 
 def _forget_from(path: str, start_iter: int) -> None:
-    kept = []
-    if start_iter and os.path.exists(path):
-        with open(path) as file:
-            kept = [line for line in file if _iteration(line) < start_iter]
-    _write(path, "w", "".join(kept))
+    """Drop what follows the last line of an iteration before start_iter.
+
+    A damaged line before that stays: without it, the sums of the others would look complete.
+    """
+    lines = _read_lines(path) if start_iter and os.path.exists(path) else []
+    while lines and not _iteration(lines[-1]) < start_iter:
+        lines.pop()
+    _write(path, "w", "".join(line + "\n" for line in lines))
+
+
+def _read_lines(path: str) -> list:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in file]
+    except OSError as error:
+        raise UserError(f"cannot read statistics {path}: {error.strerror}") from error
 
 
 def _iteration(line: str) -> float:
-    """The iteration a line reports; past all others for a line that a crash cut short."""
+    """The iteration a line reports; past all others for a damaged one, such as a crash leaves."""
     try:
-        return json.loads(line)["iter"]
-    except ValueError:
+        number = json.loads(line)["iter"]
+    except (ValueError, RecursionError, TypeError, KeyError):
         return math.inf
+    return number if isinstance(number, (int, float)) else math.inf
 
 
 def _write(path: str, mode: str, text: str) -> None:
     try:
-        with open(path, mode) as file:
+        with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"cannot write statistics {path}: {error.strerror}") from error
