@@ -6,7 +6,9 @@ Importing it needs the standard library alone: not every tool runs where Caffe2 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import sys
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
@@ -97,8 +99,23 @@ def start(threads: int) -> None:
 
 
 def run(main) -> None:
-    """Run a tool: a person's mistake ends as one line and exit status 2, Ctrl-C as 130."""
+    """Run a tool: a person's mistake ends as one line and exit status 2, Ctrl-C as 130.
+
+    Where nobody reads its output any more, as behind ``| head -1``, it ends quietly, as 141.
+    """
     start_logging()
+    try:
+        try:
+            _run(main)
+        finally:
+            print(end="", flush=True)  # a closed pipe is found now, not as Python ends
+    except BrokenPipeError:
+        if sys.stdout:  # Python would try to write the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _run(main) -> None:
     try:
         main()
     except UserError as error:

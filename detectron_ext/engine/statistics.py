@@ -23,14 +23,14 @@ _WINDOW = 20
 
 
 class TrainingStatistics:
-    """Median-smoothed losses and metrics, printed every ``log_period`` iterations.
+    """Median-smoothed losses and metrics: a line every ``log_period`` iterations and a checkpoint.
 
-    What the samplers drew is added up from one line to the next instead.
+    What the samplers drew and the time are added up from one line to the next instead.
 
     Args:
         losses, metrics: names of the scalars given to :meth:`update`.
         max_iter: iterations of the whole run.
-        log_period: iterations between lines.
+        log_period: iterations between lines; checkpoints have lines of their own.
         path: file that json lines are appended to (for figures and reports).
         start_iter: iteration at which this process starts; later lines of an earlier process,
             whose iterations are run again, are dropped from the file.
@@ -46,6 +46,7 @@ class TrainingStatistics:
         self._windows = {name: collections.deque(maxlen=_WINDOW) for name in names}
         # Sampler -> counts since the last line.
         self._sampling: dict = {}
+        self._last_iteration = start_iter - 1
         # The first steps allocate memory and compile kernels: they say little about the rest.
         self._step_seconds = collections.deque(maxlen=200)
         self._start = self._last_log = time.perf_counter()
@@ -74,21 +75,24 @@ class TrainingStatistics:
         self._bar.update()
         return total
 
-    def log(self, iteration: int, rate: float, ending: bool = False) -> None:
-        """Print and append the statistics when a period is full, and at the end.
+    def log(self, iteration: int, rate: float, at_checkpoint: bool = False) -> None:
+        """Print and append the statistics when a period is full, at a checkpoint and at the end.
 
         Args:
-            iteration: the one that was just recorded.
+            iteration: the one that was just recorded; it is told once.
             rate: its learning rate.
-            ending: the process ends here, before max_iter.
+            at_checkpoint: a checkpoint of this iteration is about to be written.
         """
-        if iteration % self._log_period and iteration != self._max_iter - 1 and not ending:
+        is_due = iteration % self._log_period == 0 or iteration == self._max_iter - 1
+        if iteration == self._last_iteration or not (is_due or at_checkpoint):
             return
+        self._last_iteration = iteration
         stats = self._stats(iteration, rate)
         self._sampling.clear()
         now = time.perf_counter()
-        # Time since the last line; of a run that was resumed the sums are still right. That of all
-        # threads on a processor says what training costs where other work slows the clock down.
+        # Time since the last line. Every checkpoint has a line, so those that a resumed run keeps
+        # add up to the time of all iterations before it. That of all threads on a processor says
+        # what training costs where other work slows the clock down.
         stats["seconds"], self._last_log = now - self._last_log, now
         cpu = time.process_time()
         stats["cpu_seconds"], self._last_cpu = cpu - self._last_cpu, cpu
@@ -129,24 +133,36 @@ class TrainingStatistics:
 
 
 def _forget_from(path: str, start_iter: int) -> None:
-    kept = []
-    if start_iter and os.path.exists(path):
-        with open(path) as file:
-            kept = [line for line in file if _iteration(line) < start_iter]
-    _write(path, "w", "".join(kept))
+    """Drop what follows the last line of an iteration before start_iter.
+
+    A damaged line before that stays: without it, the sums of the others would look complete.
+    """
+    lines = _read_lines(path) if start_iter and os.path.exists(path) else []
+    while lines and not _iteration(lines[-1]) < start_iter:
+        lines.pop()
+    _write(path, "w", "".join(line + "\n" for line in lines))
+
+
+def _read_lines(path: str) -> list:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in file]
+    except OSError as error:
+        raise UserError(f"cannot read statistics {path}: {error.strerror}") from error
 
 
 def _iteration(line: str) -> float:
-    """The iteration a line reports; past all others for a line that a crash cut short."""
+    """The iteration a line reports; past all others for a damaged one, such as a crash leaves."""
     try:
-        return json.loads(line)["iter"]
-    except ValueError:
+        number = json.loads(line)["iter"]
+    except (ValueError, RecursionError, TypeError, KeyError):
         return math.inf
+    return number if isinstance(number, (int, float)) else math.inf
 
 
 def _write(path: str, mode: str, text: str) -> None:
     try:
-        with open(path, mode) as file:
+        with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"cannot write statistics {path}: {error.strerror}") from error

@@ -113,11 +113,12 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
         os.path.join(folder, "stats.jsonl"),
         start_iter,
     )
+    save_state = functools.partial(_save_state, stats, config.SOLVER, folder, save)
     started = time.perf_counter()
     with Interruption() as interruption, contextlib.closing(stats):
         for iteration in range(start_iter, config.SOLVER.MAX_ITER):
             stats.start_step()
-            minibatches = _next_minibatches(loader, iteration, folder, save)
+            minibatches = _next_minibatches(loader, iteration, folder, save_state)
             rate = _step(model, minibatches, iteration, first=iteration == start_iter)
             total = stats.update(
                 _fetch_scalars(model), loader.queue_size, _fetch_sampling_counts(model)
@@ -127,28 +128,34 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
                     f"the loss is {total} at iteration {iteration}: lower SOLVER.BASE_LR "
                     f"({config.SOLVER.BASE_LR}) or warm up longer (SOLVER.WARM_UP_ITERS)"
                 )
-            interrupted = interruption.requested
-            stats.log(iteration, float(rate), ending=interrupted)
-            if _is_snapshot(model, iteration) or interrupted:
-                save(checkpoint_path(folder, iteration))
-            if interrupted:
-                raise UserError(
-                    f"interrupted: saved {checkpoint_path(folder, iteration)}; the same command "
-                    "goes on from there"
-                )
+            stats.log(iteration, float(rate))
+            if interruption.requested:
+                path = save_state(iteration)
+                raise UserError(f"interrupted: saved {path}; the same command goes on from there")
+            if _is_snapshot(model, iteration):
+                save_state(iteration)
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 
 
-def _next_minibatches(loader, iteration: int, folder: str, save) -> list:
+def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration: int) -> str:
+    """Write the checkpoint after an iteration, and first its line of statistics; returns its path.
+
+    A process that resumes from it drops every later line, with the time and the draws told there.
+    """
+    stats.log(iteration, float(learning_rate(solver, iteration)), at_checkpoint=True)
+    path = checkpoint_path(folder, iteration)
+    save(path)
+    return path
+
+
+def _next_minibatches(loader, iteration: int, folder: str, save_state) -> list:
     """One iteration's minibatches; where an image went bad, what was learnt is saved first."""
     try:
         return next(loader)
     except UserError:
-        path = checkpoint_path(folder, iteration - 1)
-        if iteration and not os.path.exists(path):
-            save(path)
-            _LOG.info("saved %s", path)
+        if iteration and not os.path.exists(checkpoint_path(folder, iteration - 1)):
+            _LOG.info("saved %s", save_state(iteration - 1))
         raise
 
 

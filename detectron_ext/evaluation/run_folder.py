@@ -75,7 +75,8 @@ class TestRun:
     @property
     def root(self) -> Path:
         """The run's OUTPUT_DIR."""
-        return self.path.parents[2] if self.path.parents[1].name == "test" else self.path
+        is_in_test = self.path.parts[-3:-2] == ("test",)  # also of a folder directly below /
+        return self.path.parents[2] if is_in_test else self.path
 
     def training(self) -> TrainingLog:
         """The training log; without entries, and mostly with a warning, where there is none.

@@ -173,7 +173,7 @@ class Sweep:
             return None
 
     def _execute(self, run: Run, lock: int) -> tuple:
-        """Exit status of the run's process, and what it used."""
+        """Exit status of the run's process, as subprocess has it, and what it used."""
         environment = {**os.environ}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(self._threads)
@@ -189,11 +189,11 @@ class Sweep:
             )  # fmt: skip
             self._processes.add(process.pid)
             try:
-                _, status, usage = os.wait4(process.pid, 0)
+                _, wait_status, usage = os.wait4(process.pid, 0)
             finally:
                 self._processes.discard(process.pid)
-            process.returncode = status
-        return status, {
+            process.returncode = _exit_status(wait_status)
+        return process.returncode, {
             "seconds_of_last_process": round(time.perf_counter() - started, 1),
             "cpu_seconds_of_last_process": round(usage.ru_utime + usage.ru_stime, 1),
             "peak_memory_mb": usage.ru_maxrss // 1024,
@@ -231,6 +231,13 @@ def _lock(folder: str):
             yield None
             return
         yield file.fileno()
+
+
+def _exit_status(wait_status: int) -> int:
+    """As os.waitstatus_to_exitcode, newer than Python 3.7: -N where signal N ended the process."""
+    if os.WIFSIGNALED(wait_status):
+        return -os.WTERMSIG(wait_status)
+    return os.WEXITSTATUS(wait_status)
 
 
 def _last_error(folder: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from functools import lru_cache
 
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, scope, workspace
 
 _LOG = logging.getLogger(__name__)
-_said = set()
 
 
 def available_gpus() -> int:
@@ -25,17 +25,21 @@ def usable_gpus(config) -> int:
     """NUM_GPUS capped at what the machine has; 0 means the CPU. A cap is logged once."""
     available = available_gpus()
     wanted = config.NUM_GPUS
-    if wanted > available and (wanted, available) not in _said:
-        _said.add((wanted, available))
-        where = f"{available} GPUs" if available else "the CPU"
-        _LOG.info(
-            "NUM_GPUS is %d and this machine has %d: running on %s, with SOLVER.BASE_LR and "
-            "MAX_ITER as set",
-            wanted,
-            available,
-            where,
-        )
+    if wanted > available:
+        _say_once(wanted, available)
     return min(wanted, available)
+
+
+@lru_cache(maxsize=None)
+def _say_once(wanted: int, available: int) -> None:
+    where = f"{available} GPUs" if available else "the CPU"
+    _LOG.info(
+        "NUM_GPUS is %d and this machine has %d: running on %s, with SOLVER.BASE_LR and "
+        "MAX_ITER as set",
+        wanted,
+        available,
+        where,
+    )
 
 
 def replica_scopes(num_gpus: int) -> list:

@@ -11,6 +11,7 @@ import pytest
 from detectron_ext.engine.statistics import TrainingStatistics
 from detectron_ext.engine.train import train
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
+from detectron_ext.errors import UserError
 
 
 def _read(path):
@@ -59,6 +60,33 @@ def test_counts_are_added_up_from_one_line_to_the_next(tmp_path):
     assert [line["rpn_positives_per_instance"] for line in lines] == [2, 1, 0]
     assert [line["rpn_positives_per_instance_std"] for line in lines] == [0, 1, 0]
     assert {line["roi_negative_share_bin0"] for line in lines} == {1}
+
+
+_DAMAGED = [
+    b"null", b"{}", b"12", b"[]", b"", b'{"iter": null}', b'{"iter": "3"}', b'{"iter": NaN}',
+    b"[" * 100000, b'{"iter": 3, "\xff', b'{"iter": 4',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damaged", _DAMAGED, ids=lambda line: repr(line[:12]))
+def test_damaged_lines_are_dropped_from_the_end_alone(tmp_path, damaged):
+    path = tmp_path / "stats.jsonl"
+    kept = b'{"iter": 0}\nnull\n{"iter": 2}\n'
+    path.write_bytes(kept + damaged + b"\n" + b'{"iter": 5}\n' + damaged)
+    TrainingStatistics([], [], 9, 2, str(path), start_iter=3).close()
+    assert path.read_bytes() == kept
+
+
+def test_a_line_that_lacks_its_end_is_whole(tmp_path):
+    path = tmp_path / "stats.jsonl"
+    path.write_text('{"iter": 0}\n{"iter": 2}')
+    TrainingStatistics([], [], 9, 2, str(path), start_iter=3).close()
+    assert path.read_text() == '{"iter": 0}\n{"iter": 2}\n'
+
+
+def test_statistics_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(UserError, match=f"cannot read statistics {tmp_path}: Is a directory"):
+        TrainingStatistics([], [], 9, 2, str(tmp_path), start_iter=3)
 
 
 @pytest.mark.parametrize("num_threads", ["1", "3"])

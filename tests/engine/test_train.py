@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from detectron_ext import commands
+from detectron_ext.engine import statistics
 from detectron_ext.engine import train as training
 from detectron_ext.engine.checkpoints import newest_checkpoint
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
@@ -69,6 +71,36 @@ def test_statistics_file_has_every_logged_iteration_once(tiny_config):
         sum(v for k, v in lines[0].items() if k.startswith(("fl_", "retnet_loss"))),
         rtol=1e-5,
     )
+
+
+def test_an_abandoned_run_is_charged_for_every_iteration_that_counts(
+    tiny_config, tmp_path, monkeypatch
+):
+    """Its checkpoint is off the log period; neither the line there nor the resuming moves a bit."""
+    seconds = 0
+    step = training._step
+
+    def step_of_a_second(model, minibatches, iteration, first):
+        nonlocal seconds
+        seconds += 1
+        if seconds == 5:
+            raise MemoryError("killed")
+        return step(model, minibatches, iteration, first)
+
+    clock = SimpleNamespace(perf_counter=lambda: seconds, process_time=lambda: 2 * seconds)
+    monkeypatch.setattr(statistics, "time", clock)
+    monkeypatch.setattr(training, "_step", step_of_a_second)
+    config = tiny_config()
+    with pytest.raises(MemoryError):
+        training.train(config)
+    final = training.train(config)  # resumes at iteration 3
+    with open(os.path.join(os.path.dirname(final), "stats.jsonl")) as file:
+        lines = [json.loads(line) for line in file]
+    assert [line["iter"] for line in lines] == [0, 2, 5]
+    assert [line["seconds"] for line in lines] == [1, 2, 3]
+    assert [line["cpu_seconds"] for line in lines] == [2, 4, 6]
+    unlogged = ["TRAIN.SNAPSHOT_ITERS", "1000", "OUTPUT_DIR", str(tmp_path / "unlogged")]
+    _assert_same(final, training.train(tiny_config(*unlogged)))
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny_config, tmp_path):

@@ -69,6 +69,12 @@ def test_final_weights_of_other_settings_are_refused(tiny_config, final, key, va
     assert f"TRAIN.AUTO_RESUME False, or test it as it is with TEST.WEIGHTS {final}" in message
 
 
+def test_final_weights_past_the_wanted_end_are_not_to_be_trained_on(tiny_config, final):
+    with pytest.raises(UserError, match="MAX_ITER 6, and now it is 5: choose another") as caught:
+        check_final(tiny_config("SOLVER.MAX_ITER", "5"), final)
+    assert "rename" not in str(caught.value)
+
+
 def test_final_weights_are_taken_where_only_files_have_moved(tiny_config, final, caplog):
     """Detectron stores where it put a download, for the address that the user wrote."""
     address = "https://dl.fbaipublicfiles.com/detectron/R-50.pkl"

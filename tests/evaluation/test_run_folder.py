@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from random_scenes import scene
 from tested_run import write_test
 
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.run_folder import TestRun, open_run
 
 _DETECTION = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}
 
@@ -26,6 +27,21 @@ def test_detections_of_ours_and_of_upstream(tmp_path, name):
         assert (run.dataset, run.root) == ("cats_val", tmp_path)
         assert run.detections(coco) == [_DETECTION]
         assert len(run.warnings) == (name == "detections.json")
+
+
+@pytest.mark.parametrize(
+    "path, root",
+    [
+        ("/", "/"),
+        ("/run", "/run"),
+        ("/test/run", "/test/run"),
+        ("/test/cats_val/retinanet", "/"),
+        ("/run/test/cats_val/retinanet", "/run"),
+        ("/run/cats_val/retinanet", "/run/cats_val/retinanet"),
+    ],
+)
+def test_a_folder_of_one_test_may_lie_anywhere(path, root):
+    assert TestRun("run", "cats_val", Path(path)).root == Path(root)
 
 
 def test_a_test_that_was_not_scored_is_a_warning(tmp_path):

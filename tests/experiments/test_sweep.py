@@ -232,6 +232,15 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
     assert not list(folder.glob("train/squares/retinanet/model_iter*"))
 
 
+@pytest.mark.parametrize("ending, status", [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", -9)])
+def test_the_exit_status_of_a_run(swept, tmp_path, monkeypatch, ending, status):
+    plan = Sweep(read_spec(swept[1]).runs, str(tmp_path))
+    os.makedirs(plan.folder(plan.runs[0]))
+    monkeypatch.setattr(plan, "command", lambda run: ["sh", "-c", ending])
+    with open(os.devnull) as lock:
+        assert plan._execute(plan.runs[0], lock.fileno())[0] == status
+
+
 def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
     folder, spec, _ = swept
     page = folder / "docs" / "results.md"

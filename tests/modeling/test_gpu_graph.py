@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from caffe2.proto import caffe2_pb2
@@ -72,10 +74,28 @@ def test_testing_uses_one_replica():
     assert all(str(p).startswith("gpu_0/") for p in _build("retinanet", False).params)
 
 
-def test_a_legacy_gpu_count_means_the_cpu_here():
+@pytest.mark.parametrize("available, where", [(0, "the CPU"), (2, "2 GPUs")])
+def test_a_legacy_gpu_count_is_capped_at_what_is_here_and_said_once(
+    monkeypatch, caplog, available, where
+):
+    monkeypatch.setattr(devices, "available_gpus", lambda: available)
+    devices._say_once.cache_clear()  # other tests may have had it said
     config = configuration.load(str(CONFIGS / "retinanet_R-36-tiny.yaml"), ["NUM_GPUS", "8"])
-    if devices.usable_gpus(config):
-        pytest.skip("this machine has a GPU")
+    with caplog.at_level(logging.INFO, "detectron_ext"):
+        assert [devices.usable_gpus(config) for _ in range(2)] == [available, available]
+    (record,) = caplog.records
+    assert f"NUM_GPUS is 8 and this machine has {available}: running on {where}," in record.message
+
+
+@pytest.mark.parametrize("wanted, available", [(0, 0), (0, 2), (1, 2), (2, 2)])
+def test_gpus_that_are_here_are_used_without_a_word(monkeypatch, caplog, wanted, available):
+    monkeypatch.setattr(devices, "available_gpus", lambda: available)
+    with caplog.at_level(logging.INFO, "detectron_ext"):
+        assert devices.usable_gpus(SimpleNamespace(NUM_GPUS=wanted)) == wanted
+    assert not caplog.records
+
+
+def test_without_a_gpu_blobs_have_plain_names():
     assert devices.replica_scopes(0) == [""]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -54,6 +56,34 @@ def test_a_wrong_flag_is_one_line_that_points_to_help(arguments, fault):
 @pytest.mark.parametrize("name", ["test_net", "infer_simple", "visualize_results"])
 def test_what_is_required_is_named(name):
     assert "required: --" in failure(run_tool(name))
+
+
+_MAINS = {
+    "of one line": "lambda: print('state')",
+    "of more than fits a buffer": "lambda: [print('state') for _ in range(10**5)]",
+    "of a help": "lambda: make_parser('Draw.', 'tools/draw.py').parse_args(['--help'])",
+}
+
+
+@pytest.mark.parametrize("main", _MAINS.values(), ids=_MAINS)
+def test_an_output_that_nobody_reads_ends_the_tool_quietly(main):
+    code = f"from detectron_ext.command_line import make_parser, run; run({main})"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        outcome = subprocess.run(
+            [sys.executable, "-c", code], cwd=str(REPOSITORY), stdout=writer, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(writer)
+    assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_tool_needs_no_standard_output():
+    code = "from detectron_ext.command_line import run; run(lambda: print('state'))"
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code]
+    outcome = subprocess.run(command, cwd=str(REPOSITORY), stderr=subprocess.PIPE)
+    assert (outcome.returncode, outcome.stderr) == (0, b"")
 
 
 def test_flags_may_follow_the_overrides(workplace, tmp_path):

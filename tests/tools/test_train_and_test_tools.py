@@ -125,10 +125,17 @@ def test_a_statistics_line_cut_short_by_a_crash_is_dropped(tool, workplace, tmp_
     path.write_text(path.read_text().splitlines()[0] + '\n{"iter": 1, "lo')
     arguments = ("--skip-test", "OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2)
     assert tool("train_net", *arguments).status == 0
-    assert [json.loads(line)["iter"] for line in path.read_text().splitlines()] == [0, 1]
+    assert _logged_iterations(path) == [0, 1]
 
 
-def test_an_image_that_goes_bad_costs_no_iteration(tool, workplace, tmp_path, monkeypatch):
+def _logged_iterations(path):
+    return [json.loads(line)["iter"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("log_period", [1, 20])
+def test_an_image_that_goes_bad_costs_no_iteration(
+    tool, workplace, tmp_path, monkeypatch, log_period
+):
     from detectron_ext.data import minibatch
     from detectron_ext.engine.training_data import TrainingMinibatches
 
@@ -144,11 +151,14 @@ def test_an_image_that_goes_bad_costs_no_iteration(tool, workplace, tmp_path, mo
 
     arguments = (
         "train_net", "--skip-test", "OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 4,
-        "DATA_LOADER.NUM_THREADS", 1,
+        "DATA_LOADER.NUM_THREADS", 1, "LIBRA.LOG_PERIOD", log_period,
     )  # fmt: skip
     with monkeypatch.context() as patched:
         patched.setattr(TrainingMinibatches, "__call__", goes_bad)
         message = failure(tool(*arguments))
     assert str(workplace.images) in message and "SKIP_BAD_IMAGES" in message
     monkeypatch.undo()
+    log = tmp_path / "train" / "squares" / "retinanet" / "stats.jsonl"
+    assert _logged_iterations(log) == [0, 1]
     assert "model_iter1.pkl at iteration 2" in tool(*arguments).err
+    assert _logged_iterations(log) == [0, 1, 2, 3]

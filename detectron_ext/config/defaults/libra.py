@@ -92,7 +92,7 @@ LIBRA = {
     },
     # Use the fast convolution of the native library on the CPU, else Caffe2's own.
     "FAST_CONV": True,
-    # Iterations between two lines of training statistics.
+    # Iterations between two lines of training statistics; every checkpoint has a line, too.
     "LOG_PERIOD": 20,
     # CPU threads; 0 uses all cores.
     "THREADS": 0,
