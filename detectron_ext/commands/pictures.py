@@ -53,6 +53,15 @@ def write_picture(path: str, image: np.ndarray) -> str:
     return path
 
 
+def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
+    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable."""
+    image = read_file(dataset.image_path(image_id))
+    if image is None:
+        file_name = dataset.coco.imgs[image_id]["file_name"]
+        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
+    return image
+
+
 def draw_detections(
     dataset: CocoDataset, detections: list, folder: str, threshold: float, image_ids: list
 ) -> list:
@@ -80,15 +89,14 @@ def draw_detections(
     names = dict(enumerate(dataset.classes))
     paths = []
     for image_id in image_ids:
-        file_name = dataset.coco.imgs[image_id]["file_name"]
-        image = read_file(dataset.image_path(image_id))
+        image = read_picture(dataset, image_id)
         if image is None:
-            _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
             continue
         truth = _drawable(dataset.coco.imgToAnns[image_id], image, dataset)
         panel = side_by_side(
             image, truth, _drawable(found[image_id], image, dataset), names, threshold
         )
+        file_name = dataset.coco.imgs[image_id]["file_name"]
         stem = os.path.splitext(file_name.replace("/", "_"))[0]
         paths.append(write_picture(os.path.join(folder, stem + ".png"), panel))
     _LOG.info("%d pictures in %s", len(paths), folder)
