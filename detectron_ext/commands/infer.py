@@ -11,9 +11,9 @@ from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.drawing import draw_boxes
 from detectron_ext.geometry.boxes import to_xywh
+from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
 _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -77,7 +77,7 @@ def infer(
             write_picture(picture, draw_boxes(image, detections, names, threshold))
     if not found:
         raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
-    write_results(os.path.join(output_dir, "detections.json"), found)
+    write_json(os.path.join(output_dir, "detections.json"), found)
     return found
 
 

@@ -14,6 +14,7 @@ from detectron_ext.data.transforms import read_file
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import side_by_side
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
+from detectron_ext.output_files import make_writable_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,16 +31,7 @@ def prepare_folder(folder: str, suffix: str = ".png") -> None:
     """
     if not cv2.haveImageWriter("picture" + suffix):
         raise UserError(f"cannot write pictures as {suffix}: use png, jpg, bmp, tiff or webp")
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error.strerror or str(error)) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _not_writable(folder, "no permission")
-
-
-def _not_writable(folder: str, reason: str) -> UserError:
-    return UserError(f"cannot write pictures to folder {folder}: {reason}; choose another folder")
+    make_writable_folder(folder, "pictures to folder", "choose another folder")
 
 
 def write_picture(path: str, image: np.ndarray) -> str:

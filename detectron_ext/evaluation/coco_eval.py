@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detectron_ext.errors import DatasetError, UserError
+from detectron_ext.errors import DatasetError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 # Where COCOeval.eval["precision"], (thresholds, recalls, classes, areas, max_dets), keeps what.
@@ -130,30 +126,6 @@ def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def write_results(path: str, results: Any) -> None:
-    """Write results as JSON, NaN and infinity as null; the file appears whole or not at all.
-
-    Makes the folder if needed. Raises UserError when the file cannot be written.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    text = json.dumps(_finite(results), indent=2, allow_nan=False) + "\n"
-    temporary = None
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".results.", dir=folder)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        # mkstemp makes files private; results are as readable as their folder.
-        os.chmod(temporary, os.stat(folder).st_mode & 0o666)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}): choose another folder") from error
-
-
 def _precision(matched: MatchedDetections) -> np.ndarray:
     """Precision, or -1 without ground truth: (10 IoUs, 101 recalls, K classes, 4 areas)."""
     if matched.coco_eval is None:
@@ -202,16 +174,3 @@ def _mean(precision: np.ndarray) -> float | None:
     """Mean of the defined entries; None when there is none."""
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else None
-
-
-def _finite(value: Any) -> Any:
-    """The same value in types that strict JSON has."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value

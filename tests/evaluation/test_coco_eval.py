@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
-import os
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detectron_ext.errors import DatasetError, UserError
-from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections, write_results
+from detectron_ext.errors import DatasetError
+from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections
 
 NAMES = {1: "cat", 2: "dog"}
 
@@ -133,28 +130,3 @@ def test_equals_pycocotools_on_random_boxes_and_changes_nothing(capsys):
 def test_detection_in_an_unknown_image_is_named(simple):
     with pytest.raises(DatasetError, match="image 77"):
         evaluate_detections(simple, [found(77, 1, [0, 0, 5, 5], 0.5)])
-
-
-def test_results_are_strict_json_and_replace_the_old_file(tmp_path):
-    path = str(tmp_path / "new" / "results.json")
-    write_results(path, {"AP": 0.5})
-    write_results(path, {"AP": np.float32(0.25), "APl": math.nan, "n": np.int64(3), "l": [None]})
-    with open(path, encoding="utf-8") as stream:
-        contents = json.load(stream)
-    assert contents == {"AP": 0.25, "APl": None, "n": 3, "l": [None]}
-    assert os.listdir(str(tmp_path / "new")) == ["results.json"]
-
-
-def test_failed_write_keeps_the_old_file_and_names_the_path(tmp_path, monkeypatch):
-    path = str(tmp_path / "results.json")
-    write_results(path, {"AP": 0.5})
-
-    def fail(source, target):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"results\.json.*No space left"):
-        write_results(path, {"AP": 0.75})
-    with open(path, encoding="utf-8") as stream:
-        assert json.load(stream) == {"AP": 0.5}
-    assert os.listdir(str(tmp_path)) == ["results.json"]
