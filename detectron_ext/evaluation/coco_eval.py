@@ -14,34 +14,9 @@ from pycocotools.cocoeval import COCOeval
 from detectron_ext.errors import DatasetError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_MAX_DETECTIONS = 100  # that count, of one image and class
 # Where COCOeval.eval["precision"], (thresholds, recalls, classes, areas, max_dets), keeps what.
 _AREA_INDEX = {"all": 0, "small": 1, "medium": 2, "large": 3}
-
-
-def evaluate_detections(
-    coco_gt: COCO,
-    detections: list[dict],
-    class_names: Mapping[int, str] | None = None,
-    max_dets: int = 100,
-) -> dict[str, Any]:
-    """Score boxes as COCO does; ground truth and detections are left as they were.
-
-    coco_gt: ground truth. Every image in it counts, also those without annotations (all
-        detections there are false). A missing `area` is the box's, a missing `iscrowd` is 0.
-    detections: COCO results, dicts of image_id, category_id, bbox (x, y, width, height in
-        pixels) and score; may be empty.
-    class_names: category id -> name of the categories to score; all of coco_gt's when None.
-        Detections of other categories are left out.
-    max_dets: the best-scored detections that count, per image and class.
-
-    Returns AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl (ground truth below
-    32^2, up to 96^2, and above), each the mean over classes, in 0..1, or None where no ground
-    truth defines it; per_class and per_class_AP50, {class name: AP or None}, where a name that
-    another class has is followed by the category id; num_images and num_detections.
-
-    Raises DatasetError for a detection in an image that the ground truth does not have.
-    """
-    return summarise(match_detections(coco_gt, detections, class_names, max_dets))
 
 
 class MatchedDetections(NamedTuple):
@@ -58,15 +33,20 @@ class MatchedDetections(NamedTuple):
     num_detections: int
 
 
-def match_detections(
-    coco_gt: COCO,
-    detections: list[dict],
-    class_names: Mapping[int, str] | None = None,
-    max_dets: int = 100,
-) -> MatchedDetections:
-    """Match boxes as COCO does; arguments and errors as of :func:`evaluate_detections`."""
-    if class_names is None:
-        class_names = {category["id"]: category["name"] for category in coco_gt.cats.values()}
+def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections:
+    """Match boxes as COCO does; ground truth and detections are left as they were.
+
+    Args:
+        coco_gt: ground truth. Every image in it counts, also those without annotations (all
+            detections there are false). A missing `area` is the box's, a missing `iscrowd` is 0.
+        detections: COCO results, dicts of image_id, category_id, bbox (x, y, width, height in
+            pixels) and score; may be empty. Those of categories that coco_gt lacks are left out.
+            Of one image and class the 100 of the best scores count.
+
+    Raises:
+        DatasetError: a detection in an image that the ground truth does not have.
+    """
+    class_names = {category["id"]: category["name"] for category in coco_gt.cats.values()}
     image_ids = sorted(coco_gt.imgs)
     detections = [found for found in detections if found["category_id"] in class_names]
     for found in detections:
@@ -83,7 +63,7 @@ def match_detections(
             coco_eval = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")
             coco_eval.params.imgIds = image_ids
             coco_eval.params.catIds = list(names)
-            coco_eval.params.maxDets = [max_dets]
+            coco_eval.params.maxDets = [_MAX_DETECTIONS]
             coco_eval.evaluate()
     return MatchedDetections(coco_eval, image_ids, names, len(detections))
 
@@ -100,7 +80,14 @@ def _unique_names(class_names: Mapping[int, str]) -> dict:
 
 
 def summarise(matched: MatchedDetections) -> dict[str, Any]:
-    """Average precision of matched detections, as :func:`evaluate_detections` returns it."""
+    """Average precision of matched detections.
+
+    Returns:
+        AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl (ground truth below 32^2,
+        up to 96^2, and above), each the mean over classes, in 0..1, or None where no ground truth
+        defines it; per_class and per_class_AP50, {class name: AP or None}, where a name that
+        another class has is followed by the category id; num_images and num_detections.
+    """
     precision = _precision(matched)
     names = list(matched.class_names.values())
     results: dict[str, Any] = average_precisions(precision)
