@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import codecs
 import collections
-import os
 import pickle
 import re
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from detectron_ext.errors import UserError
+from detectron_ext.output_files import replaced_file
 
 
 class RefusedError(pickle.UnpicklingError):
@@ -129,28 +128,15 @@ def read_pickle(path: str, kind: str, error_class: type[UserError]) -> Any:
         raise error_class(f"{kind} {path} are truncated or damaged: {error}") from error
 
 
-def write_pickle(path: str, kind: str, content: Any) -> None:
+def write_pickle(path: str, content: Any) -> None:
     """Write a pickle that Python 2 reads too; it appears whole or not at all.
 
     Args:
         path: the file; its folder is made if needed.
-        kind: what it holds, for messages: "weights" or "proposals".
+        content: arrays in plain containers.
 
     Raises:
         UserError: it cannot be written.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    except OSError as error:
-        raise UserError(f"cannot write to folder {folder}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pickle.dump(content, file, protocol=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        os.unlink(temporary)
-        raise UserError(f"cannot write {kind} {path}: {error.strerror}") from error
+    with replaced_file(path) as file:
+        pickle.dump(content, file, protocol=2)

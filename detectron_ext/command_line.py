@@ -83,8 +83,8 @@ def runs_upstream(arguments: argparse.Namespace, tool: str) -> bool:
     return True
 
 
-def load_config(path: str, overrides=()):
-    """Load the configuration and start Caffe2 as it asks."""
+def load_config(path: str | None, overrides=()):
+    """Load the configuration, the defaults where there is no file, and start Caffe2 as it asks."""
     from detectron_ext import config as configuration
 
     config = configuration.load(path, overrides)

@@ -17,7 +17,7 @@ def main() -> None:
         "tools/demo.py --output-dir output/demo_short SOLVER.MAX_ITER 500",
     )
     parser.add_argument("--output-dir", default="output/demo", help="default: %(default)s")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
+    command_line.add_overrides(parser)
     arguments = parser.parse_args()
     command_line.load_config(None, arguments.opts)
 

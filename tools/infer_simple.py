@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
+
 from detectron_ext import command_line
 
 
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = command_line.make_parser(
         "Detect objects in one image or in every image of a folder. For each image in which "
         "something is found a picture with boxes, classes and scores is written; detections.json "
@@ -36,7 +38,11 @@ def main() -> None:
     command_line.add_upstream(parser)
     parser.add_argument("im_or_folder", help="image file or folder of images")
     command_line.add_overrides(parser)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
     if command_line.runs_upstream(arguments, "infer_simple"):
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)

@@ -6,9 +6,8 @@ import logging
 import os
 import time
 
-import cv2
-
 from detectron_ext import config as configuration
+from detectron_ext.commands.pictures import read_picture
 from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
@@ -86,15 +85,19 @@ def _training_log(config) -> TrainingLog:
 
 
 def _pictures(config, dataset: CocoDataset) -> list:
-    """The first test images, with what is there and what the model found."""
+    """The first test images that can be read, with what is there and what the model found."""
     folder = configuration.output_dir(config, (dataset.name,), training=False)
     detections = read_detections(os.path.join(folder, "detections.json"))
-    return [
-        Picture(
+    pictures = []
+    for image_id in sorted(dataset.coco.imgs)[:_NUM_PICTURES]:
+        image = read_picture(dataset, image_id)
+        if image is None:
+            continue
+        picture = Picture(
             name=dataset.coco.imgs[image_id]["file_name"],
-            image=cv2.imread(dataset.image_path(image_id)),
+            image=image,
             truth=dataset.coco.imgToAnns[image_id],
             detections=[found for found in detections if found["image_id"] == image_id],
         )
-        for image_id in sorted(dataset.coco.imgs)[:_NUM_PICTURES]
-    ]
+        pictures.append(picture)
+    return pictures

@@ -10,10 +10,10 @@ from detectron_ext.config import reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
+from detectron_ext.engine.test import coco_results
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.drawing import draw_boxes
-from detectron_ext.geometry.boxes import to_xywh
+from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
 _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -62,22 +62,20 @@ def infer(
         if image is None:
             _LOG.warning("%s is not an image that OpenCV can decode: passed over", path)
             continue
-        detections = [
-            dict(entry, class_name=names[entry["category_id"]])
-            for entry in _entries(detector(image))
-            if entry["score"] >= threshold
-        ]
-        found[os.path.basename(path)] = [
-            {"class": entry["class_name"], "score": entry["score"], "bbox": entry["bbox"]}
+        file_name = os.path.basename(path)
+        entries = coco_results(detector(image), file_name, dict(zip(names, names)))
+        detections = [entry for entry in entries if entry["score"] >= threshold]
+        found[file_name] = [
+            {"class": names[entry["category_id"]], "score": entry["score"], "bbox": entry["bbox"]}
             for entry in detections
         ]
         _LOG.info("%s: %d objects", path, len(detections))
         if detections or always:
-            picture = os.path.join(output_dir, os.path.basename(path) + suffix)
+            picture = os.path.join(output_dir, file_name + suffix)
             write_picture(picture, draw_boxes(image, detections, names, threshold))
     if not found:
         raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
-    write_results(os.path.join(output_dir, "detections.json"), found)
+    write_json(os.path.join(output_dir, "detections.json"), found)
     return found
 
 
@@ -110,15 +108,3 @@ def _class_names(classes, num_classes: int) -> dict:
     if classes is None or len(classes) != num_classes:
         return {number: f"class {number}" for number in range(num_classes)}
     return dict(enumerate(classes))
-
-
-def _entries(detections) -> list:
-    boxes = to_xywh(detections[:, :4])
-    return [
-        {
-            "category_id": int(row[5]),
-            "score": round(float(row[4]), 6),
-            "bbox": [round(float(value), 3) for value in box],
-        }
-        for row, box in zip(detections, boxes)
-    ]

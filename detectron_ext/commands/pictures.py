@@ -14,6 +14,7 @@ from detectron_ext.data.transforms import read_file
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import side_by_side
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
+from detectron_ext.output_files import make_writable_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,16 +31,7 @@ def prepare_folder(folder: str, suffix: str = ".png") -> None:
     """
     if not cv2.haveImageWriter("picture" + suffix):
         raise UserError(f"cannot write pictures as {suffix}: use png, jpg, bmp, tiff or webp")
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error.strerror or str(error)) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _not_writable(folder, "no permission")
-
-
-def _not_writable(folder: str, reason: str) -> UserError:
-    return UserError(f"cannot write pictures to folder {folder}: {reason}; choose another folder")
+    make_writable_folder(folder, "pictures to folder", "choose another folder")
 
 
 def write_picture(path: str, image: np.ndarray) -> str:
@@ -51,6 +43,15 @@ def write_picture(path: str, image: np.ndarray) -> str:
     if not cv2.imwrite(path, image):
         raise UserError(f"cannot write picture {path}: is the disk full?")
     return path
+
+
+def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
+    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable."""
+    image = read_file(dataset.image_path(image_id))
+    if image is None:
+        file_name = dataset.coco.imgs[image_id]["file_name"]
+        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
+    return image
 
 
 def draw_detections(
@@ -80,15 +81,14 @@ def draw_detections(
     names = dict(enumerate(dataset.classes))
     paths = []
     for image_id in image_ids:
-        file_name = dataset.coco.imgs[image_id]["file_name"]
-        image = read_file(dataset.image_path(image_id))
+        image = read_picture(dataset, image_id)
         if image is None:
-            _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
             continue
         truth = _drawable(dataset.coco.imgToAnns[image_id], image, dataset)
         panel = side_by_side(
             image, truth, _drawable(found[image_id], image, dataset), names, threshold
         )
+        file_name = dataset.coco.imgs[image_id]["file_name"]
         stem = os.path.splitext(file_name.replace("/", "_"))[0]
         paths.append(write_picture(os.path.join(folder, stem + ".png"), panel))
     _LOG.info("%d pictures in %s", len(paths), folder)

@@ -11,9 +11,10 @@ from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.test import detect_dataset, propose_dataset
-from detectron_ext.evaluation.coco_eval import without_images, write_results
+from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.scores import score_detections
+from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
@@ -46,7 +47,7 @@ def detect_and_score(
         pictures = os.path.join(folder, "vis")
         draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
     path = _path(folder, "detections", "json", image_range)
-    write_results(path, detections)
+    write_json(path, detections)
     _LOG.info("written: %s", path)
     if image_range is not None:
         return {}
@@ -97,7 +98,7 @@ def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) ->
             "results.json", dataset.name, len(untested), len(dataset.image_ids()),
         )  # fmt: skip
     path = os.path.join(folder, "results.json")
-    write_results(path, results)
+    write_json(path, results)
     _LOG.info("%s: %s", dataset.name, summary(results))
     _LOG.info("written: %s", path)
     return results

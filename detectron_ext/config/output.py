@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Iterable
 
-from ..errors import UserError
+from ..output_files import make_writable_folder
 from .tree import Config
 
 
@@ -26,16 +26,5 @@ def output_dir(config: Config, datasets: str | Iterable[str], training: bool) ->
     names = datasets if isinstance(datasets, str) else ":".join(datasets)
     phase = "train" if training else "test"
     folder = os.path.join(config.OUTPUT_DIR, phase, names, config.MODEL.TYPE)
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error.strerror or str(error)) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _not_writable(folder, "no permission")
+    make_writable_folder(folder, "to the output folder", "set OUTPUT_DIR to another folder")
     return folder
-
-
-def _not_writable(folder: str, reason: str) -> UserError:
-    return UserError(
-        f"cannot write to the output folder {folder}: {reason}; set OUTPUT_DIR to another folder"
-    )

@@ -102,7 +102,7 @@ def write_proposals(path: str, image_ids: list, boxes: list, scores: list, cfg: 
         UserError: it cannot be written.
     """
     content = {"boxes": boxes, "scores": scores, "ids": image_ids, "cfg": cfg}
-    write_pickle(path, "proposals", content)
+    write_pickle(path, content)
 
 
 def _read_boxes(path: str) -> dict[Any, np.ndarray]:

@@ -83,4 +83,4 @@ def write_weights(path: str, weights: Weights) -> None:
         UserError: it cannot be written.
     """
     content = {key: value for key, value in weights._asdict().items() if value is not None}
-    write_pickle(path, "weights", content)
+    write_pickle(path, content)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,37 +11,12 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detectron_ext.errors import DatasetError, UserError
+from detectron_ext.errors import DatasetError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_MAX_DETECTIONS = 100  # that count, of one image and class
 # Where COCOeval.eval["precision"], (thresholds, recalls, classes, areas, max_dets), keeps what.
 _AREA_INDEX = {"all": 0, "small": 1, "medium": 2, "large": 3}
-
-
-def evaluate_detections(
-    coco_gt: COCO,
-    detections: list[dict],
-    class_names: Mapping[int, str] | None = None,
-    max_dets: int = 100,
-) -> dict[str, Any]:
-    """Score boxes as COCO does; ground truth and detections are left as they were.
-
-    coco_gt: ground truth. Every image in it counts, also those without annotations (all
-        detections there are false). A missing `area` is the box's, a missing `iscrowd` is 0.
-    detections: COCO results, dicts of image_id, category_id, bbox (x, y, width, height in
-        pixels) and score; may be empty.
-    class_names: category id -> name of the categories to score; all of coco_gt's when None.
-        Detections of other categories are left out.
-    max_dets: the best-scored detections that count, per image and class.
-
-    Returns AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl (ground truth below
-    32^2, up to 96^2, and above), each the mean over classes, in 0..1, or None where no ground
-    truth defines it; per_class and per_class_AP50, {class name: AP or None}, where a name that
-    another class has is followed by the category id; num_images and num_detections.
-
-    Raises DatasetError for a detection in an image that the ground truth does not have.
-    """
-    return summarise(match_detections(coco_gt, detections, class_names, max_dets))
 
 
 class MatchedDetections(NamedTuple):
@@ -62,15 +33,20 @@ class MatchedDetections(NamedTuple):
     num_detections: int
 
 
-def match_detections(
-    coco_gt: COCO,
-    detections: list[dict],
-    class_names: Mapping[int, str] | None = None,
-    max_dets: int = 100,
-) -> MatchedDetections:
-    """Match boxes as COCO does; arguments and errors as of :func:`evaluate_detections`."""
-    if class_names is None:
-        class_names = {category["id"]: category["name"] for category in coco_gt.cats.values()}
+def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections:
+    """Match boxes as COCO does; ground truth and detections are left as they were.
+
+    Args:
+        coco_gt: ground truth. Every image in it counts, also those without annotations (all
+            detections there are false). A missing `area` is the box's, a missing `iscrowd` is 0.
+        detections: COCO results, dicts of image_id, category_id, bbox (x, y, width, height in
+            pixels) and score; may be empty. Those of categories that coco_gt lacks are left out.
+            Of one image and class the 100 of the best scores count.
+
+    Raises:
+        DatasetError: a detection in an image that the ground truth does not have.
+    """
+    class_names = {category["id"]: category["name"] for category in coco_gt.cats.values()}
     image_ids = sorted(coco_gt.imgs)
     detections = [found for found in detections if found["category_id"] in class_names]
     for found in detections:
@@ -87,7 +63,7 @@ def match_detections(
             coco_eval = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")
             coco_eval.params.imgIds = image_ids
             coco_eval.params.catIds = list(names)
-            coco_eval.params.maxDets = [max_dets]
+            coco_eval.params.maxDets = [_MAX_DETECTIONS]
             coco_eval.evaluate()
     return MatchedDetections(coco_eval, image_ids, names, len(detections))
 
@@ -104,7 +80,14 @@ def _unique_names(class_names: Mapping[int, str]) -> dict:
 
 
 def summarise(matched: MatchedDetections) -> dict[str, Any]:
-    """Average precision of matched detections, as :func:`evaluate_detections` returns it."""
+    """Average precision of matched detections.
+
+    Returns:
+        AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl (ground truth below 32^2,
+        up to 96^2, and above), each the mean over classes, in 0..1, or None where no ground truth
+        defines it; per_class and per_class_AP50, {class name: AP or None}, where a name that
+        another class has is followed by the category id; num_images and num_detections.
+    """
     precision = _precision(matched)
     names = list(matched.class_names.values())
     results: dict[str, Any] = average_precisions(precision)
@@ -128,30 +111,6 @@ def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
         "APm": _mean(precision[..., _AREA_INDEX["medium"]]),
         "APl": _mean(precision[..., _AREA_INDEX["large"]]),
     }
-
-
-def write_results(path: str, results: Any) -> None:
-    """Write results as JSON, NaN and infinity as null; the file appears whole or not at all.
-
-    Makes the folder if needed. Raises UserError when the file cannot be written.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    text = json.dumps(_finite(results), indent=2, allow_nan=False) + "\n"
-    temporary = None
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".results.", dir=folder)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        # mkstemp makes files private; results are as readable as their folder.
-        os.chmod(temporary, os.stat(folder).st_mode & 0o666)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}): choose another folder") from error
 
 
 def _precision(matched: MatchedDetections) -> np.ndarray:
@@ -202,16 +161,3 @@ def _mean(precision: np.ndarray) -> float | None:
     """Mean of the defined entries; None when there is none."""
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else None
-
-
-def _finite(value: Any) -> Any:
-    """The same value in types that strict JSON has."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value

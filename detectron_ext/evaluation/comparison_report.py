@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.comparison import Measured, compare, copies
 from detectron_ext.evaluation.page import inline_image, page_template
 from detectron_ext.evaluation.plots import finish, new_figure, style, training_curves
+from detectron_ext.output_files import write_json
 
 _COLUMNS = (
     "metric", "baseline", "candidate", "baseline_mean", "baseline_std", "candidate_mean",
@@ -65,7 +65,7 @@ def write_comparison(output_dir: str, baseline: Side, candidates: Sequence[Side]
     """
     content = comparison(baseline, candidates, about)
     folder = Path(output_dir)
-    write_results(str(folder / "comparison.json"), content)
+    write_json(str(folder / "comparison.json"), content)
     try:
         (folder / "comparison.csv").write_text(as_csv(content), encoding="utf-8")
         (folder / "comparison.md").write_text(as_markdown(content), encoding="utf-8")

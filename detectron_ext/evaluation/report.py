@@ -39,10 +39,9 @@ class RunSummary:
     """One trained model.
 
     name: shown in every table and legend; unique. config: settings worth showing.
-    results: as coco_eval.evaluate_detections returns. stats: json_stats entries (dicts with
-    iter, loss, lr and single losses, as numbers or text). train_seconds: wall time of training,
-    None where it is not known. pictures: test images. class_names: category id -> name, for the
-    pictures' labels.
+    results: as coco_eval.summarise returns. stats: json_stats entries (dicts with iter, loss, lr
+    and single losses, as numbers or text). train_seconds: wall time of training, None where it is
+    not known. pictures: test images. class_names: category id -> name, for the pictures' labels.
     """
 
     name: str

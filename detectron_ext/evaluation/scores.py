@@ -23,7 +23,7 @@ def score_detections(coco_gt: COCO, detections: list[dict]) -> dict[str, Any]:
         detections: COCO results.
 
     Returns:
-        What :func:`detectron_ext.evaluation.coco_eval.evaluate_detections` returns, and ``box`` and
+        What :func:`detectron_ext.evaluation.coco_eval.summarise` returns, and ``box`` and
         ``concept``, each as :func:`detectron_ext.evaluation.operating_points.summarise_points`
         returns it.
 

@@ -12,9 +12,9 @@ from typing import Any
 from detectron_ext import __version__
 from detectron_ext import config as configuration
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.training_log import read_training_log, training_costs
 from detectron_ext.experiments.spec import REPOSITORY, Run
+from detectron_ext.output_files import write_json
 
 RECORD = "record.json"
 STARTED = "settings.json"
@@ -78,7 +78,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
         **_training_seconds(config),
         "metrics": {name: _results(config, name) for name in config.TEST.DATASETS},
     }
-    write_results(os.path.join(folder, RECORD), record)
+    write_json(os.path.join(folder, RECORD), record)
     return record
 
 

@@ -11,7 +11,6 @@ from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.evaluation.comparable import common_dataset, common_images
 from detectron_ext.evaluation.comparison import (
     LABELS,
@@ -31,6 +30,7 @@ from detectron_ext.evaluation.operating_points import THRESHOLD
 from detectron_ext.evaluation.run_folder import open_run
 from detectron_ext.experiments.record import read_record
 from detectron_ext.experiments.spec import Run, Spec, place_name
+from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = (
@@ -144,7 +144,7 @@ def write_report(results: dict, page: str) -> str:
     before, after = split_page(page, results["sweep"])
     path = Path(page)
     json_path = path.with_suffix("") / f"{results['sweep']}.json"
-    write_results(str(json_path), results)
+    write_json(str(json_path), results)
     try:
         path.write_text(before + as_markdown(results) + after, encoding="utf-8")
     except OSError as error:

@@ -19,7 +19,6 @@ from typing import Sequence
 from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
 from detectron_ext.errors import ConfigError, UserError
-from detectron_ext.evaluation.coco_eval import write_results
 from detectron_ext.experiments.record import (
     RECORD,
     STARTED,
@@ -30,6 +29,7 @@ from detectron_ext.experiments.record import (
     write_record,
 )
 from detectron_ext.experiments.spec import REPOSITORY, Run
+from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
 _TRAIN = REPOSITORY / "tools" / "train_net.py"
@@ -159,7 +159,7 @@ class Sweep:
             if os.path.exists(os.path.join(folder, RECORD)):
                 return None
             resumed = bool(self._checkpoints(run))
-            write_results(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
+            write_json(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
             _LOG.info("%s: %s", run.folder, "resumed" if resumed else "started")
             code = commit()  # of the start: the checkout may move on before the end
             status, measured = self._execute(run, lock)

@@ -33,7 +33,7 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize("shape", [(0, 4), (0,), (3, 0)])
 def test_empty_arrays_survive(tmp_path, dtype, shape):
     path = str(tmp_path / "empty.pkl")
-    write_pickle(path, "proposals", [np.zeros(shape, dtype), b""])
+    write_pickle(path, [np.zeros(shape, dtype), b""])
     array, text = read_pickle(path, "proposals", UserError)
     assert array.shape == shape and array.dtype == dtype and text == b""
     assert (np.concatenate((array, np.ones(shape, dtype))) == 1).all()

@@ -14,7 +14,7 @@ from random_scenes import part, scene
 
 from detectron_ext.evaluation import matches
 from detectron_ext.evaluation.average_precision import resampled_average_precision
-from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections, match_detections
+from detectron_ext.evaluation.coco_eval import METRICS, match_detections, summarise
 from detectron_ext.evaluation.matches import ClassMatches, Matches, collect_matches
 from detectron_ext.evaluation.operating_points import merged, resampled_points, scored_boxes
 
@@ -48,7 +48,7 @@ def test_every_image_once_is_pycocotools_to_the_last_digit(seed):
     theirs = [np.nan if value == -1 else value for value in evaluation.stats[:6]]
     for row in range(2):
         np.testing.assert_array_equal([ours[name][row] for name in METRICS], theirs)
-    np.testing.assert_array_equal(_numbers(evaluate_detections(coco, detections)), theirs)
+    np.testing.assert_array_equal(_numbers(summarise(match_detections(coco, detections))), theirs)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -59,7 +59,7 @@ def test_an_image_left_out_is_as_if_it_were_not_there(seed):
     ours = _resampled(coco, detections, weights)
     for row, chosen in enumerate(weights):
         ids = {image for image, weight in enumerate(chosen, start=1) if weight}
-        expected = _numbers(evaluate_detections(*part(coco, detections, ids)))
+        expected = _numbers(summarise(match_detections(*part(coco, detections, ids))))
         np.testing.assert_array_equal([ours[name][row] for name in METRICS], expected)
 
 

@@ -15,7 +15,7 @@ from tested_run import write_test
 from detectron_ext import config as configuration
 from detectron_ext.commands.compare import compare_runs
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.coco_eval import METRICS, evaluate_detections
+from detectron_ext.evaluation.coco_eval import METRICS, match_detections, summarise
 from detectron_ext.evaluation.comparison import (
     compare,
     image_resamples,
@@ -53,7 +53,7 @@ def world(tmp_path_factory):
     for seed in range(3):
         good, bad = _worse(detections, rng, 0.05), _worse(detections, rng, 0.6)
         for name, found in ((f"good{seed}", good), (f"bad{seed}", bad)):
-            results = evaluate_detections(coco, found)
+            results = summarise(match_detections(coco, found))
             write_test(folder / name, {"detections.json": found, "results.json": results})
     return folder, coco, image_resamples(40, 200)
 
@@ -198,7 +198,7 @@ def _tested_without(world, path, skipped, name="good0"):
     """A copy of a run whose test skipped some images."""
     found = json.loads((world[0] / name / "test/cats_val/retinanet/detections.json").read_text())
     truth, found = part(world[1], found, set(world[1].imgs) - set(skipped))
-    results = {**evaluate_detections(truth, found), "untested_images": skipped}
+    results = {**summarise(match_detections(truth, found)), "untested_images": skipped}
     write_test(path, {"detections.json": found, "results.json": results})
     return str(path), results["AP"]
 

@@ -42,6 +42,18 @@ def test_an_image_is_drawn_and_listed(infer, workplace, tmp_path):
     assert drawn.shape == original.shape and (drawn != original).any()
 
 
+def test_an_image_has_the_boxes_that_a_test_of_its_data_set_finds(infer, workplace, tmp_path):
+    infer("--thresh", 0, workplace.images / "1.png")
+    tested = json.loads((workplace.testing / "detections.json").read_text())
+    names = {1: "square", 2: "disc"}
+    expected = [
+        {"class": names[found["category_id"]], "score": found["score"], "bbox": found["bbox"]}
+        for found in tested
+        if found["image_id"] == 1
+    ]
+    assert _listed(tmp_path)["1.png"] == expected
+
+
 def test_a_score_below_the_threshold_is_neither_drawn_nor_listed(infer, workplace, tmp_path):
     assert infer("--thresh", 0.999, workplace.images / "1.png").status == 0
     assert _outputs(tmp_path) == {"detections.json"}

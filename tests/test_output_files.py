@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from detectron_ext.array_pickle import write_pickle
+from detectron_ext.errors import UserError
+from detectron_ext.output_files import replaced_file, write_json
+
+
+def test_json_is_strict_and_replaces_the_old_file(tmp_path):
+    path = str(tmp_path / "new" / "results.json")
+    write_json(path, {"AP": 0.5})
+    write_json(path, {"AP": np.float32(0.25), "APl": math.nan, "n": np.int64(3), "l": [None, True]})
+    with open(path, encoding="utf-8") as stream:
+        contents = json.load(stream)
+    assert contents == {"AP": 0.25, "APl": None, "n": 3, "l": [None, True]}
+    assert os.listdir(str(tmp_path / "new")) == ["results.json"]
+
+
+def test_failed_write_keeps_the_old_file_and_names_the_path(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+
+    def fail(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UserError, match=r"cannot write .*results\.json: No space left on device;"):
+        write_json(str(path), {"AP": 0.75})
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+class _Interrupting:
+    """Ctrl-C in the middle of a pickle."""
+
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "w.pkl"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_pickle(str(path), [np.ones(9), _Interrupting()])
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["w.pkl"]
+
+
+@pytest.mark.parametrize("write", [write_json, write_pickle])
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o007, 0o660)])
+def test_files_are_as_readable_as_the_umask_says(tmp_path, write, umask, mode):
+    before = os.umask(umask)
+    try:
+        write(str(tmp_path / "file"), {"a": 1})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(tmp_path / "file").st_mode) == mode
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "w.pkl"
+    synced = []
+
+    def fsync(handle):
+        assert not path.exists()
+        synced.append(os.fstat(handle).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replaced_file(str(path)) as file:
+        file.write(b"weights")
+    assert synced == [7]
+    assert path.read_bytes() == b"weights"
