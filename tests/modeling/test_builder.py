@@ -118,6 +118,8 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["MODEL.CONV_BODY", "FPN.add_fpn_ResNet51_conv5_body"], "ResNet51"),
         (["MODEL.CONV_BODY", "ResNet.add_ResNet50_conv5_body"], "need 3, 4, 6, 7"),
         (["FPN.EXTRA_CONV_LEVELS", "False"], "need 6, 7"),
+        (["FPN.RPN_MIN_LEVEL", "6"], r"set FPN.RPN_MIN_LEVEL \(6\) to at most 5"),
+        (["RESNETS.RES5_DILATION", "2"], "RESNETS.RES5_DILATION 2 .* set it to 1"),
         (["FPN.DIM", "100"], "NUM_GROUPS"),
         (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
         (["MODEL.NUM_CLASSES", "-1"], "MODEL.NUM_CLASSES is -1; set it to"),

@@ -29,6 +29,7 @@ C4 = [
     "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head",
     "FAST_RCNN.ROI_XFORM_RESOLUTION", "14", "RPN.SIZES", "(16, 32)",
 ]  # fmt: skip
+ABOVE_P5 = ["FPN.RPN_MIN_LEVEL", "6", "FPN.ROI_MIN_LEVEL", "6", "FPN.ROI_MAX_LEVEL", "6"]
 POOLED = ["FAST_RCNN.ROI_XFORM_METHOD", "RoIPoolF"]
 
 
@@ -256,6 +257,8 @@ def test_a_frozen_body_keeps_its_parameters():
         ([*C4, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON"),
         (["LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "2"], "REFINE_LEVEL 2"),
         (["FPN.ROI_MAX_LEVEL", "7"], "need 6"),
+        (ABOVE_P5, "set FPN.RPN_MIN_LEVEL or FPN.ROI_MIN_LEVEL .6. to at most 5"),
+        (["RESNETS.RES5_DILATION", "2"], "RESNETS.RES5_DILATION 2 .* without a pyramid"),
     ],
 )
 def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):
