@@ -23,13 +23,14 @@ LARGE = np.float32([[0, 0, 45, 45], [0, 0, 90, 90]])  # of the levels above the 
 
 FAST: list = ["MODEL.FASTER_RCNN", "False"]
 RPN_ONLY = [*FAST, "MODEL.RPN_ONLY", "True"]
+RES5_HEAD = ["FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head"]
 # A body without a pyramid, its last stage on each region.
 C4 = [
     "MODEL.CONV_BODY", "ResNet.add_ResNet36_tiny_conv4_body",
     "FPN.FPN_ON", "False", "FPN.MULTILEVEL_RPN", "False", "FPN.MULTILEVEL_ROIS", "False",
-    "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head",
-    "FAST_RCNN.ROI_XFORM_RESOLUTION", "14", "RPN.SIZES", "(16, 32)",
+    *RES5_HEAD, "FAST_RCNN.ROI_XFORM_RESOLUTION", "14", "RPN.SIZES", "(16, 32)",
 ]  # fmt: skip
+C5 = ["MODEL.CONV_BODY", "ResNet.add_ResNet36_tiny_conv5_body", "RPN.STRIDE", "32"]
 P2_ALONE = [
     "MODEL.CONV_BODY", "FPN.add_fpn_ResNet36_tiny_conv5_P2only_body",
     "FPN.RPN_MIN_LEVEL", "2", "FPN.RPN_MAX_LEVEL", "2",
@@ -272,6 +273,8 @@ def test_a_frozen_body_keeps_its_parameters():
         (["FPN.MULTILEVEL_RPN", "False"], "FPN.MULTILEVEL_RPN"),
         (["FPN.MULTILEVEL_ROIS", "False"], "FPN.MULTILEVEL_ROIS"),
         ([*C4, "RPN.STRIDE", "8"], "RPN.STRIDE 8 .* set 16"),
+        (RES5_HEAD, "FAST_RCNN.ROI_BOX_HEAD .* MODEL.CONV_BODY FPN.* choose a conv4 body"),
+        ([*C4, *C5], "FAST_RCNN.ROI_BOX_HEAD .*_conv5_body has already"),
         ([*C4, "FAST_RCNN.ROI_XFORM_RESOLUTION", "10"], "ROI_XFORM_RESOLUTION 10"),
         ([*C4, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON .*conv4_body gives P4 alone"),
         ([*P2_ALONE, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON .*P2only_body gives P2 alone"),
