@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Iterable
 
-from ..errors import UserError
-from .tree import Config
+from detectron_ext.config.tree import Config
+from detectron_ext.errors import UserError
 
 
 def output_dir(config: Config, datasets: str | Iterable[str], training: bool) -> str:

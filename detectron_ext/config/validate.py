@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
-from . import rules
-from .values import shown
+from detectron_ext.config import rules
+from detectron_ext.config.values import shown
+from detectron_ext.errors import ConfigError
 
 
 def infer(tree: dict) -> None:
