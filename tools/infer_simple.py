@@ -47,7 +47,7 @@ def main() -> None:
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 
-    from detectron_ext.commands import infer
+    from detectron_ext.commands.infer import infer
 
     infer(
         config,

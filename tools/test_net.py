@@ -55,7 +55,7 @@ def main() -> None:
     if arguments.wait:
         _wait_for(config.TEST.WEIGHTS)
 
-    from detectron_ext.commands import test
+    from detectron_ext.commands.train_and_test import test
 
     test(config, image_range=arguments.range)
 

@@ -26,7 +26,7 @@ def main() -> None:
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 
-    from detectron_ext.commands import train_and_test
+    from detectron_ext.commands.train_and_test import train_and_test
 
     train_and_test(config, arguments.skip_test)
 

@@ -31,7 +31,7 @@ def main() -> None:
         parser.error("--thresh must be a score from 0 to 1")
     config = command_line.load_config(arguments.cfg_file)
 
-    from detectron_ext.commands import visualize
+    from detectron_ext.commands.visualize import visualize
 
     visualize(
         config,

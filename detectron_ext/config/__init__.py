@@ -8,13 +8,13 @@ Nothing here is global: a configuration is loaded once, cannot be changed, and i
 
 from __future__ import annotations
 
-from ..errors import ConfigError
-from .flat import flat_legacy_settings, flat_settings
-from .loader import load
-from .model_kind import is_retinanet, reads_proposals
-from .output import output_dir
-from .tree import Config, ConfigNode
-from .yaml_text import dump_legacy_yaml, dump_yaml, load_legacy_yaml
+from detectron_ext.config.flat import flat_legacy_settings, flat_settings
+from detectron_ext.config.loader import load
+from detectron_ext.config.model_kind import is_retinanet, reads_proposals
+from detectron_ext.config.output import output_dir
+from detectron_ext.config.tree import Config, ConfigNode
+from detectron_ext.config.yaml_text import dump_legacy_yaml, dump_yaml, load_legacy_yaml
+from detectron_ext.errors import ConfigError
 
 __all__ = [
     "Config",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Iterator
 
-from .tree import Config
-from .yaml_text import dump_yaml, load_legacy_yaml, parse_yaml
+from detectron_ext.config.tree import Config
+from detectron_ext.config.yaml_text import dump_yaml, load_legacy_yaml, parse_yaml
 
 
 def flat_settings(config: Config) -> dict:

@@ -6,9 +6,9 @@ import difflib
 import logging
 from typing import Any, Iterator
 
-from ..errors import ConfigError
+from detectron_ext.errors import ConfigError
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 # Without effect since before Detectron's release, yet found in old files.
 DEPRECATED_KEYS = frozenset(
@@ -52,7 +52,7 @@ def retired(name: str, source: str) -> bool:
     """Tell whether a key is one that no longer does anything, and log that it is ignored."""
     if name not in DEPRECATED_KEYS:
         return False
-    logger.warning("ignoring the deprecated key %s in %s", name, source)
+    _LOG.warning("ignoring the deprecated key %s in %s", name, source)
     return True
 
 

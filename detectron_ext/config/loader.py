@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any, Iterable
 
-from ..errors import ConfigError
-from .tree import Config
-from .yaml_text import PlainLoader, parse_yaml
+from detectron_ext.config.tree import Config
+from detectron_ext.config.yaml_text import PlainLoader, parse_yaml
+from detectron_ext.errors import ConfigError
 
 _BASE = "_BASE_"
 

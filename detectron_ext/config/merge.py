@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Iterable
 
-from ..errors import ConfigError
-from .defaults import FREE_FORM_SECTIONS
-from .keys import retired, unknown_key
-from .values import coerce, decode, shown
+from detectron_ext.config.defaults import FREE_FORM_SECTIONS
+from detectron_ext.config.keys import retired, unknown_key
+from detectron_ext.config.values import coerce, decode, shown
+from detectron_ext.errors import ConfigError
 
 _DATASET_FIELDS = ("im_dir", "ann_fn")
 

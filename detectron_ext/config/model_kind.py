@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .tree import Config
+from detectron_ext.config.tree import Config
 
 
 def is_retinanet(config: Config) -> bool:

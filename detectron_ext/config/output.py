@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Iterable
 
-from ..output_files import make_writable_folder
-from .tree import Config
+from detectron_ext.config.tree import Config
+from detectron_ext.output_files import make_writable_folder
 
 
 def output_dir(config: Config, datasets: str | Iterable[str], training: bool) -> str:

@@ -6,9 +6,9 @@ from typing import Any, Iterable, NoReturn
 
 import numpy as np
 
-from .defaults import default_tree
-from .merge import merge_map, merge_overrides
-from .validate import infer, validate
+from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.merge import merge_map, merge_overrides
+from detectron_ext.config.validate import infer, validate
 
 
 class ConfigNode(dict):

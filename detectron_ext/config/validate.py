@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
-from . import rules
-from .values import shown
+from detectron_ext.config import rules
+from detectron_ext.config.values import shown
+from detectron_ext.errors import ConfigError
 
 
 def infer(tree: dict) -> None:
@@ -34,7 +34,6 @@ def validate(tree: dict) -> None:
     _check_schedule(tree["SOLVER"])
     _check_group_norm(tree["GROUP_NORM"])
     _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
-    _check_refine_level(tree)
     _check_box_voting(tree["TEST"]["BBOX_VOTE"])
     _check_datasets(tree["DATASETS_EXTRA"])
 
@@ -140,18 +139,6 @@ def _check_balanced_l1(balanced: dict) -> None:
         raise ConfigError(
             f"LIBRA.BALANCED_L1.GAMMA must be at most {rules.MAX_BALANCED_L1_EXPONENT} times "
             f"LIBRA.BALANCED_L1.ALPHA ({balanced['ALPHA']}), given {shown(balanced['GAMMA'])}"
-        )
-
-
-def _check_refine_level(tree: dict) -> None:
-    if not (tree["LIBRA"]["BFP"]["ON"] and tree["MODEL"]["TYPE"] == "retinanet"):
-        return
-    level = tree["LIBRA"]["BFP"]["REFINE_LEVEL"]
-    finest, coarsest = tree["FPN"]["RPN_MIN_LEVEL"], tree["FPN"]["RPN_MAX_LEVEL"]
-    if not finest <= level <= coarsest:
-        raise ConfigError(
-            f"LIBRA.BFP.REFINE_LEVEL must be a pyramid level from FPN.RPN_MIN_LEVEL ({finest}) "
-            f"to FPN.RPN_MAX_LEVEL ({coarsest}), given {level}"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from detectron_ext.errors import ConfigError
 
 _LONGEST_SHOWN = 60
 _TYPE_NAMES = {

@@ -15,11 +15,11 @@ from typing import Any, Hashable
 import numpy as np
 import yaml
 
-from ..errors import ConfigError
-from .tree import Config
-from .values import decode
+from detectron_ext.config.tree import Config
+from detectron_ext.config.values import decode
+from detectron_ext.errors import ConfigError
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _PYTHON = "tag:yaml.org,2002:python/"
 
@@ -47,7 +47,7 @@ def _warn_of_repeated_keys(node: yaml.MappingNode) -> None:
             continue
         if key_node.value in seen:
             mark = key_node.start_mark
-            logger.warning(
+            _LOG.warning(
                 "%s line %d: key %s stands twice; the last one counts",
                 mark.name,
                 mark.line + 1,

@@ -16,7 +16,7 @@ from detectron_ext.data.ground_truth import Tally, remove_unusable, trainable_bo
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class CocoDataset:
@@ -75,7 +75,7 @@ class CocoDataset:
         images = self._existing_images(skip_bad_images)
         records = [self._record(image, with_ground_truth, config, tally) for image in images]
         if with_ground_truth and tally.summary():
-            logger.warning("%s: %s", self.name, tally.summary())
+            _LOG.warning("%s: %s", self.name, tally.summary())
         return records
 
     def image_ids(self) -> list:
@@ -94,7 +94,7 @@ class CocoDataset:
                 f"data set {self.name}: image {first} not found{more}; "
                 "LIBRA.DATA.SKIP_BAD_IMAGES True goes on without"
             )
-        logger.warning("%s: skipped %d missing images, first %s", self.name, len(missing), first)
+        _LOG.warning("%s: skipped %d missing images, first %s", self.name, len(missing), first)
         missing_ids = {image["id"] for image in missing}
         return [image for image in images if image["id"] not in missing_ids]
 

@@ -14,7 +14,7 @@ from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.proposals import usable_proposals
 from detectron_ext.errors import DatasetError
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -196,7 +196,7 @@ def load_samples(
 @lru_cache(maxsize=None)
 def _warn_once(message: str) -> None:
     """Name a skipped image the first time only: it would come up again in every epoch."""
-    logger.warning("skipped: %s", message)
+    _LOG.warning("skipped: %s", message)
 
 
 def image_blobs(samples: Sequence[ImageSample], config, train: bool) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from detectron_ext.errors import DatasetError
 from detectron_ext.geometry.boxes import clip_to_image, mirror, widths_heights
 from detectron_ext.local_files import local_file
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 # A proposal's sides must be longer than this, in pixels of the image file.
 _MIN_SIDE = 2
@@ -61,7 +61,7 @@ def with_proposals(records: Sequence[ImageRecord], path: str) -> list[ImageRecor
             f"proposals {path} lack {len(missing)} of the {len(records)} images of data set "
             f"{records[0].dataset_name}, id {missing[0]} for one: name the file made for it"
         )
-    logger.info("%s: proposals of %d images", path, len(boxes))
+    _LOG.info("%s: proposals of %d images", path, len(boxes))
     return [replace(record, proposals=boxes[record.image_id]) for record in records]
 
 

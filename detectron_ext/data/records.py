@@ -19,7 +19,7 @@ __all__ = [
     "training_records",
 ]
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def training_records(
@@ -61,7 +61,7 @@ def training_records(
             usable = with_proposals(usable, path)
         flipped = [flip_horizontally(r) for r in usable] if config.TRAIN.USE_FLIPPED else []
         records += usable + flipped
-        logger.info(
+        _LOG.info(
             "%s: %d images, %d without ground truth left out, %d flipped added, %d boxes",
             dataset.name,
             len(images),
@@ -118,7 +118,7 @@ def check_class_order(classes: Sequence[str], source: str, tested: dict[str, lis
                     f"{where}: list the 'categories' of its annotation file in the same order"
                 )
         if where:
-            logger.warning("%s: scored as the same class", where)
+            _LOG.warning("%s: scored as the same class", where)
 
 
 def _class_list(dataset: CocoDataset, longest: int = 10) -> str:

@@ -24,12 +24,15 @@ def add_balanced_pyramid(model: DetectionModel, pyramid: Pyramid) -> Pyramid:
         A pyramid of the same levels and sizes, blobs ``bfp_fpn<level>``.
 
     Raises:
-        ConfigError: when LIBRA.BFP.REFINE_LEVEL is not a level of the pyramid, or there is none.
+        ConfigError: when LIBRA.BFP.REFINE_LEVEL is not a level of the pyramid, or the pyramid has
+            one level.
     """
     settings = model.config.LIBRA.BFP
     if len(pyramid.levels) < 2:
-        body = model.config.MODEL.CONV_BODY
-        raise ConfigError(f"LIBRA.BFP.ON needs a pyramid, and {body} has none: set it to False")
+        raise ConfigError(
+            f"LIBRA.BFP.ON needs several pyramid levels, and {model.config.MODEL.CONV_BODY} gives "
+            f"P{pyramid.levels[0]} alone: set it to False"
+        )
     if settings.REFINE_LEVEL not in pyramid.levels:
         levels = ", ".join(map(str, pyramid.levels))
         level = settings.REFINE_LEVEL

@@ -19,16 +19,15 @@ def add_conv_body(model: DetectionModel) -> Pyramid:
     """Add the body that MODEL.CONV_BODY names.
 
     Returns:
-        Its feature pyramid, or the one map of a body without one (or of a P2only body).
+        Its feature pyramid (of a P2only body the finest level), or the one map of a body without.
 
     Raises:
         ConfigError: when there is no such body.
     """
-    match = _match(model.config)
     spec = body_spec(model.config)
-    if match.group("pyramid"):
-        return add_fpn_body(model, spec, bool(match.group("finest")))
-    last = int(match.group("last"))
+    if has_pyramid(model.config):
+        return add_fpn_body(model, spec, bool(_match(model.config).group("finest")))
+    last = last_stage(model.config)
     blob, dim = add_resnet(model, spec, last_stage=last)[-1]
     return Pyramid((blob,), (highest_level(model.config, last),), dim)
 
@@ -41,6 +40,24 @@ def body_spec(config) -> ResNetSpec:
     """
     match = _match(config)
     return RESNETS[match.group("pyramid") or match.group("plain")]
+
+
+def has_pyramid(config) -> bool:
+    """Whether MODEL.CONV_BODY ends in a feature pyramid, if only in its finest level.
+
+    Raises:
+        ConfigError: when there is no such body.
+    """
+    return bool(_match(config).group("pyramid"))
+
+
+def last_stage(config) -> int:
+    """Stage of the residual network, 4 or 5, that MODEL.CONV_BODY ends in or with a pyramid on it.
+
+    Raises:
+        ConfigError: when there is no such body.
+    """
+    return int(_match(config).group("last") or 5)
 
 
 def _match(config):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from caffe2.python import brew
 
 from detectron_ext.errors import ConfigError
-from detectron_ext.modeling.bodies import body_spec
+from detectron_ext.modeling.bodies import body_spec, last_stage
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.modeling.resnet import add_stage
@@ -26,7 +26,7 @@ def add_box_head(model: DetectionModel, pyramid: Pyramid) -> tuple:
         (blob (R, dim) or (R, dim, 1, 1), dim).
 
     Raises:
-        ConfigError: when there is no such head.
+        ConfigError: when there is no such head, or it does not suit the body.
     """
     name = model.config.FAST_RCNN.ROI_BOX_HEAD
     # Old configurations name the module by what it was called once.
@@ -78,11 +78,20 @@ def _add_group_norm_conv_head(model, pyramid):
     return _add_conv_head(model, pyramid, group_norm=True)
 
 
+def _check_body_has_no_res5(config):
+    if last_stage(config) > 4:
+        raise ConfigError(
+            f"FAST_RCNN.ROI_BOX_HEAD {config.FAST_RCNN.ROI_BOX_HEAD} is res5, which MODEL.CONV_BODY"
+            f" {config.MODEL.CONV_BODY} has already: choose a conv4 body or another head"
+        )
+
+
 def _add_res5_head(model, pyramid):
     """Stage 5 of the residual network on each region's 7x7 or 14x14 features (ResNet, appendix A).
 
     For bodies that end in stage 4.
     """
+    _check_body_has_no_res5(model.config)
     resolution = model.config.FAST_RCNN.ROI_XFORM_RESOLUTION
     if resolution not in (7, 14):
         raise ConfigError(

@@ -18,6 +18,7 @@ from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
 LOWEST_BACKBONE_LEVEL = 2
 HIGHEST_BACKBONE_LEVEL = 5
 
+MULTILEVEL_KEYS = {"RPN": "MULTILEVEL_RPN", "ROI": "MULTILEVEL_ROIS"}
 _XAVIER: tuple = ("XavierFill", {})
 _ZERO = ("ConstantFill", {"value": 0.0})
 
@@ -54,16 +55,23 @@ class Pyramid:
 
 
 def level_range(config) -> tuple:
-    """Lowest and highest pyramid level that the heads in use need."""
-    fpn = config.FPN
-    ranges = []
-    if fpn.MULTILEVEL_RPN:
-        ranges.append((fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL))
-    if fpn.MULTILEVEL_ROIS:
-        ranges.append((fpn.ROI_MIN_LEVEL, fpn.ROI_MAX_LEVEL))
-    if not ranges:
-        return LOWEST_BACKBONE_LEVEL, HIGHEST_BACKBONE_LEVEL
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+    """Lowest and highest pyramid level that the heads in use need.
+
+    Raises:
+        ConfigError: when all of them lie above the network's last map.
+    """
+    fpn, top = config.FPN, HIGHEST_BACKBONE_LEVEL
+    kinds = [kind for kind, key in MULTILEVEL_KEYS.items() if fpn[key]]
+    if not kinds:
+        return LOWEST_BACKBONE_LEVEL, top
+    lowest = min(fpn[f"{kind}_MIN_LEVEL"] for kind in kinds)
+    if lowest > top:
+        keys = " or ".join(f"FPN.{kind}_MIN_LEVEL" for kind in kinds)
+        raise ConfigError(
+            f"all pyramid levels in use lie above {top}, the last of the network's own: set {keys} "
+            f"({lowest}) to at most {top}"
+        )
+    return lowest, max(fpn[f"{kind}_MAX_LEVEL"] for kind in kinds)
 
 
 def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = False) -> Pyramid:
@@ -76,9 +84,13 @@ def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = Fa
 
 
 def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
-    """Add the pyramid on the (blob, channels) of res2 to res5."""
+    """Add the pyramid on the (blob, channels) of res2 to res5.
+
+    Raises:
+        ConfigError: for levels or strides that make no pyramid.
+    """
     config = model.config
-    _check_stride(config)
+    _check_strides(config)
     lowest, highest = level_range(config)
     backbone = {LOWEST_BACKBONE_LEVEL + i: stage for i, stage in enumerate(stages)}
     levels = [level for level in backbone if level >= lowest]
@@ -101,8 +113,13 @@ def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
     return Pyramid(tuple(map(unscoped, blobs)), tuple(levels), config.FPN.DIM)
 
 
-def _check_stride(config) -> None:
+def _check_strides(config) -> None:
     """The top-down path doubles a map's sides, which must then be those of the next."""
+    if config.RESNETS.RES5_DILATION > 1:
+        raise ConfigError(
+            f"RESNETS.RES5_DILATION {config.RESNETS.RES5_DILATION} gives res5 the size of res4, "
+            "which no pyramid fits: set it to 1, or choose a body without a pyramid"
+        )
     stride, coarsest = config.FPN.COARSEST_STRIDE, 2**HIGHEST_BACKBONE_LEVEL
     if stride % coarsest:
         raise ConfigError(

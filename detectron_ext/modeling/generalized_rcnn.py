@@ -9,10 +9,10 @@ from __future__ import annotations
 from detectron_ext.config import reads_proposals
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
-from detectron_ext.modeling.bodies import add_conv_body
+from detectron_ext.modeling.bodies import add_conv_body, has_pyramid
 from detectron_ext.modeling.box_heads import add_box_head
 from detectron_ext.modeling.fast_rcnn import add_fast_rcnn_losses, add_fast_rcnn_outputs
-from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.fpn import MULTILEVEL_KEYS, Pyramid
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.proposals import (
     add_best_proposals,
@@ -32,6 +32,7 @@ def add_generalized_rcnn(model: DetectionModel) -> list:
     config = model.config
     _refuse_other_heads(config)
     _refuse_contradictions(config)
+    _check_body(config)
     pyramid = _add_features(model)
     losses = []
     if config.RPN.RPN_ON:
@@ -65,18 +66,22 @@ def _refuse_contradictions(config):
         )
 
 
+def _check_body(config):
+    """Images are padded, and blobs named, for a pyramid exactly where FPN.FPN_ON says so."""
+    if has_pyramid(config) != config.FPN.FPN_ON:
+        kind = "is no" if config.FPN.FPN_ON else "is a"
+        raise ConfigError(
+            f"MODEL.CONV_BODY {config.MODEL.CONV_BODY} {kind} pyramid: set FPN.FPN_ON to "
+            f"{not config.FPN.FPN_ON}, or choose another body"
+        )
+
+
 def _add_features(model) -> Pyramid:
     pyramid = add_conv_body(model)
     config = model.config
     if config.TRAIN.FREEZE_CONV_BODY:
         for blob in pyramid.blobs:
             model.net.StopGradient(blob, blob)
-    is_pyramid = len(pyramid.levels) > 1
-    if is_pyramid != config.FPN.FPN_ON:
-        raise ConfigError(
-            f"MODEL.CONV_BODY {config.MODEL.CONV_BODY} ends in {len(pyramid.levels)} map(s): set "
-            f"FPN.FPN_ON to {not config.FPN.FPN_ON}, or choose another body"
-        )
     return add_balanced_pyramid(model, pyramid) if config.LIBRA.BFP.ON else pyramid
 
 
@@ -84,7 +89,7 @@ def _levels(config, pyramid: Pyramid, kind: str) -> Pyramid:
     """The levels that the RPN ("RPN") or the head on regions ("ROI") works on."""
     if not config.FPN.FPN_ON:
         return pyramid
-    key = f"MULTILEVEL_{'RPN' if kind == 'RPN' else 'ROIS'}"
+    key = MULTILEVEL_KEYS[kind]
     if not config.FPN[key]:
         raise ConfigError(f"FPN.{key} False does not go with FPN.FPN_ON: set it to True")
     return pyramid.between(config.FPN[f"{kind}_MIN_LEVEL"], config.FPN[f"{kind}_MAX_LEVEL"])

@@ -14,6 +14,7 @@ from detectron_ext import ops
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+from detectron_ext.sampling.retinanet_targets import SAMPLER
 
 _GAUSSIAN = ("GaussianFill", {"std": 0.01})
 _ZERO = ("ConstantFill", {"value": 0.0})
@@ -118,7 +119,7 @@ def add_retinanet_losses(model: DetectionModel, levels) -> list:
         ConfigError: RETINANET.SOFTMAX with LIBRA.RETINANET_SAMPLER.MODE reweight.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
-    model.add_sampler("retinanet")
+    model.add_sampler(SAMPLER)
     losses = [_add_box_loss(model, level) for level in levels]
     losses += [_add_class_loss(model, level) for level in levels]
     model.add_losses(losses)

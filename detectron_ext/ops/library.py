@@ -56,7 +56,7 @@ CPU_OPERATORS = frozenset(["NonLocalBlock"])
 # A library built with CUDA kernels exports this symbol.
 CUDA_MARKER = "detectron_ext_ops_has_cuda"
 
-_LOGGER = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class _State:
@@ -111,7 +111,7 @@ def _load_detectron_library(path: Path) -> bool:
     try:
         _open(path)
     except OSError as error:
-        _LOGGER.warning("Detectron's operator library did not load: %s", error)
+        _LOG.warning("Detectron's operator library did not load: %s", error)
         return False
     return True
 
@@ -121,21 +121,19 @@ def _load_native_library(path: Path) -> bool:
     fallback = "using the slower Python operators"
     if not _State.detectron:
         # Ours implements Detectron's operators, whose schemas are in Detectron's library.
-        _LOGGER.warning("%s needs Detectron's operator library: %s", path.name, fallback)
+        _LOG.warning("%s needs Detectron's operator library: %s", path.name, fallback)
         return False
     if not path.exists():
-        _LOGGER.warning("the native operators are not built (run `make ops`): %s", fallback)
+        _LOG.warning("the native operators are not built (run `make ops`): %s", fallback)
         return False
     try:
         _open(path)
     except OSError as error:
-        _LOGGER.warning("%s did not load (run `make ops` again): %s: %s", path, error, fallback)
+        _LOG.warning("%s did not load (run `make ops` again): %s: %s", path, error, fallback)
         return False
     missing = sorted(name for name in LIBRA_OPERATORS if not core.IsOperator(name))
     if missing:
-        _LOGGER.warning(
-            "%s lacks %s (run `make ops` again): %s", path, ", ".join(missing), fallback
-        )
+        _LOG.warning("%s lacks %s (run `make ops` again): %s", path, ", ".join(missing), fallback)
         return False
     return True
 

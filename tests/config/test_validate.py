@@ -158,15 +158,3 @@ def test_group_norm_is_given_one_way(channels, groups):
     keys = ["GROUP_NORM.DIM_PER_GP", channels, "GROUP_NORM.NUM_GROUPS", groups]
     assert refusal(*keys).endswith(f"given {channels} and {groups}")
     config.load(overrides=["GROUP_NORM.DIM_PER_GP", "8", "GROUP_NORM.NUM_GROUPS", "-1"])
-
-
-def test_refine_level_lies_in_retinanets_pyramid():
-    retinanet = ["MODEL.TYPE", "retinanet", "FPN.RPN_MIN_LEVEL", "3"]
-    level = ["LIBRA.BFP.REFINE_LEVEL", "2"]
-    bfp = ["LIBRA.BFP.ON", "True"]
-    message = refusal(*retinanet, *level, *bfp)
-    assert message.startswith("LIBRA.BFP.REFINE_LEVEL must be a pyramid level from ")
-    assert message.endswith("(3) to FPN.RPN_MAX_LEVEL (6), given 2")
-    config.load(overrides=[*retinanet, *level])
-    config.load(overrides=[*level, *bfp])
-    config.load(overrides=[*retinanet, *bfp, "LIBRA.BFP.REFINE_LEVEL", "3"])

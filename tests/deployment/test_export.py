@@ -16,7 +16,7 @@ from squares import write_tiny_config, write_tiny_rcnn_config
 
 from detectron_ext import config as configuration
 from detectron_ext import ops
-from detectron_ext.commands import infer
+from detectron_ext.commands.infer import infer
 from detectron_ext.deployment.export import export_model
 from detectron_ext.engine.parameters import save_parameters
 from detectron_ext.errors import UserError

@@ -9,8 +9,10 @@ import shutil
 import numpy as np
 import pytest
 
-from detectron_ext import commands
 from detectron_ext.array_pickle import read_pickle
+from detectron_ext.commands.infer import infer
+from detectron_ext.commands.train_and_test import test as run_test
+from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.engine.train import train
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import DatasetError, UserError
@@ -32,14 +34,14 @@ def test_faster_rcnn_learns(tiny_rcnn_config, convention):
         *_LEARN, "SOLVER.MAX_ITER", "60", "SOLVER.BASE_LR", "0.04",
         "LIBRA.BOX_CONVENTION", convention,
     )  # fmt: skip
-    results = commands.train_and_test(config)["squares"]
+    results = train_and_test(config)["squares"]
     assert results["AP50"] > 0.5
     assert _results(config)["AP50"] == results["AP50"]
 
 
 def test_fast_rcnn_learns_from_the_proposals_of_an_rpn(tiny_rcnn_config, tmp_path):
     rpn = tiny_rcnn_config(*_LEARN, *_RPN, "SOLVER.MAX_ITER", "40", "SOLVER.BASE_LR", "0.08")
-    recall = commands.train_and_test(rpn)["squares"]
+    recall = train_and_test(rpn)["squares"]
     assert recall["AR@1000"] >= recall["AR@100"] > 0.25
     assert _results(rpn)["AR@100"] == recall["AR@100"]
     path = os.path.join(rpn.OUTPUT_DIR, "test", "squares", "generalized_rcnn", "rpn_proposals.pkl")
@@ -54,7 +56,7 @@ def test_fast_rcnn_learns_from_the_proposals_of_an_rpn(tiny_rcnn_config, tmp_pat
         *_LEARN, *_FAST, *files, "SOLVER.MAX_ITER", "60", "SOLVER.BASE_LR", "0.04",
         "OUTPUT_DIR", str(tmp_path / "fast"),
     )  # fmt: skip
-    assert commands.train_and_test(fast)["squares"]["AP50"] > 0.5
+    assert train_and_test(fast)["squares"]["AP50"] > 0.5
 
 
 def test_same_seed_same_weights_and_resuming_changes_nothing(tiny_rcnn_config, tmp_path):
@@ -74,7 +76,7 @@ def test_same_seed_same_weights_and_resuming_changes_nothing(tiny_rcnn_config, t
 def test_a_range_of_an_rpn_s_proposals_is_kept_but_not_scored(tiny_rcnn_config):
     config = tiny_rcnn_config(*_RPN, "SOLVER.MAX_ITER", "1")
     train(config)
-    assert commands.test(config, image_range=(2, 5)) == {}
+    assert run_test(config, image_range=(2, 5)) == {}
     folder = os.path.join(config.OUTPUT_DIR, "test", "squares", "generalized_rcnn")
     path = os.path.join(folder, "rpn_proposals_range_2_5.pkl")
     assert read_pickle(path, "proposals", DatasetError)["ids"] == [3, 4, 5]
@@ -85,10 +87,10 @@ def test_fast_rcnn_without_proposals_says_what_is_missing(tiny_rcnn_config):
     with pytest.raises(DatasetError, match="TRAIN.PROPOSAL_FILES"):
         train(tiny_rcnn_config(*_FAST))
     with pytest.raises(DatasetError, match="TEST.PROPOSAL_FILES"):
-        commands.train_and_test(tiny_rcnn_config(*_FAST))
+        train_and_test(tiny_rcnn_config(*_FAST))
 
 
 @pytest.mark.parametrize("kind, fault", [(_FAST, "precomputed proposals"), (_RPN, "RPN_ONLY")])
 def test_single_images_need_a_detector_that_stands_alone(tiny_rcnn_config, tmp_path, kind, fault):
     with pytest.raises(UserError, match=fault):
-        commands.infer(tiny_rcnn_config(*kind), "none.pkl", str(tmp_path), str(tmp_path / "out"))
+        infer(tiny_rcnn_config(*kind), "none.pkl", str(tmp_path), str(tmp_path / "out"))

@@ -52,6 +52,17 @@ def test_boxes_return_to_the_image_s_own_pixels():
     np.testing.assert_allclose(large[0, :4], small[0, :4] * 2, rtol=1e-5)
 
 
+def test_boxes_beside_the_image_are_no_detections():
+    """Clipped to the image they have no area."""
+    config = _config("LIBRA.BOX_CONVENTION", "mmdet")
+    outputs = _empty()
+    outputs[3][0][0, 2, 2] = 0.9
+    outputs[3][1][:4, 2, 2] = (-20, 0, 0, 0)  # 20 widths to the left
+    outputs[3][0][0, 5, 5] = 0.8
+    found = decode_image(outputs, 1.0, 64, 64, config)
+    np.testing.assert_allclose(found[:, 4], [0.8])
+
+
 def test_nothing_found_is_an_empty_array():
     assert decode_image(_empty(), 1.0, 64, 64, _config()).shape == (0, 6)
 

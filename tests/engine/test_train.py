@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from detectron_ext import commands
+from detectron_ext.commands.train_and_test import test as run_test
+from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.engine import statistics
 from detectron_ext.engine import train as training
 from detectron_ext.engine.checkpoints import newest_checkpoint
@@ -143,7 +144,7 @@ def test_weights_that_do_not_fit_list_each_mismatch(tiny_config, tmp_path):
         training.train(wider)
     assert "\n" not in str(caught.value)
     with pytest.raises(WeightsError, match="bfp_g_w"):
-        commands.test(tiny_config("LIBRA.BFP.ON", "True"), final)
+        run_test(tiny_config("LIBRA.BFP.ON", "True"), final)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_eight_images_are_learnt_by_heart(tiny_config, libra):
         *libra, "SOLVER.MAX_ITER", "120", "SOLVER.BASE_LR", "0.02", "SOLVER.WARM_UP_ITERS", "20",
         "TRAIN.SNAPSHOT_ITERS", "1000",
     )  # fmt: skip
-    results = commands.train_and_test(config)["squares"]
+    results = train_and_test(config)["squares"]
     assert results["AP50"] > 0.95
     folder = os.path.join(config.OUTPUT_DIR, "test", "squares", "retinanet")
     with open(os.path.join(folder, "results.json")) as file:

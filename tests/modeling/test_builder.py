@@ -90,11 +90,6 @@ def test_balanced_pyramid_feeds_the_heads(refine):
     assert refining <= set(map(str, model.trainable_params()))
 
 
-def test_refine_level_outside_the_pyramid_is_named():
-    with pytest.raises(ConfigError, match="REFINE_LEVEL"):
-        build_model(_tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "2"), train=True)
-
-
 def test_loss_weights_and_balanced_l1_reach_the_operators():
     _need_native_operators()
     config = _tiny(
@@ -118,7 +113,13 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["MODEL.CONV_BODY", "FPN.add_fpn_ResNet51_conv5_body"], "ResNet51"),
         (["MODEL.CONV_BODY", "ResNet.add_ResNet50_conv5_body"], "need 3, 4, 6, 7"),
         (["FPN.EXTRA_CONV_LEVELS", "False"], "need 6, 7"),
+        (["FPN.RPN_MIN_LEVEL", "6"], r"set FPN.RPN_MIN_LEVEL \(6\) to at most 5"),
+        (["RESNETS.RES5_DILATION", "2"], "RESNETS.RES5_DILATION 2 .* set it to 1"),
         (["FPN.DIM", "100"], "NUM_GROUPS"),
+        (
+            ["LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "2"],
+            "REFINE_LEVEL 2 is not a pyramid level: one of 3, 4, 5, 6, 7",
+        ),
         (["RESNETS.STEM_FUNC", "stem"], "STEM_FUNC"),
         (["MODEL.NUM_CLASSES", "-1"], "MODEL.NUM_CLASSES is -1; set it to"),
         (["MODEL.NUM_CLASSES", "-1", "RETINANET.SOFTMAX", "True"], "CLASSES is -1; set it to"),

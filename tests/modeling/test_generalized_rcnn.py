@@ -11,6 +11,7 @@ from caffe2.python import workspace
 
 from detectron_ext import config as configuration
 from detectron_ext import ops
+from detectron_ext.data.minibatch import image_blobs
 from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.roi_levels import distribute_rois
 from detectron_ext.modeling import build_model
@@ -22,13 +23,20 @@ LARGE = np.float32([[0, 0, 45, 45], [0, 0, 90, 90]])  # of the levels above the 
 
 FAST: list = ["MODEL.FASTER_RCNN", "False"]
 RPN_ONLY = [*FAST, "MODEL.RPN_ONLY", "True"]
+RES5_HEAD = ["FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head"]
 # A body without a pyramid, its last stage on each region.
 C4 = [
     "MODEL.CONV_BODY", "ResNet.add_ResNet36_tiny_conv4_body",
     "FPN.FPN_ON", "False", "FPN.MULTILEVEL_RPN", "False", "FPN.MULTILEVEL_ROIS", "False",
-    "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head",
-    "FAST_RCNN.ROI_XFORM_RESOLUTION", "14", "RPN.SIZES", "(16, 32)",
+    *RES5_HEAD, "FAST_RCNN.ROI_XFORM_RESOLUTION", "14", "RPN.SIZES", "(16, 32)",
 ]  # fmt: skip
+C5 = ["MODEL.CONV_BODY", "ResNet.add_ResNet36_tiny_conv5_body", "RPN.STRIDE", "32"]
+P2_ALONE = [
+    "MODEL.CONV_BODY", "FPN.add_fpn_ResNet36_tiny_conv5_P2only_body",
+    "FPN.RPN_MIN_LEVEL", "2", "FPN.RPN_MAX_LEVEL", "2",
+    "FPN.ROI_MIN_LEVEL", "2", "FPN.ROI_MAX_LEVEL", "2",
+]  # fmt: skip
+ABOVE_P5 = ["FPN.RPN_MIN_LEVEL", "6", "FPN.ROI_MIN_LEVEL", "6", "FPN.ROI_MAX_LEVEL", "6"]
 POOLED = ["FAST_RCNN.ROI_XFORM_METHOD", "RoIPoolF"]
 
 
@@ -131,6 +139,17 @@ def test_no_regions_give_no_detections():
     run(config, False, {"data": data, "rois": rois, **distribute_rois(rois, config)})
     assert workspace.FetchBlob("cls_prob").shape == (0, 4)
     assert workspace.FetchBlob("bbox_pred").shape == (0, 16)
+
+
+def test_the_finest_level_alone_runs_at_any_size():
+    config = load(*P2_ALONE)
+    image = np.zeros((50, 83, 3), np.uint8)
+    blobs = image_blobs([SimpleNamespace(image=image, scale=1.0)], config, train=False)
+    model = run(config, False, blobs)
+    assert arguments_of(model, "conv_rpn_fpn2")[0].input[0] == "fpn_res2_1_sum_gn"
+    assert len(workspace.FetchBlob("cls_prob")) > 2
+    losses = run(config, True, training_blobs(config)).losses
+    assert losses == ["loss_rpn_cls_fpn2", "loss_rpn_bbox_fpn2", "loss_cls", "loss_bbox"]
 
 
 @pytest.mark.parametrize("overrides", [RPN_ONLY, [*RPN_ONLY, *C4]], ids=["pyramid", "C4"])
@@ -249,13 +268,20 @@ def test_a_frozen_body_keeps_its_parameters():
         (["MODEL.KEYPOINTS_ON", "True"], "MODEL.KEYPOINTS_ON .*detectron_ext.upstream"),
         (["FPN.FPN_ON", "False"], "FPN.FPN_ON to True"),
         (["MODEL.CONV_BODY", "ResNet.add_ResNet50_conv4_body"], "FPN.FPN_ON to False"),
+        ([*P2_ALONE, "FPN.FPN_ON", "False"], "P2only_body is a pyramid: set FPN.FPN_ON to True"),
+        (P2_ALONE[:2], "the body has pyramid levels 3 and the heads need 4, 5, 6"),
         (["FPN.MULTILEVEL_RPN", "False"], "FPN.MULTILEVEL_RPN"),
         (["FPN.MULTILEVEL_ROIS", "False"], "FPN.MULTILEVEL_ROIS"),
         ([*C4, "RPN.STRIDE", "8"], "RPN.STRIDE 8 .* set 16"),
+        (RES5_HEAD, "FAST_RCNN.ROI_BOX_HEAD .* MODEL.CONV_BODY FPN.* choose a conv4 body"),
+        ([*C4, *C5], "FAST_RCNN.ROI_BOX_HEAD .*_conv5_body has already"),
         ([*C4, "FAST_RCNN.ROI_XFORM_RESOLUTION", "10"], "ROI_XFORM_RESOLUTION 10"),
-        ([*C4, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON"),
+        ([*C4, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON .*conv4_body gives P4 alone"),
+        ([*P2_ALONE, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON .*P2only_body gives P2 alone"),
         (["LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "2"], "REFINE_LEVEL 2"),
         (["FPN.ROI_MAX_LEVEL", "7"], "need 6"),
+        (ABOVE_P5, "set FPN.RPN_MIN_LEVEL or FPN.ROI_MIN_LEVEL .6. to at most 5"),
+        (["RESNETS.RES5_DILATION", "2"], "RESNETS.RES5_DILATION 2 .* without a pyramid"),
     ],
 )
 def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):

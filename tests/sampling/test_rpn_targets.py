@@ -104,6 +104,21 @@ def test_all_anchors_are_labelled_as_the_rule_says(pyramid, margin):
         np.testing.assert_allclose(found["bbox_targets"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("margin", [0, 8])
+def test_an_anchor_may_end_in_the_last_pixel_and_no_further(margin):
+    config = _config(
+        "TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", str(margin)
+    )
+    place = ("_fpn3", 1, 6, 9)
+    x, y = _all_anchors(config, 128, 160)[place][2:]
+    last = {"width": int(x) - margin, "height": int(y) - margin}
+    inside = {side: pixel + 1 for side, pixel in last.items()}
+    sizes = [inside, {**inside, "width": last["width"]}, {**inside, "height": last["height"]}]
+    blobs = _targets(config, *(_sample([], **size) for size in sizes))
+    labels = [_values(config, blobs, image, "labels_int32", place) for image in range(3)]
+    assert labels == [0, -1, -1]
+
+
 def test_names_shapes_and_types_are_detectrons():
     blobs = _targets(_config(), _sample([[5, 7, 40, 50]]), _sample([]))
     names = {f"rpn_{kind}_wide_fpn{level}" for kind in _KINDS for level in range(2, 7)}

@@ -9,16 +9,16 @@ from __future__ import annotations
 import copy
 import os
 
-from .backbone import FPN, GROUP_NORM, RESNETS
-from .general import CLUSTER, DATA_LOADER, DATASETS_EXTRA, GENERAL
-from .libra import LIBRA
-from .model import MODEL
-from .proposals import RFCN, RPN
-from .retinanet import RETINANET
-from .roi_heads import FAST_RCNN, KRCNN, MRCNN
-from .solver import SOLVER
-from .testing import TEST
-from .training import TRAIN
+from detectron_ext.config.defaults.backbone import FPN, GROUP_NORM, RESNETS
+from detectron_ext.config.defaults.general import CLUSTER, DATA_LOADER, DATASETS_EXTRA, GENERAL
+from detectron_ext.config.defaults.libra import LIBRA
+from detectron_ext.config.defaults.model import MODEL
+from detectron_ext.config.defaults.proposals import RFCN, RPN
+from detectron_ext.config.defaults.retinanet import RETINANET
+from detectron_ext.config.defaults.roi_heads import FAST_RCNN, KRCNN, MRCNN
+from detectron_ext.config.defaults.solver import SOLVER
+from detectron_ext.config.defaults.testing import TEST
+from detectron_ext.config.defaults.training import TRAIN
 
 # Sections whose keys the user invents; everywhere else an unknown key is an error.
 FREE_FORM_SECTIONS = frozenset(["DATASETS_EXTRA"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .testing_views import BBOX_AUG, KPS_AUG, MASK_AUG
+from detectron_ext.config.defaults.testing_views import BBOX_AUG, KPS_AUG, MASK_AUG
 
 TEST = {
     # Weights file to test; training fills it in when it tests its own result.
