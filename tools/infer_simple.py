@@ -18,11 +18,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
     parser.add_argument("--wts", required=True, help="weights file (.pkl)")
-    parser.add_argument("--output-dir", default="output/infer", help="default: %(default)s")
     parser.add_argument(
-        "--image-ext", default="", help="in a folder, only files of this extension (default: all)"
+        "--output-dir",
+        default="output/infer",
+        help="default: %(default)s; Detectron's: /tmp/infer_simple",
     )
-    parser.add_argument("--output-ext", default="png", help="picture format (default: png)")
+    parser.add_argument(
+        "--image-ext",
+        default="",
+        help="in a folder, only files of this extension (default: all; Detectron's: jpg)",
+    )
+    parser.add_argument(
+        "--output-ext", default="png", help="picture format (default: png; Detectron's: pdf)"
+    )
     parser.add_argument(
         "--always-out", action="store_true", help="write a picture even when nothing is found"
     )

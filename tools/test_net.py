@@ -30,7 +30,8 @@ def main() -> None:
         const=True,
         default=False,
         metavar="True",
-        help="wait until TEST.WEIGHTS exists; as the last flag it needs no value",
+        help="wait until TEST.WEIGHTS exists (default: False, unlike Detectron's); as the last "
+        "flag it needs no value",
     )
     parser.add_argument("--vis", action="store_true", help="draw the detections (VIS True)")
     parser.add_argument(

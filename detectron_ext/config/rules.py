@@ -132,6 +132,12 @@ AT_LEAST = {
     "TRAIN.SNAPSHOT_ITERS": 1,
 }
 
+# Factors of a count, whose product has to be a number that can be counted to.
+AT_MOST = {
+    "LIBRA.RETINANET_SAMPLER.NEG_PER_POS": 1e6,
+    "LIBRA.SAMPLER.RPN_NEG_POS_UB": 1e6,
+}
+
 TEXTS = (
     "TEST.DATASETS",
     "TEST.PROPOSAL_FILES",

@@ -64,6 +64,8 @@ def _check_ranges(tree: dict) -> None:
         _require(0 <= _value(tree, name) < 1, tree, name, "must be at least 0 and below 1")
     for name, least in rules.AT_LEAST.items():
         _require(_value(tree, name) >= least, tree, name, f"must be at least {least}")
+    for name, most in rules.AT_MOST.items():
+        _require(_value(tree, name) <= most, tree, name, f"must be at most {most:g}")
     for name, (low, high) in rules.SINGLE_PRECISION.items():
         demand = f"must lie between {low:g} and {high:g}"
         _require(low <= _value(tree, name) <= high, tree, name, demand)

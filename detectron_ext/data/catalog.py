@@ -12,9 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping
 
-import yaml
-
-from detectron_ext.errors import DatasetError
+from detectron_ext.config.yaml_text import parse_yaml
+from detectron_ext.errors import ConfigError, DatasetError
 
 EXTRA_CATALOG_VARIABLE = "DETECTRON_EXT_DATASETS"
 
@@ -122,15 +121,16 @@ def _extra_sources(config) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _read_extra_catalog(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            entries = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        reason = error.strerror
         raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: cannot read {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: {path} is not YAML{line}") from error
+    try:
+        # As a configuration is read: a data set may be named 2017 or on, and is found as that text.
+        entries = parse_yaml(text, path)
+    except ConfigError as error:
+        raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: {error}") from error
     if not isinstance(entries, dict):
         raise DatasetError(
             f"{EXTRA_CATALOG_VARIABLE}: {path} must map names to {{im_dir: ..., ann_fn: ...}}"

@@ -21,7 +21,8 @@ class BoxSampler:
         is_random: draw at random whatever NEGATIVE and POSITIVE say.
 
     Raises:
-        ConfigError: LIBRA.SAMPLER.FLOOR_THRESH leaves nothing to balance.
+        ConfigError: LIBRA.SAMPLER.FLOOR_THRESH leaves nothing to balance, or nothing to draw the
+            FLOOR_FRACTION from.
     """
 
     def __init__(self, settings, negative_threshold: float, is_random: bool = False):
@@ -30,10 +31,22 @@ class BoxSampler:
         self._is_balanced = settings.NEGATIVE == "iou_balanced" and not is_random
         self._is_instance_balanced = settings.POSITIVE == "instance_balanced" and not is_random
         self._floor = settings.FLOOR_THRESH if self._is_balanced else 0.0
-        if self._is_balanced and self._floor >= self._negative_threshold:
+        if self._is_balanced:
+            self._check_floor()
+
+    def _check_floor(self) -> None:
+        if self._floor >= self._negative_threshold:
             raise ConfigError(
                 f"LIBRA.SAMPLER.FLOOR_THRESH ({self._floor}) leaves no IoU to balance below the "
                 f"negatives' threshold {self._negative_threshold}: lower it"
+            )
+        fraction = self._settings.FLOOR_FRACTION
+        # mmdetection's rule puts boxes of overlap 0 below a floor of 0; ours has none there, and
+        # would draw the fraction from all boxes alike, unbalanced.
+        if self._settings.BIN_RANGE == "negatives" and self._floor == 0 and fraction > 0:
+            raise ConfigError(
+                f"LIBRA.SAMPLER.FLOOR_FRACTION ({fraction}) has no negatives to draw from, for "
+                "none lies below a FLOOR_THRESH of 0: raise FLOOR_THRESH or set FLOOR_FRACTION to 0"
             )
 
     def positives(

@@ -30,9 +30,9 @@ def sample_iou_balanced(
     When there are no more candidates than ``count``, all are taken. Else
 
     1. candidates below the floor ``floor_thresh`` form one pool, the others are binned;
-    2. ``int(count * (1 - floor_fraction))`` are drawn from the binned ones: an equal part from each
-       bin (a bin that has fewer gives all), then what is missing from all binned ones left, each
-       with the same chance. Binned ones that are no more than this number are all taken;
+    2. all but ``round(count * floor_fraction)`` are drawn from the binned ones: an equal part from
+       each bin (a bin that has fewer gives all), then what is missing from all binned ones left,
+       each with the same chance. Binned ones that are no more than this number are all taken;
     3. the rest of ``count`` comes from below the floor, and where that has too few, from all
        candidates left.
 
@@ -43,10 +43,12 @@ def sample_iou_balanced(
       touch no object belong to the lowest bin.
     - **mmdet**: the rule of mmdetection's IoUBalancedNegSampler. The bins reach from floor_thresh
       up to the largest overlap of any box, positives included, and ``upper`` is not used. Each bin
-      draws number // K and the remainder is drawn from all binned ones left. With a floor of 0 the
-      boxes of overlap 0 are below the floor, not in the lowest bin. The box whose overlap is the
-      largest is in no bin (only one bin takes it). mmdetection's ``floor_thr=-1``, which its
-      configurations name, turns into 0 after its first image there: 0 stands for it here.
+      draws number // K and the remainder is drawn from all binned ones left. The number itself is
+      ``int(count * (1 - floor_fraction))``, one less where 1 - 0.9 is stored a little below 0.1.
+      With a floor of 0 the boxes of overlap 0 are below the floor, not in the lowest bin. The box
+      whose overlap is the largest is in no bin (only one bin takes it). mmdetection's
+      ``floor_thr=-1``, which its configurations name, turns into 0 after its first image there: 0
+      stands for it here.
 
       It is not the default because positives, ground truth that was added as proposals above all,
       push the largest overlap to 1: bins beyond the threshold of negatives are empty by
@@ -73,7 +75,7 @@ def sample_iou_balanced(
     below = iou <= 0 if follows_mmdet and floor_thresh == 0 else iou < floor_thresh
     binned = ~below
     drawn = np.zeros(len(candidates), dtype=bool)
-    wanted = int(count * (1 - floor_fraction))
+    wanted = _number_binned(count, floor_fraction, follows_mmdet)
     if num_bins > 1 and np.count_nonzero(binned) > wanted:
         end = float(overlaps.max()) if follows_mmdet else upper
         bins = iou_bins(iou, floor_thresh, end, num_bins)
@@ -84,6 +86,13 @@ def sample_iou_balanced(
     _draw(drawn, below, count - np.count_nonzero(drawn), rng)
     _draw(drawn, np.ones_like(drawn), count - np.count_nonzero(drawn), rng)
     return candidates[drawn]
+
+
+def _number_binned(count: int, floor_fraction: float, follows_mmdet: bool) -> int:
+    """How many of ``count`` the bins give; the floor gives the others."""
+    if follows_mmdet:
+        return int(count * (1 - floor_fraction))
+    return count - round(count * floor_fraction)
 
 
 def _equal_parts(total: int, num_parts: int, spread_remainder: bool) -> np.ndarray:

@@ -22,7 +22,7 @@ def test_rules_name_known_keys_once():
     known = set(dotted_keys(default_tree()))
     ranged = [*rules.POSITIVE, *rules.FRACTIONS, *rules.PROPER_FRACTIONS, *rules.AT_LEAST]
     assert len(set(ranged)) == len(ranged)
-    named = {*ranged, *rules.CHOICES, *rules.TEXTS, *rules.POSITIVE_SEQUENCES}
+    named = {*ranged, *rules.AT_MOST, *rules.CHOICES, *rules.TEXTS, *rules.POSITIVE_SEQUENCES}
     assert named.union(rules.SINGLE_PRECISION, *rules.ORDERED) <= known
 
 
@@ -72,6 +72,15 @@ def test_fractions(key, value):
 @pytest.mark.parametrize("key, least", rules.AT_LEAST.items())
 def test_least_values(key, least):
     assert refusal(key, least - 1).startswith(f"{key} must be at least {least}, given ")
+
+
+@pytest.mark.parametrize(
+    "key", ["LIBRA.RETINANET_SAMPLER.NEG_PER_POS", "LIBRA.SAMPLER.RPN_NEG_POS_UB"]
+)
+def test_negatives_for_each_positive_are_a_number_to_count_to(key):
+    config.load(overrides=[key, "1e6"])
+    for value in ("1.01e6", "1e308"):
+        assert refusal(key, value).startswith(f"{key} must be at most 1e+06, given ")
 
 
 @pytest.mark.parametrize("key, limits", rules.SINGLE_PRECISION.items())

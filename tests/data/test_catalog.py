@@ -49,7 +49,29 @@ def test_incomplete_extra_entry_is_named(config, entry):
     assert "DATASETS_EXTRA" in text
 
 
-@pytest.mark.parametrize("content", ["a: [", "- a\n- b\n", None, b"\xff\xfe\xfa"])
+@pytest.mark.parametrize("name", ["2017", "on", "2020-01-02", "2017_val"])
+def test_names_in_the_yaml_map_are_text(config, tmp_path, monkeypatch, name):
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(f"mine: {{im_dir: a, ann_fn: b}}\n{name}: {{im_dir: c, ann_fn: d}}\n")
+    monkeypatch.setenv("DETECTRON_EXT_DATASETS", str(catalog))
+    assert resolve(name, config).im_dir == "c"
+    assert {name, "mine"} <= set(known_names(config))
+    assert name in message(f"{name}_typo", config)
+
+
+_BAD_MAPS = [
+    "a: [",
+    "- a\n- b\n",
+    "",
+    None,
+    b"\xff\xfe\xfa",
+    b"mine: \xff",
+    "mine: {im_dir: a, ann_fn: 2020-13-40}",
+    "mine: " + "[" * 5000,
+]
+
+
+@pytest.mark.parametrize("content", _BAD_MAPS, ids=range(len(_BAD_MAPS)))
 def test_bad_yaml_map_is_named(config, tmp_path, monkeypatch, content):
     path = tmp_path / "catalog.yaml"
     if isinstance(content, bytes):

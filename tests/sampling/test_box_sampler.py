@@ -46,3 +46,15 @@ def test_a_floor_that_leaves_nothing_to_balance_is_refused():
     with pytest.raises(ConfigError, match="FLOOR_THRESH .*0.3"):
         _sampler(("NEGATIVE", "iou_balanced"), ("FLOOR_THRESH", "0.3"), threshold=0.3)
     _sampler(("FLOOR_THRESH", "0.3"), threshold=0.3)  # plain random draws have no floor
+
+
+def test_a_fraction_below_a_floor_of_zero_is_refused():
+    """It would be drawn at random from all negatives, which switches the balance off."""
+    fraction = ("NEGATIVE", "iou_balanced"), ("FLOOR_FRACTION", "0.5")
+    with pytest.raises(ConfigError, match=r"FLOOR_FRACTION \(0.5\) .*raise FLOOR_THRESH") as caught:
+        _sampler(*fraction)
+    assert "\n" not in str(caught.value)
+    _sampler(*fraction, ("FLOOR_THRESH", "0.1"))
+    _sampler(*fraction[1:])  # plain random draws have no floor
+    _, negatives, _ = _draw(_sampler(*fraction, ("BIN_RANGE", "mmdet")))
+    assert len(negatives) == 60

@@ -94,6 +94,22 @@ def test_the_floor_takes_its_fraction_and_what_the_bins_lack():
     assert (few_below < 0.1)[drawn].sum() == 5  # all there are; the bins make up for the rest
 
 
+@pytest.mark.parametrize(
+    "count, fraction, expected", [(10, 0.9, 9), (60, 0.9, 54), (10, 0.8, 8), (7, 0.5, 4), (7, 1, 7)]
+)
+def test_the_floors_fraction_is_rounded_to_the_nearest(count, fraction, expected):
+    """1 - 0.9 and 1 - 0.8 are a little less than 0.1 and 0.2 in binary."""
+    overlaps = overlaps_in((400, 0.0, 0.1), (300, 0.1, 0.5))
+    drawn = _sample(overlaps, count, floor_thresh=0.1, floor_fraction=fraction)
+    assert (overlaps[drawn] < 0.1).sum() == expected
+
+
+def test_bin_range_mmdet_rounds_the_floors_fraction_as_mmdetection():
+    overlaps = overlaps_in((400, 0.0, 0.1), (300, 0.1, 0.5))
+    options = {"floor_thresh": 0.1, "floor_fraction": 0.9, "bin_range": "mmdet"}
+    assert (overlaps[_sample(overlaps, 10, **options)] < 0.1).sum() == 10
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_draws_within_a_bin_are_uniform(seed):
     """Bins of 12, 7 and 5 boxes; 6 drawn, 10,000 times."""

@@ -21,6 +21,19 @@ def test_help_says_what_the_tool_does_with_an_example(name):
     assert example.split()[:2] == [".venv/bin/python", f"tools/{name}.py"]
 
 
+@pytest.mark.parametrize(
+    "name, default",
+    [
+        ("test_net", "(default: False, unlike Detectron's)"),
+        ("infer_simple", "output/infer; Detectron's: /tmp/infer_simple"),
+        ("infer_simple", "all; Detectron's: jpg"),
+        ("infer_simple", "png; Detectron's: pdf"),
+    ],
+)
+def test_help_says_which_defaults_are_not_detectrons(name, default):
+    assert default in " ".join(run_tool(name, "--help").out.split())
+
+
 def test_a_process_of_its_own(workplace, tmp_path):
     def run(*arguments):
         command = [sys.executable, "tools/train_net.py", "--cfg", str(workplace.cfg), *arguments]

@@ -47,7 +47,8 @@ LIBRA = {
         "NUM_BINS": 3,
         # IoU at which the bins begin.
         "FLOOR_THRESH": 0.0,
-        # Share of the negatives drawn from below FLOOR_THRESH.
+        # Share of the negatives drawn from below FLOOR_THRESH, which has to be above 0 for that;
+        # BIN_RANGE mmdet counts those of IoU 0 as below 0.
         "FLOOR_FRACTION": 0.0,
         # The bins end at the negatives' threshold (negatives) or at the largest IoU (mmdet).
         "BIN_RANGE": "negatives",
