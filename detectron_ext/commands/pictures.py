@@ -46,11 +46,15 @@ def write_picture(path: str, image: np.ndarray) -> str:
 
 
 def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
-    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable."""
-    image = read_file(dataset.image_path(image_id))
+    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable.
+
+    Turned as for training and testing, whose boxes are drawn.
+    """
+    described = dataset.coco.imgs[image_id]
+    size = (described["height"], described["width"])
+    image = read_file(dataset.image_path(image_id), size)
     if image is None:
-        file_name = dataset.coco.imgs[image_id]["file_name"]
-        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
+        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, described["file_name"])
     return image
 
 
