@@ -52,3 +52,20 @@ def test_a_photograph_annotated_unturned_is_drawn_unturned(dataset, pixels, tmp_
     paths = draw_detections(photographs, [], str(tmp_path / "out"), 0.5, [1, 2])
     drawn, expected = map(cv2.imread, paths)
     np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    "files, pictures",
+    [
+        (("a/b.jpg", "c.jpg"), ["a_b.png", "c.png"]),
+        (("c.jpg", "c.jpeg", "d.jpg"), ["c.jpg.png", "c.jpeg.png", "d.png"]),
+        (("a/b.jpg", "a_b.jpg"), ["a_b.jpg.png", "a_b.jpg_2.png"]),
+        (("c.jpg", "c.jpeg", "c.jpg.png"), ["c.jpg_1.png", "c.jpeg.png", "c.jpg.png"]),
+    ],
+)
+def test_no_picture_takes_the_place_of_another(dataset, pixels, tmp_path, files, pictures):
+    content = cv2.imencode(".png", pixels)[1].tobytes()
+    images = dataset(dict.fromkeys(files, content))
+    paths = draw_detections(images, [], str(tmp_path / "out"), 0.5, images.image_ids())
+    assert paths == [str(tmp_path / "out" / name) for name in pictures]
+    assert draw_detections(images, [], str(tmp_path / "out"), 0.5, [2]) == [paths[1]]
