@@ -72,6 +72,20 @@ def test_an_rpn_without_an_image_finds_nothing(folder, tmp_path):
     assert results["num_proposals"] == 0 and results["AR@100"] is None
 
 
+def test_an_rpn_is_not_scored_without_annotations(folder, tmp_path):
+    content = json.loads((folder / "squares" / "annotations.json").read_text())
+    del content["annotations"]
+    path = tmp_path / "unknown.json"
+    path.write_text(json.dumps(content))
+    weights = folder / "output" / "train" / "squares" / "generalized_rcnn" / "model_final.pkl"
+    outcome = _tool(
+        folder, "test_net", *_RPN, "TEST.WEIGHTS", weights, "OUTPUT_DIR", tmp_path,
+        "DATASETS_EXTRA.squares.ann_fn", path,
+    )  # fmt: skip
+    assert outcome.status == 0 and "squares: not scored" in outcome.err
+    assert [path.name for path in tmp_path.glob("test/*/*/*")] == ["rpn_proposals.pkl"]
+
+
 def test_mistakes_are_one_line(folder, tmp_path):
     arguments = ("--skip-test", *_FAST, "OUTPUT_DIR", tmp_path)
     assert "TRAIN.PROPOSAL_FILES" in failure(_tool(folder, "train_net", *arguments))
