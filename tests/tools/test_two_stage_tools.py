@@ -56,6 +56,10 @@ def test_an_rpn_s_recall_is_told(folder, tmp_path):
     outcome = _tool(folder, "train_net", *_RPN, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path)
     assert outcome.status == 0, outcome.err
     assert "AR@100 " in outcome.err and "rpn_proposals.pkl" in outcome.err
+    page = tmp_path / "comparison"
+    run = ("--baseline", tmp_path, "--candidate", folder / "output", "--output-dir", page)
+    assert "proposals of an RPN alone" in failure(_tool(folder, "compare_runs", *run))
+    assert not page.exists()
 
 
 def test_an_rpn_without_an_image_finds_nothing(folder, tmp_path):
