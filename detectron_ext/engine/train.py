@@ -192,8 +192,10 @@ def _set_rate(model, rate: np.float32) -> None:
         return
     for index in range(len(scopes)):
         feed(model, index, "lr", np.array([rate], dtype=np.float32))
-    ratio = max(rate / old, old / rate) if old > 1e-7 and rate > 1e-7 else 1.0
-    if not solver.SCALE_MOMENTUM or ratio <= solver.SCALE_MOMENTUM_THRESHOLD:
+    if not solver.SCALE_MOMENTUM or old <= 1e-7:  # no rate before the first step
+        return
+    ratio = max(rate / old, old / rate) if rate > 1e-7 else 1.0
+    if ratio <= solver.SCALE_MOMENTUM_THRESHOLD:
         return
     _LOG.debug("learning rate %.6f -> %.6f: rescaling the momenta", old, rate)
     for index, scope in enumerate(scopes):

@@ -137,6 +137,12 @@ def test_a_loss_that_is_not_a_number_names_the_learning_rate(tiny_config):
         training.train(tiny_config("SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"))
 
 
+def test_momenta_have_no_rate_to_follow_before_the_first_step(tiny_config):
+    any_jump = ["SOLVER.SCALE_MOMENTUM_THRESHOLD", "0.0", "SOLVER.MAX_ITER", "2"]
+    blobs = read_weights(training.train(tiny_config(*any_jump))).blobs
+    assert all(np.isfinite(blob).all() for blob in blobs.values())
+
+
 def test_weights_that_do_not_fit_list_each_mismatch(tiny_config, tmp_path):
     final = training.train(tiny_config("SOLVER.MAX_ITER", "1"))
     wider = tiny_config("FPN.DIM", "96", "TRAIN.WEIGHTS", final, "OUTPUT_DIR", str(tmp_path / "w"))
