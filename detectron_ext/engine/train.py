@@ -35,6 +35,7 @@ from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
+from detectron_ext.output_files import remove_temporaries
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 _LOG = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
         check_final(config, final)
         _LOG.info("%s exists: nothing to train", final)
         return final
+    remove_temporaries(folder)
     resume, solver = _checkpoint_to_resume(config, folder)
     start_iter = resume.iteration + 1 if resume else 0
     workspace.ResetWorkspace()
@@ -80,8 +82,11 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
             # The momenta have this rate; should the next be far from it, they are rescaled.
             _set_rate(model, learning_rate(solver, start_iter - 1))
-        _run_steps(model, loader, start_iter, folder, save)
-    save(final)
+        with Interruption() as interruption:
+            _run_steps(model, loader, start_iter, folder, save, interruption)
+            save(final)
+    if interruption.requested:
+        raise _interrupted(final)
     _LOG.info("trained weights: %s", final)
     return final
 
@@ -102,8 +107,8 @@ def _initialise(model, resume: Checkpoint | None) -> None:
     broadcast_parameters(model)
 
 
-def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
-    """Step from start_iter to the end; ``save`` writes a checkpoint to a path."""
+def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) -> None:
+    """Step from start_iter to the end, or until stopped; ``save`` writes a checkpoint to a path."""
     config = model.config
     stats = TrainingStatistics(
         model.losses,
@@ -115,7 +120,7 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
     )
     save_state = functools.partial(_save_state, stats, config.SOLVER, folder, save)
     started = time.perf_counter()
-    with Interruption() as interruption, contextlib.closing(stats):
+    with contextlib.closing(stats):
         for iteration in range(start_iter, config.SOLVER.MAX_ITER):
             stats.start_step()
             minibatches = _next_minibatches(loader, iteration, folder, save_state)
@@ -130,12 +135,15 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
                 )
             stats.log(iteration, float(rate))
             if interruption.requested:
-                path = save_state(iteration)
-                raise UserError(f"interrupted: saved {path}; the same command goes on from there")
+                raise _interrupted(save_state(iteration))
             if _is_snapshot(model, iteration):
                 save_state(iteration)
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _interrupted(path: str) -> UserError:
+    return UserError(f"interrupted: saved {path}; the same command goes on from there")
 
 
 def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration: int) -> str:

@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from squares import REPOSITORY
 
 from detectron_ext.commands.train_and_test import test as run_test
 from detectron_ext.commands.train_and_test import train_and_test
@@ -130,6 +133,45 @@ def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
     os.remove(resumed.replace("final", "iter1"))
     training.train(config)
     _assert_same(resumed, resumed + ".kept")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_final_weights_be_written(tiny_config, tmp_path, monkeypatch, number):
+    def stop(*_):
+        raise AssertionError("stopped in the middle of the final weights")
+
+    def save(model, path, classes):
+        os.kill(os.getpid(), number)
+        write(model, path, classes)
+
+    write = training.save_parameters
+    before = signal.signal(number, stop)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "save_parameters", save)
+            with pytest.raises(UserError, match="interrupted: saved .*model_final.pkl; the same"):
+                training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    finally:
+        signal.signal(number, before)
+    straight = ["SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(tmp_path / "straight")]
+    final = training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    _assert_same(final, training.train(tiny_config(*straight)))
+
+
+def test_what_a_killed_save_left_is_removed(tiny_config, tmp_path):
+    folder = tmp_path / "output" / "train" / "squares" / "retinanet"
+    folder.mkdir(parents=True)
+    code = (
+        "import os, sys; from detectron_ext.output_files import replaced_file\n"
+        "with replaced_file(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder / "model_final.pkl")], cwd=str(REPOSITORY)
+    )
+    assert len(os.listdir(folder)) == 1
+    (folder / ".notes.tmp").write_text("a user's")
+    training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    assert set(os.listdir(folder)) == {".notes.tmp", "model_final.pkl", "stats.jsonl"}
 
 
 def test_a_loss_that_is_not_a_number_names_the_learning_rate(tiny_config):
