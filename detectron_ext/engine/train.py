@@ -16,10 +16,12 @@ from caffe2.python import core, workspace
 from detectron_ext import config as configuration
 from detectron_ext.engine.checkpoints import (
     FINAL,
+    STATISTICS,
     Checkpoint,
     checkpoint_path,
     local_weights,
     newest_checkpoint,
+    set_aside,
 )
 from detectron_ext.engine.interruption import Interruption
 from detectron_ext.engine.learning_rate import learning_rate
@@ -48,6 +50,9 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
     another OUTPUT_DIR. A checkpoint, though, goes on with another SOLVER, with a warning: from its
     iteration on, the learning rate is what the new schedule says, as if it had been followed from
     the start. Final weights are a checkpoint too, once they are named as one.
+
+    With TRAIN.AUTO_RESUME False training starts anew, and weights and statistics in the folder are
+    set aside, into ``earlier_1``, ``earlier_2``, ... in it.
 
     Args:
         config: a merged configuration.
@@ -82,11 +87,13 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
             # The momenta have this rate; should the next be far from it, they are rescaled.
             _set_rate(model, learning_rate(solver, start_iter - 1))
+        if not config.TRAIN.AUTO_RESUME:
+            set_aside(folder)
         with Interruption() as interruption:
             _run_steps(model, loader, start_iter, folder, save, interruption)
             save(final)
     if interruption.requested:
-        raise _interrupted(final)
+        raise _interrupted(config, final)
     _LOG.info("trained weights: %s", final)
     return final
 
@@ -115,7 +122,7 @@ def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) 
         model.metrics,
         config.SOLVER.MAX_ITER,
         config.LIBRA.LOG_PERIOD,
-        os.path.join(folder, "stats.jsonl"),
+        os.path.join(folder, STATISTICS),
         start_iter,
     )
     save_state = functools.partial(_save_state, stats, config.SOLVER, folder, save)
@@ -135,15 +142,18 @@ def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) 
                 )
             stats.log(iteration, float(rate))
             if interruption.requested:
-                raise _interrupted(save_state(iteration))
+                raise _interrupted(config, save_state(iteration))
             if _is_snapshot(model, iteration):
                 save_state(iteration)
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 
 
-def _interrupted(path: str) -> UserError:
-    return UserError(f"interrupted: saved {path}; the same command goes on from there")
+def _interrupted(config, path: str) -> UserError:
+    command = "the same command"
+    if not config.TRAIN.AUTO_RESUME:
+        command += " without TRAIN.AUTO_RESUME False"
+    return UserError(f"interrupted: saved {path}; {command} goes on from there")
 
 
 def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration: int) -> str:
