@@ -6,13 +6,13 @@ Importing it needs the standard library alone: not every tool runs where Caffe2 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import signal
 import sys
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import UserError
+from detectron_ext.standard_output import discard_output, print_any_text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,18 +101,31 @@ def start(threads: int) -> None:
 def run(main) -> None:
     """Run a tool: a person's mistake ends as one line and exit status 2, Ctrl-C as 130.
 
-    Where nobody reads its output any more, as behind ``| head -1``, it ends quietly, as 141.
+    Where nobody reads its output any more, as behind ``| head -1``, it ends quietly, as 141; where
+    that cannot be written, as on a full disk, with one line and 2. Training goes on without it.
     """
     start_logging()
+    print_any_text()
     try:
-        try:
-            _run(main)
-        finally:
-            print(end="", flush=True)  # a closed pipe is found now, not as Python ends
-    except BrokenPipeError:
-        if sys.stdout:  # Python would try to write the rest
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        _run(main)
+    except OSError:
+        _end_without_output("\n")  # if that was at fault, it fails again, unbuffered too
+        raise
+    finally:
+        _end_without_output()  # what cannot be written is found now, not as Python ends
+
+
+def _end_without_output(text: str = "") -> None:
+    """Print text and what is left in the buffer; where that cannot be, end the tool."""
+    try:
+        print(end=text, flush=True)
+    except OSError as error:
+        discard_output()
+        if isinstance(error, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        reason = error.strerror or error
+        print(f"error: cannot write to standard output: {reason}; redirect it", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(main) -> None:

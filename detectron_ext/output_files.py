@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Iterator
@@ -13,6 +14,9 @@ from typing import Any, BinaryIO, Iterator
 import numpy as np
 
 from detectron_ext.errors import UserError
+
+# What replaced_file calls a file that is not whole yet.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 def make_writable_folder(folder: str, what: str, advice: str) -> None:
@@ -49,7 +53,7 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
     """
     folder = os.path.dirname(os.path.abspath(path))
     # A file of the tempfile module would be readable by its owner alone, whatever the umask says.
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")  # see _TEMPORARY
     try:
         os.makedirs(folder, exist_ok=True)
         with open(temporary, "xb") as file:
@@ -63,6 +67,17 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def remove_temporaries(folder: str) -> None:
+    """Remove what killed processes left of files they wrote to a folder with `replaced_file`.
+
+    Args:
+        folder: exists; no other process writes to it now.
+    """
+    for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError):  # it is in nobody's way
+            os.unlink(os.path.join(folder, name))
 
 
 def write_json(path: str, content: Any) -> None:

@@ -10,7 +10,7 @@ from detectron_ext.commands.scoring import detect_and_score, propose_and_score
 from detectron_ext.config import reads_proposals
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
-from detectron_ext.data.proposals import proposal_paths
+from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.data.records import check_class_order, check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
@@ -31,10 +31,12 @@ def train_and_test(config, skip_test: bool = False) -> dict:
 
 def _check_test_datasets(config) -> dict:
     """Classes of each data set that can be tested; none of an RPN alone, which has no classes."""
-    _proposal_paths(config)
+    paths = _proposal_paths(config)
     datasets = _open_test_datasets(config)
-    for dataset in datasets:
-        dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+    for dataset, path in zip(datasets, paths):
+        records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+        if path is not None:
+            with_proposals(records, path)
     return {} if config.MODEL.RPN_ONLY else {dataset.name: dataset.classes for dataset in datasets}
 
 

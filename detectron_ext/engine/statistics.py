@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from detectron_ext.errors import UserError
 from detectron_ext.sampling.sampling_statistics import summarise_counts
+from detectron_ext.standard_output import discard_output
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 20
@@ -101,15 +102,26 @@ class TrainingStatistics:
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
         boxes = sum(stats[name] for name in self._losses if "bbox" in name)
         text = f"loss {stats['loss']:.3f} (box {boxes:.3f}) lr {rate:.5f}"
+        self._print(line)
         if self._bar.disable:
-            print(line, flush=True)
             _LOG.info(
                 "iteration %d/%d  %s  %.3f s/iter  %s left",
                 iteration + 1, self._max_iter, text, stats["time"], stats["eta"],
             )  # fmt: skip
         else:
             self._bar.set_postfix_str(text)
-            tqdm.write(line, file=sys.stdout)
+
+    def _print(self, line: str) -> None:
+        """Print a line; hours of training do not end because nobody reads it any more."""
+        try:
+            with tqdm.external_write_mode(file=sys.stdout):  # takes the bar out of the way
+                print(line, flush=True)
+        except OSError as error:
+            discard_output()
+            _LOG.warning(
+                "standard output is gone (%s): training goes on, and %s has every line",
+                error.strerror or error, self._path,
+            )  # fmt: skip
 
     def _stats(self, iteration, rate):
         seconds = float(np.median(self._step_seconds))

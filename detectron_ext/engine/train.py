@@ -16,10 +16,12 @@ from caffe2.python import core, workspace
 from detectron_ext import config as configuration
 from detectron_ext.engine.checkpoints import (
     FINAL,
+    STATISTICS,
     Checkpoint,
     checkpoint_path,
     local_weights,
     newest_checkpoint,
+    set_aside,
 )
 from detectron_ext.engine.interruption import Interruption
 from detectron_ext.engine.learning_rate import learning_rate
@@ -35,6 +37,7 @@ from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
+from detectron_ext.output_files import remove_temporaries
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +50,9 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
     another OUTPUT_DIR. A checkpoint, though, goes on with another SOLVER, with a warning: from its
     iteration on, the learning rate is what the new schedule says, as if it had been followed from
     the start. Final weights are a checkpoint too, once they are named as one.
+
+    With TRAIN.AUTO_RESUME False training starts anew, and weights and statistics in the folder are
+    set aside, into ``earlier_1``, ``earlier_2``, ... in it.
 
     Args:
         config: a merged configuration.
@@ -66,6 +72,7 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
         check_final(config, final)
         _LOG.info("%s exists: nothing to train", final)
         return final
+    remove_temporaries(folder)
     resume, solver = _checkpoint_to_resume(config, folder)
     start_iter = resume.iteration + 1 if resume else 0
     workspace.ResetWorkspace()
@@ -80,8 +87,13 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
             # The momenta have this rate; should the next be far from it, they are rescaled.
             _set_rate(model, learning_rate(solver, start_iter - 1))
-        _run_steps(model, loader, start_iter, folder, save)
-    save(final)
+        if not config.TRAIN.AUTO_RESUME:
+            set_aside(folder)
+        with Interruption() as interruption:
+            _run_steps(model, loader, start_iter, folder, save, interruption)
+            save(final)
+    if interruption.requested:
+        raise _interrupted(config, final)
     _LOG.info("trained weights: %s", final)
     return final
 
@@ -102,20 +114,20 @@ def _initialise(model, resume: Checkpoint | None) -> None:
     broadcast_parameters(model)
 
 
-def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
-    """Step from start_iter to the end; ``save`` writes a checkpoint to a path."""
+def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) -> None:
+    """Step from start_iter to the end, or until stopped; ``save`` writes a checkpoint to a path."""
     config = model.config
     stats = TrainingStatistics(
         model.losses,
         model.metrics,
         config.SOLVER.MAX_ITER,
         config.LIBRA.LOG_PERIOD,
-        os.path.join(folder, "stats.jsonl"),
+        os.path.join(folder, STATISTICS),
         start_iter,
     )
     save_state = functools.partial(_save_state, stats, config.SOLVER, folder, save)
     started = time.perf_counter()
-    with Interruption() as interruption, contextlib.closing(stats):
+    with contextlib.closing(stats):
         for iteration in range(start_iter, config.SOLVER.MAX_ITER):
             stats.start_step()
             minibatches = _next_minibatches(loader, iteration, folder, save_state)
@@ -130,12 +142,18 @@ def _run_steps(model, loader, start_iter: int, folder: str, save) -> None:
                 )
             stats.log(iteration, float(rate))
             if interruption.requested:
-                path = save_state(iteration)
-                raise UserError(f"interrupted: saved {path}; the same command goes on from there")
+                raise _interrupted(config, save_state(iteration))
             if _is_snapshot(model, iteration):
                 save_state(iteration)
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _interrupted(config, path: str) -> UserError:
+    command = "the same command"
+    if not config.TRAIN.AUTO_RESUME:
+        command += " without TRAIN.AUTO_RESUME False"
+    return UserError(f"interrupted: saved {path}; {command} goes on from there")
 
 
 def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration: int) -> str:
@@ -192,8 +210,10 @@ def _set_rate(model, rate: np.float32) -> None:
         return
     for index in range(len(scopes)):
         feed(model, index, "lr", np.array([rate], dtype=np.float32))
-    ratio = max(rate / old, old / rate) if old > 1e-7 and rate > 1e-7 else 1.0
-    if not solver.SCALE_MOMENTUM or ratio <= solver.SCALE_MOMENTUM_THRESHOLD:
+    if not solver.SCALE_MOMENTUM or old <= 1e-7:  # no rate before the first step
+        return
+    ratio = max(rate / old, old / rate) if rate > 1e-7 else 1.0
+    if ratio <= solver.SCALE_MOMENTUM_THRESHOLD:
         return
     _LOG.debug("learning rate %.6f -> %.6f: rescaling the momenta", old, rate)
     for index, scope in enumerate(scopes):

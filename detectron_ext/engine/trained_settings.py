@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any, NamedTuple
 
 from detectron_ext import config as configuration
@@ -36,9 +37,11 @@ _INDECISIVE = frozenset(
         "TRAIN.SNAPSHOT_ITERS",
     ]
 )
-# Files move, Detectron stores the path of a download in place of its address, and machines have
-# their own number of GPUs: what differs here is said, and may.
-_PLACES = ("DATASETS_EXTRA.", "NUM_GPUS", "TRAIN.PROPOSAL_FILES", "TRAIN.WEIGHTS")
+# What differs here is said, and may: images move, and machines have their own number of GPUs.
+_ANY_PLACE = re.compile(r"NUM_GPUS|DATASETS_EXTRA\..*\.im_dir")
+# Files move too, and Detectron stores the path of a download in place of its address; but one of
+# another name is another file.
+_FILES = re.compile(r"TRAIN\.(WEIGHTS|PROPOSAL_FILES)|DATASETS_EXTRA\..*\.ann_fn")
 
 
 class _Difference(NamedTuple):
@@ -50,7 +53,9 @@ class _Difference(NamedTuple):
 
     @property
     def is_place(self) -> bool:
-        return self.key.startswith(_PLACES)
+        if _FILES.fullmatch(self.key):
+            return _same_files(self.stored, self.wanted)
+        return _ANY_PLACE.fullmatch(self.key) is not None
 
     @property
     def is_schedule(self) -> bool:
@@ -60,7 +65,8 @@ class _Difference(NamedTuple):
 def check_final(config, path: str) -> None:
     """Refuse to take final weights of other settings for this configuration's.
 
-    Places of data and weights and the number of GPUs may differ, with a warning that names them.
+    The number of GPUs and the folders of data and weights may differ, with a warning that names
+    them; a file of another name is another file.
 
     Args:
         config: a merged configuration.
@@ -87,8 +93,8 @@ def check_final(config, path: str) -> None:
 def check_checkpoint(config, checkpoint: Checkpoint):
     """Refuse to resume what this configuration does not lead on from.
 
-    SOLVER, places of data and weights and the number of GPUs may differ, with a warning that names
-    them.
+    SOLVER, the number of GPUs and the folders of data and weights may differ, with a warning that
+    names them; a file of another name is another file.
 
     Returns:
         The SOLVER section that the checkpoint was trained with; this configuration's where that is
@@ -163,6 +169,15 @@ def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
         # A data set may be known by other means: then nothing is stored, and it has no default.
         if key in stored and _as_used(key, stored[key]) != _as_used(key, value)
     ]
+
+
+def _same_files(stored: Any, wanted: Any) -> bool:
+    """Whether paths or URLs, or lists of them, end in the same names; "" is no file."""
+    if isinstance(stored, list) and isinstance(wanted, list):
+        return len(stored) == len(wanted) and all(map(_same_files, stored, wanted))
+    if not (isinstance(stored, str) and isinstance(wanted, str)):
+        return False
+    return os.path.basename(stored) == os.path.basename(wanted) != ""
 
 
 def _as_used(key: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ from detectron_ext.array_pickle import read_pickle
 from detectron_ext.commands.infer import infer
 from detectron_ext.commands.train_and_test import test as run_test
 from detectron_ext.commands.train_and_test import train_and_test
+from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.train import train
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import DatasetError, UserError
@@ -88,6 +89,24 @@ def test_fast_rcnn_without_proposals_says_what_is_missing(tiny_rcnn_config):
         train(tiny_rcnn_config(*_FAST))
     with pytest.raises(DatasetError, match="TEST.PROPOSAL_FILES"):
         train_and_test(tiny_rcnn_config(*_FAST))
+
+
+@pytest.mark.parametrize("fault", ["lack 1 of the 8 images", "is not finite"])
+def test_bad_proposals_to_test_are_found_before_training(tiny_rcnn_config, tmp_path, fault):
+    good, bad = str(tmp_path / "good.pkl"), str(tmp_path / "bad.pkl")
+    ids = list(range(1, 9))
+    box = np.array([[8, 8, 60, 60]], np.float32)
+    write_proposals(good, ids, [box] * 8, [np.ones(1)] * 8, "")
+    count = 7 if "lack" in fault else 8
+    boxes = [box] * (count - 1) + [box if "lack" in fault else box * np.nan]
+    write_proposals(bad, ids[:count], boxes, [np.ones(1)] * count, "")
+    config = tiny_rcnn_config(
+        *_FAST, "SOLVER.MAX_ITER", "1", "TRAIN.PROPOSAL_FILES", repr((good,)),
+        "TEST.PROPOSAL_FILES", repr((bad,)),
+    )  # fmt: skip
+    with pytest.raises(DatasetError, match=f"bad.pkl.*{fault}"):
+        train_and_test(config)
+    assert not os.path.exists(os.path.join(config.OUTPUT_DIR, "train"))
 
 
 @pytest.mark.parametrize("kind, fault", [(_FAST, "precomputed proposals"), (_RPN, "RPN_ONLY")])

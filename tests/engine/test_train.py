@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from squares import REPOSITORY
 
 from detectron_ext.commands.train_and_test import test as run_test
 from detectron_ext.commands.train_and_test import train_and_test
@@ -112,19 +115,24 @@ def test_a_damaged_checkpoint_is_passed_over(tiny_config, tmp_path):
     assert found.iteration == 2 and found.path.endswith("model_iter2.pkl")
 
 
-def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
+def _interrupt_after(monkeypatch, config, last, advice):
+    """Train until a signal in iteration ``last``."""
     step = training._step
 
     def interrupted_step(model, minibatches, iteration, first):
-        if iteration == 1:
+        if iteration == last:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(model, minibatches, iteration, first)
 
-    config = tiny_config("TRAIN.SNAPSHOT_ITERS", "100")
     with monkeypatch.context() as patched:
         patched.setattr(training, "_step", interrupted_step)
-        with pytest.raises(UserError, match="model_iter1.pkl"):
+        with pytest.raises(UserError, match=rf"model_iter{last}.pkl; {advice} goes on from there"):
             training.train(config)
+
+
+def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
+    config = tiny_config("TRAIN.SNAPSHOT_ITERS", "100")
+    _interrupt_after(monkeypatch, config, 1, "the same command")
     resumed = training.train(config)
     shutil.move(resumed, resumed + ".kept")
     os.remove(resumed.replace("final", "iter1"))
@@ -132,9 +140,84 @@ def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
     _assert_same(resumed, resumed + ".kept")
 
 
+def test_a_run_that_starts_anew_is_resumed_without_the_one_before(
+    tiny_config, tmp_path, monkeypatch
+):
+    anew = ["TRAIN.AUTO_RESUME", "False"]
+    other = ["RNG_SEED", "4", "LIBRA.LOG_PERIOD", "2"]
+    _interrupt_after(monkeypatch, tiny_config(), 4, "the same command")
+    advice = "the same command without TRAIN.AUTO_RESUME False"
+    _interrupt_after(monkeypatch, tiny_config(*other, *anew), 1, advice)
+    final = training.train(tiny_config(*other))
+    straight = tiny_config(*other, "OUTPUT_DIR", str(tmp_path / "straight"))
+    _assert_same(final, training.train(straight))
+    folder = os.path.dirname(final)
+    with open(os.path.join(folder, "stats.jsonl")) as file:
+        assert [json.loads(line)["iter"] for line in file] == [0, 1, 2, 4, 5]
+    earlier = {"model_iter2.pkl", "model_iter4.pkl", "stats.jsonl"}
+    assert set(os.listdir(os.path.join(folder, "earlier_1"))) == earlier
+
+
+def test_finished_weights_are_set_aside_where_training_starts_anew(tiny_config, monkeypatch):
+    short = ["SOLVER.MAX_ITER", "2"]
+    final = training.train(tiny_config(*short))
+    anew = tiny_config(*short, "RNG_SEED", "4", "TRAIN.AUTO_RESUME", "False")
+    _interrupt_after(monkeypatch, anew, 0, "the same command without TRAIN.AUTO_RESUME False")
+    earlier = os.path.join(os.path.dirname(final), "earlier_1")
+    assert set(os.listdir(earlier)) == {"model_final.pkl", "stats.jsonl"}
+    training.train(tiny_config(*short, "RNG_SEED", "4"))
+    training.train(anew)
+    assert set(os.listdir(earlier.replace("_1", "_2"))) >= {"model_iter0.pkl", "model_final.pkl"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_final_weights_be_written(tiny_config, tmp_path, monkeypatch, number):
+    def stop(*_):
+        raise AssertionError("stopped in the middle of the final weights")
+
+    def save(model, path, classes):
+        os.kill(os.getpid(), number)
+        write(model, path, classes)
+
+    write = training.save_parameters
+    before = signal.signal(number, stop)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "save_parameters", save)
+            with pytest.raises(UserError, match="interrupted: saved .*model_final.pkl; the same"):
+                training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    finally:
+        signal.signal(number, before)
+    straight = ["SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(tmp_path / "straight")]
+    final = training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    _assert_same(final, training.train(tiny_config(*straight)))
+
+
+def test_what_a_killed_save_left_is_removed(tiny_config, tmp_path):
+    folder = tmp_path / "output" / "train" / "squares" / "retinanet"
+    folder.mkdir(parents=True)
+    code = (
+        "import os, sys; from detectron_ext.output_files import replaced_file\n"
+        "with replaced_file(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder / "model_final.pkl")], cwd=str(REPOSITORY)
+    )
+    assert len(os.listdir(folder)) == 1
+    (folder / ".notes.tmp").write_text("a user's")
+    training.train(tiny_config("SOLVER.MAX_ITER", "1"))
+    assert set(os.listdir(folder)) == {".notes.tmp", "model_final.pkl", "stats.jsonl"}
+
+
 def test_a_loss_that_is_not_a_number_names_the_learning_rate(tiny_config):
     with pytest.raises(UserError, match="BASE_LR"):
         training.train(tiny_config("SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"))
+
+
+def test_momenta_have_no_rate_to_follow_before_the_first_step(tiny_config):
+    any_jump = ["SOLVER.SCALE_MOMENTUM_THRESHOLD", "0.0", "SOLVER.MAX_ITER", "2"]
+    blobs = read_weights(training.train(tiny_config(*any_jump))).blobs
+    assert all(np.isfinite(blob).all() for blob in blobs.values())
 
 
 def test_weights_that_do_not_fit_list_each_mismatch(tiny_config, tmp_path):

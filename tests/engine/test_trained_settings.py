@@ -30,10 +30,20 @@ _SCHEDULE = [
     ("SOLVER.MAX_ITER", "8"),
     ("SOLVER.BASE_LR", "0.001"),
 ]
-_PLACES = [
-    ("TRAIN.WEIGHTS", "R-50.pkl"),
-    ("DATASETS_EXTRA.squares.im_dir", "moved"),
-    ("TRAIN.PROPOSAL_FILES", "('proposals.pkl',)"),
+_MOVED = {
+    "TRAIN.WEIGHTS": ("/cache/detectron/R-50.pkl", "https://dl.fbaipublicfiles.com/R-50.pkl"),
+    "TRAIN.PROPOSAL_FILES": ("('a/train.pkl', 'a/val.pkl')", "('b/train.pkl', 'val.pkl')"),
+    "DATASETS_EXTRA.squares.ann_fn": ("a/squares.json", "/b/squares.json"),
+    "DATASETS_EXTRA.squares.im_dir": ("a/images", "pictures"),
+}
+_OTHER_FILES = [
+    ("TRAIN.WEIGHTS", "", "a/model_final.pkl"),
+    ("TRAIN.WEIGHTS", "a/model_final.pkl", ""),
+    ("TRAIN.WEIGHTS", "", "a/"),
+    ("TRAIN.WEIGHTS", "a/R-50.pkl", "a/R-101.pkl"),
+    ("TRAIN.PROPOSAL_FILES", "()", "('a/train.pkl',)"),
+    ("TRAIN.PROPOSAL_FILES", "('a/train.pkl', 'a/val.pkl')", "('a/val.pkl', 'a/train.pkl')"),
+    ("DATASETS_EXTRA.squares.ann_fn", "a/squares.json", "a/squares2.json"),
 ]
 _OF_NO_ACCOUNT = [
     "OUTPUT_DIR", "elsewhere", "TEST.SCALE", "64", "VIS", "True", "LIBRA.LOG_PERIOD", "7",
@@ -75,20 +85,37 @@ def test_final_weights_past_the_wanted_end_are_not_to_be_trained_on(tiny_config,
     assert "rename" not in str(caught.value)
 
 
+def _moved(config, final, *overrides):
+    """Store the settings with old places; returns a configuration with new ones."""
+    before = [part for key, (stored, _) in _MOVED.items() for part in (key, stored)]
+    _write(final, configuration.dump_legacy_yaml(config(*before)))
+    return config(
+        *(part for key, (_, wanted) in _MOVED.items() for part in (key, wanted)), *overrides
+    )
+
+
 def test_final_weights_are_taken_where_only_files_have_moved(tiny_config, final, caplog):
     """Detectron stores where it put a download, for the address that the user wrote."""
-    address = "https://dl.fbaipublicfiles.com/detectron/R-50.pkl"
-    stored = tiny_config("TRAIN.WEIGHTS", "/cache/detectron/R-50.pkl")
-    _write(final, configuration.dump_legacy_yaml(stored))
-    moved = [part for pair in _PLACES[1:] for part in pair]
+    config = _moved(tiny_config, final)
     with caplog.at_level(logging.WARNING):
-        check_final(tiny_config("TRAIN.WEIGHTS", address, *moved), final)
+        check_final(config, final)
     (record,) = caplog.records
     assert "is taken as it is" in record.message and "\n" not in record.message
-    assert f"TRAIN.WEIGHTS {address!r}, was '/cache/detectron/R-50.pkl'" in record.message
-    assert all(key in record.message for key, _ in _PLACES)
+    stored, address = _MOVED["TRAIN.WEIGHTS"]
+    assert f"TRAIN.WEIGHTS {address!r}, was {stored!r}" in record.message
+    assert all(key in record.message for key in _MOVED)
     with pytest.raises(UserError, match="was trained with RNG_SEED .* or test it as it is"):
-        check_final(tiny_config("RNG_SEED", "4", *moved), final)
+        check_final(config.with_overrides(["RNG_SEED", "4"]), final)
+
+
+@pytest.mark.parametrize("key, stored, wanted", _OTHER_FILES)
+def test_another_file_is_no_file_that_moved(tiny_config, final, key, stored, wanted):
+    _write(final, configuration.dump_legacy_yaml(tiny_config(key, stored)))
+    config = tiny_config(key, wanted)
+    with pytest.raises(UserError, match=f"was trained with {key} "):
+        check_final(config, final)
+    with pytest.raises(UserError, match=f"was trained with {key} "):
+        check_checkpoint(config, _checkpoint(final))
 
 
 @pytest.mark.parametrize(
@@ -115,12 +142,12 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_config, final, key, value
 
 
 def test_a_checkpoint_goes_on_with_another_schedule_and_says_so(tiny_config, final, caplog):
+    config = _moved(tiny_config, final, *(part for pair in _SCHEDULE for part in pair))
     with caplog.at_level(logging.WARNING):
-        overrides = [part for pair in _SCHEDULE + _PLACES for part in pair]
-        check_checkpoint(tiny_config(*overrides), _checkpoint(final))
+        check_checkpoint(config, _checkpoint(final))
     (record,) = caplog.records
     assert "SOLVER.MAX_ITER 8, was 6" in record.message
-    assert all(key in record.message for key, _ in _SCHEDULE + _PLACES)
+    assert all(key in record.message for key in [*_MOVED, *dict(_SCHEDULE)])
 
 
 def test_what_does_not_change_the_weights_is_not_compared(tiny_config, final, caplog):

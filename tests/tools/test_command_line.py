@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,18 +81,66 @@ _MAINS = {
 }
 
 
-@pytest.mark.parametrize("main", _MAINS.values(), ids=_MAINS)
-def test_an_output_that_nobody_reads_ends_the_tool_quietly(main):
+_PRINTING = pytest.mark.parametrize("main", _MAINS.values(), ids=_MAINS)
+_BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+
+
+def _run_main(main, stdout, **environment):
     code = f"from detectron_ext.command_line import make_parser, run; run({main})"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, **environment}
+    return subprocess.run(
+        command, cwd=str(REPOSITORY), env=environment, stdout=stdout, stderr=subprocess.PIPE
+    )
+
+
+@contextlib.contextmanager
+def _closed_pipe():
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        outcome = subprocess.run(
-            [sys.executable, "-c", code], cwd=str(REPOSITORY), stdout=writer, stderr=subprocess.PIPE
-        )
+        yield writer
     finally:
         os.close(writer)
+
+
+@_PRINTING
+@_BUFFERING
+def test_an_output_that_nobody_reads_ends_the_tool_quietly(main, unbuffered):
+    with _closed_pipe() as pipe:
+        outcome = _run_main(main, pipe, PYTHONUNBUFFERED=unbuffered)
     assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@_PRINTING
+@_BUFFERING
+def test_an_output_on_a_full_disk_is_named(main, unbuffered):
+    with open("/dev/full", "w") as full:
+        outcome = _run_main(main, full, PYTHONUNBUFFERED=unbuffered)
+    assert outcome.returncode == 2
+    (line,) = outcome.stderr.decode().splitlines()
+    assert line.startswith("error: cannot write to standard output: No space left on device; ")
+
+
+def test_what_the_output_s_encoding_lacks_is_printed_all_the_same():
+    outcome = _run_main(
+        r"lambda: print('0.1 \u2013 0.2')", subprocess.PIPE, PYTHONIOENCODING="latin-1"
+    )
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, b"0.1 ? 0.2\n", b"")
+
+
+def test_training_outlives_its_output(workplace, tmp_path):
+    command = [
+        sys.executable, "tools/train_net.py", "--cfg", str(workplace.cfg), "--skip-test",
+        "SOLVER.MAX_ITER", "2", "LIBRA.LOG_PERIOD", "1", "OUTPUT_DIR", str(tmp_path),
+    ]  # fmt: skip
+    with _closed_pipe() as pipe:
+        done = subprocess.run(command, cwd=str(REPOSITORY), stdout=pipe, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"standard output is gone (Broken pipe)") == 1
+    folder = tmp_path / "train" / "squares" / "retinanet"
+    assert len((folder / "stats.jsonl").read_text().splitlines()) == 2
+    assert (folder / "model_final.pkl").exists()
 
 
 def test_a_tool_needs_no_standard_output():

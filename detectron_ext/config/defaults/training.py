@@ -60,7 +60,8 @@ TRAIN = {
     # ---- Snapshots and frozen layers ----
     # Iterations between snapshots on one device; divided by the number of devices.
     "SNAPSHOT_ITERS": 80000,
-    # Continue from the newest snapshot in the output folder, if there is one.
+    # Continue from the newest snapshot in the output folder, if there is one; False starts anew and
+    # sets what lies there aside.
     "AUTO_RESUME": True,
     # Copy WEIGHTS into the output folder, where resuming will find it.
     "COPY_WEIGHTS": False,
