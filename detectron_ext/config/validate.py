@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detectron_ext.config import rules
+from detectron_ext.config.dataset_entry import PATHS
 from detectron_ext.config.values import shown
 from detectron_ext.errors import ConfigError
 
@@ -156,6 +157,6 @@ def _check_box_voting(voting: dict) -> None:
 
 def _check_datasets(datasets: dict) -> None:
     for name, fields in datasets.items():
-        for field in ("im_dir", "ann_fn"):
+        for field in PATHS:
             if not fields.get(field):
                 raise ConfigError(f"DATASETS_EXTRA.{name} lacks {field}; give im_dir and ann_fn")
