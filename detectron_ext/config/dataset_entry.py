@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from detectron_ext.config.values import coerce
+from detectron_ext.config.values import coerce, shown
 from detectron_ext.errors import ConfigError
 
 PATHS = ("im_dir", "ann_fn")
@@ -31,3 +31,16 @@ def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, s
             )
         texts[key] = coerce(value, "", label)
     return texts
+
+
+def check_folder_name(name: str, source: str) -> None:
+    """Refuse a data set's name that is no folder's: what a run writes lies in a folder so named.
+
+    Raises:
+        ConfigError: it is empty, "." or "..", or holds "/" (or the character 0).
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ConfigError(
+            f"{source}: {shown(name)} cannot name a data set, whose results lie in a folder of its "
+            "name: choose another, without '/'"
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detectron_ext.config import rules
-from detectron_ext.config.dataset_entry import PATHS
+from detectron_ext.config.dataset_entry import PATHS, check_folder_name
 from detectron_ext.config.values import shown
 from detectron_ext.errors import ConfigError
 
@@ -36,6 +36,7 @@ def validate(tree: dict) -> None:
     _check_group_norm(tree["GROUP_NORM"])
     _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
     _check_box_voting(tree["TEST"]["BBOX_VOTE"])
+    _check_dataset_names(tree)
     _check_datasets(tree["DATASETS_EXTRA"])
 
 
@@ -153,6 +154,13 @@ def _check_box_voting(voting: dict) -> None:
             f"TEST.BBOX_VOTE.SCORING_METHOD_BETA must not be 0 with SCORING_METHOD {method}, which "
             "divides by it"
         )
+
+
+def _check_dataset_names(tree: dict) -> None:
+    """Also of the names that are looked up elsewhere, before a run makes a folder of them."""
+    for key in ("DATASETS_EXTRA", "TRAIN.DATASETS", "TEST.DATASETS"):
+        for name in _value(tree, key):
+            check_folder_name(name, key)
 
 
 def _check_datasets(datasets: dict) -> None:

@@ -166,7 +166,7 @@ def test_dumps_of_legacy_configs_are_read_back_equal(write, shared_path):
 @given(text=st.text(), seed=st.integers(0, 10**6), rate=st.floats(0, 1))
 def test_any_text_and_number_survive_a_dump(write, text, seed, rate):
     given_values = ["OUTPUT_DIR", repr(text), "RNG_SEED", seed, "SOLVER.BASE_LR", rate]
-    loaded = config.load(overrides=[*given_values, "TRAIN.DATASETS", (text, "b")])
+    loaded = config.load(overrides=[*given_values, "TRAIN.PROPOSAL_FILES", (text, "b")])
     assert config.load(write(config.dump_yaml(loaded), "dump.yaml")) == loaded
 
 
