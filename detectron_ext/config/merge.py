@@ -6,7 +6,7 @@ from typing import Any, Iterable
 
 from detectron_ext.config.dataset_entry import entry_texts
 from detectron_ext.config.defaults import FREE_FORM_SECTIONS
-from detectron_ext.config.keys import retired, unknown_key
+from detectron_ext.config.keys import dotted_key, retired, unknown_key
 from detectron_ext.config.values import coerce, decode, shown
 from detectron_ext.errors import ConfigError
 
@@ -80,7 +80,9 @@ def _merge_section(root: dict, section: dict, given: dict, prefix: str, source: 
         if key not in section:
             if retired(name, source):
                 continue
-            raise unknown_key(name, source, root)
+            parts = _split(name, value)
+            known = _exists(root, parts)
+            raise dotted_key(name, parts, source) if known else unknown_key(name, source, root)
         label = f"{name} in {source}"
         if not isinstance(section[key], dict):
             section[key] = coerce(value, section[key], label)

@@ -71,6 +71,25 @@ def test_unknown_key_names_file_and_neighbour(write):
     assert refusal(path) == f"unknown key TRAIN.SCALE in {path}; did you mean TRAIN.SCALES?"
 
 
+@pytest.mark.parametrize(
+    "text, key, nested",
+    [
+        ("SOLVER.MAX_ITER: 2", "SOLVER.MAX_ITER", "SOLVER: {MAX_ITER: ...}"),
+        ("LIBRA: {BFP.ON: True}", "LIBRA.BFP.ON", "LIBRA: {BFP: {ON: ...}}"),
+        ("LIBRA.BFP: {ON: True}", "LIBRA.BFP", "LIBRA: {BFP: ...}"),
+        ("DATASETS_EXTRA.v1.0: {}", "DATASETS_EXTRA.v1.0", "DATASETS_EXTRA: {v1.0: ...}"),
+        (
+            "DATASETS_EXTRA.v1.0.im_dir: x",
+            "DATASETS_EXTRA.v1.0.im_dir",
+            "DATASETS_EXTRA: {v1.0: {im_dir: ...}}",
+        ),
+    ],
+)
+def test_dotted_key_in_a_file_is_to_be_nested(write, text, key, nested):
+    path = write(text)
+    assert refusal(path) == f"key {key} in {path} is given with dots; nest it there: {nested}"
+
+
 def test_old_keys_in_a_file(write, caplog):
     path = write("RPN: {ON: True}\nUSE_GPU_NMS: True\n")
     with caplog.at_level(logging.WARNING):
