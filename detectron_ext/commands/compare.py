@@ -45,8 +45,8 @@ def compare_runs(
         num_resamples: of the bootstrap.
 
     Raises:
-        UserError: a missing, empty or damaged run, runs on different data sets or images, or two
-            sides given one name.
+        UserError: a missing, empty or damaged run, one of an RPN alone, runs on different data sets
+            or images, or two sides given one name.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):

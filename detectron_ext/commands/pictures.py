@@ -46,11 +46,15 @@ def write_picture(path: str, image: np.ndarray) -> str:
 
 
 def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
-    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable."""
-    image = read_file(dataset.image_path(image_id))
+    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable.
+
+    Turned as for training and testing, whose boxes are drawn.
+    """
+    described = dataset.coco.imgs[image_id]
+    size = (described["height"], described["width"])
+    image = read_file(dataset.image_path(image_id), size)
     if image is None:
-        file_name = dataset.coco.imgs[image_id]["file_name"]
-        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, file_name)
+        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, described["file_name"])
     return image
 
 
@@ -59,7 +63,9 @@ def draw_detections(
 ) -> list:
     """Write a picture of each image: ground truth to the left, detections to the right.
 
-    An image that cannot be read is named in a warning and left out.
+    A picture is named for its image: ``a/cat.jpg`` becomes ``a_cat.png``; where another image of
+    the data set would be called that too, ``a_cat.jpg.png``, if need be with the image's id. An
+    image that cannot be read is named in a warning and left out.
 
     Args:
         dataset: what was tested.
@@ -79,6 +85,7 @@ def draw_detections(
     for detection in detections:
         found[detection["image_id"]].append(detection)
     names = dict(enumerate(dataset.classes))
+    stems = _unique_stems(dataset)
     paths = []
     for image_id in image_ids:
         image = read_picture(dataset, image_id)
@@ -88,11 +95,29 @@ def draw_detections(
         panel = side_by_side(
             image, truth, _drawable(found[image_id], image, dataset), names, threshold
         )
-        file_name = dataset.coco.imgs[image_id]["file_name"]
-        stem = os.path.splitext(file_name.replace("/", "_"))[0]
-        paths.append(write_picture(os.path.join(folder, stem + ".png"), panel))
+        paths.append(write_picture(os.path.join(folder, stems[image_id] + ".png"), panel))
     _LOG.info("%d pictures in %s", len(paths), folder)
     return paths
+
+
+def _unique_stems(dataset: CocoDataset) -> dict:
+    """By image id the name of its picture without .png; no two images of the data set share one.
+
+    An image's name is the same however few images of the data set are drawn.
+    """
+    flat = {i: dataset.coco.imgs[i]["file_name"].replace("/", "_") for i in dataset.image_ids()}
+    counts = collections.Counter(os.path.splitext(name)[0] for name in flat.values())
+    taken = {stem for stem, count in counts.items() if count == 1}
+    stems = {}
+    for image_id, name in flat.items():
+        stem = os.path.splitext(name)[0]
+        if counts[stem] > 1:
+            stem = name
+            while stem in taken:
+                stem += "_" + str(image_id).replace("/", "_")
+            taken.add(stem)
+        stems[image_id] = stem
+    return stems
 
 
 def _drawable(annotations: list, image: np.ndarray, dataset: CocoDataset) -> list:

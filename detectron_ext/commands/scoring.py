@@ -38,7 +38,8 @@ def detect_and_score(
 
     Returns:
         Results of :func:`detectron_ext.evaluation.scores.score_detections` on the images that were
-        tested, and ``untested_images``, ids of those skipped where there are any; none of a range.
+        tested, and ``untested_images``, ids of those skipped where there are any; {} of a range or
+        of a data set without annotations, which are not scored.
     """
     folder = _folder(config, dataset)
     tested = detect_dataset(config, detector, dataset, image_ids, proposals_path)
@@ -49,7 +50,7 @@ def detect_and_score(
     path = _path(folder, "detections", "json", image_range)
     write_json(path, detections)
     _LOG.info("written: %s", path)
-    if image_range is not None:
+    if not _is_scored(dataset, image_range):
         return {}
     truth = without_images(dataset.coco, tested.untested)
     return _report(dataset, folder, score_detections(truth, detections), tested.untested)
@@ -66,7 +67,7 @@ def propose_and_score(
 
     Returns:
         Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`, and
-        ``untested_images`` as there; none of a range.
+        ``untested_images`` as there; {} as there.
     """
     folder = _folder(config, dataset)
     proposals, untested = propose_dataset(config, proposer, dataset, image_ids)
@@ -74,7 +75,7 @@ def propose_and_score(
     found_ids, boxes, scores = ([found[part] for found in proposals] for part in range(3))
     write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))
     _LOG.info("written: %s", path)
-    if image_range is not None:
+    if not _is_scored(dataset, image_range):
         return {}
     truth = without_images(dataset.coco, untested)
     found = [found for found in proposals if found.image_id in truth.imgs]
@@ -88,6 +89,12 @@ def _folder(config, dataset: CocoDataset) -> str:
 def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> str:
     part = "" if image_range is None else "_range_{}_{}".format(*image_range)
     return os.path.join(folder, f"{name}{part}.{extension}")
+
+
+def _is_scored(dataset: CocoDataset, image_range: tuple | None) -> bool:
+    if image_range is None and not dataset.has_annotations:
+        _LOG.warning("%s: not scored: its annotation file holds no 'annotations'", dataset.name)
+    return image_range is None and dataset.has_annotations
 
 
 def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) -> dict:

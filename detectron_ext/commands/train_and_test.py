@@ -43,7 +43,8 @@ def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
 
     Writes into ``<OUTPUT_DIR>/test/<data set>/<type>/`` ``results.json`` and, of a detector,
     ``detections.json`` (COCO results), with VIS also pictures in the folder ``vis``; of an RPN
-    alone (MODEL.RPN_ONLY) ``rpn_proposals.pkl``, which Fast R-CNN reads.
+    alone (MODEL.RPN_ONLY) ``rpn_proposals.pkl``, which Fast R-CNN reads. A data set without
+    annotations is not scored, and has no ``results.json``.
 
     Args:
         config: a merged configuration.
@@ -53,7 +54,8 @@ def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
 
     Returns:
         {data set: results}, as :func:`detectron_ext.evaluation.scores.score_detections` returns
-        them, or :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`.
+        them, or :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; {} where it is
+        not scored.
 
     Raises:
         UserError: bad data, weights or configuration; a class with another number in a data set

@@ -28,6 +28,7 @@ class CocoDataset:
         num_classes: their number, background included, as MODEL.NUM_CLASSES counts.
         category_to_contiguous: the file's category id -> class number from 1.
         contiguous_to_category: the way back.
+        has_annotations: whether the file tells what the images show; those of test images do not.
         coco: pycocotools' index, without the annotations that mean nothing (see
             :func:`detectron_ext.data.ground_truth.remove_unusable`).
 
@@ -42,7 +43,7 @@ class CocoDataset:
         content = read_annotation_file(entry.ann_fn)
         if not os.path.isdir(entry.im_dir):
             raise DatasetError(f"data set {entry.name}: image folder {entry.im_dir} not found")
-        self._has_annotations = "annotations" in content
+        self.has_annotations = "annotations" in content
         self._unusable = Tally()
         remove_unusable(content, self._unusable)
         self.coco = _index(content)
@@ -69,7 +70,7 @@ class CocoDataset:
         Raises:
             DatasetError: an image file is missing, or ground truth is asked of a file without.
         """
-        if with_ground_truth and not self._has_annotations:
+        if with_ground_truth and not self.has_annotations:
             raise DatasetError(f"{self._entry.ann_fn}: holds no 'annotations' to train on")
         tally = Tally(self._unusable.dropped.copy())
         images = self._existing_images(skip_bad_images)
@@ -127,9 +128,11 @@ def read_ground_truth(ann_fn: str) -> COCO:
     """The annotations of a data set whose images are not needed, as ``CocoDataset.coco``.
 
     Raises:
-        DatasetError: the file is missing, not JSON or not COCO format.
+        DatasetError: the file is missing, not JSON or not COCO format, or holds no annotations.
     """
     content = read_annotation_file(ann_fn)
+    if "annotations" not in content:
+        raise DatasetError(f"{ann_fn}: holds no 'annotations' to score with")
     remove_unusable(content, Tally())
     return _index(content)
 

@@ -117,7 +117,7 @@ def _read_boxes(path: str) -> dict[Any, np.ndarray]:
         raise DatasetError(f"proposals {path} hold boxes of {len(boxes)} images but {len(ids)} ids")
     by_id: dict[Any, np.ndarray] = {}
     for image_id, array in zip(ids, boxes):
-        if not isinstance(image_id, (int, str, np.integer)):
+        if not isinstance(image_id, (int, float, str, np.number)):
             raise DatasetError(f"proposals {path}: {image_id!r} is no image id")
         if image_id in by_id:
             raise DatasetError(f"proposals {path} name image {image_id} twice")

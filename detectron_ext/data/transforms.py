@@ -31,19 +31,33 @@ def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | N
         return None
 
 
-def read_file(path: str) -> np.ndarray | None:
-    """An image file as :func:`decode` gives it; None also where it cannot be read."""
+def decode_as_annotated(encoded: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+    """An image file's bytes as :func:`decode` gives it, turned so that its annotations fit.
+
+    The orientation that a photograph's EXIF tag asks for is applied, as Detectron does, unless
+    only the untouched pixels have the size (height, width) that the annotations were made for.
+    """
+    image = decode(encoded)
+    if image is None or image.shape[:2] == size:
+        return image
+    unturned = decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return unturned if unturned is not None and unturned.shape[:2] == size else image
+
+
+def read_file(path: str, size: tuple[int, int] | None = None) -> np.ndarray | None:
+    """An image file as :func:`decode` gives it; None also where it cannot be read.
+
+    With the size (height, width) that it is annotated as, as :func:`decode_as_annotated` gives it.
+    """
     try:
-        return decode(np.fromfile(path, dtype=np.uint8))
+        encoded = np.fromfile(path, dtype=np.uint8)
     except OSError:
         return None
+    return decode(encoded) if size is None else decode_as_annotated(encoded, size)
 
 
 def read_image(record: ImageRecord) -> np.ndarray:
-    """Read a record's image, mirrored if the record is.
-
-    The orientation that a photograph's EXIF tag asks for is applied, as Detectron does, unless
-    only the untouched pixels have the size that the annotations were made for.
+    """Read a record's image, turned as :func:`decode_as_annotated` says, mirrored if the record is.
 
     Returns:
         (height, width, 3) uint8, BGR.
@@ -57,12 +71,9 @@ def read_image(record: ImageRecord) -> np.ndarray:
         encoded = np.fromfile(record.path, dtype=np.uint8)
     except OSError as error:
         raise DatasetError(f"{where} cannot be read: {error.strerror}") from error
-    image = decode(encoded)
+    image = decode_as_annotated(encoded, size)
     if image is None:
         raise DatasetError(f"{where} is not an image that OpenCV can decode")
-    if image.shape[:2] != size:
-        unturned = decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        image = image if unturned is None else unturned
     if image.shape[:2] != size:
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise DatasetError(f"{where} is {found} pixels, but annotated as {size[1]}x{size[0]}")

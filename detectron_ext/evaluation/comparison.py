@@ -93,7 +93,7 @@ def measure(
         threshold: score at which precision and recall are taken.
 
     Raises:
-        UserError: damaged detections, or such that fit other annotations.
+        UserError: damaged detections, such that fit other annotations, or none but proposals.
     """
     _check_images(run, len(coco_gt.imgs))
     detections = run.detections(coco_gt)

@@ -52,7 +52,7 @@ class TestRun:
         """What was found, as COCO results; None, with a warning, where it was not kept.
 
         Raises:
-            UserError: the file is damaged, or fits other annotations.
+            UserError: the file is damaged, or fits other annotations; an RPN alone was tested.
         """
         ours = self.path / "detections.json"
         theirs = sorted(self.path.glob(f"bbox_{glob.escape(self.dataset)}_results*.json"))
@@ -64,6 +64,11 @@ class TestRun:
             return read_detections(str(theirs[0]))
         if (self.path / _PICKLE).exists():
             return read_upstream_detections(str(self.path / _PICKLE), coco_gt)
+        if _scores_proposals(self.results):
+            raise UserError(
+                f"{self.name} holds proposals of an RPN alone, which are not compared: "
+                "results.json has their average recall"
+            )
         self.warnings.append(f"{self.name}: no detections kept, only the AP of results.json")
         return None
 
@@ -164,10 +169,18 @@ def _read_results(run: TestRun) -> dict | None:
         content = None
     if isinstance(content, dict) and isinstance(content.get(run.dataset), dict):
         content = content[run.dataset].get("box")
-    if isinstance(content, dict) and "AP" in content and _has_right_types(content):
+    if _scores_proposals(content) and (run.path / "detections.json").exists():
+        content = None  # it is of another test than the detections
+    has_scores = isinstance(content, dict) and ("AP" in content or _scores_proposals(content))
+    if has_scores and _has_right_types(content):
         return content
     run.warnings.append(f"{run.name}: results.json is damaged or of another kind")
     return None
+
+
+def _scores_proposals(results: Any) -> bool:
+    """Whether results.json is of a model with MODEL.RPN_ONLY."""
+    return isinstance(results, dict) and "num_proposals" in results
 
 
 def _has_right_types(results: dict) -> bool:

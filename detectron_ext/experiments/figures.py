@@ -108,7 +108,7 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     title = f"Negatives, {_PER_IMAGE} drawn in each of {len(study.images)} training images"
     finish(axes, title, f"IoU with the nearest object (bins of {upper / 8:g})", "share")
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    _legend_below(axes, fontsize=9)  # curves may run anywhere inside
     return figure
 
 
@@ -263,4 +263,8 @@ def _stacked(axes, shares: dict, names: Sequence[str], title: str, legend: str) 
         bottom += heights
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     finish(axes, title, "", "share of the sum")
-    axes.legend(title=legend, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
+    _legend_below(axes, title=legend, fontsize=8)
+
+
+def _legend_below(axes, **options) -> None:
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2, **options)

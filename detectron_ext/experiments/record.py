@@ -157,8 +157,11 @@ def _training_seconds(config) -> dict:
 
 
 def _results(config, dataset: str) -> Any:
+    """Scores on a data set; None where it has no annotations to score with."""
     folder = configuration.output_dir(config, (dataset,), training=False)
     path = os.path.join(folder, "results.json")
+    if not os.path.exists(path) and os.path.exists(os.path.join(folder, "detections.json")):
+        return None
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)

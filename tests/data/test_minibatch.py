@@ -67,6 +67,36 @@ def test_augmentation_depends_on_the_generator_alone(make_record, config):
     np.testing.assert_array_equal(record.boxes, before)
 
 
+@pytest.mark.parametrize(
+    "option, places",
+    [
+        ("FLIP_VERTICAL", {(10, 10, 40, 30), (10, 28, 40, 48)}),
+        ("ROTATE90", {(10, 10, 40, 30), (10, 38, 30, 68), (38, 28, 68, 48), (28, 10, 48, 40)}),
+    ],
+)
+def test_images_flip_and_turn_every_way(make_record, config, option, places):
+    """An image of 40x30 pixels, twice as large for the network, each time with its one box."""
+    record = make_record(40, 30, boxes=[(5, 5, 20, 15)])
+    augment(config, **{option: True})
+    samples = [load_sample(record, config, rng(seed), True) for seed in range(30)]
+    seen = {(tuple(sample.boxes[0]), sample.image.tobytes()) for sample in samples}
+    assert {place for place, _ in seen} == places
+    assert len(seen) == len({image for _, image in seen}) == len(places)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5])
+def test_color_jitter_is_as_strong_as_asked_for_and_moves_nothing(make_record, config, strength):
+    plain = load_sample(make_record(), config, rng(), True)
+    augment(config, COLOR_JITTER=strength)
+    samples = [load_sample(make_record(), config, rng(seed), True) for seed in range(20)]
+    assert all((sample.boxes == plain.boxes).all() for sample in samples)
+    # Brightness, a factor of the whole image, is what changes its mean.
+    mean = np.mean(config.PIXEL_MEANS) + plain.image.mean()
+    factors = [1 + (sample.image.mean() - plain.image.mean()) / mean for sample in samples]
+    assert 1.1 * strength > max(factors) - 1 > 0.5 * strength
+    assert 1.1 * strength > 1 - min(factors) > 0.5 * strength
+
+
 def test_slight_color_jitter_leaves_the_means_subtracted(make_record, config):
     plain = load_sample(make_record(), config, rng(), True)
     augment(config, COLOR_JITTER=1e-6)

@@ -58,6 +58,15 @@ def test_detectrons_oldest_files_name_the_ids_indexes(tmp_path, records):
     assert len(with_proposals(records, path)[0].proposals) == 2
 
 
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.float64, str])
+def test_ids_may_be_of_any_kind_that_annotations_have(tmp_path, records, kind):
+    path = str(tmp_path / "p.pkl")
+    records = [replace(record, image_id=kind(record.image_id)) for record in records]
+    ids = [record.image_id for record in records]
+    write_proposals(path, ids, [_BOXES] * 3, [np.ones(2)] * 3, "A: 1\n")
+    assert all(len(record.proposals) == 2 for record in with_proposals(records, path))
+
+
 @pytest.mark.parametrize(
     "content, fault",
     [

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from exif import encode_turned_jpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,10 +65,7 @@ def test_annotated_size_decides_about_exif_orientation(make_record, tmp_path):
     path = tmp_path / "turned.jpg"
     image = np.zeros((30, 40, 3), dtype=np.uint8)
     image[:10] = 255
-    data = cv2.imencode(".jpg", image)[1].tobytes()
-    # A little-endian EXIF block whose only entry is orientation 6: turn clockwise to view.
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    path.write_bytes(encode_turned_jpeg(image))
     as_viewed = replace(make_record(), path=str(path), height=40, width=30)
     as_stored = replace(as_viewed, height=30, width=40)
     np.testing.assert_array_equal(transforms.read_image(as_viewed), cv2.imread(str(path)))

@@ -119,6 +119,22 @@ def test_results_without_detections_are_a_warning(tmp_path):
     assert "no detections kept" in run.warnings[0]
 
 
+_RECALL = {"AR@100": 0.5, "AR@1000": 0.6, "num_images": 40, "num_proposals": 9}
+
+
+def test_an_rpn_s_proposals_have_no_detections_to_compare(tmp_path):
+    folder = write_test(tmp_path, {"results.json": _RECALL})
+    run = open_run(str(tmp_path))
+    assert run.warnings == []
+    with pytest.raises(UserError, match="holds proposals of an RPN alone") as caught:
+        run.detections(scene(0)[0])
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    (folder / "detections.json").write_text("[]")
+    run = open_run(str(tmp_path))
+    assert "of another kind" in run.warnings[0]
+    assert run.detections(scene(0)[0]) == []
+
+
 @pytest.mark.parametrize(
     "files, message",
     [
@@ -143,6 +159,7 @@ def test_an_unfinished_or_unclear_folder_is_an_error(tmp_path, files, message):
         '{"AP": 0.4, "num_images": "40"}',
         '{"AP": 0.4, "untested_images": 7}',
         '{"AP": 0.4, "untested_images": [[7]]}',
+        '{"num_proposals": 9, "untested_images": 7}',
         "[" * 100000,
     ],
 )

@@ -62,6 +62,21 @@ def test_hard_negatives_are_those_of_high_loss(study):
     assert hardest["drawn at random"] < 0.15 < hardest["drawn IoU-balanced, 3 bins"]
 
 
+def test_the_legend_of_the_negatives_covers_no_point(study):
+    rising = np.repeat(np.arange(8) * 0.05 + 0.025, [5, 8, 15, 30, 60, 120, 240, 482])
+    overlaps = np.concatenate([rising, np.ones(20)]).astype(np.float32)
+    images = [image._replace(overlaps=overlaps) for image in study.images]
+    figure = figures.negatives_figure(study._replace(images=images), 0.4, 2.0, seed=0)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    legend = axes.get_legend().get_window_extent()
+    for line in axes.get_lines():
+        for x, y in axes.transData.transform(line.get_xydata()):
+            assert not legend.contains(x, y)
+    assert not legend.overlaps(axes.xaxis.get_tightbbox(figure.canvas.get_renderer()))
+    assert legend.y0 >= figure.bbox.y0
+
+
 @pytest.mark.parametrize("label, missing", [(0, "positive"), (1, "negative"), (-1, "negative")])
 def test_images_without_positives_or_negatives_are_an_error(study, config, label, missing):
     images = [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from caffe2.python import workspace
 
@@ -88,6 +89,32 @@ def test_balanced_pyramid_feeds_the_heads(refine):
     refining = {str(p) for p in model.params if str(p).startswith("bfp_")}
     assert len(refining) == {"none": 0, "conv": 2, "non_local": 8}[refine]
     assert refining <= set(map(str, model.trainable_params()))
+
+
+def _run_refinement(refine):
+    """The average of an untrained network's levels for noise, before and after its refinement."""
+    config = _tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", refine)
+    model = build_model(config, train=False)
+    workspace.ResetWorkspace()
+    workspace.RunNetOnce(model.param_init_net)
+    noise = np.random.default_rng(0).normal(0, 50, (1, 3, 128, 128))
+    workspace.FeedBlob("data", noise.astype(np.float32))
+    workspace.RunNetOnce(model.net)
+    refined = {"conv": "bfp_refine", "non_local": "bfp_refined"}[refine]
+    return workspace.FetchBlob("bfp_gathered"), workspace.FetchBlob(refined)
+
+
+def test_a_convolution_refines_to_values_that_are_rectified():
+    _, refined = _run_refinement("conv")
+    assert refined.min() == 0 and 0.1 < (refined > 0).mean() < 0.9
+
+
+def test_a_non_local_block_starts_as_the_identity():
+    gathered, refined = _run_refinement("non_local")
+    assert gathered.std() > 0
+    np.testing.assert_array_equal(refined, gathered)
+    assert not workspace.FetchBlob("bfp_out_w").any()
+    assert all(workspace.FetchBlob(f"bfp_{name}_w").any() for name in ("theta", "phi", "g"))
 
 
 def test_loss_weights_and_balanced_l1_reach_the_operators():

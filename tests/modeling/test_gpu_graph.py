@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from caffe2.proto import caffe2_pb2
+from two_gpus import CONFIGS, build_for_two_gpus
 
 from detectron_ext import config as configuration
-from detectron_ext.modeling import build_model, builder, devices
+from detectron_ext.modeling import devices
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DETECTORS = ["retinanet", "faster_rcnn"]
 
 
 def _build(detector, train, *overrides):
-    options = ["MODEL.NUM_CLASSES", "4", "USE_NCCL", "True", *overrides]
-    path = CONFIGS / f"{detector}_R-36-tiny.yaml"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(builder, "usable_gpus", lambda config: 2)
-        return build_model(configuration.load(str(path), options), train)
+    return build_for_two_gpus(detector, train, "USE_NCCL", "True", *overrides)
 
 
 @pytest.fixture(scope="module", params=DETECTORS)

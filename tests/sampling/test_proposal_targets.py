@@ -196,3 +196,9 @@ def test_what_was_drawn_is_counted_for_the_log():
     counts = _targets(rois, _GT)["sampling_counts_roi"]
     # Bins of a sixth of IoU; 3 negatives, 4 positives, two of them of one object.
     assert counts.tolist() == [1, 0, 2, 3, 4, 4 + 1 + 1, 3]
+
+
+def test_bins_end_where_background_does():
+    rois = _rois(_strip(0, 0.05), _strip(0, 0.15), _strip(0, 0.25), _strip(0, 0.28))
+    counts = _targets(rois, _GT[:1], "TRAIN.BG_THRESH_HI", "0.3")["sampling_counts_roi"]
+    assert counts[:4].tolist() == [1, 1, 2, 4]  # bins of a tenth of IoU

@@ -208,3 +208,15 @@ def test_what_was_drawn_is_counted_for_the_log():
     positives, negatives = np.sum(counted, axis=0)
     assert counts[-4:].tolist()[:2] == [negatives, positives] and counts[-1] == len(_TRUTH)
     assert counts[:3].sum() == negatives
+
+
+@pytest.mark.parametrize("threshold", [0.15, 0.6])
+def test_bins_end_where_negatives_do(threshold):
+    settings = ["TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", "-1"]
+    config = _config(*settings, "TRAIN.RPN_NEGATIVE_OVERLAP", str(threshold))
+    overlaps, labels = _expected_labels(config, _TRUTH, _all_anchors(config, 128, 160))
+    parts = [3 * max(row) / threshold for place, row in overlaps.items() if labels.get(place) == 0]
+    expected = np.bincount(np.int64(parts), minlength=3)
+    assert expected.min() > 5
+    counts = _targets(config, _sample(_TRUTH))["sampling_counts_rpn"]
+    np.testing.assert_array_equal(counts[:3], expected)

@@ -9,6 +9,8 @@ import pytest
 from squares import REPOSITORY
 from tool_runner import failure, run_tool
 
+from detectron_ext import command_line
+
 TOOLS = ("train_net", "test_net", "infer_simple", "visualize_results", "demo")
 
 
@@ -128,3 +130,18 @@ def test_negative_overrides_arrive(tool, workplace, tmp_path):
 
 def test_an_override_without_a_partner_is_named(tool):
     assert "'SOLVER.MAX_ITER' (str) has no partner" in failure(tool("train_net", "SOLVER.MAX_ITER"))
+
+
+@pytest.mark.parametrize("asked, given", [("3", "3"), ("0", "7")])
+def test_the_configurations_threads_are_set_before_caffe2_starts(monkeypatch, asked, given):
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in (*names, "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "7")
+    seen = []
+
+    def look():
+        seen.extend(os.environ[name] for name in names)
+
+    monkeypatch.setattr(command_line, "start_caffe2", look)
+    command_line.load_config(None, ["LIBRA.THREADS", asked])
+    assert seen == [given, given]

@@ -7,7 +7,7 @@ import shutil
 import time
 
 import pytest
-from tool_runner import failure
+from tool_runner import failure, run_tool
 
 from detectron_ext.engine.weights_file import read_weights
 
@@ -60,6 +60,33 @@ def test_a_range_of_images_is_drawn_and_kept_but_not_scored(tool, workplace, tmp
     assert {found["image_id"] for found in _read(folder / "detections_range_2_5.json")} == {3, 4, 5}
     assert {path.name for path in (folder / "vis").iterdir()} == {"3.png", "4.png", "5.png"}
     assert not (folder / "results.json").exists()
+
+
+@pytest.mark.parametrize("tool_name", ["test_net", "train_net"])
+def test_a_data_set_without_annotations_is_tested_but_not_scored(
+    tool, workplace, tmp_path, tool_name
+):
+    entry = {"im_dir": str(workplace.images), "ann_fn": str(tmp_path / "unknown.json")}
+    content = _read(workplace.folder / "squares" / "annotations.json")
+    del content["annotations"]
+    (tmp_path / "unknown.json").write_text(json.dumps(content))
+    outcome = tool(
+        tool_name, "TEST.WEIGHTS", workplace.weights, "OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 1,
+        "DATASETS_EXTRA.unknown", entry, "TEST.DATASETS", "('unknown', 'squares')",
+        "TEST.DETECTIONS_PER_IM", 3,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert "unknown: not scored: " in outcome.err and "squares: AP" in outcome.err
+    folder = tmp_path / "test" / "unknown" / "retinanet"
+    assert {path.name for path in folder.iterdir()} == {"detections.json"}
+    assert (tmp_path / "test" / "squares" / "retinanet" / "results.json").exists()
+    message = failure(
+        run_tool(
+            "compare_runs", "--baseline", folder, "--candidate", folder, "--annotations",
+            entry["ann_fn"], "--output-dir", tmp_path / "comparison",
+        )
+    )  # fmt: skip
+    assert "unknown.json: holds no 'annotations' to score with" in message
 
 
 @pytest.mark.parametrize("start, end", [(5, 2), (8, 9), (-1, 3), (2, 2)])

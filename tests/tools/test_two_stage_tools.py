@@ -56,6 +56,10 @@ def test_an_rpn_s_recall_is_told(folder, tmp_path):
     outcome = _tool(folder, "train_net", *_RPN, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path)
     assert outcome.status == 0, outcome.err
     assert "AR@100 " in outcome.err and "rpn_proposals.pkl" in outcome.err
+    page = tmp_path / "comparison"
+    run = ("--baseline", tmp_path, "--candidate", folder / "output", "--output-dir", page)
+    assert "proposals of an RPN alone" in failure(_tool(folder, "compare_runs", *run))
+    assert not page.exists()
 
 
 def test_an_rpn_without_an_image_finds_nothing(folder, tmp_path):
@@ -70,6 +74,20 @@ def test_an_rpn_without_an_image_finds_nothing(folder, tmp_path):
     assert outcome.status == 0, outcome.err
     results = json.loads(next(tmp_path.rglob("results.json")).read_text())
     assert results["num_proposals"] == 0 and results["AR@100"] is None
+
+
+def test_an_rpn_is_not_scored_without_annotations(folder, tmp_path):
+    content = json.loads((folder / "squares" / "annotations.json").read_text())
+    del content["annotations"]
+    path = tmp_path / "unknown.json"
+    path.write_text(json.dumps(content))
+    weights = folder / "output" / "train" / "squares" / "generalized_rcnn" / "model_final.pkl"
+    outcome = _tool(
+        folder, "test_net", *_RPN, "TEST.WEIGHTS", weights, "OUTPUT_DIR", tmp_path,
+        "DATASETS_EXTRA.squares.ann_fn", path,
+    )  # fmt: skip
+    assert outcome.status == 0 and "squares: not scored" in outcome.err
+    assert [path.name for path in tmp_path.glob("test/*/*/*")] == ["rpn_proposals.pkl"]
 
 
 def test_mistakes_are_one_line(folder, tmp_path):

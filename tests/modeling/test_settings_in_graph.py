@@ -1,0 +1,109 @@
+"""Settings reach the operators they are for: every key off its default, the graph of two GPUs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+from caffe2.python import utils
+from two_gpus import build_for_two_gpus
+
+from detectron_ext import ops
+from detectron_ext.modeling.devices import unscoped
+
+pytestmark = pytest.mark.skipif(
+    not ops.native_library_loaded(), reason="Python operators hide their names and arguments"
+)
+
+# Losses are halved on two GPUs, as their gradients are added up.
+WEIGHTS = ("LIBRA.LOSS_WEIGHTS.CLS", "3.0", "LIBRA.LOSS_WEIGHTS.BBOX", "0.25")
+BALANCED = (
+    "LIBRA.BALANCED_L1.ON", "True", "LIBRA.BALANCED_L1.FORMULA", "mmdet",
+    "LIBRA.BALANCED_L1.ALPHA", "0.3", "LIBRA.BALANCED_L1.GAMMA", "2.5",
+)  # fmt: skip
+BALANCED_ARGUMENTS = {"alpha": 0.3, "gamma": 2.5, "formula": b"mmdet"}
+RETINANET = (
+    *WEIGHTS, "RETINANET.BBOX_REG_BETA", "0.2", "RETINANET.BBOX_REG_WEIGHT", "6.0",
+    "RETINANET.LOSS_GAMMA", "1.5", "RETINANET.LOSS_ALPHA", "0.7",
+)  # fmt: skip
+REWEIGHT = ("LIBRA.RETINANET_SAMPLER.MODE", "reweight")
+SOFTMAX = ("RETINANET.SOFTMAX", "True")
+FOCAL_ARGUMENTS = {"gamma": 1.5, "alpha": 0.7, "scale": 1.5, "num_classes": 3}
+FAST = (*WEIGHTS, "MODEL.FASTER_RCNN", "False")
+RPN = (
+    *WEIGHTS, "MODEL.FASTER_RCNN", "False", "MODEL.RPN_ONLY", "True",
+    "TRAIN.RPN_BATCH_SIZE_PER_IM", "64", "TRAIN.IMS_PER_BATCH", "2",
+)  # fmt: skip
+COARSE = ("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "6")
+FINE = ("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "3")
+
+
+@lru_cache(maxsize=None)
+def _operators(detector, overrides):
+    """Type and arguments of every operator of the training net, all of them native."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ops.library._State, "native_cuda", True)
+        net = build_for_two_gpus(detector, True, *overrides).net.Proto()
+    return [(op.type, utils.ArgsToDict(op.arg)) for op in net.op]
+
+
+@pytest.mark.parametrize(
+    "detector, overrides, operator, number, expected",
+    [
+        ("retinanet", RETINANET, "SelectSmoothL1Loss", 10, {"beta": 0.2, "scale": 0.75}),
+        ("retinanet", RETINANET, "SigmoidFocalLoss", 10, FOCAL_ARGUMENTS),
+        (
+            "retinanet", RETINANET + BALANCED, "SelectBalancedL1Loss", 10,
+            {**BALANCED_ARGUMENTS, "beta": 0.2, "scale": 0.75},
+        ),
+        ("retinanet", RETINANET + REWEIGHT, "WeightedSigmoidFocalLoss", 10, FOCAL_ARGUMENTS),
+        (
+            "retinanet", RETINANET + SOFTMAX, "SoftmaxFocalLoss", 10,
+            {**FOCAL_ARGUMENTS, "num_classes": 4},
+        ),
+        ("faster_rcnn", FAST, "SoftmaxWithLoss", 2, {"scale": 1.5}),
+        ("faster_rcnn", FAST, "SmoothL1Loss", 2, {"beta": 1.0, "scale": 0.125}),
+        (
+            "faster_rcnn", FAST + BALANCED, "BalancedL1Loss", 2,
+            {**BALANCED_ARGUMENTS, "beta": 1.0, "scale": 0.125},
+        ),
+        # Of the RPN LIBRA.LOSS_WEIGHTS says nothing.
+        ("faster_rcnn", RPN, "SmoothL1Loss", 8, {"beta": 1 / 9, "scale": 0.5}),
+        ("faster_rcnn", RPN, "SigmoidCrossEntropyLoss", 8, {"scale": 0.5 / 128}),
+        ("retinanet", COARSE, "BalancedPyramidGather", 2, {"refine_level": 3}),
+        ("retinanet", COARSE, "BalancedPyramidScatter", 2, {"refine_level": 3}),
+        ("faster_rcnn", FINE, "BalancedPyramidGather", 2, {"refine_level": 0}),
+        ("faster_rcnn", FINE, "BalancedPyramidScatter", 2, {"refine_level": 0}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("direction", ["", "Gradient"], ids=["forward", "backward"])
+def test_settings_become_arguments(detector, overrides, operator, number, expected, direction):
+    operators = _operators(detector, overrides)
+    found = [arguments for kind, arguments in operators if kind == operator + direction]
+    assert len(found) == number  # on every level of each GPU
+    for arguments in found:
+        assert {key: arguments[key] for key in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_fast_conv_is_for_every_convolution(detector, fast):
+    overrides = ("LIBRA.FAST_CONV", str(fast))
+    convolutions = [
+        arguments
+        for kind, arguments in _operators(detector, overrides)
+        if kind in ("Conv", "ConvGradient")
+    ]
+    assert len(convolutions) > 200
+    assert {bool(arguments.get("fast_conv", 1)) for arguments in convolutions} == {fast}
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("pyramid", [True, False])
+def test_group_norm_of_the_head_and_of_the_pyramid_are_chosen_apart(head, pyramid):
+    options = ["LIBRA.RETINANET_HEAD.USE_GN", str(head), "FPN.USE_GN", str(pyramid)]
+    net = build_for_two_gpus("retinanet", False, *options).net.Proto()
+    normed = [unscoped(op.output[0]) for op in net.op if op.type == "GroupNorm"]
+    # 5 levels, 2 layers each of the class and the box tower; a lateral layer of each of 3 stages.
+    assert sum(name.startswith("retnet_") for name in normed) == (20 if head else 0)
+    assert sum(name.startswith("fpn_inner_") for name in normed) == (3 if pyramid else 0)

@@ -1,0 +1,119 @@
+"""RetinaNet's pseudo-sampler from the configuration to the blobs, on a scene measured by hand.
+
+Two images with one object each, two levels, two anchors a cell. Of negatives, IoU below 0.3, the
+two bins are below 0.15 and from there on.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from detectron_ext import config as configuration
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+
+_SIZE = 128
+_LEVELS = (3, 4)
+# Left, top, right and bottom edges. 8 anchors of the first image have an IoU of 0.45 and more, and
+# 4 of the second.
+_OBJECTS = [(9, 21, 36, 104), (60, 70, 100, 104)]
+_SETTINGS = [
+    "MODEL.NUM_CLASSES", "4", "FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "4",
+    "RETINANET.ASPECT_RATIOS", "(1.0, 4.0)", "RETINANET.SCALES_PER_OCTAVE", "1",
+    "RETINANET.ANCHOR_SCALE", "4",
+    "RETINANET.NEGATIVE_OVERLAP", "0.3", "RETINANET.POSITIVE_OVERLAP", "0.45",
+    "LIBRA.RETINANET_SAMPLER.NUM_BINS", "2",
+    "LIBRA.RETINANET_SAMPLER.NEG_PER_POS", "1.0", "LIBRA.RETINANET_SAMPLER.MIN_NEG", "5",
+]  # fmt: skip
+
+
+def _blobs(mode, seed=0):
+    config = configuration.load(None, [*_SETTINGS, "LIBRA.RETINANET_SAMPLER.MODE", mode])
+    samples = [
+        SimpleNamespace(
+            boxes=np.float32([[left, top, right - 1, bottom - 1]]),
+            classes=np.int32([2]),
+            is_crowd=np.array([False]),
+        )
+        for left, top, right, bottom in _OBJECTS
+    ]
+    return RetinanetTargets(config)(samples, _SIZE, _SIZE, np.random.default_rng(seed))
+
+
+def _covered(centres, side, low, high):
+    """Length that anchors of a side at these centres share with the object, low to high."""
+    return np.maximum(0, np.minimum(centres + side / 2, high) - np.maximum(centres - side / 2, low))
+
+
+def _overlaps(level):
+    """(2 images, 2 anchors, rows, columns) IoU: a square, and a box 4 times as high as wide."""
+    stride = 2**level
+    centres = stride * (np.arange(_SIZE // stride) + 0.5)
+    grids = []
+    for left, top, right, bottom in _OBJECTS:
+        for width, height in ((4 * stride, 4 * stride), (2 * stride, 8 * stride)):
+            x = _covered(centres, width, left, right)
+            y = _covered(centres, height, top, bottom)
+            shared = np.outer(y, x)
+            grids.append(shared / (width * height + (right - left) * (bottom - top) - shared))
+    return np.reshape(grids, (2, 2, len(centres), len(centres)))
+
+
+def _bins(level):
+    """Bin of every anchor that is negative: 0 or 1; of the others -1."""
+    iou = _overlaps(level)
+    return np.select([iou < 0.15, iou < 0.3], [0, 1], -1)
+
+
+def _count(image, number):
+    return sum((_bins(level)[image] == number).sum() for level in _LEVELS)
+
+
+@pytest.mark.parametrize("mode", ["none", "reweight"])
+def test_every_anchor_has_the_label_of_its_overlap(mode):
+    blobs = _blobs(mode)
+    for level in _LEVELS:
+        iou = _overlaps(level)
+        expected = np.select([iou < 0.3, iou >= 0.45], [0, 2], -1)
+        np.testing.assert_array_equal(blobs[f"retnet_cls_labels_fpn{level}"], expected)
+
+
+def test_every_weight_stands_at_its_anchor():
+    """The bins of an image weigh the same together, as much as its negatives without weights."""
+    blobs = _blobs("reweight")
+    weight = {
+        (image, number): (_count(image, 0) + _count(image, 1)) / 2 / _count(image, number)
+        for image in (0, 1)
+        for number in (0, 1)
+    }
+    assert all(value < 1 if number == 0 else value > 4 for (_, number), value in weight.items())
+    for level in _LEVELS:
+        expected = np.ones(_bins(level).shape)
+        for (image, number), value in weight.items():
+            expected[image][_bins(level)[image] == number] = value
+        np.testing.assert_allclose(blobs[f"retnet_cls_weights_fpn{level}"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_budget_is_drawn_evenly_from_the_bins(seed):
+    """8 negatives for the 8 positives of the first image; for the 4 of the second the least, 5."""
+    blobs = _blobs("select", seed)
+    kept = np.zeros((2, 2), int)
+    for level in _LEVELS:
+        is_kept = blobs[f"retnet_cls_labels_fpn{level}"] == 0
+        for number in (0, 1):
+            kept[:, number] += (is_kept & (_bins(level) == number)).sum(axis=(1, 2, 3))
+        assert not (is_kept & (_bins(level) == -1)).any()
+    np.testing.assert_array_equal(kept, [[4, 4], [2, 3]])
+
+
+@pytest.mark.parametrize(
+    "mode, negatives", [("none", [1081, 143]), ("select", [6, 7]), ("reweight", [612, 612])]
+)
+def test_the_log_counts_what_is_left_in_the_bins(mode, negatives):
+    assert [_count(0, number) + _count(1, number) for number in (0, 1)] == [1081, 143]
+    counts = _blobs(mode)["sampling_counts_retinanet"]
+    positives = [8 + 4, 8**2 + 4**2, len(_OBJECTS)]
+    np.testing.assert_allclose(counts, [*negatives, sum(negatives), *positives], rtol=1e-6)
