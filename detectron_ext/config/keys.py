@@ -56,6 +56,14 @@ def retired(name: str, source: str) -> bool:
     return True
 
 
+def dotted_key(name: str, parts: list[str], source: str) -> ConfigError:
+    """Return the error for a known key that a map holds by its dotted name, as overrides do."""
+    nested = "..."
+    for part in reversed(parts):
+        nested = f"{part}: {nested}" if nested == "..." else f"{part}: {{{nested}}}"
+    return ConfigError(f"key {name} in {source} is given with dots; nest it there: {nested}")
+
+
 def unknown_key(name: Any, source: str, known: dict) -> ConfigError:
     """Return the error for a key that does not exist, naming its successor or the nearest key."""
     if name in RENAMED_KEYS:

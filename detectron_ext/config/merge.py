@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Iterable
 
+from detectron_ext.config.dataset_entry import entry_texts
 from detectron_ext.config.defaults import FREE_FORM_SECTIONS
-from detectron_ext.config.keys import retired, unknown_key
+from detectron_ext.config.keys import dotted_key, retired, unknown_key
 from detectron_ext.config.values import coerce, decode, shown
 from detectron_ext.errors import ConfigError
-
-_DATASET_FIELDS = ("im_dir", "ann_fn")
 
 
 def merge_map(tree: dict, given: dict, source: str) -> None:
@@ -81,7 +80,9 @@ def _merge_section(root: dict, section: dict, given: dict, prefix: str, source: 
         if key not in section:
             if retired(name, source):
                 continue
-            raise unknown_key(name, source, root)
+            parts = _split(name, value)
+            known = _exists(root, parts)
+            raise dotted_key(name, parts, source) if known else unknown_key(name, source, root)
         label = f"{name} in {source}"
         if not isinstance(section[key], dict):
             section[key] = coerce(value, section[key], label)
@@ -105,10 +106,6 @@ def _section_given(value: Any, label: str) -> dict:
 def _merge_datasets(datasets: dict, given: dict, source: str) -> None:
     """Add the user's data sets, or change fields of those already there."""
     for name, fields in given.items():
-        fields = _section_given(fields, f"DATASETS_EXTRA.{name} in {source}")
-        entry = datasets.setdefault(str(name), {})
-        for field, value in fields.items():
-            label = f"DATASETS_EXTRA.{name}.{field} in {source}"
-            if field not in _DATASET_FIELDS:
-                raise ConfigError(f"unknown key {label}; a data set takes im_dir and ann_fn")
-            entry[field] = coerce(value, "", label)
+        label = f"DATASETS_EXTRA.{name}"
+        fields = _section_given(fields, f"{label} in {source}")
+        datasets.setdefault(str(name), {}).update(entry_texts(fields, label, source))

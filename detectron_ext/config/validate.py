@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detectron_ext.config import rules
+from detectron_ext.config.dataset_entry import PATHS, check_folder_name
 from detectron_ext.config.values import shown
 from detectron_ext.errors import ConfigError
 
@@ -35,6 +36,7 @@ def validate(tree: dict) -> None:
     _check_group_norm(tree["GROUP_NORM"])
     _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
     _check_box_voting(tree["TEST"]["BBOX_VOTE"])
+    _check_dataset_names(tree)
     _check_datasets(tree["DATASETS_EXTRA"])
 
 
@@ -154,8 +156,15 @@ def _check_box_voting(voting: dict) -> None:
         )
 
 
+def _check_dataset_names(tree: dict) -> None:
+    """Also of the names that are looked up elsewhere, before a run makes a folder of them."""
+    for key in ("DATASETS_EXTRA", "TRAIN.DATASETS", "TEST.DATASETS"):
+        for name in _value(tree, key):
+            check_folder_name(name, key)
+
+
 def _check_datasets(datasets: dict) -> None:
     for name, fields in datasets.items():
-        for field in ("im_dir", "ann_fn"):
+        for field in PATHS:
             if not fields.get(field):
                 raise ConfigError(f"DATASETS_EXTRA.{name} lacks {field}; give im_dir and ann_fn")

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from detectron_ext.config.dataset_entry import PATHS, entry_texts
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import ConfigError, DatasetError
 
@@ -67,11 +68,13 @@ def resolve(name: str, config) -> DatasetEntry:
 
     Args:
         name: catalog name.
-        config: its DATASETS_EXTRA maps names to {im_dir, ann_fn} and comes first.
+        config: its DATASETS_EXTRA maps names to {im_dir, ann_fn, im_prefix}, the last of which may
+            be left out, and comes first.
 
     Raises:
-        DatasetError: the name is unknown, its entry is incomplete, or the environment variable
-            with its folder is not set. That the files exist is checked when they are read.
+        DatasetError: the name is unknown, its entry is incomplete or has another key, or the
+            environment variable with its folder is not set. That the files exist is checked when
+            they are read.
     """
     extra = resolve_extra(name, config)
     if extra is not None:
@@ -95,7 +98,7 @@ def resolve_extra(name: str, config) -> DatasetEntry | None:
     """Find a data set among those that are not built in; None where it is none of them.
 
     Raises:
-        DatasetError: its entry is incomplete.
+        DatasetError: its entry is incomplete or has another key.
     """
     for source, entries in _extra_sources(config):
         if name in entries:
@@ -139,17 +142,18 @@ def _read_extra_catalog(path: str) -> dict[str, Any]:
 
 
 def _extra_entry(name: str, entry: Any, source: str) -> DatasetEntry:
-    fields = dict(entry) if isinstance(entry, Mapping) else {}
-    wrong = [key for key in ("im_dir", "ann_fn") if not isinstance(fields.get(key), str)]
+    try:
+        fields = entry_texts(entry if isinstance(entry, Mapping) else {}, name, source)
+    except ConfigError as error:
+        raise DatasetError(str(error)) from error
+    wrong = [key for key in PATHS if not fields.get(key)]
     if wrong:
         raise DatasetError(
             f"{source}: data set {name} needs a path for {' and '.join(wrong)}; "
             f"write {name}: {{im_dir: FOLDER, ann_fn: FILE.json}}"
         )
-    im_dir, ann_fn = (
-        os.path.expandvars(os.path.expanduser(fields[key])) for key in ("im_dir", "ann_fn")
-    )
-    return DatasetEntry(name, im_dir, ann_fn, str(fields.get("im_prefix", "")))
+    im_dir, ann_fn = (os.path.expandvars(os.path.expanduser(fields[key])) for key in PATHS)
+    return DatasetEntry(name, im_dir, ann_fn, fields.get("im_prefix", ""))
 
 
 def _coco_entry(name: str) -> DatasetEntry:

@@ -14,6 +14,7 @@ import numpy as np
 from caffe2.python import core, workspace
 
 from detectron_ext import config as configuration
+from detectron_ext.config.unused_keys import warn_of_unused_keys
 from detectron_ext.engine.checkpoints import (
     FINAL,
     STATISTICS,
@@ -77,6 +78,7 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
     start_iter = resume.iteration + 1 if resume else 0
     workspace.ResetWorkspace()
     model = build_model(config, train=True)
+    warn_of_unused_keys(config)
     minibatches = TrainingMinibatches(config)
     if check_classes:
         check_classes(minibatches.classes)

@@ -54,7 +54,8 @@ def draw_boxes(
 
     Annotations with a score below min_score are left out; higher scores are drawn on top.
     Labels stand where they hide the least of other boxes and labels. A category that
-    class_names lacks is labelled with its number.
+    class_names lacks is labelled with its number. OpenCV's letters are ASCII: of another character
+    each byte of its UTF-8 is drawn as a question mark.
 
     Raises ValueError for an image that is not (H, W, 3) uint8.
     """

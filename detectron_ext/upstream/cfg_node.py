@@ -14,6 +14,7 @@ from typing import Any, Iterator
 from detectron_ext.config.defaults import default_tree
 from detectron_ext.config.loader import read_chain
 from detectron_ext.config.merge import merge_map, merge_overrides
+from detectron_ext.config.unused_keys import warn_of_unused_keys
 from detectron_ext.config.validate import validate
 from detectron_ext.errors import ConfigError
 from detectron_ext.upstream.patches import Patch, constant
@@ -135,7 +136,8 @@ def _merge_ours(cfg, merge) -> None:
 
 
 def check(cfg: Any, train: bool) -> None:
-    """Check LIBRA's values, and that each is one that has an effect here.
+    """Check LIBRA's values, and that each is one that has an effect here; for training also warn
+    of those that the model does not use.
 
     Raises:
         ConfigError: a value out of range, or one that is not applied under upstream.
@@ -160,6 +162,8 @@ def check(cfg: Any, train: bool) -> None:
         raise ConfigError(
             f"LIBRA.BFP.ON needs a pyramid, and {cfg.MODEL.CONV_BODY} has none: set it to False"
         )
+    if train:
+        warn_of_unused_keys(cfg)
 
 
 def _attr_dict(value: Any) -> Any:

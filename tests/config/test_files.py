@@ -71,6 +71,25 @@ def test_unknown_key_names_file_and_neighbour(write):
     assert refusal(path) == f"unknown key TRAIN.SCALE in {path}; did you mean TRAIN.SCALES?"
 
 
+@pytest.mark.parametrize(
+    "text, key, nested",
+    [
+        ("SOLVER.MAX_ITER: 2", "SOLVER.MAX_ITER", "SOLVER: {MAX_ITER: ...}"),
+        ("LIBRA: {BFP.ON: True}", "LIBRA.BFP.ON", "LIBRA: {BFP: {ON: ...}}"),
+        ("LIBRA.BFP: {ON: True}", "LIBRA.BFP", "LIBRA: {BFP: ...}"),
+        ("DATASETS_EXTRA.v1.0: {}", "DATASETS_EXTRA.v1.0", "DATASETS_EXTRA: {v1.0: ...}"),
+        (
+            "DATASETS_EXTRA.v1.0.im_dir: x",
+            "DATASETS_EXTRA.v1.0.im_dir",
+            "DATASETS_EXTRA: {v1.0: {im_dir: ...}}",
+        ),
+    ],
+)
+def test_dotted_key_in_a_file_is_to_be_nested(write, text, key, nested):
+    path = write(text)
+    assert refusal(path) == f"key {key} in {path} is given with dots; nest it there: {nested}"
+
+
 def test_old_keys_in_a_file(write, caplog):
     path = write("RPN: {ON: True}\nUSE_GPU_NMS: True\n")
     with caplog.at_level(logging.WARNING):
@@ -166,7 +185,7 @@ def test_dumps_of_legacy_configs_are_read_back_equal(write, shared_path):
 @given(text=st.text(), seed=st.integers(0, 10**6), rate=st.floats(0, 1))
 def test_any_text_and_number_survive_a_dump(write, text, seed, rate):
     given_values = ["OUTPUT_DIR", repr(text), "RNG_SEED", seed, "SOLVER.BASE_LR", rate]
-    loaded = config.load(overrides=[*given_values, "TRAIN.DATASETS", (text, "b")])
+    loaded = config.load(overrides=[*given_values, "TRAIN.PROPOSAL_FILES", (text, "b")])
     assert config.load(write(config.dump_yaml(loaded), "dump.yaml")) == loaded
 
 

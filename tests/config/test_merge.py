@@ -91,8 +91,8 @@ def test_any_number_reaches_a_float_key(number):
 @settings(deadline=None)
 @given(st.lists(st.text(), max_size=4), st.sampled_from([list, tuple]))
 def test_any_names_reach_a_tuple_key(names, kind):
-    loaded = config.load(overrides=["TRAIN.DATASETS", repr(kind(names))])
-    assert loaded["TRAIN"]["DATASETS"] == tuple(names)
+    loaded = config.load(overrides=["TRAIN.PROPOSAL_FILES", repr(kind(names))])
+    assert loaded["TRAIN"]["PROPOSAL_FILES"] == tuple(names)
 
 
 @settings(deadline=None)
@@ -216,6 +216,23 @@ def test_dataset_field_that_does_not_exist():
     assert refusal("DATASETS_EXTRA.mine.ann_file", "a.json").startswith(
         "unknown key DATASETS_EXTRA.mine.ann_file in the overrides; a data set takes im_dir and"
     )
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "/up", "a\0"])
+def test_dataset_names_that_are_no_folders(name):
+    entry = {"im_dir": "i", "ann_fn": "a"}
+    for key, value in (
+        ("DATASETS_EXTRA", {name: entry}),
+        ("TRAIN.DATASETS", ("mine", name)),
+        ("TEST.DATASETS", (name,)),
+    ):
+        assert refusal(key, value).startswith(f"{key}: {name!r} (str) cannot name a data set")
+
+
+@pytest.mark.parametrize("name", ["v1.0", "...", "my cells", "ünd"])
+def test_dataset_names_that_are_folders(name):
+    loaded = config.load(overrides=["TEST.DATASETS", (name,)])
+    assert list(loaded.TEST.DATASETS) == [name]
 
 
 def test_config_error_is_a_user_error():

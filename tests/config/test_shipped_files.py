@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detectron_ext import config as configuration
+from detectron_ext.config.unused_keys import warn_of_unused_keys
 from detectron_ext.config.yaml_text import parse_yaml
 
 _FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -54,3 +55,9 @@ def test_a_file_holds_only_what_differs_from_its_base(file):
 def test_a_run_writes_to_a_folder_of_its_own(file):
     folder = configuration.load(str(file)).OUTPUT_DIR
     assert folder == f"output/{_name(file)[: -len('.yaml')]}"
+
+
+@pytest.mark.parametrize("file", _FILES, ids=_name)
+def test_a_file_sets_no_key_that_its_model_does_not_use(file, caplog):
+    warn_of_unused_keys(configuration.load(str(file)))
+    assert not caplog.records

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from detectron_ext import config as configuration
 from detectron_ext.data.catalog import known_names, resolve
-from detectron_ext.errors import DatasetError
+from detectron_ext.errors import DatasetError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +42,43 @@ def test_home_and_variables_in_paths_are_expanded(config, monkeypatch):
     assert (entry.im_dir, entry.ann_fn) == ("/photos/a", "/home/someone/a.json")
 
 
-@pytest.mark.parametrize("entry", [{"im_dir": "x"}, {"im_dir": 3, "ann_fn": "y"}, "x", None])
+@pytest.mark.parametrize("entry", [{"im_dir": "x"}, {"im_dir": None, "ann_fn": "y"}, "x", None])
 def test_incomplete_extra_entry_is_named(config, entry):
     config.DATASETS_EXTRA = {"mine": entry}
     text = message("mine", config)
     assert "mine" in text
     assert "DATASETS_EXTRA" in text
+
+
+ENTRIES = {
+    "{im_dir: i, ann_fn: a.json, im_prefix: }": ("i", "a.json", ""),
+    "{im_dir: 2017, ann_fn: 17, im_prefix: 2014}": ("2017", "17", "2014"),
+    "{im_dir: i, ann_fn: }": "ann_fn",
+    "{im_dir: '', ann_fn: a.json}": "im_dir",
+    "{im_dir: i, ann_fn: a.json, prefix: p_}": "unknown key {}mine.prefix in {}; a data set takes",
+    "{im_dir: i, ann_fn: a.json, im_prefix: {}}": "{}mine.im_prefix in {} expects a string",
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_entry_means_the_same_in_a_configuration_and_in_the_yaml_map(
+    tmp_path, monkeypatch, entry
+):
+    def found(text, before):
+        path = tmp_path / "file.yaml"
+        path.write_text(text)
+        with monkeypatch.context() as patch:
+            if not before:
+                patch.setenv("DETECTRON_EXT_DATASETS", str(path))
+            try:
+                made = resolve("mine", configuration.load(path if before else None))
+            except UserError as error:
+                assert ENTRIES[entry].format(before, path) in str(error)
+            else:
+                assert (made.im_dir, made.ann_fn, made.im_prefix) == ENTRIES[entry]
+
+    found(f"mine: {entry}", "")
+    found(f"DATASETS_EXTRA: {{mine: {entry}}}", "DATASETS_EXTRA.")
 
 
 @pytest.mark.parametrize("name", ["2017", "on", "2020-01-02", "2017_val"])

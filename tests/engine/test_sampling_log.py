@@ -44,6 +44,11 @@ def test_lines_carry_the_shares_of_their_window(tiny_config, capfd, mode):
     assert "retinanet_negative_share_bin2" in json.loads(printed[-1].split(": ", 1)[1])
 
 
+def test_a_sampler_that_the_model_does_not_have_is_named(tiny_config, caplog):
+    train(tiny_config("LIBRA.SAMPLER.NEGATIVE", "iou_balanced", "SOLVER.MAX_ITER", "1"))
+    assert "without effect on RetinaNet: LIBRA.SAMPLER.NEGATIVE" in caplog.messages
+
+
 def test_counts_are_added_up_from_one_line_to_the_next(tmp_path):
     path = str(tmp_path / "stats.jsonl")
     stats = TrainingStatistics(["loss_a"], [], 5, 2, path)

@@ -11,7 +11,7 @@ import pytest
 from detectron_ext import upstream
 from detectron_ext.config.defaults import default_tree
 from detectron_ext.errors import ConfigError, UserError
-from detectron_ext.upstream import cpu_mode
+from detectron_ext.upstream import cfg_node, cpu_mode
 
 
 def _snapshot(cfg):
@@ -142,6 +142,13 @@ def test_a_model_is_not_built_with(cfg, key, value, reason):
     merge_cfg_from_list([*body, key, value])
     with pytest.raises(ConfigError, match=reason):
         model_builder.create("generalized_rcnn", train=True)
+
+
+def test_keys_that_a_model_does_not_use_are_named(cfg, caplog):
+    cfg.LIBRA.SAMPLER.RPN = True
+    for train, warnings in ((False, 0), (True, 1)):
+        cfg_node.check(cfg, train)
+        assert caplog.messages.count("without effect on Fast R-CNN: LIBRA.SAMPLER.RPN") == warnings
 
 
 def test_on_the_cpu_one_replica_stands_for_the_gpus(cfg):

@@ -58,5 +58,6 @@ CLUSTER = {
     "ON_CLUSTER": False,
 }
 
-# The user's own COCO-format data sets: {name: {im_dir: image folder, ann_fn: annotation JSON}}.
+# The user's own COCO-format data sets: {name: {im_dir: image folder, ann_fn: annotation JSON}}, and
+# im_prefix: what the images' files have before the names in the JSON, if anything.
 DATASETS_EXTRA: dict = {}

@@ -6,7 +6,7 @@ Detection" (2019).
 
 from __future__ import annotations
 
-LIBRA = {
+LIBRA: dict = {
     # Balanced feature pyramid (section 3.2): average the levels, refine, add back.
     "BFP": {
         "ON": False,

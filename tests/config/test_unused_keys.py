@@ -1,0 +1,58 @@
+"""The warning of LIBRA's keys that a model does not use."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from detectron_ext import config
+from detectron_ext.config.unused_keys import warn_of_unused_keys
+
+BALANCED = {"NEGATIVE": "iou_balanced", "POSITIVE": "instance_balanced"}
+RETINANET = {"RETINANET_SAMPLER": {"MODE": "select"}, "RETINANET_HEAD": {"USE_GN": True}}
+LOSSES = {"BALANCED_L1": {"ON": True}, "LOSS_WEIGHTS": {"BBOX": 0.5}}
+KINDS = {
+    "RetinaNet": {"TYPE": "retinanet"},
+    "Faster R-CNN": {"TYPE": "generalized_rcnn", "FASTER_RCNN": True},
+    "Fast R-CNN": {"TYPE": "generalized_rcnn"},
+    "an RPN alone": {"TYPE": "generalized_rcnn", "RPN_ONLY": True},
+}
+
+
+def warned(kind, libra, caplog):
+    caplog.set_level(logging.WARNING)
+    warn_of_unused_keys(config.load(overrides=["MODEL", KINDS[kind], "LIBRA", libra]))
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    "kind, libra, keys",
+    [
+        ("RetinaNet", {"SAMPLER": BALANCED}, "SAMPLER.NEGATIVE SAMPLER.POSITIVE"),
+        ("RetinaNet", {**RETINANET, **LOSSES}, ""),
+        ("Faster R-CNN", RETINANET, "RETINANET_SAMPLER.MODE RETINANET_HEAD.USE_GN"),
+        ("Faster R-CNN", {**LOSSES, "SAMPLER": {**BALANCED, "RPN": True}}, ""),
+        ("Fast R-CNN", {**LOSSES, "SAMPLER": {**BALANCED, "RPN": True}}, "SAMPLER.RPN"),
+        ("an RPN alone", LOSSES, "BALANCED_L1.ON LOSS_WEIGHTS.BBOX"),
+        ("an RPN alone", {"SAMPLER": {**BALANCED, "RPN": True}}, ""),
+        (
+            "an RPN alone",
+            {"SAMPLER": {**BALANCED, "RPN_NEG_POS_UB": 5.0}},
+            "SAMPLER.NEGATIVE SAMPLER.POSITIVE",
+        ),
+        (
+            "an RPN alone",
+            {"RETINANET_SAMPLER": {"MODE": "reweight"}, "BFP": {"ON": True}, "THREADS": 1},
+            "RETINANET_SAMPLER.MODE",
+        ),
+    ],
+)
+def test_keys_without_effect_are_named_in_one_line(kind, libra, keys, caplog):
+    names = ", ".join(f"LIBRA.{key}" for key in keys.split())
+    assert warned(kind, libra, caplog) == ([f"without effect on {kind}: {names}"] if keys else [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_are_silent(kind, caplog):
+    assert not warned(kind, {}, caplog)
