@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Sequence
+from typing import Iterator, Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.data.catalog import resolve
@@ -78,13 +78,16 @@ class Sweep:
     def run_all(self, jobs: int = 1) -> None:
         """Run what is not done, ``jobs`` at a time.
 
+        Ctrl-C and SIGTERM let the runs save a checkpoint first.
+
         Raises:
+            KeyboardInterrupt: after either.
             UserError: some runs failed; the others were finished all the same.
         """
         waiting = [run for run in self.runs if self.state(run) != "done"]
         _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
         self._draw_datasets(waiting)
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        with _sigterm_as_ctrl_c(), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(self._run_one, run) for run in waiting]
             try:
                 failures = [future.result() for future in futures]
@@ -210,6 +213,19 @@ class Sweep:
         for pid in list(self._processes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """The runs have sessions of their own: what ends this process alone would leave them behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _resolve(configs: list) -> None:

@@ -192,7 +192,8 @@ def _heeds_ctrl_c():
 
 
 @pytest.mark.usefixtures("_heeds_ctrl_c")
-def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path, number):
     content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 100})).read_text())
     del content["variants"]["bad"]
     path = tmp_path / "long.sweep"
@@ -204,11 +205,13 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path):
         deadline = time.time() + 60
         while plan.state(plan.runs[0]) != "begun" and time.time() < deadline:
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt).start()
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         plan.run_all()
+    assert signal.getsignal(signal.SIGTERM) is handler
     assert plan.state(plan.runs[0]) == "begun"
     other = tmp_path / "other" / "long.sweep"
     other.parent.mkdir()
