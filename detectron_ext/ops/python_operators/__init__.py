@@ -1,6 +1,7 @@
 """The operators in numpy, for where no native one can run.
 
-`OPERATORS` maps a name of Caffe2's registry to a forward and a backward function on arrays.
+`OPERATORS` maps a name of Caffe2's registry to a forward and a backward function on arrays, of the
+operator or of the parts that it is split into.
 Tensors are float32, indices and labels int32; the numbers are those of the native operators. `add`
 puts one into a net as a Caffe2 "Python" operator. Such a net can be saved or sent to another
 process only if that process can import this package, for it carries the names of these functions,
@@ -61,7 +62,7 @@ OPERATORS: dict[str, PythonOperator] = {
 def add(
     net: core.Net, name: str, inputs: Sequence[Any], outputs: Sequence[Any], **arguments: Any
 ) -> core.BlobReference | tuple[core.BlobReference, ...]:
-    """Add operator `name` to `net` as a Python operator whose gradient is one too.
+    """Add operator `name` to `net` as a Python operator, or several, whose gradients are too.
 
     Args:
         net: the net to add to.
@@ -72,6 +73,12 @@ def add(
     Returns:
         The output, or a tuple of them where there are several.
     """
+    parts = OPERATORS[name].split(list(inputs), list(outputs), arguments)
+    added = [_add_part(net, name, *part) for part in parts]
+    return added[0] if len(added) == 1 else tuple(added)
+
+
+def _add_part(net: core.Net, name: str, inputs: list, outputs: list, arguments: dict) -> Any:
     operator = OPERATORS[name]
     python = net.Python(
         (build_forward, (name, arguments), {}),
@@ -79,7 +86,7 @@ def add(
         grad_input_indices=_indices(operator.differentiable_inputs, len(inputs)),
         grad_output_indices=_indices(operator.differentiable_outputs, len(outputs)),
     )
-    return python(list(inputs), list(outputs), name=name)
+    return python(inputs, outputs, name=name)
 
 
 def build_forward(name: str, arguments: dict[str, Any]) -> Any:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NamedTuple, Tuple
 
 import numpy as np
 
 FIRST = slice(0, 1)
 ALL = slice(None)
+
+# The inputs, outputs and arguments of one operator of a net.
+Part = Tuple[list, list, dict]
+
+
+def whole(inputs: list, outputs: list, arguments: dict) -> Iterator[Part]:
+    """Yield the operator as it is, in one part."""
+    yield inputs, outputs, arguments
 
 
 class PythonOperator(NamedTuple):
@@ -17,12 +25,17 @@ class PythonOperator(NamedTuple):
     forward(inputs, **arguments) returns the outputs. backward(arrays, **arguments) is given the
     inputs, then the outputs, then the gradients of `differentiable_outputs`, and returns the
     gradients of `differentiable_inputs`.
+
+    Caffe2 wants a gradient of every one of `differentiable_outputs`. An operator of which some
+    may have none has `split`, which yields the parts it is added as, in the order of its outputs;
+    forward and backward are those of a part.
     """
 
     forward: Callable[..., Sequence[np.ndarray]]
     backward: Callable[..., Sequence[np.ndarray]]
     differentiable_inputs: slice = FIRST
     differentiable_outputs: slice = ALL
+    split: Callable[[list, list, dict], Iterator[Part]] = whole
 
 
 def write_tensors(tensors: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
