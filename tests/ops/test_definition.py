@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from caffe2.python import core, workspace
@@ -15,6 +17,8 @@ from detectron_ext.ops import library, python_operators, reference
 
 CASES = [*make_cases(SEED), *make_kink_cases()]
 TOLERANCE = 1e-5
+# Inputs, by index, whose elements do not count.
+NEVER_READ = {("SpatialNarrowAs", 1), ("NonLocalBlock", 4)}
 
 
 @pytest.fixture(params=[pytest.param("native", marks=needs_native), "python"])
@@ -50,6 +54,26 @@ def test_runs_in_a_dag_net_with_the_same_bits(operator, backend):
 
     for a, b in zip(simple[0] + simple[1], dag[0] + dag[1]):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("operator", sorted(DEFINITIONS))
+def test_refuses_inputs_of_another_type(operator, backend):
+    case = next(c for c in CASES if c.operator == operator and all(x.size for x in c.inputs))
+    for i, x in enumerate(case.inputs):
+        if (operator, i) in NEVER_READ:
+            continue
+        inputs = [*case.inputs[:i], x.astype(np.float64), *case.inputs[i + 1 :]]
+        with pytest.raises((RuntimeError, ValueError)) as error:
+            run_case(case._replace(inputs=inputs), [])
+        assert re.search("double|not float64|Unsupported type of tensor", str(error.value))
+
+
+@pytest.mark.parametrize("operator", [name for name in DEFINITIONS if "Focal" in name])
+def test_focal_losses_refuse_labels_that_are_not_integers(operator, backend):
+    case = next(case for case in CASES if case.operator == operator)
+    logits, labels, *others = case.inputs
+    with pytest.raises((RuntimeError, ValueError), match="(?s)must be int32|to be int.* float"):
+        run_case(case._replace(inputs=[logits, labels.astype(np.float32), *others]), [])
 
 
 def scatter_gradients(inputs, d_outputs, refine_level):

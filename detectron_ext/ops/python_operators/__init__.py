@@ -1,11 +1,10 @@
 """The operators in numpy, for where no native one can run.
 
 `OPERATORS` maps a name of Caffe2's registry to a forward and a backward function on arrays, of the
-operator or of the parts that it is split into.
-Tensors are float32, indices and labels int32; the numbers are those of the native operators. `add`
-puts one into a net as a Caffe2 "Python" operator. Such a net can be saved or sent to another
-process only if that process can import this package, for it carries the names of these functions,
-not their code.
+operator or of the parts that it is split into. Tensors are float32, indices and labels int32;
+numbers and refusals are those of the native operators. `add` puts one into a net as a Caffe2
+"Python" operator. Such a net can be saved or sent to another process only if that process can
+import this package, for it carries the names of these functions, not their code.
 """
 
 from __future__ import annotations
@@ -27,7 +26,11 @@ from detectron_ext.ops.python_operators.focal_losses import (
     SOFTMAX_FOCAL_LOSS,
     WEIGHTED_SIGMOID_FOCAL_LOSS,
 )
-from detectron_ext.ops.python_operators.operator import PythonOperator, write_tensors
+from detectron_ext.ops.python_operators.operator import (
+    PythonOperator,
+    require_types,
+    write_tensors,
+)
 from detectron_ext.ops.python_operators.pyramid import (
     BALANCED_PYRAMID_GATHER,
     BALANCED_PYRAMID_SCATTER,
@@ -95,6 +98,7 @@ def build_forward(name: str, arguments: dict[str, Any]) -> Any:
 
     def forward(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         arrays = [tensor.data for tensor in inputs]
+        require_types(name, arrays, operator.input_types)
         write_tensors(outputs, operator.forward(arrays, **arguments))
 
     return forward
