@@ -49,8 +49,7 @@ def balanced_pyramid_scatter(
         balanced: B (N, C, H_r, W_r), nearest-resized for the levels before `refine_level`,
             adaptive-max-pooled for those after it.
         levels: F_0 ... F_{n-1}, (N, C, H_i, W_i), 2 to 8 of them.
-        outputs: names of the n results. In training the Python operator needs all of them to lead
-            to the loss; the native one takes those that do.
+        outputs: names of the n results. In training not all of them need to lead to the loss.
         refine_level: index into `levels` of the level whose size B has.
 
     Returns:

@@ -203,24 +203,21 @@ struct SigmoidFocal {
     return kGammaTwo ? base * base : Exp(gamma * bounded);
   }
 
-  // The loss of logit x of class `class_label` (1 is the first) at an anchor labelled `label`:
-  // -1 ignored, 0 background.
-  DETECTRON_EXT_HOST_DEVICE float Loss(float x, int32_t label, int32_t class_label) const {
+  // The loss of logit x, whose class is the label of its anchor where `positive`.
+  DETECTRON_EXT_HOST_DEVICE float Loss(float x, bool positive) const {
     const SigmoidParts s = SigmoidPartsOf(x);
     const float hit = -positive_weight * Power(s.not_p, s.log_not) * s.log_p;
     const float miss = -negative_weight * Power(s.p, s.log_p) * s.log_not;
-    const float loss = label == class_label ? hit : miss;
-    return label == -1 ? 0.0f : loss;
+    return positive ? hit : miss;
   }
 
-  DETECTRON_EXT_HOST_DEVICE float Gradient(float x, int32_t label, int32_t class_label) const {
+  DETECTRON_EXT_HOST_DEVICE float Gradient(float x, bool positive) const {
     const SigmoidParts s = SigmoidPartsOf(x);
     const float hit = -positive_weight * Power(s.not_p, s.log_not) *
                       (s.not_p - gamma * s.p * s.log_p);
     const float miss = -negative_weight * Power(s.p, s.log_p) *
                        (gamma * s.not_p * s.log_not - s.p);
-    const float gradient = label == class_label ? hit : miss;
-    return label == -1 ? 0.0f : gradient;
+    return positive ? hit : miss;
   }
 };
 

@@ -34,6 +34,12 @@ void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, cons
 
 template <bool kGammaTwo, bool kWeighted>
 struct Loops {
+  // Returns a term times its anchor's weight; 0 at an ignored anchor, whatever the two hold.
+  static float Counted(float term, int32_t label, const float* weights, int64_t anchor) {
+    const float weighted = kWeighted ? weights[anchor] * term : term;
+    return label == -1 ? 0.0f : weighted;
+  }
+
   static double Sum(
       const SigmoidFocalShape& shape, const FocalParameters& parameters,
       const float* logits, const int32_t* labels, const float* weights,
@@ -46,8 +52,9 @@ struct Loops {
       ForEachRun(shape, begin, end, [&](const Run& run) {
         const float* const x = logits + run.first;
         for (int64_t i = 0; i < run.length; ++i) {
-          const float loss = formula.Loss(x[i], labels[run.anchor + i], run.class_label);
-          losses[i] = kWeighted ? weights[run.anchor + i] * loss : loss;
+          const int32_t label = labels[run.anchor + i];
+          const float loss = formula.Loss(x[i], label == run.class_label);
+          losses[i] = Counted(loss, label, weights, run.anchor + i);
         }
         sum += LaneSum(losses, run.length);
       });
@@ -68,8 +75,9 @@ struct Loops {
         float* const dx = d_logits + run.first;
 #pragma omp simd
         for (int64_t i = 0; i < run.length; ++i) {
-          const float slope = formula.Gradient(x[i], labels[run.anchor + i], run.class_label);
-          dx[i] = scale * (kWeighted ? weights[run.anchor + i] * slope : slope);
+          const int32_t label = labels[run.anchor + i];
+          const float slope = formula.Gradient(x[i], label == run.class_label);
+          dx[i] = scale * Counted(slope, label, weights, run.anchor + i);
         }
       });
     });

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detectron_ext import ops
+from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.train import train
 
 _VARIANTS = {
@@ -48,14 +49,36 @@ def test_variant_trains(tiny_config, name):
     assert len(losses) == 2 and np.isfinite(losses).all() and min(losses) > 0
 
 
-def test_python_operators_train_as_the_native_ones_do(tiny_config, tmp_path, monkeypatch):
-    if not ops.native_library_loaded():
-        pytest.skip("needs the native library to compare with")
+def _check_python_operators(make_config, options, folder, monkeypatch):
+    """Train with native operators, then with Python ones, and compare the losses.
+
+    Without the native library both are Python operators, which then at least train.
+    """
     options = [
         "LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True",
-        "SOLVER.MAX_ITER", "3", "LIBRA.LOG_PERIOD", "1",
+        "SOLVER.MAX_ITER", "3", "LIBRA.LOG_PERIOD", "1", *options,
     ]  # fmt: skip
-    native = _losses(tiny_config(*options))
+    native = _losses(make_config(*options))
     monkeypatch.setattr(ops.library, "has_native", lambda operator: False)
-    python = _losses(tiny_config(*options, "OUTPUT_DIR", str(tmp_path / "python")))
+    python = _losses(make_config(*options, "OUTPUT_DIR", str(folder / "python")))
     np.testing.assert_allclose(python, native, rtol=1e-3)
+
+
+def test_python_operators_train_as_the_native_ones_do(tiny_config, tmp_path, monkeypatch):
+    _check_python_operators(tiny_config, [], tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "rpn", "fast_rcnn"])
+def test_python_operators_train_two_stage_detectors_too(
+    tiny_rcnn_config, kind, tmp_path, monkeypatch
+):
+    boxes = [np.float32([[8, 8, 60, 60], [64, 20, 120, 90], [0, 0, 127, 127]])] * 8
+    path = str(tmp_path / "proposals.pkl")
+    write_proposals(path, list(range(1, 9)), boxes, [np.float32([0.9, 0.8, 0.7])] * 8, cfg="")
+    options = {
+        "faster_rcnn": [],
+        "rpn": ["MODEL.FASTER_RCNN", "False", "MODEL.RPN_ONLY", "True"],
+        # Its heads leave the coarsest level of the pyramid unread.
+        "fast_rcnn": ["MODEL.FASTER_RCNN", "False", "TRAIN.PROPOSAL_FILES", repr((path,))],
+    }
+    _check_python_operators(tiny_rcnn_config, options[kind], tmp_path, monkeypatch)

@@ -53,12 +53,13 @@ def test_weighted_sigmoid_focal_of_equal_easy_negatives(kernels):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in logaddexp")
-def test_ignored_anchors_may_hold_anything(kernels):
+def test_ignored_anchors_may_hold_and_weigh_anything(kernels):
     random = np.random.RandomState(0)
     labels = random.randint(-1, 3, (1, 2, 4, 4)).astype(np.int32)
     logits = normal(random, 1, 4, 4, 4)
     logits.reshape(1, 2, 2, 4, 4)[:, :, 1][labels == -1] = np.nan
-    focal_case(kernels, 2.0, logits, labels, np.ones_like(labels, np.float32), 2)
+    weights = np.where(labels == -1, np.nan, 1).astype(np.float32)
+    focal_case(kernels, 2.0, logits, labels, weights, 2)
 
 
 @needs_native

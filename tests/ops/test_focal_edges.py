@@ -53,6 +53,28 @@ def test_a_very_wrong_positive_costs_the_logarithm_of_the_smallest_float(either,
     assert np.abs(gradient).max() == pytest.approx(0.25 * weight, rel=1e-6)
 
 
+@pytest.mark.parametrize("operator", FOCAL_LOSSES[:2])
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
+@pytest.mark.parametrize(
+    ("logit", "label", "wanted_loss", "wanted_gradient"),
+    [
+        (np.inf, 0, np.inf, np.nan),
+        (-np.inf, 0, 0, 0),
+        (np.inf, 1, 0, 0),
+        (-np.inf, 1, -0.25 * LOG_OF_SMALLEST, -0.25),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinite_logits(either, operator, gamma, logit, label, wanted_loss, wanted_gradient):
+    logits = np.full((1, 1, 1, 1), logit, np.float32)
+    labels = np.full((1, 1, 1, 1), label, np.int32)
+    loss, gradient = run(focal_case(operator, logits, labels, 1, gamma))
+
+    weight = 0.5 if operator.startswith("Weighted") else 1.0
+    np.testing.assert_allclose(loss, weight * wanted_loss, rtol=1e-6)
+    np.testing.assert_allclose(gradient.item(), weight * wanted_gradient, rtol=1e-6)
+
+
 @pytest.mark.parametrize("operator", FOCAL_LOSSES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -63,6 +85,8 @@ def test_ignored_anchors_may_hold_anything(either, operator, value):
     ignored = np.repeat(labels == -1, 3, axis=1)
     logits[ignored] = value
     case = focal_case(operator, logits, labels, 3)
+    if operator.startswith("Weighted"):
+        case.inputs[3][labels == -1] = value
     loss, gradient = run(case)
 
     finite = focal_case(operator, np.where(ignored, np.float32(0), logits), labels, 3)

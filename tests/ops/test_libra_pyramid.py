@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
-from caffe2.python import core, workspace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from libra_check import check
@@ -90,43 +89,6 @@ def test_pooling_picks_the_maximum_that_pytorch_picks(size, pooled, values):
     )
     assert np.array_equal(2 * mean, expected, equal_nan=True)
     assert_close(gradients[0], d_x, 1e-6)
-
-
-def scatter_gradients(inputs, d_outputs, refine_level):
-    """Return the gradients of BalancedPyramidScatter where some outputs have none."""
-    workspace.ResetWorkspace()
-    names = [f"input{i}" for i in range(len(inputs))]
-    for name, array in zip(names, inputs):
-        workspace.FeedBlob(name, array)
-    net = core.Net("scatter")
-    outputs = net.BalancedPyramidScatter(
-        names, [f"output{i}" for i in range(len(inputs) - 1)], refine_level=refine_level
-    )
-    seeded = {}
-    for i, (output, d_output) in enumerate(zip(outputs, d_outputs)):
-        if d_output is not None:
-            workspace.FeedBlob(f"d_output{i}", d_output)
-            seeded[output] = net.AddExternalInput(f"d_output{i}")
-    gradients = net.AddGradientOperators(seeded)
-    workspace.RunNetOnce(net)
-    return [workspace.FetchBlob(str(gradients[n])) if n in gradients else None for n in names]
-
-
-@pytest.mark.parametrize("absent", [{0}, {1}, {0, 2}])
-def test_scattered_levels_that_nothing_depends_on_count_as_zero_gradients(absent):
-    random = np.random.RandomState(0)
-    levels = [normal(random, 1, 2, size, size + 1) for size in (9, 5, 3)]
-    balanced = normal(random, 1, 2, 5, 6)
-    d_outputs = [normal(random, *level.shape) for level in levels]
-    zeroed = [np.zeros_like(d) if i in absent else d for i, d in enumerate(d_outputs)]
-    given_gradients = [None if i in absent else d for i, d in enumerate(d_outputs)]
-
-    actual = scatter_gradients([balanced, *levels], given_gradients, 1)
-
-    expected = reference.balanced_pyramid_scatter_gradient(balanced, zeroed, refine_level=1)
-    assert_close(actual[0], expected[0])
-    for i, d_level in enumerate(actual[1:]):
-        assert (d_level is None) == (i in absent)
 
 
 def test_pyramids_without_images():

@@ -129,9 +129,21 @@ F = np.zeros
         ("BalancedPyramidGather", [F((1, 2, 4, 4))] * 2, {"refine_level": 2}, ["refine_level 2"]),
         (
             "BalancedPyramidScatter",
-            [F((1, 2, 2, 2)), F((1, 2, 4, 4)), F((1, 2, 2, 2))],
-            {"refine_level": 0},
-            ["B (1, 2, 2, 2)", "(1, 2, 4, 4)"],
+            [F((1, 2, 2, 2)), F((1, 2, 4, 4))],
+            {"level": 0, "refine_level": 0},
+            ["B (1, 2, 2, 2)", "level 0 (1, 2, 4, 4)"],
+        ),
+        (
+            "BalancedPyramidScatter",
+            [F((1, 2, 2, 2)), F((1, 3, 4, 4))],
+            {"level": 1, "refine_level": 0},
+            ["level 1 (1, 3, 4, 4)", "B (1, 2, 2, 2)"],
+        ),
+        (
+            "BalancedPyramidScatter",
+            [F((1, 2, 2, 2)), F((1, 2, 0, 4))],
+            {"level": 1, "refine_level": 0},
+            ["level 1 (1, 2, 0, 4)", "pixels"],
         ),
     ],
 )

@@ -1,10 +1,10 @@
 """The operators in numpy, for where no native one can run.
 
-`OPERATORS` maps a name of Caffe2's registry to a forward and a backward function on arrays.
-Tensors are float32, indices and labels int32; the numbers are those of the native operators. `add`
-puts one into a net as a Caffe2 "Python" operator. Such a net can be saved or sent to another
-process only if that process can import this package, for it carries the names of these functions,
-not their code.
+`OPERATORS` maps a name of Caffe2's registry to a forward and a backward function on arrays, of the
+operator or of the parts that it is split into. Tensors are float32, indices and labels int32;
+numbers and refusals are those of the native operators. `add` puts one into a net as a Caffe2
+"Python" operator. Such a net can be saved or sent to another process only if that process can
+import this package, for it carries the names of these functions, not their code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from detectron_ext.ops.python_operators.focal_losses import (
     SOFTMAX_FOCAL_LOSS,
     WEIGHTED_SIGMOID_FOCAL_LOSS,
 )
-from detectron_ext.ops.python_operators.operator import PythonOperator, write_tensors
+from detectron_ext.ops.python_operators.operator import (
+    PythonOperator,
+    require_types,
+    write_tensors,
+)
 from detectron_ext.ops.python_operators.pyramid import (
     BALANCED_PYRAMID_GATHER,
     BALANCED_PYRAMID_SCATTER,
@@ -61,7 +65,7 @@ OPERATORS: dict[str, PythonOperator] = {
 def add(
     net: core.Net, name: str, inputs: Sequence[Any], outputs: Sequence[Any], **arguments: Any
 ) -> core.BlobReference | tuple[core.BlobReference, ...]:
-    """Add operator `name` to `net` as a Python operator whose gradient is one too.
+    """Add operator `name` to `net` as a Python operator, or several, whose gradients are too.
 
     Args:
         net: the net to add to.
@@ -72,6 +76,12 @@ def add(
     Returns:
         The output, or a tuple of them where there are several.
     """
+    parts = OPERATORS[name].split(list(inputs), list(outputs), arguments)
+    added = [_add_part(net, name, *part) for part in parts]
+    return added[0] if len(added) == 1 else tuple(added)
+
+
+def _add_part(net: core.Net, name: str, inputs: list, outputs: list, arguments: dict) -> Any:
     operator = OPERATORS[name]
     python = net.Python(
         (build_forward, (name, arguments), {}),
@@ -79,7 +89,7 @@ def add(
         grad_input_indices=_indices(operator.differentiable_inputs, len(inputs)),
         grad_output_indices=_indices(operator.differentiable_outputs, len(outputs)),
     )
-    return python(list(inputs), list(outputs), name=name)
+    return python(inputs, outputs, name=name)
 
 
 def build_forward(name: str, arguments: dict[str, Any]) -> Any:
@@ -88,6 +98,7 @@ def build_forward(name: str, arguments: dict[str, Any]) -> Any:
 
     def forward(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         arrays = [tensor.data for tensor in inputs]
+        require_types(name, arrays, operator.input_types)
         write_tensors(outputs, operator.forward(arrays, **arguments))
 
     return forward

@@ -12,6 +12,8 @@ import numpy as np
 
 from detectron_ext.ops.python_operators.operator import (
     FIRST,
+    FLOAT,
+    INTEGER,
     PythonOperator,
     require,
     require_map,
@@ -22,6 +24,7 @@ from detectron_ext.ops.python_operators.softmax import group_softmax, split_grou
 from detectron_ext.ops.reference.focal_losses import LOG_OF_SMALLEST
 
 _LARGEST_LOG = -LOG_OF_SMALLEST
+_INPUT_TYPES = (FLOAT, INTEGER, FLOAT)
 
 
 def _check(operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_label: int) -> None:
@@ -71,22 +74,32 @@ def _weighted(terms: np.ndarray, labels: np.ndarray, weights: Sequence[np.ndarra
     return np.where(labels[:, :, np.newaxis] == -1, np.float32(0), terms)
 
 
-def _log_one_plus_exp(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+def _sigmoid_parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return p = sigmoid(x), 1 - p without cancellation, and -log(1 - p), of infinities too."""
+    tail = np.exp(-np.abs(x))
+    large = 1 / (1 + tail)
+    small = tail * large
+    positive = x >= 0
+    softplus = np.maximum(x, 0) + np.log1p(tail)
+    return np.where(positive, large, small), np.where(positive, small, large), softplus
 
 
 def _sigmoid_loss_terms(x: np.ndarray, gamma: float, largest: float = np.inf) -> np.ndarray:
     """Return -p^gamma log(1 - p), the logarithm cut off at -largest: a negative's loss; of -x, a
     positive's."""
-    softplus = _log_one_plus_exp(x)
-    return _power(np.exp(x - softplus), gamma) * np.minimum(softplus, np.float32(largest))
+    p, _, softplus = _sigmoid_parts(x)
+    return _power(p, gamma) * np.minimum(softplus, np.float32(largest))
 
 
 def _sigmoid_slope_terms(x: np.ndarray, gamma: float) -> np.ndarray:
     """Return the derivative of `_sigmoid_loss_terms` without a cut with respect to x."""
-    softplus = _log_one_plus_exp(x)
-    p = np.exp(x - softplus)
-    return _power(p, gamma) * (p + np.float32(gamma) * np.exp(-softplus) * softplus)
+    p, not_p, softplus = _sigmoid_parts(x)
+    return _power(p, gamma) * (p + np.float32(gamma) * not_p * softplus)
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    """Return x, at most the largest float32: a positive's slope is finite at an infinite logit."""
+    return np.minimum(x, np.finfo(np.float32).max)
 
 
 def _sigmoid_forward(operator: str):
@@ -110,7 +123,7 @@ def _sigmoid_backward(operator: str):
         x = split_groups(logits, num_classes)
         places = _positives(labels, num_classes)
         slopes = np.float32(1 - alpha) * _sigmoid_slope_terms(x, gamma)
-        slopes[places] = np.float32(-alpha) * _sigmoid_slope_terms(-x[places], gamma)
+        slopes[places] = np.float32(-alpha) * _sigmoid_slope_terms(_finite(-x[places]), gamma)
         slopes = _weighted(slopes, labels, weights) * (_factor(fg_num, scale) * d_loss)
         return [slopes.reshape(logits.shape)]
 
@@ -156,12 +169,17 @@ def _softmax_backward(arrays, *, gamma, alpha, scale, num_classes) -> list[np.nd
     return [gradient.reshape(logits.shape)]
 
 
-SIGMOID_FOCAL_LOSS = PythonOperator(
-    _sigmoid_forward("SigmoidFocalLoss"), _sigmoid_backward("SigmoidFocalLoss")
-)
-WEIGHTED_SIGMOID_FOCAL_LOSS = PythonOperator(
-    _sigmoid_forward("WeightedSigmoidFocalLoss"), _sigmoid_backward("WeightedSigmoidFocalLoss")
-)
+def _sigmoid_loss(operator: str) -> PythonOperator:
+    return PythonOperator(
+        _sigmoid_forward(operator), _sigmoid_backward(operator), input_types=_INPUT_TYPES
+    )
+
+
+SIGMOID_FOCAL_LOSS = _sigmoid_loss("SigmoidFocalLoss")
+WEIGHTED_SIGMOID_FOCAL_LOSS = _sigmoid_loss("WeightedSigmoidFocalLoss")
 SOFTMAX_FOCAL_LOSS = PythonOperator(
-    _softmax_forward, _softmax_backward, differentiable_outputs=FIRST
+    _softmax_forward,
+    _softmax_backward,
+    differentiable_outputs=FIRST,
+    input_types=_INPUT_TYPES,
 )

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NamedTuple, Tuple
 
 import numpy as np
 
 FIRST = slice(0, 1)
 ALL = slice(None)
+
+# Element types that an input may have.
+FLOAT, INTEGER, NUMBER = ("float32",), ("int32",), ("float32", "int32")
+
+# The inputs, outputs and arguments of one operator of a net.
+Part = Tuple[list, list, dict]
+
+
+def whole(inputs: list, outputs: list, arguments: dict) -> Iterator[Part]:
+    """Yield the operator as it is, in one part."""
+    yield inputs, outputs, arguments
 
 
 class PythonOperator(NamedTuple):
@@ -16,13 +27,20 @@ class PythonOperator(NamedTuple):
 
     forward(inputs, **arguments) returns the outputs. backward(arrays, **arguments) is given the
     inputs, then the outputs, then the gradients of `differentiable_outputs`, and returns the
-    gradients of `differentiable_inputs`.
+    gradients of `differentiable_inputs`. `input_types` are those of the first inputs, the last
+    that of all further ones.
+
+    Caffe2 wants a gradient of every one of `differentiable_outputs`. An operator of which some
+    may have none has `split`, which yields the parts it is added as, in the order of its outputs;
+    forward and backward are those of a part.
     """
 
     forward: Callable[..., Sequence[np.ndarray]]
     backward: Callable[..., Sequence[np.ndarray]]
     differentiable_inputs: slice = FIRST
     differentiable_outputs: slice = ALL
+    input_types: Sequence[tuple[str, ...]] = (FLOAT,)
+    split: Callable[[list, list, dict], Iterator[Part]] = whole
 
 
 def write_tensors(tensors: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
@@ -37,6 +55,22 @@ def require(condition: bool, operator: str, message: str) -> None:
     """Raise ValueError, naming the operator, unless `condition` holds."""
     if not condition:
         raise ValueError(f"{operator}: {message}")
+
+
+def require_types(
+    operator: str, inputs: Sequence[np.ndarray], types: Sequence[tuple[str, ...]]
+) -> None:
+    """Raise ValueError unless the inputs are of `types`, as PythonOperator.input_types has them.
+
+    An input without elements may be of any type.
+    """
+    for i, x in enumerate(inputs):
+        allowed = types[min(i, len(types) - 1)]
+        require(
+            x.dtype.name in allowed or x.size == 0,
+            operator,
+            f"input {i} of shape {x.shape} must be {' or '.join(allowed)}, not {x.dtype.name}",
+        )
 
 
 def require_map(operator: str, name: str, x: np.ndarray) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Iterator, Sequence, Tuple
 
 import numpy as np
 
 from detectron_ext.ops.python_operators.operator import (
     ALL,
+    Part,
     PythonOperator,
     require,
     require_map,
+    require_same_shape,
 )
 
 Size = Tuple[int, ...]
@@ -128,31 +130,38 @@ def _gather_backward(arrays, *, refine_level) -> list[np.ndarray]:
     ]
 
 
-def _scatter_forward(inputs, *, refine_level) -> list[np.ndarray]:
+def _split_scatter(inputs: list, outputs: list, arguments: dict) -> Iterator[Part]:
+    """Yield one part a level, (B, F_i) to G_i: a level that no head reads has no gradient."""
     balanced, *levels = inputs
-    _check_levels("BalancedPyramidScatter", levels, refine_level)
-    refined = levels[refine_level]
+    for i, (level, output) in enumerate(zip(levels, outputs)):
+        yield [balanced, level], [output], {"level": i, **arguments}
+
+
+def _check_scattered(balanced: np.ndarray, x: np.ndarray, level: int, refine_level: int) -> None:
+    operator, name = "BalancedPyramidScatter", f"level {level}"
+    require_map(operator, "B", balanced)
+    require_map(operator, name, x)
+    if level == refine_level:
+        require_same_shape(operator, "B", balanced, name, x)
     require(
-        balanced.shape == refined.shape,
-        "BalancedPyramidScatter",
-        f"B {balanced.shape} must have the shape of level {refine_level} {refined.shape}",
+        x.shape[:2] == balanced.shape[:2],
+        operator,
+        f"{name} {x.shape} must have the N and C of B {balanced.shape}",
     )
-    return [
-        level
-        + (_nearest_resize if i < refine_level else _adaptive_max_pool)(balanced, level.shape[2:])
-        for i, level in enumerate(levels)
-    ]
+    require(min(x.shape[2:]) > 0, operator, f"{name} {x.shape} must have pixels")
 
 
-def _scatter_backward(arrays, *, refine_level) -> list[np.ndarray]:
-    balanced = arrays[0]
-    count = (len(arrays) - 1) // 3
-    d_outputs = arrays[-count:]
-    d_balanced = np.zeros_like(balanced)
-    for i, d_output in enumerate(d_outputs):
-        gradient = _nearest_resize_gradient if i < refine_level else _adaptive_max_pool_gradient
-        d_balanced += gradient(balanced, d_output)
-    return [d_balanced, *d_outputs]
+def _scatter_forward(inputs, *, level, refine_level) -> list[np.ndarray]:
+    balanced, x = inputs
+    _check_scattered(balanced, x, level, refine_level)
+    resize = _nearest_resize if level < refine_level else _adaptive_max_pool
+    return [x + resize(balanced, x.shape[2:])]
+
+
+def _scatter_backward(arrays, *, level, refine_level) -> list[np.ndarray]:
+    balanced, _, _, d_output = arrays
+    gradient = _nearest_resize_gradient if level < refine_level else _adaptive_max_pool_gradient
+    return [gradient(balanced, d_output), d_output]
 
 
 def _upsample_forward(inputs, *, scale) -> list[np.ndarray]:
@@ -173,6 +182,6 @@ BALANCED_PYRAMID_GATHER = PythonOperator(
     _gather_forward, _gather_backward, differentiable_inputs=ALL
 )
 BALANCED_PYRAMID_SCATTER = PythonOperator(
-    _scatter_forward, _scatter_backward, differentiable_inputs=ALL
+    _scatter_forward, _scatter_backward, differentiable_inputs=ALL, split=_split_scatter
 )
 UPSAMPLE_NEAREST = PythonOperator(_upsample_forward, _upsample_backward)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from detectron_ext.ops import reference
-from detectron_ext.ops.python_operators.operator import FIRST, PythonOperator, require, require_map
+from detectron_ext.ops.python_operators.operator import (
+    FIRST,
+    FLOAT,
+    INTEGER,
+    NUMBER,
+    PythonOperator,
+    require,
+    require_map,
+)
 
 
 def _check_targets(inputs):
@@ -73,6 +81,8 @@ def _pool_gradient(arrays, **arguments) -> list[np.ndarray]:
     return [reference.roi_max_pool_gradient(x, _regions(rois), argmax, d_maxima)]
 
 
-SIGMOID_CROSS_ENTROPY_LOSS = PythonOperator(_cross_entropy, _cross_entropy_gradient)
-SPATIAL_NARROW_AS = PythonOperator(_narrow, _narrow_gradient)
+SIGMOID_CROSS_ENTROPY_LOSS = PythonOperator(
+    _cross_entropy, _cross_entropy_gradient, input_types=(FLOAT, INTEGER)
+)
+SPATIAL_NARROW_AS = PythonOperator(_narrow, _narrow_gradient, input_types=(NUMBER,))
 ROI_POOL_F = PythonOperator(_pool, _pool_gradient, differentiable_outputs=FIRST)
