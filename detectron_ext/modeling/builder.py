@@ -71,7 +71,7 @@ def _detector(model_type: str):
 def _add_retinanet(model: DetectionModel) -> list:
     fpn = model.config.FPN
     if model.config.MODEL.RPN_ONLY:
-        raise ConfigError("MODEL.RPN_ONLY True builds an RPN, and RetinaNet has none: set it False")
+        raise ConfigError("MODEL.RPN_ONLY needs an RPN, and RetinaNet has none: set it to False")
     if not fpn.FPN_ON:
         raise ConfigError("RetinaNet needs FPN.FPN_ON True: it pads images to fit the pyramid")
     pyramid = add_conv_body(model).between(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL)

@@ -152,7 +152,7 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         (["MODEL.NUM_CLASSES", "-1", "RETINANET.SOFTMAX", "True"], "CLASSES is -1; set it to"),
         (["MODEL.NUM_CLASSES", "1"], "MODEL.NUM_CLASSES is 1; set it to"),
         (["FPN.FPN_ON", "False"], "FPN_ON True"),
-        (["MODEL.RPN_ONLY", "True"], "RPN_ONLY True .* RetinaNet has none: set it False"),
+        (["MODEL.RPN_ONLY", "True"], "RPN_ONLY .* RetinaNet has none: set it to False"),
         (["FPN.COARSEST_STRIDE", "16"], "COARSEST_STRIDE 16.*multiple of 32"),
         (["MODEL.TYPE", "generalized_rcnn", "RPN.RPN_ON", "True"], "RPN.RPN_ON True needs"),
         (
