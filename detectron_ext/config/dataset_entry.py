@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from detectron_ext.config.values import coerce, shown
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.values import coerce
+from detectron_ext.errors import ConfigError, shown
 
 PATHS = ("im_dir", "ann_fn")
 _KEYS = (*PATHS, "im_prefix")

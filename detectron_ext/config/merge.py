@@ -7,8 +7,8 @@ from typing import Any, Iterable
 from detectron_ext.config.dataset_entry import entry_texts
 from detectron_ext.config.defaults import FREE_FORM_SECTIONS
 from detectron_ext.config.keys import dotted_key, retired, unknown_key
-from detectron_ext.config.values import coerce, decode, shown
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.values import coerce, decode
+from detectron_ext.errors import ConfigError, shown
 
 
 def merge_map(tree: dict, given: dict, source: str) -> None:

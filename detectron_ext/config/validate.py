@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 
 from detectron_ext.config import rules
 from detectron_ext.config.dataset_entry import PATHS, check_folder_name
-from detectron_ext.config.values import shown
-from detectron_ext.errors import ConfigError
+from detectron_ext.errors import ConfigError, choice_error, shown
 
 
 def infer(tree: dict) -> None:
@@ -50,11 +48,8 @@ def _value(tree: dict, name: str) -> Any:
 def _check_choices(tree: dict) -> None:
     for name, choices in rules.CHOICES.items():
         value = _value(tree, name)
-        if value in choices:
-            continue
-        message = f"{name} must be one of {', '.join(map(str, choices))}, given {shown(value)}"
-        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-        raise ConfigError(f"{message}; did you mean {near[0]}?" if near else message)
+        if value not in choices:
+            raise choice_error(name, choices, value)
 
 
 def _check_ranges(tree: dict) -> None:

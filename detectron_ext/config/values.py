@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from detectron_ext.errors import ConfigError
+from detectron_ext.errors import ConfigError, shown
 
-_LONGEST_SHOWN = 60
+_LONGEST_HINTED = 60
 _TYPE_NAMES = {
     bool: "a bool (True or False)",
     int: "an int",
@@ -34,14 +34,6 @@ def decode(value: Any) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
-
-
-def shown(value: Any) -> str:
-    """Return a value as one short line for a message, with its type."""
-    text = repr(value)
-    if len(text) > _LONGEST_SHOWN:
-        text = text[: _LONGEST_SHOWN - 3] + "..."
-    return f"{text} ({type(value).__name__})"
 
 
 def coerce(value: Any, default: Any, label: str) -> Any:
@@ -114,7 +106,7 @@ def _as_array(value: Any, default: np.ndarray, label: str) -> np.ndarray:
 def _mismatch(value: Any, expected: str, label: str, kind: type = str) -> ConfigError:
     hint = ""
     one_element = isinstance(value, (int, float)) or (
-        isinstance(value, str) and len(value) < _LONGEST_SHOWN and value[:1] not in ("(", "[")
+        isinstance(value, str) and len(value) < _LONGEST_HINTED and value[:1] not in ("(", "[")
     )
     if kind in (list, tuple) and one_element:
         hint = f"; write {kind([value])!r} for one element"
