@@ -63,10 +63,6 @@ SINGLE_PRECISION = {
     "RETINANET.LOSS_GAMMA": (0, 1e6),
 }
 
-# Most that LIBRA.BALANCED_L1.GAMMA / ALPHA may be: its exponential has to fit single precision.
-# ops/kernels/formulas.h has the same limit.
-MAX_BALANCED_L1_EXPONENT = 60
-
 # Not here: thresholds that upstream switches off by a value outside (RPN_NMS_THRESH, for one).
 FRACTIONS = (
     "LIBRA.AUGMENTATION.COLOR_JITTER",

@@ -10,6 +10,7 @@ import numpy as np
 from detectron_ext.config import rules
 from detectron_ext.config.dataset_entry import PATHS, check_folder_name
 from detectron_ext.errors import ConfigError, choice_error, shown
+from detectron_ext.limits import MAX_BALANCED_L1_EXPONENT
 
 
 def infer(tree: dict) -> None:
@@ -134,9 +135,9 @@ def _check_group_norm(group_norm: dict) -> None:
 def _check_balanced_l1(balanced: dict) -> None:
     # The operator compares the two as it gets them, in single precision.
     alpha, gamma = (float(np.float32(balanced[key])) for key in ("ALPHA", "GAMMA"))
-    if gamma > rules.MAX_BALANCED_L1_EXPONENT * alpha:
+    if gamma > MAX_BALANCED_L1_EXPONENT * alpha:
         raise ConfigError(
-            f"LIBRA.BALANCED_L1.GAMMA must be at most {rules.MAX_BALANCED_L1_EXPONENT} times "
+            f"LIBRA.BALANCED_L1.GAMMA must be at most {MAX_BALANCED_L1_EXPONENT} times "
             f"LIBRA.BALANCED_L1.ALPHA ({balanced['ALPHA']}), given {shown(balanced['GAMMA'])}"
         )
 

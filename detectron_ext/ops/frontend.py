@@ -1,4 +1,4 @@
-"""What the front-end functions share: adding one operator to a net, and checking arguments."""
+"""What the front-ends share: adding an operator to a net, and checking arguments."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from caffe2.python import core
 
+from detectron_ext.limits import MAX_PYRAMID_LEVELS, MIN_PYRAMID_LEVELS
 from detectron_ext.ops import library, python_operators
-
-MIN_LEVELS, MAX_LEVELS = 2, 8
 
 
 def add_operator(
@@ -26,8 +25,9 @@ def add_operator(
 
     Args:
         net: the net to add to.
-        operator: a name of Caffe2's registry, one of `python_operators.OPERATORS`.
-        inputs, outputs: blob names or references.
+        operator: the operator's name in the table of operators.
+        inputs: blob names or references.
+        outputs: blob names or references.
         arguments: the operator's arguments.
 
     Returns:
@@ -42,7 +42,7 @@ def add_operator(
 
 
 def single(value: float) -> float:
-    """Return `value` as operators get it: rounded to single precision, perhaps to infinity."""
+    """Return `value` in single precision, as operators get it; the result may be infinite."""
     with np.errstate(over="ignore"):
         return float(np.float32(value))
 
@@ -76,7 +76,8 @@ def require_integer(name: str, value: int, low: int, high: int | None = None) ->
 
 
 def require_levels(levels: Sequence[Any], refine_level: int) -> None:
-    """Raise ValueError unless `levels` can be a pyramid and `refine_level` indexes one of it."""
-    if not MIN_LEVELS <= len(levels) <= MAX_LEVELS:
-        raise ValueError(f"levels must be {MIN_LEVELS} to {MAX_LEVELS} blobs, not {len(levels)}")
+    """Raise ValueError unless `levels` can be a pyramid and `refine_level` is an index of it."""
+    if not MIN_PYRAMID_LEVELS <= len(levels) <= MAX_PYRAMID_LEVELS:
+        wanted = f"{MIN_PYRAMID_LEVELS} to {MAX_PYRAMID_LEVELS}"
+        raise ValueError(f"levels must be {wanted} blobs, not {len(levels)}")
     require_integer("refine_level", refine_level, 0, len(levels) - 1)

@@ -1,14 +1,14 @@
-"""Load the operator libraries, and say which operators of theirs can run on the device in scope.
+"""Loads the operator libraries, and tells which operators can run natively on the device in scope.
 
-Two libraries take part:
+There are two libraries:
 
 - Detectron's, inside the installed Caffe2: schemas, gradient makers and CUDA kernels of its 22
-  operators, most of them without a CPU implementation;
-- ours, made by `make ops`: the CPU implementations that those lack, and the operators of
+  operators. Most of them have no CPU implementation.
+- Ours, made by `make ops`: CPU implementations of Detectron's operators, and the operators of
   Libra R-CNN.
 
-Without ours everything still runs, as Python operators. Setting the environment variable
-DETECTRON_EXT_OPS to "python" asks for exactly that.
+Without our library, all operators of the table run as Python operators. The environment variable
+DETECTRON_EXT_OPS=python requests this where our library is built.
 """
 
 from __future__ import annotations
@@ -22,37 +22,12 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
 from detectron_ext.ops.library_paths import detectron_library, native_library
+from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of
 
 ENVIRONMENT_VARIABLE = "DETECTRON_EXT_OPS"
 NATIVE_LIBRARY = native_library()
 DETECTRON_LIBRARY = detectron_library()
 
-DETECTRON_OPERATORS = frozenset(
-    [
-        "GroupSpatialSoftmax",
-        "RoIPoolF",
-        "SelectSmoothL1Loss",
-        "SigmoidCrossEntropyLoss",
-        "SigmoidFocalLoss",
-        "SmoothL1Loss",
-        "SoftmaxFocalLoss",
-        "SpatialNarrowAs",
-        "UpsampleNearest",
-    ]
-)
-LIBRA_OPERATORS = frozenset(
-    [
-        "BalancedL1Loss",
-        "BalancedPyramidGather",
-        "BalancedPyramidScatter",
-        "EmbeddedGaussianAttention",
-        "NonLocalBlock",
-        "SelectBalancedL1Loss",
-        "WeightedSigmoidFocalLoss",
-    ]
-)
-# Those of ours that CUDA lacks.
-CPU_OPERATORS = frozenset(["NonLocalBlock"])
 # A library built with CUDA kernels exports this symbol.
 CUDA_MARKER = "detectron_ext_ops_has_cuda"
 
@@ -60,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class _State:
-    """What this process has loaded; operator registries are global, so this is too."""
+    """The libraries that this process has loaded; global, as Caffe2's operator registries are."""
 
     attempted = False
     detectron = False
@@ -71,8 +46,8 @@ class _State:
 def load() -> None:
     """Load Detectron's operator library, then ours; later calls do nothing.
 
-    Never raises: a library that is absent or does not load is reported once, as a warning that
-    names the reason and the remedy, and its operators run as Python operators.
+    Nothing is raised: if a library is absent or does not load, one warning names the reason and
+    what to do, and its operators run as Python operators.
     """
     if _State.attempted:
         return
@@ -89,16 +64,17 @@ def native_library_loaded() -> bool:
 
 
 def has_native(operator: str) -> bool:
-    """Return whether `operator` has a native implementation on the device in scope.
+    """Return whether an operator of the table has a native implementation on the device in scope.
 
-    On CUDA Detectron's own operators need its library alone; everything else needs ours, built
-    with CUDA kernels if the scope is CUDA, and CPU_OPERATORS have none.
+    On the CPU every operator needs our library. On CUDA Detectron's operators need Detectron's
+    library, and ours need our library, built with CUDA kernels.
     """
-    if is_cuda_scope():
-        if operator in DETECTRON_OPERATORS:
-            return _State.detectron
-        return _State.native_cuda and operator not in CPU_OPERATORS
-    return _State.native
+    if not is_cuda_scope():
+        return _State.native
+    entry = OPERATORS[operator]
+    if entry.library == DETECTRON:
+        return _State.detectron
+    return _State.native_cuda and entry.has_cuda
 
 
 def is_cuda_scope() -> bool:
@@ -117,7 +93,7 @@ def _load_detectron_library(path: Path) -> bool:
 
 
 def _load_native_library(path: Path) -> bool:
-    """Load our library; False, after one warning, where that fails."""
+    """Load our library; log a warning and return False where that fails."""
     fallback = "using the slower Python operators"
     if not _State.detectron:
         # Ours implements Detectron's operators, whose schemas are in Detectron's library.
@@ -131,7 +107,7 @@ def _load_native_library(path: Path) -> bool:
     except OSError as error:
         _LOG.warning("%s did not load (run `make ops` again): %s: %s", path, error, fallback)
         return False
-    missing = sorted(name for name in LIBRA_OPERATORS if not core.IsOperator(name))
+    missing = sorted(name for name in operators_of(LIBRA) if not core.IsOperator(name))
     if missing:
         _LOG.warning("%s lacks %s (run `make ops` again): %s", path, ", ".join(missing), fallback)
         return False

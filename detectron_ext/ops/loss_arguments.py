@@ -1,6 +1,6 @@
-"""Arguments of the losses, checked against what the native operators take.
+"""Arguments of the losses: checked as the native operators check them, and converted.
 
-Caffe2 refuses an integer where an operator asks for a float, hence the conversions.
+Caffe2 refuses an integer where an operator asks for a float; hence the conversions.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from detectron_ext.limits import MAX_BALANCED_L1_EXPONENT
 from detectron_ext.ops.frontend import (
     require_choice,
     require_integer,
@@ -17,7 +18,6 @@ from detectron_ext.ops.frontend import (
 )
 
 FORMULAS = ("continuous", "mmdet")
-MAX_BALANCED_L1_EXPONENT = 60  # kMaxBalancedL1Exponent of ops/kernels/formulas.h
 
 
 def smooth_l1_arguments(beta: float, scale: float) -> dict[str, Any]:
@@ -30,7 +30,19 @@ def smooth_l1_arguments(beta: float, scale: float) -> dict[str, Any]:
 def balanced_l1_arguments(
     alpha: float, gamma: float, beta: float, scale: float, formula: str
 ) -> dict[str, Any]:
-    """Return the arguments of a balanced L1 loss; raise ValueError for one out of its range."""
+    """Return the arguments of a balanced L1 loss as the operator takes them.
+
+    Args:
+        alpha: factor of an inlier's gradient, above 0.
+        gamma: gradient of an outlier, above 0 and at most 60 times alpha.
+        beta: absolute difference that separates inliers from outliers, above 0.
+        scale: factor of the loss, at least 0.
+        formula: one of FORMULAS.
+
+    Raises:
+        ValueError: an argument is out of its range, or single precision cannot hold the
+            coefficients that follow from alpha, gamma and beta.
+    """
     require_positive(alpha=alpha, gamma=gamma)
     require_choice("formula", formula, FORMULAS)
     arguments = smooth_l1_arguments(beta, scale)
@@ -57,7 +69,18 @@ def _require_single_precision(alpha: float, gamma: float, beta: float, formula: 
 def focal_arguments(
     gamma: float, alpha: float, scale: float, num_classes: int, min_classes: int
 ) -> dict[str, Any]:
-    """Return the arguments of a focal loss; raise ValueError for one out of its range."""
+    """Return the arguments of a focal loss as the operator takes them.
+
+    Args:
+        gamma: focusing exponent, at least 0.
+        alpha: weight of the foreground, from 0 to 1.
+        scale: factor of the loss, at least 0.
+        num_classes: classes of an anchor, at least min_classes.
+        min_classes: 1 for a sigmoid loss, 2 for a softmax loss.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
     require_not_negative(gamma=gamma, scale=scale)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be from 0 to 1, not {alpha!r}")

@@ -18,7 +18,7 @@ def _adding_operator(original):
     from detectron_ext.ops import library, python_operators
 
     def add(net, op_type, inputs, outputs=None, **arguments):
-        is_ours = op_type in python_operators.OPERATORS
+        is_ours = python_operators.is_python_operator(op_type)
         if not is_ours or outputs is None or library.has_native(op_type):
             return original(net, op_type, inputs, outputs, **arguments)
         return python_operators.add(net, op_type, _as_list(inputs), _as_list(outputs), **arguments)

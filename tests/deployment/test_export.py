@@ -16,6 +16,7 @@ from squares import write_tiny_config, write_tiny_rcnn_config
 
 from detectron_ext import config as configuration
 from detectron_ext import ops
+from detectron_ext.ops.table import DETECTRON, LIBRA, operators_of
 from detectron_ext.commands.infer import infer
 from detectron_ext.deployment.export import export_model
 from detectron_ext.engine.parameters import save_parameters
@@ -136,8 +137,8 @@ def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
         export_model(config, weights, str(tmp_path / "pb"), _SIZE, keep_custom=keep, name="n")
         net.ParseFromString((tmp_path / "pb" / "net.pb").read_bytes())
         types = {operator.type for operator in net.op}
-        assert types & ops.library.LIBRA_OPERATORS == expected
-        assert not types & {*ops.library.DETECTRON_OPERATORS, "Python", "StopGradient"}
+        assert types & set(operators_of(LIBRA)) == expected
+        assert not types & {*operators_of(DETECTRON), "Python", "StopGradient"}
         assert net.name == "n"
         assert list(net.external_input[:2]) == ["data", "im_info"]
 

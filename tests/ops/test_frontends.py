@@ -13,8 +13,7 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import core, workspace
 
 from detectron_ext import ops
-from detectron_ext.config import rules
-from detectron_ext.ops import library, loss_arguments
+from detectron_ext.ops import library
 
 
 @pytest.fixture
@@ -103,7 +102,6 @@ def test_refuses_an_argument_out_of_range_and_names_it(functions, arguments):
 
 
 def test_balanced_l1_refuses_what_single_precision_does_not_hold():
-    assert loss_arguments.MAX_BALANCED_L1_EXPONENT == rules.MAX_BALANCED_L1_EXPONENT
     for function in BALANCED:
         with pytest.raises(ValueError, match=r"^gamma must be at most 60 times alpha \(0.02\)"):
             function(alpha=0.02)
@@ -189,7 +187,7 @@ def test_a_library_that_does_not_load_is_a_warning(unloaded, monkeypatch, tmp_pa
 def test_a_library_of_another_version_is_a_warning(unloaded, monkeypatch, caplog):
     # Any library without our operators will do.
     monkeypatch.setattr(library, "NATIVE_LIBRARY", library.DETECTRON_LIBRARY)
-    monkeypatch.setattr(library, "LIBRA_OPERATORS", frozenset(["NoSuchOperator"]))
+    monkeypatch.setattr(library, "operators_of", lambda name: ["NoSuchOperator"])
 
     library.load()
 

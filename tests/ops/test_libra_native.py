@@ -8,14 +8,13 @@ import pytest
 from big_cases import big_case
 from caffe2.python import core, workspace
 from native_runner import needs_native
-from operator_cases import DEFINITIONS
 
-from detectron_ext.ops.library import LIBRA_OPERATORS
+from detectron_ext.ops.table import LIBRA, OPERATORS, operators_of
 
 pytestmark = needs_native
 
 
-@pytest.mark.parametrize("operator", sorted(LIBRA_OPERATORS))
+@pytest.mark.parametrize("operator", sorted(operators_of(LIBRA)))
 def test_inferred_shapes_are_the_real_ones(operator):
     _, inputs, arguments, outputs, differentiable = big_case(operator, 0)
     net = core.Net("shapes")
@@ -28,7 +27,7 @@ def test_inferred_shapes_are_the_real_ones(operator):
     workspace.ResetWorkspace()
     for name, array in zip(names, inputs):
         workspace.FeedBlob(name, array)
-    forward = DEFINITIONS[operator].forward(inputs, **arguments)
+    forward = OPERATORS[operator].reference(inputs, **arguments)
     workspace.FeedBlob("d_output", np.ones(np.shape(forward[0]), np.float32))
     shapes, types = workspace.InferShapesAndTypes([net])
     workspace.RunNetOnce(net)
@@ -40,7 +39,7 @@ def test_inferred_shapes_are_the_real_ones(operator):
 
 
 @pytest.mark.parametrize("suffix", ["", "Gradient"])
-@pytest.mark.parametrize("operator", sorted(LIBRA_OPERATORS))
+@pytest.mark.parametrize("operator", sorted(operators_of(LIBRA)))
 def test_schema_documents_operator_inputs_outputs_and_arguments(operator, suffix):
     schema = extension.OpSchema.get(operator + suffix)
     assert len(schema.doc.strip()) > 20

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from libra_check import check
 from native_runner import assert_close, needs_native, normal, run_with_gradient
-from operator_cases import DEFINITIONS
+from operator_cases import add_front_end
 
 from detectron_ext.ops import library, reference
 from detectron_ext.ops.library import NATIVE_LIBRARY
@@ -114,7 +114,7 @@ def test_keeps_averages_and_log_sums_for_the_gradient():
 
 def _frontend_net():
     net = core.Net("block")
-    return net, DEFINITIONS[BLOCK].front_end(net, [f"input{i}" for i in range(9)])
+    return net, add_front_end(net, BLOCK, [f"input{i}" for i in range(9)])
 
 
 def test_on_cuda_it_is_layers(monkeypatch):

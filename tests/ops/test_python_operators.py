@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from caffe2.python import core, workspace
-from case_inputs import select_inputs
+from case_inputs import Case, select_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_cases import DEFINITIONS, relative_error
+from operator_cases import expected_gradients, expected_outputs, relative_error
 
 from detectron_ext.ops import python_operators, reference
-from detectron_ext.ops.python_operators import attention
+from detectron_ext.ops.operators import embedded_gaussian_attention
 
 TOLERANCE = 1e-5
 
@@ -22,7 +22,7 @@ def _python_only(monkeypatch):
 
 
 def forward(operator, inputs, **arguments):
-    return python_operators.OPERATORS[operator].forward(inputs, **arguments)
+    return python_operators.python_operator(operator).forward(inputs, **arguments)
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,7 +35,7 @@ def test_pyramid_takes_any_sizes_and_breaks_ties_as_the_definition(sizes, data):
     random = np.random.RandomState(data.draw(st.integers(0, 99)))
     # Few distinct values: nearly every window has its maximum several times.
     levels = [random.randint(0, 3, (1, 2, *size)).astype(np.float32) for size in sizes]
-    gather = python_operators.OPERATORS["BalancedPyramidGather"]
+    gather = python_operators.python_operator("BalancedPyramidGather")
     (mean,) = gather.forward(levels, refine_level=refine_level)
     d_mean = random.standard_normal(mean.shape).astype(np.float32)
 
@@ -51,8 +51,8 @@ def test_pyramid_takes_any_sizes_and_breaks_ties_as_the_definition(sizes, data):
 def test_attention_in_blocks_is_the_attention_in_one(monkeypatch):
     random = np.random.RandomState(3)
     inputs = [random.standard_normal((2, 4, 5, 6)).astype(np.float32) for _ in range(4)]
-    operator = python_operators.OPERATORS["EmbeddedGaussianAttention"]
-    monkeypatch.setattr(attention, "MAX_WEIGHTS", 7 * 30)
+    operator = python_operators.python_operator("EmbeddedGaussianAttention")
+    monkeypatch.setattr(embedded_gaussian_attention, "MAX_WEIGHTS", 7 * 30)
 
     (y,) = operator.forward(inputs[:3], use_scale=0)
     gradients = operator.backward([*inputs[:3], y, inputs[3]], use_scale=0)
@@ -69,17 +69,17 @@ def test_focal_losses_stay_finite_and_right_at_extreme_logits(operator, size):
     labels = np.array([1, 1], np.int32).reshape(1, 2, 1, 1)
     inputs = [logits, labels, np.ones(1, np.float32)]
     arguments = {"gamma": 2.0, "alpha": 0.25, "scale": 1.0, "num_classes": 2}
-    definition = DEFINITIONS[operator]
-    python_operator = python_operators.OPERATORS[operator]
+    case = Case("", operator, inputs, arguments)
+    python_operator = python_operators.python_operator(operator)
 
     outputs = python_operator.forward(inputs, **arguments)
     d_loss = np.ones((), np.float32)
     (gradient,) = python_operator.backward([*inputs, *outputs, d_loss], **arguments)
 
-    expected = definition.forward(inputs, **arguments)[0]
+    expected = expected_outputs(case)[0]
     assert expected > 0
     assert relative_error(outputs[0], expected) <= TOLERANCE
-    (expected,) = definition.gradient(inputs, [1.0], **arguments)
+    (expected,) = expected_gradients(case, [1.0])
     assert relative_error(gradient, expected) <= TOLERANCE
 
 
@@ -183,7 +183,7 @@ def test_no_regions_of_any_shape_give_no_features():
         maxima, argmax = forward("RoIPoolF", [x, rois], spatial_scale=1.0, **arguments)
         assert maxima.shape == argmax.shape == (0, 2, 2, 3)
         arrays = [x, rois, maxima, argmax, maxima]
-        (d_x,) = python_operators.OPERATORS["RoIPoolF"].backward(
+        (d_x,) = python_operators.python_operator("RoIPoolF").backward(
             arrays, spatial_scale=1.0, **arguments
         )
         np.testing.assert_array_equal(d_x, np.zeros_like(x))

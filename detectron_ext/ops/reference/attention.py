@@ -6,11 +6,20 @@ import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
 
+__all__ = [
+    "embedded_gaussian_attention",
+    "embedded_gaussian_attention_gradient",
+]
+
 
 def embedded_gaussian_attention(theta, phi, g, *, use_scale: int = 0) -> np.ndarray:
     """Return y (N, C, H, W): y[:, p] = sum_q softmax_q(theta[:, p] . phi[:, q]) g[:, q].
 
-    `use_scale` divides the products by sqrt(C) first. Inputs are (N, C, H, W).
+    Args:
+        theta: embeddings of the positions p, (N, C, H, W).
+        phi: embeddings of the positions q, shaped as theta.
+        g: the values that are averaged, shaped as theta.
+        use_scale: 1 divides the products by sqrt(C) before the softmax.
     """
     weights = _attention_weights(theta, phi, use_scale)
     return np.einsum("npq,ncq->ncp", weights, _positions(g)).reshape(np.shape(g))
@@ -19,7 +28,15 @@ def embedded_gaussian_attention(theta, phi, g, *, use_scale: int = 0) -> np.ndar
 def embedded_gaussian_attention_gradient(
     theta, phi, g, d_y, *, use_scale: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the gradients with respect to theta, phi and g."""
+    """Return the gradients of `embedded_gaussian_attention` with respect to theta, phi and g.
+
+    Args:
+        theta: as in `embedded_gaussian_attention`, and so the other inputs.
+        phi: as in `embedded_gaussian_attention`.
+        g: as in `embedded_gaussian_attention`.
+        d_y: gradient of the result, shaped as it.
+        use_scale: as in `embedded_gaussian_attention`.
+    """
     weights = _attention_weights(theta, phi, use_scale)
     theta_p, phi_q, g_q, d_y_p = (_positions(a) for a in (theta, phi, g, d_y))
     d_weights = np.einsum("ncp,ncq->npq", d_y_p, g_q)

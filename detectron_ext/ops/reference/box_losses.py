@@ -1,7 +1,7 @@
 """Smooth L1 and balanced L1, over all elements or over selected places of a map.
 
-A penalty is a function of the difference d and acts on x = |d|; its slope is the derivative with
-respect to d, 0 at d = 0.
+A penalty is a function of a difference d and depends on x = |d| alone. Its slope is the derivative
+with respect to d, and 0 at d = 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,22 @@ import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
 
-Penalty = Callable[[np.ndarray], np.ndarray]
+__all__ = [
+    "balanced_l1",
+    "balanced_l1_loss",
+    "balanced_l1_loss_gradient",
+    "balanced_l1_slope",
+    "select_balanced_l1_loss",
+    "select_balanced_l1_loss_gradient",
+    "select_smooth_l1_loss",
+    "select_smooth_l1_loss_gradient",
+    "smooth_l1",
+    "smooth_l1_loss",
+    "smooth_l1_loss_gradient",
+    "smooth_l1_slope",
+]
+
+Penalty = Callable[..., np.ndarray]
 
 
 def smooth_l1(difference: np.ndarray, beta: float = 1.0) -> np.ndarray:
@@ -34,10 +49,16 @@ def balanced_l1(
     beta: float = 1.0,
     formula: str = "continuous",
 ) -> np.ndarray:
-    """Return Libra R-CNN's penalty (section 3.3), with b = exp(gamma / alpha) - 1.
+    """Return Libra R-CNN's penalty (section 3.3), where b = exp(gamma / alpha) - 1.
 
-    "continuous" keeps value and slope free of jumps for every beta; "mmdet" is mmdetection's way
-    of writing beta into the paper's formula. At beta 1 both are the paper's.
+    Args:
+        difference: d, of any shape.
+        alpha: factor of an inlier's slope.
+        gamma: slope of an outlier.
+        beta: |d| that separates inliers from outliers.
+        formula: "continuous", whose value and slope have no jump for any beta, or "mmdet", the way
+            in which mmdetection writes beta into the paper's formula. At beta 1 both are the
+            paper's.
     """
     x = np.abs(difference)
     b = np.expm1(gamma / alpha)
@@ -49,7 +70,7 @@ def balanced_l1(
 def _balanced_l1_terms(
     alpha: float, gamma: float, beta: float, b: float, formula: str
 ) -> tuple[float, float]:
-    """Return what the two formulas differ in: the offset of b x, and the outliers' constant."""
+    """Return the offset of b x and the outliers' constant, in which the formulas differ."""
     if formula == "mmdet":
         return 1.0, gamma / b - alpha * beta
     return beta, beta * (gamma / b - alpha)
@@ -62,7 +83,10 @@ def balanced_l1_slope(
     beta: float = 1.0,
     formula: str = "continuous",
 ) -> np.ndarray:
-    """Return the derivative of `balanced_l1`, as its equation 8 bounds it: gamma for outliers."""
+    """Return the derivative of `balanced_l1` (equation 9); arguments are as there.
+
+    It is gamma for outliers.
+    """
     x = np.abs(difference)
     b = np.expm1(gamma / alpha)
     inlier = alpha * np.log1p(b * x / beta)
@@ -71,73 +95,105 @@ def balanced_l1_slope(
     return np.sign(difference) * np.where(x < beta, inlier, gamma)
 
 
-def smooth_l1_loss(y_hat, y, alpha_in, alpha_out, *, beta=1.0, scale=1.0) -> np.ndarray:
-    """Return scale / N * sum(alpha_out * smooth_l1(alpha_in * (y_hat - y))); 0 where N is 0."""
-    return _loss(partial(smooth_l1, beta=beta), y_hat, y, alpha_in, alpha_out, scale)
-
-
-def smooth_l1_loss_gradient(
-    y_hat, y, alpha_in, alpha_out, d_loss, *, beta=1.0, scale=1.0
+def dense_loss(
+    penalty: Penalty, y_hat, y, inside_weights, outside_weights, *, scale=1.0, **arguments
 ) -> np.ndarray:
-    """Return the gradient of `smooth_l1_loss` with respect to y_hat."""
-    slope = partial(smooth_l1_slope, beta=beta)
-    return _loss_gradient(slope, y_hat, y, alpha_in, alpha_out, scale, d_loss)
+    """Return scale / N * sum(outside_weights * penalty(inside_weights * (y_hat - y))).
 
+    Args:
+        penalty: `smooth_l1` or `balanced_l1`.
+        y_hat: predictions, (N, D...).
+        y: targets, shaped as y_hat.
+        inside_weights: weights of the differences, shaped as y_hat.
+        outside_weights: weights of the penalties, shaped as y_hat.
+        scale: factor of the loss.
+        arguments: those of the penalty.
 
-def balanced_l1_loss(y_hat, y, alpha_in, alpha_out, *, scale=1.0, **penalty) -> np.ndarray:
-    """Return `smooth_l1_loss` with `balanced_l1` as the penalty, whose arguments are `penalty`."""
-    return _loss(partial(balanced_l1, **penalty), y_hat, y, alpha_in, alpha_out, scale)
-
-
-def balanced_l1_loss_gradient(
-    y_hat, y, alpha_in, alpha_out, d_loss, *, scale=1.0, **penalty
-) -> np.ndarray:
-    """Return the gradient of `balanced_l1_loss` with respect to y_hat."""
-    slope = partial(balanced_l1_slope, **penalty)
-    return _loss_gradient(slope, y_hat, y, alpha_in, alpha_out, scale, d_loss)
-
-
-def select_smooth_l1_loss(y_hat, y, locations, fg_num, *, beta=1.0, scale=1.0) -> np.ndarray:
-    """Return scale / max(fg_num, 1) * sum over rows m of smooth_l1(y_hat at m - y[m]).
-
-    Row m of `locations` is (n, c, y, x): it selects y_hat[n, c:c + 4, y, x].
+    Returns:
+        The loss, a scalar; 0 where N is 0.
     """
-    return _select_loss(partial(smooth_l1, beta=beta), y_hat, y, locations, fg_num, scale)
+    difference, inside, outside = _differences(y_hat, y, inside_weights, outside_weights)
+    losses = outside * penalty(inside * difference, **arguments)
+    return scale / max(len(losses), 1) * losses.sum()
 
 
-def select_smooth_l1_loss_gradient(
-    y_hat, y, locations, fg_num, d_loss, *, beta=1.0, scale=1.0
+def dense_loss_gradient(
+    slope: Penalty, y_hat, y, inside_weights, outside_weights, d_loss, *, scale=1.0, **arguments
 ) -> np.ndarray:
-    """Return the gradient of `select_smooth_l1_loss` with respect to y_hat."""
-    slope = partial(smooth_l1_slope, beta=beta)
-    return _select_loss_gradient(slope, y_hat, y, locations, fg_num, scale, d_loss)
+    """Return the gradient of `dense_loss` with respect to y_hat.
+
+    Args:
+        slope: the derivative of the penalty.
+        y_hat: as in `dense_loss`, and so the other inputs and arguments.
+        y: as in `dense_loss`.
+        inside_weights: as in `dense_loss`.
+        outside_weights: as in `dense_loss`.
+        d_loss: gradient of the loss, a scalar.
+        scale: factor of the loss.
+        arguments: those of the penalty.
+    """
+    difference, inside, outside = _differences(y_hat, y, inside_weights, outside_weights)
+    slopes = inside * outside * slope(inside * difference, **arguments)
+    return float64(d_loss) * scale / max(len(slopes), 1) * slopes
 
 
-def select_balanced_l1_loss(y_hat, y, locations, fg_num, *, scale=1.0, **penalty) -> np.ndarray:
-    """Return `select_smooth_l1_loss` with `balanced_l1` as the penalty."""
-    return _select_loss(partial(balanced_l1, **penalty), y_hat, y, locations, fg_num, scale)
-
-
-def select_balanced_l1_loss_gradient(
-    y_hat, y, locations, fg_num, d_loss, *, scale=1.0, **penalty
+def select_loss(
+    penalty: Penalty, y_hat, y, locations, fg_num, *, scale=1.0, **arguments
 ) -> np.ndarray:
-    """Return the gradient of `select_balanced_l1_loss` with respect to y_hat."""
-    slope = partial(balanced_l1_slope, **penalty)
-    return _select_loss_gradient(slope, y_hat, y, locations, fg_num, scale, d_loss)
+    """Return scale / max(fg_num, 1) * sum over rows m of penalty(y_hat at m - y[m]).
+
+    Args:
+        penalty: `smooth_l1` or `balanced_l1`.
+        y_hat: a map of predictions, (N, A * 4, H, W).
+        y: targets, (M, 4).
+        locations: (M, 4) rows (n, c, y, x); row m selects y_hat[n, c:c + 4, y, x].
+        fg_num: one number.
+        scale: factor of the loss.
+        arguments: those of the penalty.
+
+    Returns:
+        The loss, a scalar; 0 where M is 0.
+    """
+    losses = penalty(float64(y_hat)[_places(locations)] - float64(y), **arguments)
+    return scale / _normalizer(fg_num) * losses.sum()
 
 
-def _loss(penalty: Penalty, y_hat, y, alpha_in, alpha_out, scale: float) -> np.ndarray:
-    y_hat, y, alpha_in, alpha_out = (float64(a) for a in (y_hat, y, alpha_in, alpha_out))
-    losses = alpha_out * penalty(alpha_in * (y_hat - y))
-    return scale / max(len(y), 1) * losses.sum()
-
-
-def _loss_gradient(
-    slope: Penalty, y_hat, y, alpha_in, alpha_out, scale: float, d_loss
+def select_loss_gradient(
+    slope: Penalty, y_hat, y, locations, fg_num, d_loss, *, scale=1.0, **arguments
 ) -> np.ndarray:
-    y_hat, y, alpha_in, alpha_out = (float64(a) for a in (y_hat, y, alpha_in, alpha_out))
-    slopes = alpha_in * alpha_out * slope(alpha_in * (y_hat - y))
-    return float64(d_loss) * scale / max(len(y), 1) * slopes
+    """Return the gradient of `select_loss` with respect to y_hat.
+
+    Args:
+        slope: the derivative of the penalty.
+        y_hat: as in `select_loss`, and so the other inputs and arguments.
+        y: as in `select_loss`.
+        locations: as in `select_loss`.
+        fg_num: as in `select_loss`.
+        d_loss: gradient of the loss, a scalar.
+        scale: factor of the loss.
+        arguments: those of the penalty.
+    """
+    y_hat, places = float64(y_hat), _places(locations)
+    slopes = slope(y_hat[places] - float64(y), **arguments)
+    gradient = np.zeros_like(y_hat)
+    np.add.at(gradient, places, float64(d_loss) * scale / _normalizer(fg_num) * slopes)
+    return gradient
+
+
+# The operators: each loss takes the inputs, each gradient the inputs and the loss's gradient.
+smooth_l1_loss = partial(dense_loss, smooth_l1)
+smooth_l1_loss_gradient = partial(dense_loss_gradient, smooth_l1_slope)
+balanced_l1_loss = partial(dense_loss, balanced_l1)
+balanced_l1_loss_gradient = partial(dense_loss_gradient, balanced_l1_slope)
+select_smooth_l1_loss = partial(select_loss, smooth_l1)
+select_smooth_l1_loss_gradient = partial(select_loss_gradient, smooth_l1_slope)
+select_balanced_l1_loss = partial(select_loss, balanced_l1)
+select_balanced_l1_loss_gradient = partial(select_loss_gradient, balanced_l1_slope)
+
+
+def _differences(y_hat, y, inside_weights, outside_weights) -> tuple[np.ndarray, ...]:
+    """Return y_hat - y and both weights, as float64."""
+    return float64(y_hat) - float64(y), float64(inside_weights), float64(outside_weights)
 
 
 def _places(locations) -> tuple[np.ndarray, ...]:
@@ -146,19 +202,5 @@ def _places(locations) -> tuple[np.ndarray, ...]:
     return n, c + np.arange(4), y, x
 
 
-def _select_loss(penalty: Penalty, y_hat, y, locations, fg_num, scale: float) -> np.ndarray:
-    y_hat, y = float64(y_hat), float64(y)
-    losses = penalty(y_hat[_places(locations)] - y)
-    return scale / max(float(np.squeeze(fg_num)), 1.0) * losses.sum()
-
-
-def _select_loss_gradient(
-    slope: Penalty, y_hat, y, locations, fg_num, scale: float, d_loss
-) -> np.ndarray:
-    y_hat, y = float64(y_hat), float64(y)
-    places = _places(locations)
-    gradient = np.zeros_like(y_hat)
-    slopes = slope(y_hat[places] - y)
-    factor = float64(d_loss) * scale / max(float(np.squeeze(fg_num)), 1.0)
-    np.add.at(gradient, places, factor * slopes)
-    return gradient
+def _normalizer(fg_num) -> float:
+    return max(float(np.squeeze(fg_num)), 1.0)

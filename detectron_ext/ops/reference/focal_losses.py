@@ -1,11 +1,12 @@
 """Focal losses (Focal Loss for Dense Object Detection, section 3), as Detectron defines them.
 
-Logits are (N, A * K, H, W): K classes for each of A anchors. Labels are (N, A, H, W), where -1 is
-ignored: such an anchor adds nothing, even where its logits are no numbers. Every loss is divided by
+Logits are (N, A * K, H, W): K classes for each of A anchors. Labels are (N, A, H, W). Label -1
+means ignored: such an anchor adds nothing, even where its logits are NaN. Every loss is divided by
 max(fg_num, 1).
 
-Losses take no log p of a positive below that of the smallest normal float32, -87.3, as Detectron's
-kernels do. Gradients are those of the losses without that cut, whose slope beyond it would be 0.
+As in Detectron's kernels, a positive's log p is at least -87.3, the logarithm of the smallest
+normal float32. Gradients are those of the losses without this bound, since the slope below it would
+be 0.
 """
 
 from __future__ import annotations
@@ -15,39 +16,50 @@ import numpy as np
 from detectron_ext.ops.reference.arrays import float64
 from detectron_ext.ops.reference.softmax import group_spatial_softmax
 
+__all__ = [
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_gradient",
+    "softmax_focal_loss",
+    "softmax_focal_loss_gradient",
+    "weighted_sigmoid_focal_loss",
+    "weighted_sigmoid_focal_loss_gradient",
+]
+
 LOG_OF_SMALLEST = float(np.log(np.finfo(np.float32).tiny))
 
 
-def sigmoid_focal_loss(
-    logits, labels, fg_num, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80
-) -> np.ndarray:
-    """Return the binary focal loss of every logit; label k > 0 makes class k - 1 the positive.
-
-    With p the probability of a logit, a positive contributes -alpha (1 - p)^gamma log p and any
-    other class -(1 - alpha) p^gamma log(1 - p).
-    """
-    weights = np.ones(np.shape(labels))
+def sigmoid_focal_loss(logits, labels, fg_num, **arguments) -> np.ndarray:
+    """Return `weighted_sigmoid_focal_loss` with weights of 1."""
     return weighted_sigmoid_focal_loss(
-        logits, labels, fg_num, weights,
-        gamma=gamma, alpha=alpha, scale=scale, num_classes=num_classes,
-    )  # fmt: skip
+        logits, labels, fg_num, np.ones(np.shape(labels)), **arguments
+    )
 
 
-def sigmoid_focal_loss_gradient(
-    logits, labels, fg_num, d_loss, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80
-) -> np.ndarray:
+def sigmoid_focal_loss_gradient(logits, labels, fg_num, d_loss, **arguments) -> np.ndarray:
     """Return the gradient of `sigmoid_focal_loss` with respect to the logits."""
-    weights = np.ones(np.shape(labels))
     return weighted_sigmoid_focal_loss_gradient(
-        logits, labels, fg_num, weights, d_loss,
-        gamma=gamma, alpha=alpha, scale=scale, num_classes=num_classes,
-    )  # fmt: skip
+        logits, labels, fg_num, np.ones(np.shape(labels)), d_loss, **arguments
+    )
 
 
 def weighted_sigmoid_focal_loss(
     logits, labels, fg_num, weights, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80
 ) -> np.ndarray:
-    """Return `sigmoid_focal_loss` with all terms of an anchor multiplied by its weight."""
+    """Return the binary focal loss of every logit; label k > 0 makes class k - 1 the positive.
+
+    With p the probability of a logit, a positive contributes -alpha (1 - p)^gamma log p and any
+    other class -(1 - alpha) p^gamma log(1 - p), both multiplied by the anchor's weight.
+
+    Args:
+        logits: (N, A * num_classes, H, W).
+        labels: (N, A, H, W), from -1 (ignored) to num_classes.
+        fg_num: one number; the sum is divided by it where it is above 1.
+        weights: shaped as labels.
+        gamma: focusing exponent.
+        alpha: weight of positives; that of the other classes is 1 - alpha.
+        scale: factor of the loss.
+        num_classes: classes of an anchor.
+    """
     x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
     log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     p, not_p = np.exp(log_p), np.exp(log_not_p)
@@ -64,7 +76,19 @@ def weighted_sigmoid_focal_loss_gradient(
     logits, labels, fg_num, weights, d_loss,
     *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=80,
 ) -> np.ndarray:  # fmt: skip
-    """Return the gradient of `weighted_sigmoid_focal_loss` with respect to the logits."""
+    """Return the gradient of `weighted_sigmoid_focal_loss` with respect to the logits.
+
+    Args:
+        logits: as in `weighted_sigmoid_focal_loss`, and so the other inputs and arguments.
+        labels: as in `weighted_sigmoid_focal_loss`.
+        fg_num: as in `weighted_sigmoid_focal_loss`.
+        weights: as in `weighted_sigmoid_focal_loss`.
+        d_loss: gradient of the loss, a scalar.
+        gamma: focusing exponent.
+        alpha: weight of positives.
+        scale: factor of the loss.
+        num_classes: classes of an anchor.
+    """
     x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
     log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     p, not_p = np.exp(log_p), np.exp(log_not_p)
@@ -80,10 +104,19 @@ def weighted_sigmoid_focal_loss_gradient(
 def softmax_focal_loss(
     logits, labels, fg_num, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=81
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the focal loss of one softmax an anchor, and the probabilities (N, A * K, H, W).
+    """Return the focal loss of one softmax for each anchor, and the probabilities, as logits.
 
-    With p the probability of an anchor's label, it contributes -z (1 - p)^gamma log p, where z is
-    1 - alpha for the background (label 0) and alpha for the rest.
+    An anchor contributes -z (1 - p)^gamma log p, where p is the probability of its label, and z is
+    1 - alpha for the background (label 0) and alpha for the other classes.
+
+    Args:
+        logits: (N, A * num_classes, H, W).
+        labels: (N, A, H, W), from -1 (ignored) to num_classes - 1.
+        fg_num: one number; the sum is divided by it where it is above 1.
+        gamma: focusing exponent.
+        alpha: weight of the foreground; that of the background is 1 - alpha.
+        scale: factor of the loss.
+        num_classes: classes of an anchor, the background among them.
     """
     probabilities = group_spatial_softmax(logits, num_classes=num_classes)
     _, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
@@ -94,7 +127,18 @@ def softmax_focal_loss(
 def softmax_focal_loss_gradient(
     logits, labels, fg_num, d_loss, *, gamma=2.0, alpha=0.25, scale=1.0, num_classes=81
 ) -> np.ndarray:
-    """Return the gradient of `softmax_focal_loss`'s loss with respect to the logits."""
+    """Return the gradient of `softmax_focal_loss`'s loss with respect to the logits.
+
+    Args:
+        logits: as in `softmax_focal_loss`, and so the other inputs and arguments.
+        labels: as in `softmax_focal_loss`.
+        fg_num: as in `softmax_focal_loss`.
+        d_loss: gradient of the loss, a scalar.
+        gamma: focusing exponent.
+        alpha: weight of the foreground.
+        scale: factor of the loss.
+        num_classes: classes of an anchor.
+    """
     chosen, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
     p, not_p = np.exp(log_p), -np.expm1(log_p)
     # d loss / d log p. log p / (1 - p) tends to -1 as p tends to 1.

@@ -10,15 +10,30 @@ from detectron_ext.ops.reference.attention import (
     embedded_gaussian_attention_gradient,
 )
 
+__all__ = [
+    "non_local_block",
+    "non_local_block_gradient",
+]
+
 
 def non_local_block(
     x, theta_w, theta_b, phi_w, phi_b, g_w, g_b, out_w, out_b, *, use_scale: int = 0
 ) -> np.ndarray:
     """Return x + out(attention(theta(x), phi(x), g(x))), (N, C, H, W).
 
-    `use_scale` divides the attention's products by sqrt(K) first. x is (N, C, H, W); theta and phi
-    are 1x1 convolutions to K channels, g to K too, `out` is one from K to C channels: filters
-    (to, from, 1, 1) and biases (to).
+    theta, phi and g are 1x1 convolutions from C to K channels, `out` is one from K to C channels.
+
+    Args:
+        x: (N, C, H, W).
+        theta_w: filters of theta, (K, C, 1, 1).
+        theta_b: biases of theta, (K).
+        phi_w: filters of phi, (K, C, 1, 1).
+        phi_b: biases of phi, (K).
+        g_w: filters of g, (K, C, 1, 1).
+        g_b: biases of g, (K).
+        out_w: filters of `out`, (C, K, 1, 1).
+        out_b: biases of `out`, (C).
+        use_scale: 1 divides the attention's products by sqrt(K) before the softmax.
     """
     theta, phi, g = (_conv(x, *wb) for wb in ((theta_w, theta_b), (phi_w, phi_b), (g_w, g_b)))
     attended = embedded_gaussian_attention(theta, phi, g, use_scale=use_scale)
@@ -28,9 +43,10 @@ def non_local_block(
 def non_local_block_gradient(
     x, theta_w, theta_b, phi_w, phi_b, g_w, g_b, out_w, out_b, d_y, *, use_scale: int = 0
 ) -> list[np.ndarray]:
-    """Return the gradients with respect to all inputs of non_local_block but d_y, in their order.
+    """Return the gradients of `non_local_block` with respect to its nine inputs, in their order.
 
-    That of phi_b is 0, but for rounding: it adds the same to all of a position's products.
+    The gradient of phi_b is 0 but for rounding, since phi_b adds the same to all products of a
+    position. The inputs are those of `non_local_block`; d_y is the gradient of its result.
     """
     theta, phi, g = (_conv(x, *wb) for wb in ((theta_w, theta_b), (phi_w, phi_b), (g_w, g_b)))
     attended = embedded_gaussian_attention(theta, phi, g, use_scale=use_scale)

@@ -1,4 +1,4 @@
-"""Resizing of maps and the balanced pyramid made of it (Libra R-CNN, section 3.2).
+"""Resizing of maps, and the balanced pyramid built from it (Libra R-CNN, section 3.2).
 
 Maps are (N, C, H, W). Adaptive pooling and nearest resizing follow PyTorch's index rules in exact
 integer arithmetic.
@@ -11,6 +11,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
+
+__all__ = [
+    "adaptive_max_pool",
+    "adaptive_max_pool_gradient",
+    "balanced_pyramid_gather",
+    "balanced_pyramid_gather_gradient",
+    "balanced_pyramid_scatter",
+    "balanced_pyramid_scatter_gradient",
+    "nearest_resize",
+    "nearest_resize_gradient",
+    "upsample_nearest",
+    "upsample_nearest_gradient",
+]
 
 
 def pool_window(i: int, size: int, pooled: int) -> slice:
@@ -34,7 +47,10 @@ def adaptive_max_pool(x, height: int, width: int) -> np.ndarray:
 
 
 def adaptive_max_pool_gradient(x, d_y) -> np.ndarray:
-    """Return the gradient with respect to x: a window's goes to its first maximum, row by row."""
+    """Return the gradient with respect to x: a window's gradient goes to its first maximum.
+
+    The elements of a window are ordered row by row.
+    """
     x, d_y = float64(x), float64(d_y)
     d_x = np.zeros_like(x)
     n, c = np.ogrid[: x.shape[0], : x.shape[1]]
@@ -57,7 +73,7 @@ def nearest_resize(x, height: int, width: int) -> np.ndarray:
 
 
 def nearest_resize_gradient(x, d_y) -> np.ndarray:
-    """Return the gradient with respect to x: the sum over the pixels taken from each of its own."""
+    """Return the gradient with respect to x: the sum over all output pixels that repeat a pixel."""
     x, d_y = float64(x), float64(d_y)
     d_x = np.zeros_like(x)
     rows = nearest_source(x.shape[2], d_y.shape[2])
@@ -124,7 +140,7 @@ def balanced_pyramid_scatter(
 def balanced_pyramid_scatter_gradient(
     balanced, d_outputs: Sequence[np.ndarray], *, refine_level: int
 ) -> list[np.ndarray]:
-    """Return `balanced_pyramid_scatter`'s gradients: that of balanced, then each level's."""
+    """Return the gradients of `balanced_pyramid_scatter`: balanced's, then each level's."""
     d_balanced = [
         nearest_resize_gradient(balanced, d_output)
         if i < refine_level

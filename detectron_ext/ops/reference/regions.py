@@ -1,4 +1,4 @@
-"""What two-stage detectors add: pooling of regions, narrowing of maps, the RPN's log loss."""
+"""Operators of two-stage detectors: pooling of regions, narrowing of maps, the RPN's log loss."""
 
 from __future__ import annotations
 
@@ -6,12 +6,27 @@ import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
 
+__all__ = [
+    "roi_max_pool",
+    "roi_max_pool_gradient",
+    "sigmoid_cross_entropy_loss",
+    "sigmoid_cross_entropy_loss_gradient",
+    "spatial_narrow_as",
+    "spatial_narrow_as_gradient",
+]
+
 
 def sigmoid_cross_entropy_loss(logits, targets, *, scale=1.0, normalize=True) -> np.ndarray:
     """Return scale times the sum, over targets that are not -1, of -log(p if target else 1 - p).
 
-    p is the sigmoid of the logit. With `normalize` the sum is divided by the number of those
-    targets; the loss is 0 where there is none.
+    Here p is the sigmoid of the logit.
+
+    Args:
+        logits: of any shape.
+        targets: 1, 0, or -1 for ignored; shaped as logits.
+        scale: factor of the loss.
+        normalize: divide by the number of targets that are not -1; the loss is 0 where there is
+            none.
     """
     x, is_counted = float64(logits), targets != -1
     losses = np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))
@@ -19,7 +34,15 @@ def sigmoid_cross_entropy_loss(logits, targets, *, scale=1.0, normalize=True) ->
 
 
 def sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, *, scale=1.0, normalize=True):
-    """Return the gradient with respect to the logits."""
+    """Return the gradient of `sigmoid_cross_entropy_loss` with respect to the logits.
+
+    Args:
+        logits: as in `sigmoid_cross_entropy_loss`, and so the other inputs and arguments.
+        targets: as in `sigmoid_cross_entropy_loss`.
+        d_loss: gradient of the loss, a scalar.
+        scale: factor of the loss.
+        normalize: as in `sigmoid_cross_entropy_loss`.
+    """
     is_counted = targets != -1
     slopes = 1 / (1 + np.exp(-float64(logits))) - targets
     factor = _cross_entropy_factor(is_counted, scale, normalize) * float64(d_loss)
@@ -36,21 +59,24 @@ def spatial_narrow_as(a, b) -> np.ndarray:
 
 
 def spatial_narrow_as_gradient(a, b, d_c) -> np.ndarray:
-    """Return the gradient with respect to a: that of the result, filled up with zeros."""
+    """Return the gradient with respect to a: the result's, padded with zeros to a's size."""
     d_a = np.zeros(a.shape)
     d_a[..., : b.shape[-2], : b.shape[-1]] = d_c
     return d_a
 
 
 def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maximum of each bin of each region, and where it is.
+    """Return the maximum of each bin of each region, and its position.
 
-    Corners are rounded to cells, and the cells of both belong to the region. Bins overlap where
-    sides do not divide; cells outside the map belong to none; an empty bin has the maximum 0.
+    Corners are rounded to cells, and the cells of both corners belong to the region. Bins overlap
+    if the region's sides are not multiples of the number of bins. Cells outside the map belong to
+    no bin. The maximum of an empty bin is 0.
 
     Args:
         x: (N, C, H, W).
         rois: (R, 5) rows (image, x1, y1, x2, y2).
+        pooled_h: number of bins from top to bottom.
+        pooled_w: number of bins from left to right.
         spatial_scale: cells of x in a unit of the corners.
 
     Returns:
@@ -71,7 +97,14 @@ def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndar
 
 
 def roi_max_pool_gradient(x, rois, argmax, d_maxima) -> np.ndarray:
-    """Return the gradient with respect to x: each bin's, at its maximum."""
+    """Return the gradient with respect to x: each bin's gradient goes to its maximum.
+
+    Args:
+        x: as in `roi_max_pool`.
+        rois: as in `roi_max_pool`.
+        argmax: the second result of `roi_max_pool`.
+        d_maxima: gradient of the first result.
+    """
     n, c, height, width = x.shape
     d_x = np.zeros((n, c, height * width))
     region, channel, row, column = np.nonzero(argmax >= 0)
@@ -94,7 +127,8 @@ def _bins(x, rois, pooled_h, pooled_w, spatial_scale):
 
 def _axis_bins(low, high, bins, size) -> list[slice]:
     """Return the cells of each bin between two corners, in the single precision of Detectron."""
-    # Halves go away from zero, as in C's round; in float32 the sum itself could round up to a cell.
+    # Halves are rounded away from zero, as C's round does. The sum is in float64, since in float32
+    # adding 0.5 could itself round up to the next cell.
     start, stop = (int(np.copysign(np.floor(abs(float(v)) + 0.5), v)) for v in (low, high))
     step = np.float32(max(stop - start + 1, 1)) / np.float32(bins)
     edges = [

@@ -6,6 +6,11 @@ import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
 
+__all__ = [
+    "group_spatial_softmax",
+    "group_spatial_softmax_gradient",
+]
+
 
 def group_spatial_softmax(x, *, num_classes: int) -> np.ndarray:
     """Return the softmax over each K = `num_classes` channels of x (N, A * K, H, W)."""

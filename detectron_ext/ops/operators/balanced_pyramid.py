@@ -1,21 +1,86 @@
-"""The balanced pyramid and nearest upsampling, by index arrays instead of loops over pixels."""
+"""The balanced feature pyramid's two ends (Libra R-CNN, section 3.2).
+
+Maps are float32, NCHW. Levels are given finest first and share N and C. Their sizes need not divide
+one another: a level is brought to another size by adaptive max pooling or by nearest resizing, with
+PyTorch's index rules. The Python operators use arrays of indices instead of loops over pixels.
+"""
 
 from __future__ import annotations
 
-from typing import Iterator, Sequence, Tuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Tuple
 
 import numpy as np
+from caffe2.python import core
 
-from detectron_ext.ops.python_operators.operator import (
-    ALL,
-    Part,
-    PythonOperator,
-    require,
-    require_map,
-    require_same_shape,
-)
+from detectron_ext.ops.frontend import add_operator, require_levels
+from detectron_ext.ops.input_checks import require, require_map, require_same_shape
+from detectron_ext.ops.reference import pyramid as reference
+from detectron_ext.ops.table import ALL, LIBRA, Operator, Part, PythonOperator, register
 
 Size = Tuple[int, ...]
+
+
+def balanced_pyramid_gather(
+    net: core.Net, levels: Sequence[Any], output: Any, refine_level: int
+) -> core.BlobReference:
+    """Add BalancedPyramidGather: the mean of all levels at the size of one of them.
+
+    Levels finer than the refine level are adaptive-max-pooled, coarser ones nearest-resized.
+
+    Args:
+        net: the net to add to.
+        levels: F_0 ... F_{n-1}, (N, C, H_i, W_i), 2 to 8 of them, finest first.
+        output: name of the mean, (N, C, H_r, W_r).
+        refine_level: index r into `levels` of the level whose size the mean has.
+
+    Returns:
+        The mean.
+
+    Raises:
+        ValueError: too few or too many levels, or `refine_level` is not an index of one.
+    """
+    require_levels(levels, refine_level)
+    return add_operator(net, "BalancedPyramidGather", levels, [output], refine_level=refine_level)
+
+
+def balanced_pyramid_scatter(
+    net: core.Net,
+    balanced: Any,
+    levels: Sequence[Any],
+    outputs: Sequence[Any],
+    refine_level: int,
+) -> tuple[core.BlobReference, ...]:
+    """Add BalancedPyramidScatter: every level plus the balanced map, brought to its size.
+
+    The balanced map is nearest-resized for levels finer than the refine level, and
+    adaptive-max-pooled for coarser ones.
+
+    Args:
+        net: the net to add to.
+        balanced: B, (N, C, H_r, W_r).
+        levels: F_0 ... F_{n-1}, (N, C, H_i, W_i), 2 to 8 of them, finest first.
+        outputs: names of the n results, shaped as the levels. In training some of them may be
+            unused.
+        refine_level: index r into `levels` of the level whose size B has.
+
+    Returns:
+        The n results.
+
+    Raises:
+        ValueError: too few or too many levels, `refine_level` is not an index of one, or there are
+            not as many outputs as levels.
+    """
+    require_levels(levels, refine_level)
+    if len(outputs) != len(levels):
+        raise ValueError(f"outputs must be {len(levels)} names, one a level, not {len(outputs)}")
+    return add_operator(
+        net,
+        "BalancedPyramidScatter",
+        [balanced, *levels],
+        outputs,
+        refine_level=refine_level,
+    )
 
 
 def _window_indices(size: int, pooled: int) -> np.ndarray:
@@ -108,7 +173,7 @@ def _check_levels(operator: str, levels: Sequence[np.ndarray], refine_level: int
         require(min(level.shape[2:]) > 0, operator, f"level {i} {level.shape} must have pixels")
 
 
-def _gather_forward(levels, *, refine_level) -> list[np.ndarray]:
+def _gather_forward(levels: Sequence[np.ndarray], *, refine_level: int) -> list[np.ndarray]:
     _check_levels("BalancedPyramidGather", levels, refine_level)
     size = levels[refine_level].shape[2:]
     total = np.zeros_like(levels[refine_level])
@@ -119,7 +184,7 @@ def _gather_forward(levels, *, refine_level) -> list[np.ndarray]:
     return [total]
 
 
-def _gather_backward(arrays, *, refine_level) -> list[np.ndarray]:
+def _gather_backward(arrays: Sequence[np.ndarray], *, refine_level: int) -> list[np.ndarray]:
     *levels, _, d_output = arrays
     share = d_output / np.float32(len(levels))
     return [
@@ -131,7 +196,7 @@ def _gather_backward(arrays, *, refine_level) -> list[np.ndarray]:
 
 
 def _split_scatter(inputs: list, outputs: list, arguments: dict) -> Iterator[Part]:
-    """Yield one part a level, (B, F_i) to G_i: a level that no head reads has no gradient."""
+    """Yield one part for each level, (B, F_i) to G_i: an unused level has no gradient."""
     balanced, *levels = inputs
     for i, (level, output) in enumerate(zip(levels, outputs)):
         yield [balanced, level], [output], {"level": i, **arguments}
@@ -151,37 +216,52 @@ def _check_scattered(balanced: np.ndarray, x: np.ndarray, level: int, refine_lev
     require(min(x.shape[2:]) > 0, operator, f"{name} {x.shape} must have pixels")
 
 
-def _scatter_forward(inputs, *, level, refine_level) -> list[np.ndarray]:
+def _scatter_forward(
+    inputs: Sequence[np.ndarray], *, level: int, refine_level: int
+) -> list[np.ndarray]:
     balanced, x = inputs
     _check_scattered(balanced, x, level, refine_level)
     resize = _nearest_resize if level < refine_level else _adaptive_max_pool
     return [x + resize(balanced, x.shape[2:])]
 
 
-def _scatter_backward(arrays, *, level, refine_level) -> list[np.ndarray]:
+def _scatter_backward(
+    arrays: Sequence[np.ndarray], *, level: int, refine_level: int
+) -> list[np.ndarray]:
     balanced, _, _, d_output = arrays
     gradient = _nearest_resize_gradient if level < refine_level else _adaptive_max_pool_gradient
     return [gradient(balanced, d_output), d_output]
 
 
-def _upsample_forward(inputs, *, scale) -> list[np.ndarray]:
-    (x,) = inputs
-    require(
-        x.ndim in (3, 4), "UpsampleNearest", f"x must be (N, C, H, W) or (C, H, W), not {x.shape}"
+register(
+    Operator(
+        "BalancedPyramidGather",
+        balanced_pyramid_gather,
+        ("levels",),
+        ("output",),
+        lambda inputs, **arguments: [reference.balanced_pyramid_gather(inputs, **arguments)],
+        lambda inputs, d_outputs, **arguments: reference.balanced_pyramid_gather_gradient(
+            inputs, d_outputs[0], **arguments
+        ),
+        LIBRA,
+        python=PythonOperator(_gather_forward, _gather_backward),
+        differentiable_inputs=ALL,
     )
-    return [x.repeat(scale, axis=-2).repeat(scale, axis=-1)]
-
-
-def _upsample_backward(arrays, *, scale) -> list[np.ndarray]:
-    x, _, d_y = arrays
-    *outer, height, width = x.shape
-    return [d_y.reshape(*outer, height, scale, width, scale).sum(axis=(-3, -1))]
-
-
-BALANCED_PYRAMID_GATHER = PythonOperator(
-    _gather_forward, _gather_backward, differentiable_inputs=ALL
 )
-BALANCED_PYRAMID_SCATTER = PythonOperator(
-    _scatter_forward, _scatter_backward, differentiable_inputs=ALL, split=_split_scatter
+register(
+    Operator(
+        "BalancedPyramidScatter",
+        balanced_pyramid_scatter,
+        ("balanced", "levels"),
+        ("outputs",),
+        lambda inputs, **arguments: reference.balanced_pyramid_scatter(
+            inputs[0], inputs[1:], **arguments
+        ),
+        lambda inputs, d_outputs, **arguments: reference.balanced_pyramid_scatter_gradient(
+            inputs[0], d_outputs, **arguments
+        ),
+        LIBRA,
+        python=PythonOperator(_scatter_forward, _scatter_backward, split=_split_scatter),
+        differentiable_inputs=ALL,
+    )
 )
-UPSAMPLE_NEAREST = PythonOperator(_upsample_forward, _upsample_backward)

@@ -1,0 +1,14 @@
+"""Limits that the configuration's checks and the operators share.
+
+The C++ sources repeat them as constants; a test compares both.
+"""
+
+from __future__ import annotations
+
+# The largest gamma / alpha of the balanced L1 loss: exp(gamma / alpha) must fit single precision.
+# In C++: kMaxBalancedL1Exponent (ops/kernels/formulas.h).
+MAX_BALANCED_L1_EXPONENT = 60
+
+# How many levels the balanced pyramid's operators take.
+# In C++: the schemas of BalancedPyramidGather and BalancedPyramidScatter.
+MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS = 2, 8

@@ -1,0 +1,108 @@
+"""RoIPoolF: max pooling of the bins of regions. In Python: the definition."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+from caffe2.python import core
+
+from detectron_ext.ops.frontend import add_operator, require_integer, require_positive
+from detectron_ext.ops.input_checks import require, require_map
+from detectron_ext.ops.reference import regions as reference
+from detectron_ext.ops.table import (
+    DETECTRON,
+    FIRST,
+    Operator,
+    PythonOperator,
+    reference_of,
+    register,
+)
+
+
+def roi_max_pool(
+    net: core.Net,
+    x: Any,
+    rois: Any,
+    output: Any,
+    argmax: Any,
+    *,
+    pooled_h: int,
+    pooled_w: int,
+    spatial_scale: float,
+) -> tuple[core.BlobReference, core.BlobReference]:
+    """Add Detectron's RoIPoolF: the maximum of each bin of each region (Fast R-CNN, section 2.1).
+
+    Args:
+        net: the net to add to.
+        x: (N, C, H, W) float32; the only input with a gradient.
+        rois: (R, 5) float32 rows (image, x1, y1, x2, y2), in pixels of the input image.
+        output: name of the maxima, (R, C, pooled_h, pooled_w) float32.
+        argmax: name of the positions of the maxima, which the gradient needs: y * W + x, or -1 in
+            an empty bin, shaped as the maxima, int32.
+        pooled_h: number of bins from top to bottom, at least 1.
+        pooled_w: number of bins from left to right, at least 1.
+        spatial_scale: cells of x for a pixel, above 0: 1 / stride.
+
+    Returns:
+        (maxima, argmax).
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    require_integer("pooled_h", pooled_h, 1)
+    require_integer("pooled_w", pooled_w, 1)
+    require_positive(spatial_scale=spatial_scale)
+    return add_operator(
+        net, "RoIPoolF", [x, rois], [output, argmax],
+        pooled_h=pooled_h, pooled_w=pooled_w, spatial_scale=float(spatial_scale),
+    )  # fmt: skip
+
+
+def _regions(rois: np.ndarray) -> np.ndarray:
+    """Return the regions; those of an image without any, whatever their shape, as (0, 5)."""
+    return rois if rois.size else rois.reshape(0, 5)
+
+
+def _forward(inputs: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
+    x, rois = inputs[0], _regions(inputs[1])
+    require_map("RoIPoolF", "x", x)
+    require(
+        rois.ndim == 2 and rois.shape[1] == 5,
+        "RoIPoolF",
+        f"rois must be (R, 5), not {rois.shape}",
+    )
+    require(
+        bool((rois[:, 0] > -1).all() and (rois[:, 0] < len(x)).all() and np.isfinite(rois).all()),
+        "RoIPoolF",
+        f"rois {rois.shape} has a row that names no image of x {x.shape} or is not finite",
+    )
+    return list(reference.roi_max_pool(x, rois, **arguments))
+
+
+def _backward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
+    x, rois, _, argmax, d_maxima = arrays
+    return [reference.roi_max_pool_gradient(x, _regions(rois), argmax, d_maxima)]
+
+
+def _reference_gradient(
+    inputs: Sequence[np.ndarray], d_outputs: Sequence[np.ndarray], **arguments: Any
+) -> list[np.ndarray]:
+    x, rois = inputs
+    _, argmax = reference.roi_max_pool(x, rois, **arguments)
+    return [reference.roi_max_pool_gradient(x, rois, argmax, d_outputs[0])]
+
+
+register(
+    Operator(
+        "RoIPoolF",
+        roi_max_pool,
+        ("x", "rois"),
+        ("output", "argmax"),
+        reference_of(reference.roi_max_pool),
+        _reference_gradient,
+        DETECTRON,
+        python=PythonOperator(_forward, _backward),
+        differentiable_outputs=FIRST,
+    )
+)
