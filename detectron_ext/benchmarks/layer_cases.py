@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from detectron_ext import ops
-from detectron_ext.benchmarks import eager_formulas as eager
+from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal
 
 _SHAPE = (2, 256, 64, 64)

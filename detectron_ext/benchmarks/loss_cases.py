@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from detectron_ext import ops
-from detectron_ext.benchmarks import eager_formulas as eager
+from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal
 
 _LEVEL = (100, 168)  # height and width of P3
@@ -24,12 +24,12 @@ def _dense_cases(rng) -> list[OperatorCase]:
     inputs = {
         "y_hat": normal(rng, rows, 4),
         "y": normal(rng, rows, 4),
-        "alpha_in": rng.random((rows, 4), dtype=np.float32),
-        "alpha_out": rng.random((rows, 4), dtype=np.float32),
+        "inside_weights": rng.random((rows, 4), dtype=np.float32),
+        "outside_weights": rng.random((rows, 4), dtype=np.float32),
     }
     balanced, smooth = (
         partial(eager.dense_loss, penalty)
-        for penalty in (eager.balanced_l1_penalty, partial(eager.smooth_l1_penalty, beta=1.0))
+        for penalty in (eager.balanced_l1_penalty, eager.smooth_l1_penalty)
     )
     size = f"{rows:,} x 4"
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron_ext import ops
-from detectron_ext.benchmarks import eager_formulas as eager
+from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal
 
 _CHANNELS = 256

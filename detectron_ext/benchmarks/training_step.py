@@ -62,7 +62,7 @@ def _made_up_blobs(config, size, padded, batch, seed):
     rng = np.random.default_rng(seed)
     data = np.zeros((batch, 3, padded, padded), dtype=np.float32)
     data[:, :, :size, :size] = rng.normal(0, 50, (batch, 3, size, size))
-    blobs = {"data": data, "im_info": np.tile(np.float32([size, size, 1]), (batch, 1))}
+    blobs = {"data": data, "im_info": np.tile(np.array([size, size, 1], np.float32), (batch, 1))}
     samples = [_made_up_sample(rng, size, config.MODEL.NUM_CLASSES) for _ in range(batch)]
     blobs.update(minibatch_targets(config)(samples, padded, padded, rng))
     return blobs

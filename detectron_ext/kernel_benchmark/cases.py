@@ -1,4 +1,4 @@
-"""One case a kernel: its inputs, our forward and backward pass, and the PyTorch formulation."""
+"""A case for each kernel: inputs, our forward and backward pass, and the formula in PyTorch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ from typing import Callable, Sequence
 
 import torch
 
-from detectron_ext.kernel_benchmark import formulations
+from detectron_ext.benchmarks import pytorch_formulas as formulas
 from detectron_ext.kernel_benchmark.kernels import Kernels
 
 Tensors = Sequence[torch.Tensor]
 
-_L1 = (0.5, 1.5, 0.11)  # alpha, gamma, beta
-_FOCAL = {"gamma": 2.0, "alpha": 0.25, "scale": 1.0}
+_L1 = {"alpha": 0.5, "gamma": 1.5, "beta": 0.11}
+_FOCAL = {"gamma": 2.0, "alpha": 0.25}
+_SCALE = 1.0
 _CONTINUOUS = 0
 _REFINE = 1  # P4 of P3 ... P7
 
 
 @dataclass
 class Sizes:
-    """How large the cases are. images: batch size; a map is of one image and one level."""
+    """How large the cases are.
+
+    Attributes:
+        boxes: rows of the dense loss.
+        images: batch size of maps.
+        anchors: anchors at a position.
+        classes: classes of an anchor.
+        selected: rows of the select loss.
+        channels: of the pyramid's maps.
+        pyramid: heights and widths of the levels, finest first.
+        attention_images: batch size of attention.
+        attention_map: height and width of attention's maps.
+    """
 
     boxes: int
     images: int
@@ -29,7 +42,7 @@ class Sizes:
     classes: int
     selected: int
     channels: int
-    pyramid: Sequence[Sequence[int]]  # heights and widths, finest first
+    pyramid: Sequence[Sequence[int]]
     attention_images: int
     attention_map: Sequence[int]
 
@@ -46,21 +59,27 @@ class Case:
     """What is checked and timed.
 
     Attributes:
-        shape: the size, for people.
-        inputs: the formulation's inputs.
+        name: the kernel's name in the table.
+        shape: the size, as the table shows it.
+        inputs: the formula's inputs.
         differentiable: indices of the inputs that have a gradient.
-        formulation: inputs to outputs, in PyTorch.
-        outputs, gradients: what `forward` and `backward` write, in the formulation's order.
+        formula: the outputs from the inputs, in PyTorch.
+        forward: runs our forward pass, which writes `outputs`.
+        backward: runs our backward pass, which writes `gradients`.
+        outputs: in the formula's order.
+        gradients: of the differentiable inputs, in their order.
         d_outputs: the gradients of the outputs.
-        forward_bytes, backward_bytes: every number that a pass has to read or write, once.
-        forward_flops, backward_flops: of the matrix products, 0 where there are none.
+        forward_bytes: the size of all numbers that the forward pass must read or write.
+        backward_bytes: the same for the backward pass.
+        forward_flops: operations of the matrix products, 0 where there are none.
+        backward_flops: the same for the backward pass.
     """
 
     name: str
     shape: str
     inputs: Tensors
     differentiable: Sequence[int]
-    formulation: Callable[..., Tensors]
+    formula: Callable[..., Tensors]
     forward: Callable[[], None]
     backward: Callable[[], None]
     outputs: Tensors
@@ -114,6 +133,17 @@ def _bytes(*groups: Tensors) -> int:
     return sum(t.numel() * t.element_size() for group in groups for t in group)
 
 
+def _penalty(difference: torch.Tensor) -> torch.Tensor:
+    return formulas.balanced_l1_penalty(difference, **_L1)
+
+
+def _weighted_focal(logits, labels, weights, fg_num, *, num_classes):
+    loss = formulas.sigmoid_focal_loss(
+        logits, labels, fg_num, weights, num_classes=num_classes, **_FOCAL
+    )
+    return [loss.reshape(1)]
+
+
 def balanced_l1(make: Maker) -> Case:
     """BalancedL1Loss and its gradient, on boxes (N, 4)."""
     size = (make.sizes.boxes, 4)
@@ -121,13 +151,12 @@ def balanced_l1(make: Maker) -> Case:
     inside = make.integers(0, 2, *size).float()
     outside = make.normal(*size).abs_()
     inputs = [prediction, target, inside, outside]
-    factor = 1.0 / make.sizes.boxes
     loss, gradient, d_loss = make.number(0), torch.empty_like(prediction), make.number(1.7)
-    arguments = [*_L1, _CONTINUOUS, prediction.numel(), *inputs, factor]
+    arguments = [*_L1.values(), _CONTINUOUS, prediction.numel(), *inputs, 1 / len(prediction)]
     sums = make.partial_sums()
     return Case(
         "balanced_l1", "{} x 4".format(*size), inputs, [0],
-        lambda *x: [formulations.balanced_l1_loss(*x, formula=_L1, factor=factor).reshape(1)],
+        lambda *x: [formulas.dense_loss(_penalty, *x).reshape(1)],
         partial(make.kernels, "balanced_l1_loss", *arguments, sums, loss),
         partial(make.kernels, "balanced_l1_gradient", *arguments, d_loss, gradient),
         [loss], [gradient], [d_loss],
@@ -150,13 +179,13 @@ def select_balanced_l1(make: Maker) -> Case:
     fg_num = make.number(sizes.selected)
     loss, gradient, d_loss = make.number(0), torch.empty_like(prediction), make.number(1.7)
     selection = [shape, prediction, len(places), target, places, fg_num]
-    arguments = [*_L1, _CONTINUOUS, *selection, 1.0]
+    arguments = [*_L1.values(), _CONTINUOUS, *selection, _SCALE]
     sums = make.partial_sums()
     scratch = make.memory(make.kernels.size("select_scratch", len(places)), torch.int32)
     return Case(
         "select_balanced_l1", f"{sizes.selected} of {tuple(shape)}",
         [prediction, target, places, fg_num], [0],
-        lambda *x: [formulations.select_balanced_l1_loss(*x, formula=_L1, scale=1.0)],
+        lambda *x: [formulas.select_loss(_penalty, *x).reshape(1)],
         partial(make.kernels, "select_balanced_l1_loss", *arguments, sums, loss),
         partial(make.kernels, "select_balanced_l1_gradient", *arguments, d_loss, gradient, scratch),
         [loss], [gradient], [d_loss],
@@ -184,11 +213,11 @@ def weighted_sigmoid_focal(make: Maker) -> Case:
     loss, gradient, d_loss = make.number(0), torch.empty_like(logits), make.number(1.7)
     inputs = [logits, labels, weights, fg_num]
     counts = [sizes.images * sizes.anchors, sizes.classes, height * width]
-    arguments = [*counts, *inputs, _FOCAL["gamma"], _FOCAL["alpha"], _FOCAL["scale"]]
+    arguments = [*counts, *inputs, *_FOCAL.values(), _SCALE]
     sums = make.partial_sums()
     return Case(
         "weighted_sigmoid_focal", str(tuple(logits.shape)), inputs, [0],
-        lambda *x: [formulations.weighted_sigmoid_focal_loss(*x, **_FOCAL)],
+        partial(_weighted_focal, num_classes=sizes.classes),
         partial(make.kernels, "weighted_sigmoid_focal_loss", *arguments, sums, loss),
         partial(make.kernels, "weighted_sigmoid_focal_gradient", *arguments, d_loss, gradient),
         [loss], [gradient], [d_loss],
@@ -215,7 +244,7 @@ def pyramid_gather(make: Maker) -> Case:
     arguments = [*shape, levels, d_gathered, gradients, places]
     return Case(
         "pyramid_gather", text, levels, range(len(levels)),
-        lambda *x: [formulations.pyramid_gather(*x, refine=_REFINE)],
+        lambda *x: [formulas.balanced_pyramid_gather(x, _REFINE)],
         partial(make.kernels, "pyramid_gather", *shape, levels, gathered),
         partial(make.kernels, "pyramid_gather_gradient", *arguments),
         [gathered], gradients, [d_gathered],
@@ -234,7 +263,7 @@ def pyramid_scatter(make: Maker) -> Case:
     arguments = [*shape, balanced, d_scattered, gradient, places]
     return Case(
         "pyramid_scatter", text, [balanced, *levels], [0],
-        partial(formulations.pyramid_scatter, refine=_REFINE),
+        lambda balanced, *x: formulas.balanced_pyramid_scatter(balanced, x, _REFINE),
         partial(make.kernels, "pyramid_scatter", *shape, balanced, levels, scattered),
         partial(make.kernels, "pyramid_scatter_gradient", *arguments),
         scattered, [gradient], d_scattered,
@@ -245,7 +274,11 @@ def pyramid_scatter(make: Maker) -> Case:
 def attention(make: Maker, products: int = 0, name: str = "attention") -> Case:
     """EmbeddedGaussianAttention and its gradient, scaled.
 
-    products: 0 as the operator chooses for the GPU, 1 float32 products, 2 tensor cores.
+    Args:
+        make: makes the inputs.
+        products: 0 for what the operator chooses for the GPU, 1 for float32 products, 2 for tensor
+            cores.
+        name: the case's name.
     """
     sizes = make.sizes
     shape = (sizes.attention_images, sizes.channels, *sizes.attention_map)
@@ -260,7 +293,7 @@ def attention(make: Maker, products: int = 0, name: str = "attention") -> Case:
     product = 2 * shape[0] * shape[1] * positions**2
     return Case(
         name, str(shape), [theta, phi, g], [0, 1, 2],
-        lambda *x: [formulations.attention(*x, scale=scale)],
+        lambda *x: [formulas.embedded_gaussian_attention(x[0], x[1], x[2], scale)],
         partial(make.kernels, "attention", *arguments, scratch),
         partial(make.kernels, "attention_gradient", *arguments, d_out, *gradients, scratch),
         [out], gradients, [d_out],

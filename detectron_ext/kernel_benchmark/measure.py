@@ -16,11 +16,11 @@ _FLUSH_BYTES = 1 << 29
 
 
 def expected(case: Case) -> tuple[Tensors, Tensors]:
-    """Return the outputs and gradients of a case's formulation in float64."""
+    """Return the outputs and gradients of a case's formula in float64."""
     wide = [x.double() if x.is_floating_point() else x for x in case.inputs]
     for i in case.differentiable:
         wide[i].requires_grad_()
-    outputs = case.formulation(*wide)
+    outputs = case.formula(*wide)
     gradients = torch.autograd.grad(
         outputs, [wide[i] for i in case.differentiable], [d.double() for d in case.d_outputs]
     )
@@ -84,8 +84,8 @@ def time_ours(case: Case, clock: Clock) -> list[float]:
     return clock.medians([lambda _: case.forward(), lambda _: case.backward()])
 
 
-def time_formulation(case: Case, formulation: Callable[..., Tensors], clock: Clock) -> list[float]:
-    """Return the seconds of a formulation's forward and backward pass."""
+def time_formula(case: Case, formula: Callable[..., Tensors], clock: Clock) -> list[float]:
+    """Return the seconds of a formula's forward and backward pass."""
     inputs = [x.detach() for x in case.inputs]
     for i in case.differentiable:
         inputs[i].requires_grad_()
@@ -95,4 +95,4 @@ def time_formulation(case: Case, formulation: Callable[..., Tensors], clock: Clo
             outputs, [inputs[i] for i in case.differentiable], list(case.d_outputs)
         )
 
-    return clock.medians([lambda _: formulation(*inputs), backward])
+    return clock.medians([lambda _: formula(*inputs), backward])

@@ -52,7 +52,7 @@ def _rows(case: Case, clock, copy: float, skipped: list[str]) -> list[dict[str, 
     same_bits = measure.run_twice(case)
     errors = _errors(case, skipped)
     ours = measure.time_ours(case, clock)
-    eager = _baseline(f"{case.name}: eager", case, case.formulation, clock, skipped)
+    eager = _baseline(f"{case.name}: eager", case, case.formula, clock, skipped)
     compiled = _baseline(f"{case.name}: torch.compile", case, _compiled(case), clock, skipped)
     rows = []
     for i, (size, flops) in enumerate(
@@ -93,13 +93,13 @@ def _errors(case: Case, skipped: list[str]) -> list:
         return [None, None]
 
 
-def _baseline(what: str, case: Case, formulation, clock, skipped: list[str]) -> list:
+def _baseline(what: str, case: Case, formula, clock, skipped: list[str]) -> list:
     """Return the seconds of both passes, or twice None after noting why there are none."""
-    if formulation is None:
+    if formula is None:
         skipped.append(f"{what}: torch {torch.__version__} has none")
         return [None, None]
     try:
-        return measure.time_formulation(case, formulation, clock)
+        return measure.time_formula(case, formula, clock)
     except Exception as error:  # the compiler's failures have no common type
         skipped.append(f"{what}: {type(error).__name__}: {_first_line(error)}")
         return [None, None]
@@ -108,7 +108,7 @@ def _baseline(what: str, case: Case, formulation, clock, skipped: list[str]) -> 
 def _compiled(case: Case):
     if not hasattr(torch, "compile"):
         return None
-    return torch.compile(case.formulation, dynamic=False)
+    return torch.compile(case.formula, dynamic=False)
 
 
 def _first_line(error: Exception) -> str:

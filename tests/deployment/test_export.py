@@ -16,12 +16,12 @@ from squares import write_tiny_config, write_tiny_rcnn_config
 
 from detectron_ext import config as configuration
 from detectron_ext import ops
-from detectron_ext.ops.table import DETECTRON, LIBRA, operators_of
 from detectron_ext.commands.infer import infer
 from detectron_ext.deployment.export import export_model
 from detectron_ext.engine.parameters import save_parameters
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
+from detectron_ext.ops.table import DETECTRON, LIBRA, operators_of
 
 pytestmark = pytest.mark.skipif(
     not ops.native_library_loaded(), reason="needs the native operators (make ops)"

@@ -24,7 +24,7 @@ pytestmark = needs_recent_torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = Sizes(40, 2, 3, 11, 12, 6, ((12, 20), (6, 10), (3, 5), (2, 3), (1, 2)), 1, (5, 8))
-L1 = dict(zip(("alpha", "gamma", "beta"), cases._L1))
+L1 = cases._L1
 
 
 def balanced_l1(case):
@@ -90,7 +90,7 @@ def make(kernels):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_kernels_agree_with_the_formulations_and_those_with_the_definitions(make, name):
+def test_kernels_agree_with_the_formulas_and_the_formulas_with_the_definitions(make, name):
     case = CASES[name](make)
     assert case.name == name
     assert measure.run_twice(case)
@@ -205,7 +205,7 @@ def test_an_unwritten_output_is_an_error(make):
 def test_what_cannot_be_timed_is_a_sentence(make, monkeypatch):
     class Clock(TenthSeconds):
         def medians(self, stages):
-            if len(stages) == 2 and "time_formulation" in sys._getframe(1).f_code.co_name:
+            if len(stages) == 2 and "time_formula" in sys._getframe(1).f_code.co_name:
                 raise RuntimeError("no compiler\nwith many lines")
             return super().medians(stages)
 

@@ -14,8 +14,8 @@ from operator_cases import expected_outputs
 from random_seed import SEED
 from torch_peer import needs_recent_torch
 
-from detectron_ext.benchmarks import eager_formulas as eager
 from detectron_ext.benchmarks import operators
+from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.errors import UserError
 
 FORMULAS = {
@@ -35,8 +35,6 @@ def formula_of(case, tensors):
         if arguments.get("formula") == "mmdet" or not len(case.inputs[1]):
             return None
         arguments.pop("formula", None)
-        if "Smooth" in case.operator:
-            arguments.setdefault("beta", 1.0)
         return [scale * loss(partial(penalty, **arguments), *tensors)]
     if "FocalLoss" in case.operator:
         focal = eager.softmax_focal_loss if "Softmax" in case.operator else eager.sigmoid_focal_loss
@@ -45,8 +43,9 @@ def formula_of(case, tensors):
         return [eager.balanced_pyramid_gather(tensors, **arguments)]
     if case.operator == "BalancedPyramidScatter":
         return eager.balanced_pyramid_scatter(tensors[0], tensors[1:], **arguments)
-    if case.operator == "EmbeddedGaussianAttention" and not case.arguments["use_scale"]:
-        return [eager.embedded_gaussian_attention(*tensors)]
+    if case.operator == "EmbeddedGaussianAttention":
+        scale = tensors[0].shape[1] ** -0.5 if case.arguments["use_scale"] else None
+        return [eager.embedded_gaussian_attention(*tensors, scale=scale)]
     if case.operator == "NonLocalBlock" and not case.arguments["use_scale"]:
         x, *weights = tensors
         parts = dict(zip(("theta", "phi", "g", "out"), zip(weights[::2], weights[1::2])))

@@ -37,7 +37,7 @@ def smooth_l1_loss(
     beta: float = 1.0,
     scale: float = 1.0,
 ) -> core.BlobReference:
-    """Add Detectron's SmoothL1Loss (Fast R-CNN, section 2.3, with the bend at beta).
+    """Add Detectron's SmoothL1Loss: smooth L1 over rows of boxes (Fast R-CNN, section 2.3).
 
         loss = scale / N * sum(outside_weights * smooth_l1(inside_weights * (y_hat - y)))
 
@@ -76,7 +76,7 @@ def balanced_l1_loss(
     scale: float = 1.0,
     formula: str = "continuous",
 ) -> core.BlobReference:
-    """Add BalancedL1Loss (Libra R-CNN, section 3.3, equations 8 to 10) in place of SmoothL1Loss.
+    """Add BalancedL1Loss: balanced L1 over rows of boxes (Libra R-CNN, section 3.3).
 
         loss = scale / N * sum(outside_weights * balanced_l1(inside_weights * (y_hat - y)))
 

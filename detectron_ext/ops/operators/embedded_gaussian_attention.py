@@ -32,7 +32,9 @@ MAX_WEIGHTS = 1 << 22
 def embedded_gaussian_attention(
     net: core.Net, theta: Any, phi: Any, g: Any, output: Any, *, use_scale: bool = False
 ) -> core.BlobReference:
-    """Add EmbeddedGaussianAttention (Non-local Neural Networks, section 3.2).
+    """Add EmbeddedGaussianAttention: attention between all positions of a map.
+
+    This is the core of the non-local block (Non-local Neural Networks, section 3.2):
 
         output[:, :, p] = sum_q softmax_q(theta[:, :, p] . phi[:, :, q]) * g[:, :, q]
 

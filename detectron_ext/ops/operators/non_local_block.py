@@ -31,7 +31,9 @@ def non_local_block(
     out: tuple[Any, Any],
     use_scale: bool = False,
 ) -> core.BlobReference:
-    """Add an embedded-Gaussian non-local block (Non-local Neural Networks, section 3).
+    """Add NonLocalBlock: a map plus the attention between all its positions.
+
+    This is the embedded-Gaussian non-local block (Non-local Neural Networks, section 3):
 
         output[:, :, p] = x[:, :, p] + out(sum_q softmax_q(theta(x)[p] . phi(x)[q]) * g(x)[q])
 

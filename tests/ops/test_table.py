@@ -1,0 +1,89 @@
+"""The table of operators agrees with the schemas, the front-ends and the document."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import caffe2.python._import_c_extension as extension
+import pytest
+from native_runner import needs_native
+
+from detectron_ext import ops
+from detectron_ext.errors import ConfigError
+from detectron_ext.limits import MAX_PYRAMID_LEVELS, MIN_PYRAMID_LEVELS
+from detectron_ext.ops.document import document, parameters_described
+from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of, register
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "operators.md"
+
+
+def test_the_document_is_current():
+    command = "python -m detectron_ext.ops.document docs/operators.md"
+    assert DOCUMENT.read_text() == document(), f"run {command}"
+
+
+def test_the_documents_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    namespace: dict = {}
+    exec(example, namespace)
+    types = [operator.type for operator in namespace["net"].Proto().op]
+    native = ["BalancedL1Loss", "ConstantFill", "BalancedL1LossGradient"]
+    assert types == native or not ops.native_library_loaded()
+
+
+@pytest.mark.parametrize("entry", OPERATORS.values(), ids=OPERATORS)
+def test_the_front_end_is_exported_and_describes_every_parameter(entry):
+    assert getattr(ops, entry.front_end.__name__) is entry.front_end
+    assert entry.front_end.__name__ in ops.__all__
+    docstring = inspect.getdoc(entry.front_end)
+    parameters = list(inspect.signature(entry.front_end).parameters)
+    assert list(parameters_described(docstring)) == parameters
+    assert {*entry.inputs, *entry.outputs} <= set(parameters)
+    assert re.match(rf"Add (Detectron's )?{entry.name}: .*\.$", docstring.splitlines()[0])
+    assert ("Detectron's" in docstring.splitlines()[0]) == (entry.library == DETECTRON)
+
+
+@needs_native
+@pytest.mark.parametrize("entry", OPERATORS.values(), ids=OPERATORS)
+def test_arguments_and_inputs_are_the_schemas(entry):
+    schema = extension.OpSchema.get(entry.name)
+    assert {argument.name for argument in schema.args} == set(entry.arguments)
+    if entry.name != "NonLocalBlock":  # a parameter of its front-end holds two inputs
+        assert schema.min_input <= len(entry.inputs) + 1
+        assert len(entry.inputs) <= schema.max_input
+
+
+@pytest.mark.parametrize("entry", OPERATORS.values(), ids=OPERATORS)
+def test_the_python_operator_takes_the_arguments(entry):
+    if entry.python is None:
+        return
+    for function in (entry.python.forward, entry.python.backward):
+        parameters = inspect.signature(function).parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            continue
+        names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        # A scatter is added as one Python operator for each level.
+        added = {"level"} if entry.name == "BalancedPyramidScatter" else set()
+        assert names == {*entry.arguments, *added}
+
+
+@needs_native
+def test_the_schemas_have_the_limits_of_the_front_ends():
+    gather = extension.OpSchema.get("BalancedPyramidGather")
+    scatter = extension.OpSchema.get("BalancedPyramidScatter")
+    assert (gather.min_input, gather.max_input) == (MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS)
+    assert (scatter.min_output, scatter.max_output) == (MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS)
+
+
+def test_every_operator_is_of_one_library():
+    names = operators_of(DETECTRON) + operators_of(LIBRA)
+    assert sorted(names) == sorted(OPERATORS)
+    assert "SmoothL1Loss" in operators_of(DETECTRON)
+    assert "BalancedL1Loss" in operators_of(LIBRA)
+
+
+def test_refuses_a_second_operator_of_a_name():
+    with pytest.raises(ConfigError, match="'SmoothL1Loss' is registered already"):
+        register(OPERATORS["SmoothL1Loss"])
