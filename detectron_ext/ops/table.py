@@ -119,6 +119,47 @@ def register(operator: Operator) -> Operator:
     return OPERATORS.register(operator.name)(operator)
 
 
+def register_loss(
+    name: str,
+    front_end: Callable[..., Any],
+    library: str,
+    inputs: tuple[str, ...],
+    loss: Callable[..., np.ndarray],
+    gradient: Callable[..., np.ndarray],
+    python: PythonOperator,
+) -> Operator:
+    """Add the entry of an operator whose one output is a loss, with a gradient of the first input.
+
+    Args:
+        name: as in `Operator`, and so the next three.
+        front_end: its parameter that names the loss must be called "output".
+        library: DETECTRON or LIBRA.
+        inputs: the front-end's parameters that are inputs.
+        loss: the float64 definition: takes the inputs one by one, then the arguments by name.
+        gradient: the definition's gradient with respect to the first input: takes the inputs and
+            the gradient of the loss one by one, then the arguments by name.
+        python: the operator in numpy.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ConfigError: the table has an operator of that name.
+    """
+    return register(
+        Operator(
+            name,
+            front_end,
+            inputs,
+            ("output",),
+            reference_of(loss),
+            reference_gradient_of(gradient),
+            library,
+            python=python,
+        )
+    )
+
+
 def operators_of(library: str) -> list[str]:
     """Return the names of the operators that come from `library`, DETECTRON or LIBRA."""
     return [name for name, operator in OPERATORS.items() if operator.library == library]

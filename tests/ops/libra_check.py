@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from case_inputs import Case
+from case_types import Case
 from native_runner import assert_close, normal
 from operator_cases import expected_gradients, expected_outputs, run_case
 

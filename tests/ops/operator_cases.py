@@ -6,7 +6,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 from caffe2.python import core, workspace
-from case_inputs import Case
+from case_types import Case
 from native_runner import normal
 
 from detectron_ext import ops

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from case_inputs import select_inputs
+from box_loss_cases import select_inputs
 from kernel_memory import partial_sums, unwritten
 from native_runner import assert_close, normal
 

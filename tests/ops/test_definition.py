@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
+from box_loss_cases import make_kink_cases
 from caffe2.python import core, workspace
-from case_inputs import make_cases, make_kink_cases
+from case_inputs import make_cases
 from native_runner import assert_close, needs_native, normal
 from operator_cases import (
     expected_gradients,

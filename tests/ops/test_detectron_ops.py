@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from case_inputs import ROIS
+from map_cases import ROIS
 from native_runner import assert_close, needs_native, normal, run_with_gradient
 
 from detectron_ext.ops import reference

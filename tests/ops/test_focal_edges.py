@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from case_inputs import Case
+from case_types import Case
 from native_runner import assert_close, needs_native, normal
 from operator_cases import expected_gradients, expected_outputs, run_case
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from case_inputs import select_inputs
+from box_loss_cases import select_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libra_check import check

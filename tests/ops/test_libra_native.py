@@ -5,8 +5,8 @@ from __future__ import annotations
 import caffe2.python._import_c_extension as extension
 import numpy as np
 import pytest
-from big_cases import big_case
 from caffe2.python import core, workspace
+from case_inputs import big_case
 from native_runner import needs_native
 
 from detectron_ext.ops.table import LIBRA, OPERATORS, operators_of

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, workspace
-from case_inputs import non_local_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libra_check import check
+from map_cases import non_local_inputs
 from native_runner import assert_close, needs_native, normal, run_with_gradient
 from operator_cases import add_front_end
 

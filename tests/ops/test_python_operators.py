@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from box_loss_cases import select_inputs
 from caffe2.python import core, workspace
-from case_inputs import Case, select_inputs
+from case_types import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_cases import expected_gradients, expected_outputs, relative_error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from big_cases import LABELS, big_case
+from case_inputs import LABELS, big_case
 from native_runner import needs_native, run_operator, run_with_gradient, threads
 from random_seed import SEED
 

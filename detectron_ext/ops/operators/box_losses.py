@@ -15,15 +15,7 @@ from detectron_ext.ops.frontend import add_operator
 from detectron_ext.ops.input_checks import require, require_map, require_scalar
 from detectron_ext.ops.loss_arguments import balanced_l1_arguments, smooth_l1_arguments
 from detectron_ext.ops.reference import box_losses as reference
-from detectron_ext.ops.table import (
-    DETECTRON,
-    LIBRA,
-    Operator,
-    PythonOperator,
-    reference_gradient_of,
-    reference_of,
-    register,
-)
+from detectron_ext.ops.table import DETECTRON, LIBRA, PythonOperator, register_loss
 
 
 def smooth_l1_loss(
@@ -234,68 +226,44 @@ def _select_inputs(operator: str, inputs: Sequence[np.ndarray]) -> Sequence[np.n
     return inputs
 
 
-_DENSE = ("y_hat", "y", "inside_weights", "outside_weights")
-_SELECT = ("y_hat", "y", "locations", "fg_num")
-_CHECKS: dict[tuple[str, ...], Callable[..., Sequence[np.ndarray]]] = {
-    _DENSE: _dense_inputs,
-    _SELECT: _select_inputs,
-}
+Check = Callable[[str, Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 
-def _register(
-    name: str,
-    front_end: Callable[..., Any],
-    library: str,
-    inputs: tuple[str, ...],
-    loss: Callable[..., np.ndarray],
-    gradient: Callable[..., np.ndarray],
-) -> None:
-    """Register a box loss.
+def _in_python(name: str, check: Check, loss: Any, gradient: Any) -> PythonOperator:
+    """Return the Python operator `name`: a definition and its gradient on checked inputs."""
 
-    Args:
-        name: of the operator.
-        front_end: its front-end.
-        library: DETECTRON or LIBRA.
-        inputs: _DENSE or _SELECT.
-        loss: the float64 definition.
-        gradient: the definition's gradient with respect to y_hat.
-    """
-    check = _CHECKS[inputs]
-
-    def forward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
-        return [loss(*check(name, arrays), **arguments)]
+    def forward(inputs: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
+        return [loss(*check(name, inputs), **arguments)]
 
     def backward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
-        *given, _, d_loss = arrays
-        return [gradient(*check(name, given), d_loss, **arguments)]
+        *inputs, _, d_loss = arrays
+        return [gradient(*check(name, inputs), d_loss, **arguments)]
 
-    register(
-        Operator(
-            name,
-            front_end,
-            inputs,
-            ("output",),
-            reference_of(loss),
-            reference_gradient_of(gradient),
-            library,
-            python=PythonOperator(forward, backward),
-        )
-    )
+    return PythonOperator(forward, backward)
 
 
-_register(
-    "SmoothL1Loss", smooth_l1_loss, DETECTRON, _DENSE,
-    reference.smooth_l1_loss, reference.smooth_l1_loss_gradient,
-)  # fmt: skip
-_register(
-    "BalancedL1Loss", balanced_l1_loss, LIBRA, _DENSE,
-    reference.balanced_l1_loss, reference.balanced_l1_loss_gradient,
-)  # fmt: skip
-_register(
-    "SelectSmoothL1Loss", select_smooth_l1_loss, DETECTRON, _SELECT,
-    reference.select_smooth_l1_loss, reference.select_smooth_l1_loss_gradient,
-)  # fmt: skip
-_register(
-    "SelectBalancedL1Loss", select_balanced_l1_loss, LIBRA, _SELECT,
-    reference.select_balanced_l1_loss, reference.select_balanced_l1_loss_gradient,
-)  # fmt: skip
+_DENSE = ("y_hat", "y", "inside_weights", "outside_weights")
+_SELECT = ("y_hat", "y", "locations", "fg_num")
+
+for _name, _front_end, _library, _inputs, _check, _loss, _gradient in (
+    (
+        "SmoothL1Loss", smooth_l1_loss, DETECTRON, _DENSE, _dense_inputs,
+        reference.smooth_l1_loss, reference.smooth_l1_loss_gradient,
+    ),
+    (
+        "BalancedL1Loss", balanced_l1_loss, LIBRA, _DENSE, _dense_inputs,
+        reference.balanced_l1_loss, reference.balanced_l1_loss_gradient,
+    ),
+    (
+        "SelectSmoothL1Loss", select_smooth_l1_loss, DETECTRON, _SELECT, _select_inputs,
+        reference.select_smooth_l1_loss, reference.select_smooth_l1_loss_gradient,
+    ),
+    (
+        "SelectBalancedL1Loss", select_balanced_l1_loss, LIBRA, _SELECT, _select_inputs,
+        reference.select_balanced_l1_loss, reference.select_balanced_l1_loss_gradient,
+    ),
+):  # fmt: skip
+    register_loss(
+        _name, _front_end, _library, _inputs, _loss, _gradient,
+        _in_python(_name, _check, _loss, _gradient),
+    )  # fmt: skip

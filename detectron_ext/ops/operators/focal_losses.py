@@ -34,6 +34,7 @@ from detectron_ext.ops.table import (
     reference_gradient_of,
     reference_of,
     register,
+    register_loss,
 )
 
 _LARGEST_LOG = -LOG_OF_SMALLEST
@@ -239,30 +240,61 @@ def _finite(x: np.ndarray) -> np.ndarray:
     return np.minimum(x, np.finfo(np.float32).max)
 
 
-def _sigmoid_forward(operator: str):
-    def forward(inputs, *, gamma, alpha, scale, num_classes) -> list[np.ndarray]:
-        _check(operator, inputs, num_classes, num_classes)
-        logits, labels, fg_num, *weights = inputs
-        x = split_groups(logits, num_classes)
-        places = _positives(labels, num_classes)
-        terms = np.float32(1 - alpha) * _sigmoid_loss_terms(x, gamma)
-        terms[places] = np.float32(alpha) * _sigmoid_loss_terms(-x[places], gamma, _LARGEST_LOG)
-        return [_factor(fg_num, scale) * _weighted(terms, labels, weights).sum(dtype=np.float64)]
+def _sigmoid_terms(
+    operator: str,
+    inputs: Sequence[np.ndarray],
+    num_classes: int,
+    of_negatives: Callable[[np.ndarray], np.ndarray],
+    of_positives: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Return the terms of all logits (N, A, K, H, W): weighted, and 0 where an anchor is ignored.
+
+    Args:
+        operator: the operator's name, for messages.
+        inputs: logits, labels, fg_num and perhaps weights.
+        num_classes: K.
+        of_negatives: the terms of logits (N, A, K, H, W) whose classes are not their labels.
+        of_positives: the terms of the other logits, (P).
+    """
+    _check(operator, inputs, num_classes, num_classes)
+    logits, labels, _, *weights = inputs
+    x = split_groups(logits, num_classes)
+    places = _positives(labels, num_classes)
+    terms = of_negatives(x)
+    terms[places] = of_positives(x[places])
+    return _weighted(terms, labels, weights)
+
+
+def _sigmoid_forward(operator: str) -> Callable[..., list[np.ndarray]]:
+    def forward(
+        inputs: Sequence[np.ndarray], *, gamma: float, alpha: float, scale: float, num_classes: int
+    ) -> list[np.ndarray]:
+        losses = _sigmoid_terms(
+            operator,
+            inputs,
+            num_classes,
+            lambda x: np.float32(1 - alpha) * _sigmoid_loss_terms(x, gamma),
+            lambda x: np.float32(alpha) * _sigmoid_loss_terms(-x, gamma, _LARGEST_LOG),
+        )
+        return [_factor(inputs[2], scale) * losses.sum(dtype=np.float64)]
 
     return forward
 
 
-def _sigmoid_backward(operator: str):
-    def backward(arrays, *, gamma, alpha, scale, num_classes) -> list[np.ndarray]:
+def _sigmoid_backward(operator: str) -> Callable[..., list[np.ndarray]]:
+    def backward(
+        arrays: Sequence[np.ndarray], *, gamma: float, alpha: float, scale: float, num_classes: int
+    ) -> list[np.ndarray]:
         *inputs, _, d_loss = arrays
-        _check(operator, inputs, num_classes, num_classes)
-        logits, labels, fg_num, *weights = inputs
-        x = split_groups(logits, num_classes)
-        places = _positives(labels, num_classes)
-        slopes = np.float32(1 - alpha) * _sigmoid_slope_terms(x, gamma)
-        slopes[places] = np.float32(-alpha) * _sigmoid_slope_terms(_finite(-x[places]), gamma)
-        slopes = _weighted(slopes, labels, weights) * (_factor(fg_num, scale) * d_loss)
-        return [slopes.reshape(logits.shape)]
+        slopes = _sigmoid_terms(
+            operator,
+            inputs,
+            num_classes,
+            lambda x: np.float32(1 - alpha) * _sigmoid_slope_terms(x, gamma),
+            lambda x: np.float32(-alpha) * _sigmoid_slope_terms(_finite(-x), gamma),
+        )
+        slopes = slopes * (_factor(inputs[2], scale) * d_loss)
+        return [slopes.reshape(inputs[0].shape)]
 
     return backward
 
@@ -281,7 +313,9 @@ def _softmax_terms(
     return log_p, -np.expm1(log_p), z
 
 
-def _softmax_forward(inputs, *, gamma, alpha, scale, num_classes) -> list[np.ndarray]:
+def _softmax_forward(
+    inputs: Sequence[np.ndarray], *, gamma: float, alpha: float, scale: float, num_classes: int
+) -> list[np.ndarray]:
     _check("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
     logits, labels, fg_num = inputs
     log_p, not_p, z = _softmax_terms(logits, labels, alpha, num_classes)
@@ -289,7 +323,9 @@ def _softmax_forward(inputs, *, gamma, alpha, scale, num_classes) -> list[np.nda
     return [loss, group_softmax(logits, num_classes)]
 
 
-def _softmax_backward(arrays, *, gamma, alpha, scale, num_classes) -> list[np.ndarray]:
+def _softmax_backward(
+    arrays: Sequence[np.ndarray], *, gamma: float, alpha: float, scale: float, num_classes: int
+) -> list[np.ndarray]:
     *inputs, _, probabilities, d_loss = arrays
     _check("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
     logits, labels, fg_num = inputs
@@ -301,54 +337,34 @@ def _softmax_backward(arrays, *, gamma, alpha, scale, num_classes) -> list[np.nd
     gradient = -slope * split_groups(probabilities.reshape(logits.shape), num_classes)
     gradient = np.where(labels[:, :, np.newaxis] >= 0, gradient, np.float32(0))
     chosen = np.maximum(labels, 0)[:, :, np.newaxis].astype(np.int64)
-    at_label = slope * not_p[:, :, np.newaxis]  # without the cancellation of 1 - p
+    # For the label's logit, not_p is exact where 1 - p would lose digits.
+    at_label = slope * not_p[:, :, np.newaxis]
     np.put_along_axis(gradient, chosen, at_label.astype(np.float32), axis=2)
     return [gradient.reshape(logits.shape)]
 
 
-def _register_sigmoid(
-    name: str,
-    front_end: Callable[..., Any],
-    library: str,
-    inputs: tuple[str, ...],
-    loss: Callable[..., np.ndarray],
-    gradient: Callable[..., np.ndarray],
-) -> None:
-    """Register a sigmoid focal loss, with weights or without.
-
-    Args:
-        name: of the operator.
-        front_end: its front-end.
-        library: DETECTRON or LIBRA.
-        inputs: the front-end's parameters that are inputs.
-        loss: the float64 definition.
-        gradient: the definition's gradient with respect to the logits.
-    """
-    register(
-        Operator(
-            name,
-            front_end,
-            inputs,
-            ("output",),
-            reference_of(loss),
-            reference_gradient_of(gradient),
-            library,
-            python=PythonOperator(
-                _sigmoid_forward(name), _sigmoid_backward(name), input_types=_INPUT_TYPES
-            ),
-        )
-    )
+def _sigmoid_in_python(name: str) -> PythonOperator:
+    return PythonOperator(_sigmoid_forward(name), _sigmoid_backward(name), input_types=_INPUT_TYPES)
 
 
-_register_sigmoid(
-    "SigmoidFocalLoss", sigmoid_focal_loss, DETECTRON, ("logits", "labels", "fg_num"),
-    reference.sigmoid_focal_loss, reference.sigmoid_focal_loss_gradient,
-)  # fmt: skip
-_register_sigmoid(
-    "WeightedSigmoidFocalLoss", weighted_sigmoid_focal_loss, LIBRA,
+register_loss(
+    "SigmoidFocalLoss",
+    sigmoid_focal_loss,
+    DETECTRON,
+    ("logits", "labels", "fg_num"),
+    reference.sigmoid_focal_loss,
+    reference.sigmoid_focal_loss_gradient,
+    _sigmoid_in_python("SigmoidFocalLoss"),
+)
+register_loss(
+    "WeightedSigmoidFocalLoss",
+    weighted_sigmoid_focal_loss,
+    LIBRA,
     ("logits", "labels", "fg_num", "weights"),
-    reference.weighted_sigmoid_focal_loss, reference.weighted_sigmoid_focal_loss_gradient,
-)  # fmt: skip
+    reference.weighted_sigmoid_focal_loss,
+    reference.weighted_sigmoid_focal_loss_gradient,
+    _sigmoid_in_python("WeightedSigmoidFocalLoss"),
+)
 register(
     Operator(
         "SoftmaxFocalLoss",

@@ -14,11 +14,8 @@ from detectron_ext.ops.table import (
     DETECTRON,
     FLOAT,
     INTEGER,
-    Operator,
     PythonOperator,
-    reference_gradient_of,
-    reference_of,
-    register,
+    register_loss,
 )
 
 
@@ -72,15 +69,12 @@ def _backward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray
     return [reference.sigmoid_cross_entropy_loss_gradient(*_checked(inputs), d_loss, **arguments)]
 
 
-register(
-    Operator(
-        "SigmoidCrossEntropyLoss",
-        sigmoid_cross_entropy_loss,
-        ("logits", "targets"),
-        ("output",),
-        reference_of(reference.sigmoid_cross_entropy_loss),
-        reference_gradient_of(reference.sigmoid_cross_entropy_loss_gradient),
-        DETECTRON,
-        python=PythonOperator(_forward, _backward, input_types=(FLOAT, INTEGER)),
-    )
+register_loss(
+    "SigmoidCrossEntropyLoss",
+    sigmoid_cross_entropy_loss,
+    DETECTRON,
+    ("logits", "targets"),
+    reference.sigmoid_cross_entropy_loss,
+    reference.sigmoid_cross_entropy_loss_gradient,
+    PythonOperator(_forward, _backward, input_types=(FLOAT, INTEGER)),
 )

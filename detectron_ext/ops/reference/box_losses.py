@@ -122,15 +122,8 @@ def dense_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `dense_loss` with respect to y_hat.
 
-    Args:
-        slope: the derivative of the penalty.
-        y_hat: as in `dense_loss`, and so the other inputs and arguments.
-        y: as in `dense_loss`.
-        inside_weights: as in `dense_loss`.
-        outside_weights: as in `dense_loss`.
-        d_loss: gradient of the loss, a scalar.
-        scale: factor of the loss.
-        arguments: those of the penalty.
+    `slope` is the derivative of the penalty, and `d_loss` the gradient of the loss, a scalar. The
+    other parameters are those of `dense_loss`.
     """
     difference, inside, outside = _differences(y_hat, y, inside_weights, outside_weights)
     slopes = inside * outside * slope(inside * difference, **arguments)
@@ -163,15 +156,8 @@ def select_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `select_loss` with respect to y_hat.
 
-    Args:
-        slope: the derivative of the penalty.
-        y_hat: as in `select_loss`, and so the other inputs and arguments.
-        y: as in `select_loss`.
-        locations: as in `select_loss`.
-        fg_num: as in `select_loss`.
-        d_loss: gradient of the loss, a scalar.
-        scale: factor of the loss.
-        arguments: those of the penalty.
+    `slope` is the derivative of the penalty, and `d_loss` the gradient of the loss, a scalar. The
+    other parameters are those of `select_loss`.
     """
     y_hat, places = float64(y_hat), _places(locations)
     slopes = slope(y_hat[places] - float64(y), **arguments)

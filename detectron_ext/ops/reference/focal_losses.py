@@ -78,16 +78,8 @@ def weighted_sigmoid_focal_loss_gradient(
 ) -> np.ndarray:  # fmt: skip
     """Return the gradient of `weighted_sigmoid_focal_loss` with respect to the logits.
 
-    Args:
-        logits: as in `weighted_sigmoid_focal_loss`, and so the other inputs and arguments.
-        labels: as in `weighted_sigmoid_focal_loss`.
-        fg_num: as in `weighted_sigmoid_focal_loss`.
-        weights: as in `weighted_sigmoid_focal_loss`.
-        d_loss: gradient of the loss, a scalar.
-        gamma: focusing exponent.
-        alpha: weight of positives.
-        scale: factor of the loss.
-        num_classes: classes of an anchor.
+    `d_loss` is the gradient of the loss, a scalar. The other parameters are those of
+    `weighted_sigmoid_focal_loss`.
     """
     x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
     log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
@@ -129,15 +121,8 @@ def softmax_focal_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `softmax_focal_loss`'s loss with respect to the logits.
 
-    Args:
-        logits: as in `softmax_focal_loss`, and so the other inputs and arguments.
-        labels: as in `softmax_focal_loss`.
-        fg_num: as in `softmax_focal_loss`.
-        d_loss: gradient of the loss, a scalar.
-        gamma: focusing exponent.
-        alpha: weight of the foreground.
-        scale: factor of the loss.
-        num_classes: classes of an anchor.
+    `d_loss` is the gradient of the loss, a scalar. The other parameters are those of
+    `softmax_focal_loss`.
     """
     chosen, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
     p, not_p = np.exp(log_p), -np.expm1(log_p)
