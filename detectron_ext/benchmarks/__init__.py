@@ -1,1 +1,1 @@
-"""Operators timed against eager PyTorch."""
+"""Times operators against eager PyTorch, and training steps."""

@@ -13,7 +13,11 @@ from detectron_ext.benchmarks.pyramid_cases import pyramid_cases
 
 
 def operator_cases(only: Sequence[str] | None = None) -> Iterator[OperatorCase]:
-    """Yield the cases that are meant; inputs are made when their group is reached."""
+    """Yield the cases to measure, and make their inputs one group after another.
+
+    Args:
+        only: parts of operators' names, in upper or lower case; None or empty for all cases.
+    """
     for make in (loss_cases, pyramid_cases, layer_cases):
         for case in make(np.random.default_rng(0)):
             if not only or any(part.lower() in case.name.lower() for part in only):

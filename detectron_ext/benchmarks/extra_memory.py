@@ -1,7 +1,7 @@
-"""Measures how much memory a case's sides need, in a process of its own.
+"""Measures how much memory our side and PyTorch's side of a case need, in a separate process.
 
-There freed blocks go back to Linux at once. In a long run they stay in the heap, where what earlier
-cases left would be counted, or hide what a case needs.
+In that process, freed blocks return to the system at once. In the benchmark's own process they
+would stay in the heap, so that memory of earlier cases would be counted, or hide what a case needs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from detectron_ext.engine.startup import start_caffe2
 
 
 def measure_apart(only: Sequence[str] | None = None) -> list[tuple[int, int]]:
-    """Return, for each case that is meant, the extra bytes of our side and of PyTorch's.
+    """Return, for each case, the extra bytes of our side and of PyTorch's.
 
-    Extra is the most memory that a run, forward and backward, held beside inputs, outputs and
-    gradients of the inputs.
+    Extra bytes are the peak memory of one run, forward and backward, without the inputs, the
+    outputs and the gradients of the inputs.
 
     Args:
         only: parts of names, as for `operator_cases`.
@@ -42,9 +42,9 @@ def _measure(only: Sequence[str]) -> list[list[int]]:
 
 
 def _extra_bytes(side) -> int:
-    """Peak resident memory of a first run, less what it returns: outputs and gradients."""
+    """Return the peak resident memory of a first run without its outputs and gradients."""
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _resident("VmRSS")
     side.both()
     peak = _resident("VmHWM")
@@ -53,7 +53,7 @@ def _extra_bytes(side) -> int:
 
 
 def _resident(field: str) -> int:
-    """Bytes that Linux says this process holds (VmRSS) or has held at most (VmHWM)."""
+    """Return the bytes that this process holds (VmRSS) or has held at its peak (VmHWM)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""What was measured of an operator, and how it is shown."""
+"""The measured figures of an operator, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from detectron_ext.errors import UserError
 
 
 class Result(NamedTuple):
-    """What one case took; seconds are medians, forward alone and forward with backward.
+    """The figures of one case.
 
     Attributes:
-        bytes_moved: by the native operators, forward and backward: what each reads and writes,
-            counted once.
-        difference: |native - eager| / |eager| in the Euclidean norm, the largest of the outputs'
-            and the gradients'.
-        extra_bytes, eager_extra_bytes: the most memory that one run, forward and backward, held
-            beside inputs, outputs and gradients of the inputs.
+        name: of the operator.
+        size: the size of the inputs, as the table shows it.
+        forward: median seconds of our forward pass.
+        eager_forward: median seconds of PyTorch's forward pass.
+        both: median seconds of our forward and backward pass together.
+        eager_both: median seconds of PyTorch's forward and backward pass together.
+        bytes_moved: sum over the native operators, forward and backward, of the sizes of their
+            inputs and outputs.
+        difference: |native - eager| / |eager| in the Euclidean norm, the largest over outputs and
+            gradients.
+        extra_bytes: peak memory of one run of ours, forward and backward, without inputs, outputs
+            and gradients of the inputs.
+        eager_extra_bytes: the same for PyTorch.
     """
 
     name: str
@@ -39,12 +46,12 @@ class Result(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times faster than eager PyTorch, forward and backward."""
+        """PyTorch's time divided by ours, forward and backward."""
         return self.eager_both / self.both
 
     @property
     def bandwidth(self) -> float:
-        """Bytes moved a second, forward and backward."""
+        """Bytes moved per second, forward and backward."""
         return self.bytes_moved / self.both
 
 
@@ -65,12 +72,12 @@ _COLUMNS = (
 
 
 def table_head() -> str:
-    """The first two lines of a Markdown table of results."""
+    """Return the first two lines of a Markdown table of results."""
     return _row([name for name, _, _ in _COLUMNS]) + "\n" + _row(["---"] * len(_COLUMNS))
 
 
 def table_row(result: Result) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     return _row([text(result) for _, _, text in _COLUMNS])
 
 
@@ -83,7 +90,7 @@ def _row(texts) -> str:
 
 
 def write_json(path: str, results) -> None:
-    """Write results with what they were measured on.
+    """Write results, with the versions and the machine that they were measured on.
 
     Raises:
         UserError: the file cannot be written.
@@ -106,7 +113,7 @@ def write_json(path: str, results) -> None:
 
 
 def _processor() -> str:
-    """The processor's name, with the widest vectors that it has."""
+    """Return the processor's name and its widest vector instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

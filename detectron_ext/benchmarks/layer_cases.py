@@ -14,7 +14,7 @@ _SHAPE = (2, 256, 64, 64)
 
 
 def layer_cases(rng) -> list[OperatorCase]:
-    """Cases of every layer."""
+    """Return the cases of every layer."""
     return [
         *_convolutions(rng),
         _fully_connected(rng),

@@ -15,7 +15,7 @@ _ANCHORS = 9
 
 
 def loss_cases(rng) -> list[OperatorCase]:
-    """Cases of every loss."""
+    """Return the cases of every loss."""
     return [*_dense_cases(rng), *_select_cases(rng), *_focal_cases(rng), *_entropy_cases(rng)]
 
 
@@ -89,7 +89,7 @@ def _focal_case(name, inputs, classes, add) -> OperatorCase:
 
 
 def _loss_case(name, size, inputs, add, formula) -> OperatorCase:
-    """A loss of its inputs in their order, the first of which receives the gradient."""
+    """Return a case whose inputs are in the order of `inputs`; the first receives the gradient."""
     names = tuple(inputs)
     return OperatorCase(
         name,
@@ -106,7 +106,7 @@ def _add_softmax_focal_loss(net, *blobs, num_classes):
 
 
 def _sparse_labels(rng) -> np.ndarray:
-    """Mostly background, 2 % ignored, 1 % of some class: what anchors are like."""
+    """Return labels as anchors have them: 2 % ignored, 1 % of some class, the rest background."""
     shape = (1, _ANCHORS, *_LEVEL)
     draw = rng.random(shape)
     labels = np.where(draw < 0.01, rng.integers(1, 81, shape), 0)

@@ -1,4 +1,4 @@
-"""What is timed: an operator with inputs, beside the same thing in eager PyTorch."""
+"""A case of the benchmark: an operator with inputs, and the same formula in PyTorch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ class OperatorCase(NamedTuple):
     """An operator, or a few in a row, with inputs.
 
     Attributes:
-        name: of the operator.
-        size: what it runs on, for people.
+        name: the name in the table.
+        size: the size of the inputs, as the table shows it.
         inputs: arrays by blob name.
-        add: adds the operators to a Caffe2 net, given blob names; returns the output blobs.
-        eager: the same from tensors by name; returns the output tensors.
-        differentiable: names of the inputs that receive gradients; none for an operator without.
+        add: adds the operators to the Caffe2 net it is given; returns the output blobs.
+        eager: computes the same in PyTorch from tensors by name; returns the output tensors.
+        differentiable: names of the inputs that receive gradients; empty if the backward pass is
+            not measured.
     """
 
     name: str
@@ -28,5 +29,5 @@ class OperatorCase(NamedTuple):
 
 
 def normal(rng, *shape: int) -> np.ndarray:
-    """Standard normal numbers, float32."""
+    """Return standard normal numbers, float32."""
     return rng.standard_normal(shape, dtype=np.float32)

@@ -14,8 +14,9 @@ from detectron_ext.benchmarks.sides import EagerSide, NativeSide
 from detectron_ext.errors import UserError
 from detectron_ext.ops import library
 
-_MIN_SECONDS = 1.0  # of each side, for a median that a busy moment does not move
-_MIN_RUNS = 9  # the same, where one run takes long
+# Each side runs at least this long and this often, so that a busy moment does not move the median.
+_MIN_SECONDS = 1.0
+_MIN_RUNS = 9
 _MAX_RUNS = 50
 
 
@@ -23,12 +24,15 @@ def benchmark_operators(only=None, json_file: str | None = None) -> list[Result]
     """Time every operator and print a table as it goes.
 
     Args:
-        only: parts of names, in any case; the operators that have one in theirs are timed.
-        json_file: where to write the results and what they were measured with.
+        only: parts of operators' names, in upper or lower case; None or empty for all operators.
+        json_file: where to write the results, with the versions and the machine.
+
+    Returns:
+        The results, in the table's order.
 
     Raises:
-        UserError: the native library is not built, no operator is meant, or the file cannot be
-            written.
+        UserError: the native library is not built, no operator's name has one of the parts, or the
+            file cannot be written.
     """
     if not library.native_library_loaded():
         raise UserError("the native operators are not built: run make ops")
@@ -48,7 +52,7 @@ def benchmark_operators(only=None, json_file: str | None = None) -> list[Result]
 
 
 def measure(case: OperatorCase, extra_bytes: int, eager_extra_bytes: int) -> Result:
-    """Time one case, both sides in turns, after checking that they agree."""
+    """Time both sides of one case in turns, and measure by how much they differ."""
     native, eager = NativeSide(case), EagerSide(case)
     difference = _difference(native.results(), eager.results())
     forward = _alternate(native.forward, eager.forward)
@@ -66,7 +70,7 @@ def measure(case: OperatorCase, extra_bytes: int, eager_extra_bytes: int) -> Res
 
 
 def _difference(ours, theirs) -> float:
-    """Largest relative difference; an in-place operator's results are not compared."""
+    """Return the largest relative difference; an in-place operator has no results to compare."""
     differences = [0.0]
     for mine, other in zip(ours, theirs):
         norm = float(np.linalg.norm(other.ravel())) or 1.0
@@ -75,7 +79,7 @@ def _difference(ours, theirs) -> float:
 
 
 def _alternate(ours, theirs) -> tuple[float, float]:
-    """Median seconds of both, run in turns, so that a slow moment meets both."""
+    """Return the median seconds of both sides, run in turns so that a slow moment affects both."""
     seconds: tuple[list, list] = ([], [])
     for run in (ours, theirs):
         run()

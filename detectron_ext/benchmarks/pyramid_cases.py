@@ -13,7 +13,7 @@ _PARTS = ("theta", "phi", "g", "out")
 
 
 def pyramid_cases(rng) -> list[OperatorCase]:
-    """Cases of the pyramid's operators, alone and together."""
+    """Return the cases of the pyramid's operators, alone and together."""
     levels = {f"f{i}": normal(rng, 1, _CHANNELS, *size) for i, size in enumerate(_SIZES)}
     balanced = {"balanced": normal(rng, 1, _CHANNELS, *_SIZES[_REFINE_LEVEL])}
     return [
@@ -67,7 +67,7 @@ def _scatter_case(levels, balanced) -> OperatorCase:
 
 
 def _pyramid_case(name, levels, weights) -> OperatorCase:
-    """The whole pyramid; with weights its refinement is the non-local block."""
+    """Return a case of the whole pyramid; with weights its refinement is the non-local block."""
     names = tuple(levels)
 
     def add(net):

@@ -36,7 +36,7 @@ class NativeSide:
             seeds[output] = name
         gradients = self._both.AddGradientOperators(seeds)
         self._gradients = [str(gradients[name]) for name in case.differentiable]
-        # What the forward pass left would not be seen by extra_memory.py.
+        # Free what the forward pass left, so that extra_memory.py sees it allocated again.
         for name in set(workspace.Blobs()) - {*case.inputs, *seeds.values()}:
             workspace.ResetBlob(name)
 
@@ -59,7 +59,7 @@ class NativeSide:
 
 
 class EagerSide:
-    """The case as PyTorch operations, its inputs copied."""
+    """The case as PyTorch operations on copies of its inputs."""
 
     def __init__(self, case: OperatorCase):
         self._case = case
@@ -90,7 +90,7 @@ class EagerSide:
 
 
 def _seed_like(output: np.ndarray) -> np.ndarray:
-    """A gradient for an output: 1 for a loss, else normal numbers, the same for both sides."""
+    """Return a gradient for an output: 1 for a loss, else normal numbers, equal on both sides."""
     if output.ndim == 0:
         return np.ones((), np.float32)
     return np.random.default_rng(1).standard_normal(output.shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How long a training step takes and how much memory it needs, on made-up images."""
+"""Measures the time and memory of a training step, on random images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def benchmark_step(config, size: int, batch: int, steps: int) -> dict:
 
     Args:
         config: the model's configuration; its data sets and proposals are not read.
-        size: height and width of the images, in pixels; a multiple of FPN.COARSEST_STRIDE makes
-            every level's size exact, other sizes are padded to one.
-        batch: images a step.
-        steps: timed steps, after a few that are not.
+        size: height and width of the images, in pixels. The images are padded to a multiple of
+            FPN.COARSEST_STRIDE.
+        batch: images per step.
+        steps: timed steps, after a few that are not timed.
 
     Returns:
-        seconds: median of a step; seconds_min, seconds_max; peak_memory_gb: most memory the process
-        has held, in 10^9 bytes; size: the padded size.
+        A dictionary: seconds (median of a step), seconds_min, seconds_max, peak_memory_gb (peak of
+        the process, in 10^9 bytes) and size (padded).
     """
     stride = int(config.FPN.COARSEST_STRIDE)
     padded = -(-size // stride) * stride

@@ -16,7 +16,7 @@ _FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC"]
 
 
 def nvcc_for_benchmark() -> Nvcc:
-    """Return nvcc; raise UserError where there is none."""
+    """Return nvcc, or raise UserError if there is none."""
     try:
         return find_nvcc()
     except Unavailable as reason:
@@ -26,7 +26,8 @@ def nvcc_for_benchmark() -> Nvcc:
 def code_for(nvcc: Nvcc, capability: tuple[int, int]) -> str:
     """Return nvcc's flags for a GPU: machine code, or PTX where nvcc is older than the GPU.
 
-    Raises UserError where nvcc no longer compiles for it.
+    Raises:
+        UserError: nvcc no longer compiles for the GPU.
     """
     architecture = f"{capability[0]}{capability[1]}"
     if architecture in nvcc.architectures:
@@ -41,7 +42,7 @@ def code_for(nvcc: Nvcc, capability: tuple[int, int]) -> str:
 
 
 def build_kernels(nvcc: Nvcc, capability: tuple[int, int]) -> Path:
-    """Compile kernels/*.cu into a shared library and return its path; nothing if it is there."""
+    """Compile kernels/*.cu into a shared library, unless it is there, and return its path."""
     code = code_for(nvcc, capability)
     sources = sorted((SOURCES / "kernels").glob("*.cu"))
     folder = BUILD / "kernels" / _fingerprint(nvcc, code)
@@ -61,7 +62,7 @@ def build_kernels(nvcc: Nvcc, capability: tuple[int, int]) -> Path:
 
 
 def _fingerprint(nvcc: Nvcc, code: str) -> str:
-    """Return what changes with the sources, the compiler and the GPU."""
+    """Return a text that differs for other sources, another compiler or another GPU."""
     version = subprocess.run([nvcc.path, "--version"], stdout=subprocess.PIPE).stdout
     digest = hashlib.sha256(version + code.encode())
     for path in sorted((SOURCES / "kernels").iterdir()):

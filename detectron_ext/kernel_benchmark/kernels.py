@@ -9,7 +9,7 @@ from typing import Any, Callable
 _INTEGER, _LONG, _FLOAT = ctypes.c_int, ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p
 
-# Argument types, a letter each: i int, l int64, f float, p device memory (tensor or array),
+# Argument types, one letter for each: i int, l int64, f float, p device memory (tensor or array),
 # h int64s in host memory (sequence), a host array of pointers (sequence of tensors or arrays).
 # Every function takes a stream after these.
 _FORMULA = "fffi"
@@ -31,7 +31,7 @@ _SIGNATURES = {
     "attention": "lllfipppppp",
     "attention_gradient": "lllfipppppppppp",
 }
-# Functions that say how much memory others need: elements, given these arguments.
+# Functions that return how many elements of working memory others need, and their arguments.
 _SIZES = {
     "loss_partial_sums": "",
     "select_scratch": "l",
@@ -67,14 +67,14 @@ class Kernels:
         self._stream = stream
 
     def __call__(self, name: str, *arguments: Any) -> None:
-        """Launch a kernel; raise KernelError where that fails."""
+        """Launch a kernel, or raise KernelError."""
         function, converted = self._prepare(name, _SIGNATURES[name] + "p", arguments)
         stream = self._stream() if self._stream else None
         if function(*converted, stream):
             raise KernelError(self._library.detectron_ext_last_error().decode())
 
     def size(self, name: str, *arguments: Any) -> int:
-        """Return how many elements a kind of working memory must hold."""
+        """Return how many elements a working memory must hold."""
         function, converted = self._prepare(name, _SIZES[name], arguments)
         function.restype = _LONG
         return function(*converted)
@@ -96,7 +96,7 @@ def _convert(letter: str, value: Any) -> Any:
 
 
 def _pointer(memory: Any) -> int | None:
-    """Return the address of a contiguous tensor or array; None where there is none."""
+    """Return the address of a contiguous tensor or array; None for None."""
     if memory is None:
         return None
     if hasattr(memory, "data_ptr"):

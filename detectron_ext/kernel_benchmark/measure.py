@@ -11,7 +11,7 @@ from detectron_ext.kernel_benchmark.cases import Case, Tensors
 
 _WARM_UP = 3
 _COPY_BYTES = 1 << 30
-# Larger than any GPU's last-level cache, and long enough to hide that Python launches slowly.
+# Larger than any GPU's last-level cache; clearing it also hides how slowly Python launches kernels.
 _FLUSH_BYTES = 1 << 29
 
 
@@ -50,7 +50,7 @@ def run_twice(case: Case) -> bool:
 
 
 class Clock:
-    """Times stages of work with CUDA events, on a cache that holds none of their data."""
+    """Times stages of work with CUDA events, with none of their data in the cache."""
 
     def __init__(self, repeat: int):
         self._repeat = repeat

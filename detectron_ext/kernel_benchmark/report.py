@@ -1,4 +1,4 @@
-"""Runs the cases and makes the table."""
+"""Measures the cases and writes the table."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def measured(make: Maker, names: Iterable[str], clock) -> dict[str, Any]:
         clock: a `measure.Clock`.
 
     Returns:
-        copy_gb_per_s: bandwidth of a device-to-device copy; rows: a dictionary for each pass of
-        each case; skipped: a sentence for each thing that could not be measured.
+        A dictionary: copy_gb_per_s (bandwidth of a device-to-device copy), rows (a dictionary for
+        each pass of each case) and skipped (a sentence for each thing that could not be measured).
     """
     copy = clock.copy_bandwidth()
     rows: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
     failed = []
     for row in rows:
         error = row["error"]
-        # Written so that a NaN fails.
+        # The negated comparison makes a NaN fail, too.
         if not row["same_bits"] or (error is not None and not error <= TOLERANCE):
             failed.append(f"{row['kernel']} {row['pass']}")
     return failed
@@ -94,7 +94,7 @@ def _errors(case: Case, skipped: list[str]) -> list:
 
 
 def _baseline(what: str, case: Case, formula, clock, skipped: list[str]) -> list:
-    """Return the seconds of both passes, or twice None after noting why there are none."""
+    """Return the seconds of both passes, or [None, None] after noting why there are none."""
     if formula is None:
         skipped.append(f"{what}: torch {torch.__version__} has none")
         return [None, None]

@@ -1,4 +1,4 @@
-"""The whole benchmark, as one function."""
+"""Runs the benchmark of the kernels."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def benchmark_kernels(
     """Compile, check and time the kernels on this machine's GPU and print a table.
 
     Args:
-        size: of SIZES: "small" is a training step's data, "large" a gigabyte and more.
-        names: of KERNELS; all where empty.
-        repeat: timed runs of each pass, whose median is reported.
-        json_file: gets the same numbers.
+        size: one of SIZES: "small" is the data of a training step, "large" a gigabyte and more.
+        names: some of KERNELS; empty for all.
+        repeat: how often each pass is timed; the median is reported.
+        json_file: where to write the same numbers.
 
     Returns:
-        The exit status: 1 where a kernel is wrong or not deterministic.
+        The exit status: 1 if a kernel is wrong or not deterministic, else 0.
 
     Raises:
         UserError: there is no nvcc, no PyTorch with CUDA or no GPU.
