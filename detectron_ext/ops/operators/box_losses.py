@@ -226,44 +226,45 @@ def _select_inputs(operator: str, inputs: Sequence[np.ndarray]) -> Sequence[np.n
     return inputs
 
 
-Check = Callable[[str, Sequence[np.ndarray]], Sequence[np.ndarray]]
-
-
-def _in_python(name: str, check: Check, loss: Any, gradient: Any) -> PythonOperator:
-    """Return the Python operator `name`: a definition and its gradient on checked inputs."""
-
-    def forward(inputs: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
-        return [loss(*check(name, inputs), **arguments)]
-
-    def backward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
-        *inputs, _, d_loss = arrays
-        return [gradient(*check(name, inputs), d_loss, **arguments)]
-
-    return PythonOperator(forward, backward)
-
-
 _DENSE = ("y_hat", "y", "inside_weights", "outside_weights")
 _SELECT = ("y_hat", "y", "locations", "fg_num")
 
-for _name, _front_end, _library, _inputs, _check, _loss, _gradient in (
-    (
-        "SmoothL1Loss", smooth_l1_loss, DETECTRON, _DENSE, _dense_inputs,
-        reference.smooth_l1_loss, reference.smooth_l1_loss_gradient,
-    ),
-    (
-        "BalancedL1Loss", balanced_l1_loss, LIBRA, _DENSE, _dense_inputs,
-        reference.balanced_l1_loss, reference.balanced_l1_loss_gradient,
-    ),
-    (
-        "SelectSmoothL1Loss", select_smooth_l1_loss, DETECTRON, _SELECT, _select_inputs,
-        reference.select_smooth_l1_loss, reference.select_smooth_l1_loss_gradient,
-    ),
-    (
-        "SelectBalancedL1Loss", select_balanced_l1_loss, LIBRA, _SELECT, _select_inputs,
-        reference.select_balanced_l1_loss, reference.select_balanced_l1_loss_gradient,
-    ),
-):  # fmt: skip
-    register_loss(
-        _name, _front_end, _library, _inputs, _loss, _gradient,
-        _in_python(_name, _check, _loss, _gradient),
-    )  # fmt: skip
+
+def _register(
+    name: str,
+    front_end: Callable[..., Any],
+    library: str,
+    inputs: tuple[str, ...],
+    loss: Callable[..., np.ndarray],
+    gradient: Callable[..., np.ndarray],
+) -> None:
+    """Register a box loss; the arguments are those of `register_loss`, inputs _DENSE or _SELECT."""
+    check = _dense_inputs if inputs == _DENSE else _select_inputs
+
+    def forward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
+        return [loss(*check(name, arrays), **arguments)]
+
+    def backward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
+        *given, _, d_loss = arrays
+        return [gradient(*check(name, given), d_loss, **arguments)]
+
+    python = PythonOperator(forward, backward)
+    register_loss(name, front_end, library, inputs, loss, gradient, python)
+
+
+_register(
+    "SmoothL1Loss", smooth_l1_loss, DETECTRON, _DENSE,
+    reference.smooth_l1_loss, reference.smooth_l1_loss_gradient,
+)  # fmt: skip
+_register(
+    "BalancedL1Loss", balanced_l1_loss, LIBRA, _DENSE,
+    reference.balanced_l1_loss, reference.balanced_l1_loss_gradient,
+)  # fmt: skip
+_register(
+    "SelectSmoothL1Loss", select_smooth_l1_loss, DETECTRON, _SELECT,
+    reference.select_smooth_l1_loss, reference.select_smooth_l1_loss_gradient,
+)  # fmt: skip
+_register(
+    "SelectBalancedL1Loss", select_balanced_l1_loss, LIBRA, _SELECT,
+    reference.select_balanced_l1_loss, reference.select_balanced_l1_loss_gradient,
+)  # fmt: skip
