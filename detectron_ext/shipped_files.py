@@ -10,9 +10,8 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 FOLDER_IN_WHEEL = "shipped"
-_ROOT = _PACKAGE / FOLDER_IN_WHEEL
-if not _ROOT.is_dir():
-    _ROOT = _PACKAGE.parent
+_IS_WHEEL = (_PACKAGE / FOLDER_IN_WHEEL).is_dir()
+_ROOT = _PACKAGE / FOLDER_IN_WHEEL if _IS_WHEEL else _PACKAGE.parent
 
 TOOLS = _ROOT / "tools"
 CONFIGS = _ROOT / "configs"
@@ -25,3 +24,8 @@ CHECKOUT_TOOLS = frozenset(
 def tool_paths() -> dict[str, Path]:
     """Return the tools by name, such as "train_net", each with the path of its program."""
     return {path.stem: path for path in sorted(TOOLS.glob("*.py"))}
+
+
+def tool_command(name: str) -> str:
+    """Return how a person starts a tool: "detectron-ext train_net", or its file in a checkout."""
+    return f"detectron-ext {name}" if _IS_WHEEL else f".venv/bin/python tools/{name}.py"
