@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 from wheel.bdist_wheel import bdist_wheel
 
@@ -53,17 +53,23 @@ class BuildWithOperators(build_py):
         self.copy_file(str(source), str(target))
 
 
+class DistributionWithMachineCode(Distribution):
+    """Makes setuptools treat the package as one for a certain platform."""
+
+    def has_ext_modules(self):
+        """Return that there is machine code, though it is no extension module of Python."""
+        return True
+
+
 class PlatformWheel(bdist_wheel):
     """Tags the wheel for this platform and any Python: the libraries do not link to Python."""
-
-    def finalize_options(self):
-        """Mark the wheel as one with machine code."""
-        super().finalize_options()
-        self.root_is_pure = False
 
     def get_tag(self):
         """Return the tags of Python, its binary interface and the platform."""
         return ("py3", "none", super().get_tag()[2])
 
 
-setup(cmdclass={"build_py": BuildWithOperators, "bdist_wheel": PlatformWheel})
+setup(
+    cmdclass={"build_py": BuildWithOperators, "bdist_wheel": PlatformWheel},
+    distclass=DistributionWithMachineCode,
+)
