@@ -1,43 +1,55 @@
-# make env    a Python environment in .venv with the pinned requirements and this package
-# make ops    the native operator library (SANITIZE=address or undefined: with that sanitizer;
-#             CAFFE2=PYTHON: for the Caffe2 of that Python; CAFFE2=FOLDER: for one installed there)
-# make demo   train and compare two small models on the built-in data set, write a report
-# make test   run the tests (SANITIZE=...: the operators' tests, against such a library)
-# make bench  time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
-# make lint   check style and types
-# make clean  remove what was built; .venv and output stay
+# make env       make a Python environment in .venv with the pinned requirements and this package
+# make ops       build the native operator library for this machine
+#                SANITIZE=address or SANITIZE=undefined: with that sanitizer
+#                CAFFE2=PYTHON or CAFFE2=FOLDER: for the Caffe2 of another Python, or for a Caffe2
+#                that was built from source and installed in a folder
+#                TARGETS=x86-64-v3: for a level of x86-64 processors
+# make demo      train and compare two small models on the built-in data set, write a report
+# make test      run the tests (SANITIZE=...: only the operators' tests, with that sanitizer)
+# make sanitize  run the operators' tests with both sanitizers, then restore the usual library
+# make bench     time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
+# make lint      check style, types, and that formatted and generated files are current
+# make dist      build a source distribution and a wheel for all x86-64 processors into dist/
+# make clean     remove what was built; .venv, dist and output stay
 
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 SANITIZE ?=
 CAFFE2 ?=
+TARGETS ?=
 
 ifeq ($(SANITIZE),)
 TESTS := $(PYTHON) -m pytest $(PYTEST_ARGS)
 else
-# The sanitizer's runtime has to be in the process before the library that needs it.
+# The process has to load the sanitizer's runtime before the library that needs it.
 runtime = $(shell $(CXX) -print-file-name=$(1))
 PRELOAD := $(if $(filter address,$(SANITIZE)),$(call runtime,libasan.so),$(call runtime,libubsan.so))
 TESTS := LD_PRELOAD="$(PRELOAD) $(call runtime,libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=print_stacktrace=1 $(PYTHON) -m pytest tests/ops $(PYTEST_ARGS)
 endif
 
-.PHONY: env ops demo test bench lint clean
+.PHONY: env ops demo test sanitize bench lint dist clean
 
 env: .venv/.complete
 
-.venv/.complete: requirements.txt requirements-no-deps.txt setup.py tools/make_env.sh
+.venv/.complete: requirements.txt requirements-no-deps.txt pyproject.toml setup.py tools/make_env.sh
 	sh tools/make_env.sh .venv
 	touch $@
 
 ops: env
-	$(PYTHON) tools/build_ops.py $(if $(SANITIZE),--sanitize $(SANITIZE)) $(if $(CAFFE2),--caffe2 $(CAFFE2))
+	$(PYTHON) tools/build_ops.py $(if $(SANITIZE),--sanitize $(SANITIZE)) \
+		$(if $(CAFFE2),--caffe2 $(CAFFE2)) $(if $(TARGETS),--targets $(TARGETS))
 
 demo: ops
 	$(PYTHON) tools/demo.py
 
 test: ops
 	$(TESTS)
+
+sanitize:
+	$(MAKE) test SANITIZE=address
+	$(MAKE) test SANITIZE=undefined
+	$(MAKE) ops
 
 bench: ops
 	$(PYTHON) tools/benchmark.py ops
@@ -46,7 +58,13 @@ bench: ops
 
 lint: env
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check detectron_ext tests tools setup.py
 	$(PYTHON) -m mypy
+	$(PYTHON) tools/format_ops.py --check
+	$(PYTHON) tools/document_config.py --check
+
+dist: env
+	$(PYTHON) tools/build_dist.py $(if $(TARGETS),--targets $(TARGETS))
 
 clean:
 	rm -rf build detectron_ext/ops/lib .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -12,6 +12,7 @@ import sys
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import UserError
+from detectron_ext.shipped_files import tool_command
 from detectron_ext.standard_output import discard_output, print_any_text
 
 
@@ -36,14 +37,19 @@ def make_parser(description: str, example: str) -> argparse.ArgumentParser:
 
     Args:
         description: what the tool does.
-        example: command lines, each from ``tools/`` on; shown with the Python of `make env`.
+        example: command lines, each from ``tools/`` on; shown as they are typed in a checkout or
+            after the wheel was installed.
     """
-    commands = re.sub("^tools/", ".venv/bin/python tools/", example.strip(), flags=re.MULTILINE)
+    commands = re.sub(r"^tools/(\w+)\.py", _as_typed, example.strip(), flags=re.MULTILINE)
     return _Parser(
         description=description,
         epilog="example:\n  " + commands.replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _as_typed(program: re.Match) -> str:
+    return tool_command(program.group(1))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,13 +2,14 @@
 """Build the native operator library.
 
     python tools/build_ops.py
+    python tools/build_ops.py --targets x86-64-v2,x86-64-v3
     python tools/build_ops.py --sanitize address
     python tools/build_ops.py --caffe2 /path/of/another/python
     python tools/build_ops.py --check-cuda
 
-Compiles what changed under ops/ against the Caffe2 of this Python, or a given one. Where the
-machine has no C++ compiler it says so in one line and ends well: the package then uses its Python
-operators.
+Compiles what changed under ops/ against the Caffe2 of this Python, or of a given one. Where the
+machine has no C++ compiler, the tool prints one line of warning and exits with status 0: the
+package then uses its Python operators.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron_ext.native_build import BuildError, Unavailable, build_or_warn, check_cuda
+from detectron_ext.native_build.targets import BUILD_VARIABLE, wanted_targets
 
 
 def main() -> int:
@@ -42,16 +44,24 @@ def main() -> int:
         "in a folder (default: the environment variable CAFFE2)",
     )
     parser.add_argument(
+        "--targets",
+        type=wanted_targets,
+        metavar="NAMES",
+        help="the processors to build for: native (this machine) or levels of x86-64 (x86-64-v2, "
+        f"x86-64-v3, x86-64-v4); default: the environment variable {BUILD_VARIABLE}, else native",
+    )
+    parser.add_argument(
         "--check-cuda",
         action="store_true",
-        help="compile the CUDA sources instead, for two architectures; say so where nvcc is absent",
+        help="compile only the CUDA sources, for two architectures, and build no library; without "
+        "nvcc print one line",
     )
     arguments = parser.parse_args()
     try:
         if arguments.check_cuda:
             print(check_cuda())
         else:
-            build_or_warn(arguments.sanitize, arguments.caffe2)
+            build_or_warn(arguments.sanitize, arguments.caffe2, arguments.targets)
     except (BuildError, Unavailable, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

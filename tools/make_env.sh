@@ -1,14 +1,16 @@
 #!/bin/sh
 # Usage: tools/make_env.sh FOLDER
 #
-# Makes or completes a virtual environment with a Python that Caffe2 has bindings for (3.9, else
-# 3.8, else 3.7): one on PATH, one under pyenv, or one fetched with uv. Installs the pinned
-# requirements and this package, editable, whose set-up builds the native library.
+# Makes or completes a virtual environment with a Python that Caffe2 has bindings for: 3.9, else
+# 3.8, else 3.7. The Python is one on PATH, one under pyenv (in $PYENV_ROOT, else ~/.pyenv), or 3.9
+# downloaded with uv. Then installs the pinned requirements and this package in editable mode, which
+# builds the native library, too.
 set -eu
 folder=$1
 cd "$(dirname "$0")/.."
 
-# usable PROGRAM VERSION: it runs, is of that version and can make environments.
+# usable PROGRAM VERSION: succeeds if the program is a Python of that version that can make
+# environments.
 usable() {
     "$1" -c "import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$2')" \
         >/dev/null 2>&1
@@ -28,7 +30,7 @@ find_python() {
     return 1
 }
 
-# Makes the environment with a Python that uv fetches; uv itself comes from pip where need be.
+# Makes the environment with a Python that uv downloads. Installs uv with pip if it is missing.
 make_with_uv() {
     uv=uv
     if ! command -v uv >/dev/null 2>&1; then
@@ -43,8 +45,8 @@ if [ ! -x "$folder/bin/python" ]; then
         echo "environment: $folder, from $("$python" --version)"
         "$python" -m venv "$folder"
     elif ! make_with_uv; then
-        echo "error: no Python 3.9, 3.8 or 3.7 found on PATH or under pyenv, and uv could not" \
-            "fetch one: install Python 3.9" >&2
+        echo "error: no Python 3.9, 3.8 or 3.7 on PATH or under pyenv, and uv could not download" \
+            "one: install Python 3.9" >&2
         exit 2
     fi
 fi
@@ -52,5 +54,5 @@ fi
 pip="$folder/bin/python -m pip"
 $pip install --quiet -r requirements.txt
 $pip install --quiet --no-deps -r requirements-no-deps.txt
-# Without isolation set-up sees the environment's Caffe2, which the native library is built against.
+# Without build isolation the native library is compiled against the Caffe2 of this environment.
 $pip install --no-build-isolation --no-deps -e .

@@ -30,9 +30,10 @@ from detectron_ext.experiments.record import (
 )
 from detectron_ext.experiments.spec import REPOSITORY, Run
 from detectron_ext.output_files import write_json
+from detectron_ext.shipped_files import TOOLS
 
 _LOG = logging.getLogger(__name__)
-_TRAIN = REPOSITORY / "tools" / "train_net.py"
+_TRAIN = TOOLS / "train_net.py"
 _LOG_FILE = "log.txt"
 
 

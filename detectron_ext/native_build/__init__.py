@@ -1,6 +1,6 @@
-"""Builds the native operator library from ops/ against this interpreter's Caffe2 or another.
+"""Builds the native operator library from ops/ for the Caffe2 of this Python or of another.
 
-Nothing here imports Caffe2 or the rest of the package, so setup.py can use it too.
+Nothing here imports Caffe2 or the rest of the package, so setup.py can use it, too.
 """
 
 from detectron_ext.native_build.cuda_check import check_cuda

@@ -1,4 +1,4 @@
-"""The CUDA compiler and the headers that Caffe2's GPU classes include."""
+"""Finds the CUDA compiler and the headers that Caffe2's GPU classes include."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from detectron_ext.native_build.toolchain import Unavailable
 
-# Packages of the index that carry the headers: nvidia-cublas, nvidia-curand, nvidia-cudnn-cu13.
+# Python packages that contain the headers: nvidia-cublas, nvidia-curand, nvidia-cudnn-cu13.
 HEADERS = ("cublas_v2.h", "curand.h", "cudnn.h")
 OLDEST_ARCHITECTURE = 60
 EXTRA_INCLUDE = "DETECTRON_EXT_CUDA_INCLUDE"
@@ -20,36 +20,47 @@ ONLY_ARCHITECTURES = "DETECTRON_EXT_CUDA_ARCHITECTURES"
 
 
 class Nvcc(NamedTuple):
-    """A CUDA compiler."""
+    """A CUDA compiler.
+
+    Attributes:
+        path: the program.
+        architectures: what to compile for, as nvcc names them, oldest first: "75", "80", ...
+    """
 
     path: str
-    architectures: list[str]  # to compile for, as nvcc names them, oldest first: "75", "80", ...
+    architectures: list[str]
 
     def kernel_code(self) -> list[str]:
-        """Return flags for machine code of every architecture, and PTX for newer ones."""
+        """Return flags for machine code of every architecture, and for PTX for newer GPUs."""
         flags = [f"-gencode arch=compute_{a},code=sm_{a}" for a in self.architectures]
         return [*flags, *self.host_code()]
 
     def host_code(self) -> list[str]:
-        """Return flags for sources without kernels, which would be compiled many times in vain."""
+        """Return flags for sources without kernels: one architecture is enough for them."""
         newest = self.architectures[-1]
         return [f"-gencode arch=compute_{newest},code=compute_{newest}"]
 
 
 class Cuda(NamedTuple):
-    """What compiling and linking CUDA operators takes."""
+    """A CUDA toolkit with all that CUDA operators are compiled and linked with.
+
+    Attributes:
+        nvcc: the compiler.
+        includes: the folders of the headers.
+        runtime: the static CUDA runtime, a library.
+    """
 
     nvcc: Nvcc
     includes: list[Path]
-    runtime: Path  # the static CUDA runtime
+    runtime: Path
 
 
 def find_nvcc() -> Nvcc:
-    """Return the CUDA compiler: $NVCC, else nvcc on PATH.
+    """Return the CUDA compiler: $NVCC if set, else nvcc on PATH.
 
-    It is to compile for every architecture that it knows from sm_60 up, or for those among them
-    that DETECTRON_EXT_CUDA_ARCHITECTURES lists. Raises Unavailable where there is none, ValueError
-    for an architecture that it does not know.
+    Its architectures are all that it knows from sm_60 up, or those of them that the environment
+    variable DETECTRON_EXT_CUDA_ARCHITECTURES lists. Raises Unavailable where there is no compiler
+    and ValueError for an architecture that it does not know.
     """
     path = shutil.which(os.environ.get("NVCC") or "nvcc")
     if path is None:
@@ -58,10 +69,15 @@ def find_nvcc() -> Nvcc:
 
 
 def find_cuda(caffe2_libraries: Path) -> Cuda:
-    """Return the CUDA toolkit of `find_nvcc`, to build against the Caffe2 in a folder.
+    """Return the CUDA toolkit of `find_nvcc`.
 
-    Headers are sought in the toolkit, in the nvidia packages of this Python and in the folders
-    named by DETECTRON_EXT_CUDA_INCLUDE. Raises Unavailable naming what is missing.
+    Headers are sought in the folders that the environment variable DETECTRON_EXT_CUDA_INCLUDE
+    lists, in the toolkit and in the nvidia packages of this Python.
+
+    Args:
+        caffe2_libraries: the folder of Caffe2's libraries, which must have CUDA code.
+
+    Raises Unavailable, with the name of what is missing.
     """
     nvcc = find_nvcc()
     if not (caffe2_libraries / "libtorch_cuda.so").is_file():
@@ -79,7 +95,7 @@ def _toolkit(nvcc: str) -> Path:
     ).stderr.decode(errors="replace")
     found = re.search(r"TOP=(\S+)", output)
     if not found:
-        raise Unavailable(f"{nvcc} does not say where its toolkit is")
+        raise Unavailable(f"{nvcc} --dryrun does not print the folder of its toolkit")
     return Path(found.group(1)).resolve()
 
 

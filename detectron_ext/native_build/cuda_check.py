@@ -11,8 +11,8 @@ from detectron_ext.native_build.toolchain import BuildError, Unavailable
 def check_cuda() -> str:
     """Compile the CUDA sources and return one line that says what was compiled.
 
-    Kernels need nothing but nvcc. The operators around them are compiled too where Caffe2 is built
-    with CUDA and the headers that it includes are found. Raises BuildError where compiling fails.
+    Kernels need nvcc alone. The operators around them are compiled, too, if Caffe2 has CUDA and
+    the headers that it includes are found. Raises BuildError where compiling fails.
     """
     try:
         nvcc, compiler = find_nvcc(), toolchain.find_compiler()
@@ -20,15 +20,16 @@ def check_cuda() -> str:
     except Unavailable as reason:
         return f"CUDA sources not compiled: {reason}"
     operators = _operator_inputs()
-    text, files = cuda_check_text(library.SOURCES, nvcc, compiler, operators)
-    if not library.run_ninja(library.BUILD / "native/cuda_check", text):
+    folder = library.BUILD / "native/cuda_check"
+    text, files = cuda_check_text(library.SOURCES, folder, nvcc, compiler, operators)
+    if not library.run_ninja(folder, text):
         raise BuildError("the CUDA sources did not compile")
     what = "kernels" if operators is None else "kernels and operators"
     return f"CUDA {what} compiled: {files} files"
 
 
 def _operator_inputs() -> Inputs | None:
-    """Return what the operators are compiled with, or None after a line that says what lacks."""
+    """Return what the operators are compiled with, or None after a line with the reason."""
     try:
         inputs = library.find_inputs("release")
     except Unavailable as reason:

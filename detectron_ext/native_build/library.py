@@ -1,8 +1,9 @@
-"""Compiles and links the native operator library, redoing only what changed.
+"""Compiles and links the native operator library. Only what changed is compiled again.
 
-Ninja does the work from a file written here, one folder of build/native for each Caffe2 and
-variant (release, address, undefined). The finished library is copied to where the package loads
-it, which for each Caffe2 is another folder.
+Ninja does the work. Its file is written here, into one folder of build/native for each Caffe2 and
+kind of build: "release", "address" or "undefined" for the processor at hand, or a level of x86-64
+such as "x86-64-v3". The finished library is copied to where the package loads it from:
+detectron_ext/ops/lib/<Caffe2>/, or a folder in it named for the level.
 """
 
 from __future__ import annotations
@@ -10,15 +11,25 @@ from __future__ import annotations
 import filecmp
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Sequence
 
 from detectron_ext.native_build import toolchain
 from detectron_ext.native_build.cuda import Cuda, find_cuda
 from detectron_ext.native_build.ninja_file import VARIANT_FLAGS, Inputs, ninja_text
 from detectron_ext.native_build.protobuf import protobuf_include
+from detectron_ext.native_build.targets import (
+    NATIVE,
+    find_target,
+    library_path,
+    processor_flags,
+    wanted_targets,
+    write_needed_flags,
+)
 from detectron_ext.native_build.toolchain import BuildError, Unavailable
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -29,43 +40,65 @@ NAME = "libdetectron_ext_ops.so"
 JOBS = 2
 
 
-def build(sanitize: str | None = None, caffe2: str | None = None) -> Path:
+def build(sanitize: str | None = None, caffe2: str | None = None, target: str = NATIVE) -> Path:
     """Bring the native library up to date and return its path.
 
-    sanitize: None, "address" or "undefined": compile with that sanitizer of the compiler.
-    caffe2: which one to build for, as in `toolchain.find_caffe2`.
-    Raises Unavailable where the machine lacks something, BuildError where compiling fails.
+    Args:
+        sanitize: None, "address" or "undefined": compile with that sanitizer of the compiler.
+        caffe2: the Caffe2 to build for, as in `toolchain.find_caffe2`.
+        target: the processors to build for, as in `targets.find_target`.
+
+    Raises Unavailable where the machine lacks something, BuildError where compiling fails, and
+    ValueError for an unknown sanitizer or target.
     """
     variant = sanitize or "release"
     if variant not in VARIANT_FLAGS:
         raise ValueError(f"SANITIZE={sanitize}: give address or undefined")
-    inputs = find_inputs(variant, caffe2)
-    folder = BUILD / "native" / inputs.caffe2.name / variant
-    if not run_ninja(folder, ninja_text(SOURCES, NAME, variant, inputs)):
-        raise BuildError(f"the native library did not build ({variant})")
-    library = LIBRARIES / inputs.caffe2.name / NAME
+    if sanitize and target != NATIVE:
+        raise ValueError(f"SANITIZE={sanitize} builds for this machine only, not for {target}")
+    inputs = find_inputs(variant, caffe2, target)
+    kind = variant if target == NATIVE else target
+    folder = BUILD / "native" / inputs.caffe2.name / kind
+    if not run_ninja(folder, ninja_text(SOURCES, folder, NAME, variant, inputs)):
+        raise BuildError(f"the native library did not build ({kind})")
+    library = library_path(LIBRARIES / inputs.caffe2.name, target, NAME)
+    library.parent.mkdir(parents=True, exist_ok=True)
+    write_needed_flags(library, inputs.target)
     _install(folder / NAME, library)
     return library
 
 
-def build_or_warn(sanitize: str | None = None, caffe2: str | None = None) -> bool:
-    """Build; where the machine cannot, print one line of warning. Return whether it was built.
+def build_or_warn(
+    sanitize: str | None = None,
+    caffe2: str | None = None,
+    targets: Sequence[str] | None = None,
+) -> list[Path]:
+    """Build a library for each target and return their paths.
 
-    Raises Unavailable where a Caffe2 was asked for by name.
+    Where the machine cannot build, one line of warning is printed and the list is empty.
+
+    Args:
+        sanitize, caffe2: as in `build`.
+        targets: names of targets. Default: `targets.wanted_targets()`.
+
+    Raises Unavailable where a Caffe2 was asked for by name, otherwise as `build`.
     """
-    try:
-        path = build(sanitize, caffe2)
-    except Unavailable as reason:
-        if caffe2:
-            raise
-        print(f"warning: {reason}: the Python operators will be used", file=sys.stderr)
-        return False
-    print(f"native operators: {path.relative_to(REPOSITORY)}")
-    return True
+    libraries = []
+    for target in targets or wanted_targets():
+        try:
+            path = build(sanitize, caffe2, target)
+        except Unavailable as reason:
+            if caffe2:
+                raise
+            print(f"warning: {reason}: the Python operators will be used", file=sys.stderr)
+            return []
+        print(f"native operators: {path.relative_to(REPOSITORY)}", flush=True)
+        libraries.append(path)
+    return libraries
 
 
 def run_ninja(folder: Path, text: str) -> bool:
-    """Bring up to date what a ninja file of this text makes, in `folder`; return whether it did."""
+    """Write a ninja file of this text into `folder`, run it, and return whether it succeeded."""
     command = [*find_ninja(), "-C", str(folder), "-j", str(JOBS)]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "build.ninja"
@@ -84,19 +117,35 @@ def find_ninja() -> list[str]:
     raise Unavailable("no ninja (package ninja)")
 
 
-def find_inputs(variant: str, given: str | None = None) -> Inputs:
-    """Return what this machine offers to a build of `variant`; raise Unavailable if too little."""
+def find_inputs(variant: str, given: str | None = None, target: str = NATIVE) -> Inputs:
+    """Return what a build takes from this machine.
+
+    Args:
+        variant: a key of VARIANT_FLAGS.
+        given: the Caffe2 to build for, as in `toolchain.find_caffe2`.
+        target: as in `targets.find_target`.
+
+    Raises Unavailable where something is missing.
+    """
     compiler = toolchain.find_compiler()
     caffe2 = toolchain.find_caffe2(given)
     protobuf = protobuf_include(toolchain.generated_with_protobuf(caffe2), BUILD)
     return Inputs(
         compiler=compiler,
-        includes=[caffe2.include, protobuf, toolchain.find_mkl_include()],
+        includes=[caffe2.include, protobuf, toolchain.find_mkl_include(caffe2)],
         libraries=[toolchain.find_openmp(caffe2), *toolchain.find_libraries(caffe2)],
         caffe2=caffe2,
-        toolchain_id=toolchain.toolchain_id(compiler, caffe2),
+        target=find_target(target, compiler),
+        toolchain_id=toolchain.toolchain_id(compiler, caffe2, _processor(target)),
         cuda=_find_cuda(variant, caffe2),
     )
+
+
+def _processor(target: str) -> str:
+    """Return a text that differs where objects of this target must not be used."""
+    if target != NATIVE:
+        return target
+    return " ".join(sorted(processor_flags() or [platform.processor()]))
 
 
 def _find_cuda(variant: str, caffe2: toolchain.Caffe2) -> Cuda | None:
@@ -111,7 +160,7 @@ def _find_cuda(variant: str, caffe2: toolchain.Caffe2) -> Cuda | None:
 
 
 def _install(built: Path, library: Path) -> None:
-    """Copy the library into the package; a process that has the old one mapped keeps it."""
+    """Copy the library into the package. A process that has the old one loaded keeps that."""
     if library.is_file() and filecmp.cmp(str(built), str(library), shallow=False):
         return
     library.parent.mkdir(parents=True, exist_ok=True)

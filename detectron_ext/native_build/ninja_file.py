@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
 from detectron_ext.native_build.cuda import Cuda, Nvcc
+from detectron_ext.native_build.targets import Target
 from detectron_ext.native_build.toolchain import Caffe2
 
 COMMON_FLAGS = [
     "-std=c++14",
     "-fPIC",
     "-fopenmp",
-    "-march=native",
     "-fno-math-errno",  # sqrt and friends become instructions
     "-fno-trapping-math",  # branches on floats can become vector selects
     "-D_GLIBCXX_USE_CXX11_ABI=0",
@@ -23,7 +24,7 @@ COMMON_FLAGS = [
 VARIANT_FLAGS = {
     "release": ["-O3"],
     "address": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address"],
-    # Caffe2's own classes are compiled without the type information that vptr checks need.
+    # Checks of virtual calls need type information that Caffe2 is compiled without.
     "undefined": [
         "-O1",
         "-g",
@@ -40,30 +41,53 @@ CUDA_FLAGS = [
     "-D_GLIBCXX_USE_CXX11_ABI=0",
     "-DNDEBUG",
 ]
-# Caffe2's headers are full of what newer compilers warn of.
+# Newer compilers warn about many lines of Caffe2's headers.
 CUDA_OPERATOR_FLAGS = ["-w"]
 CUDA_CHECK_FLAGS = [
     "-Werror=all-warnings",
     "-Wno-deprecated-gpu-targets",
-    "-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter",  # nvcc's own stubs leave some unused
+    "-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter",  # nvcc's stubs have unused parameters
 ]
 
 
 class Inputs(NamedTuple):
-    """What the machine offers."""
+    """What a build takes from the machine.
+
+    Attributes:
+        compiler: path of GCC's C++ compiler.
+        includes: folders with headers that are not ours.
+        libraries: linker arguments of every build.
+        caffe2: the Caffe2 to build for.
+        target: the processors to build for.
+        toolchain_id: a hash that differs where objects must not be shared.
+        cuda: the CUDA toolkit, None for a library without CUDA code.
+    """
 
     compiler: str
     includes: Sequence[Path]
-    libraries: Sequence[str]  # what every build links
+    libraries: Sequence[str]
     caffe2: Caffe2
+    target: Target
     toolchain_id: str
     cuda: Cuda | None
 
 
-def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str:
-    """Return a ninja file that compiles the .cc (and .cu) files below `sources` into `library`."""
-    includes = [f"-I{sources}", *(f"-isystem{path}" for path in inputs.includes)]
-    flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], *includes, _tag(inputs)]
+def ninja_text(sources: Path, folder: Path, library: str, variant: str, inputs: Inputs) -> str:
+    """Return a ninja file that compiles the .cc and .cu files below `sources` into a library.
+
+    Sources are named relative to the folder, so that a moved tree keeps its objects and the
+    library's messages show no path of the machine that built it.
+
+    Args:
+        sources: the folder of the C++ sources.
+        folder: where ninja will run.
+        library: file name of the library.
+        variant: a key of VARIANT_FLAGS.
+        inputs: what the machine offers. Without `cuda` in it, .cu files are left out.
+    """
+    includes = ["-I$sources", *(f"-isystem{path}" for path in inputs.includes)]
+    machine = inputs.target.compiler_flags
+    flags = [*COMMON_FLAGS, *machine, *VARIANT_FLAGS[variant], *includes, _tag(inputs)]
     rules = _rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD")
     objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
     if inputs.cuda is not None:
@@ -71,7 +95,7 @@ def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str
             ("cuda_kernel", "kernels/*.cu", inputs.cuda.nvcc.kernel_code()),
             ("cuda_operator", "caffe2/*.cu", cuda_operator_flags(inputs)),
         ):
-            command = nvcc_command(inputs.cuda.nvcc, inputs.compiler, sources)
+            command = nvcc_command(inputs.cuda.nvcc, inputs.compiler)
             rules += _rule(rule, f"{command} {' '.join(flags)} {_tag(inputs)} -MD")
             more_objects, more_edges = _edges(sources, rule, pattern)
             objects, edges = objects + more_objects, edges + more_edges
@@ -81,18 +105,24 @@ def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str
         "  description = link $out",
     ]
     goal = [f"build {library}: link {' '.join(objects)}", f"default {library}"]
-    return "\n".join([*rules, *edges, *goal]) + "\n"
+    return "\n".join([_sources_line(sources, folder), *rules, *edges, *goal]) + "\n"
 
 
 def cuda_check_text(
-    sources: Path, nvcc: Nvcc, compiler: str, operators: Inputs | None
+    sources: Path, folder: Path, nvcc: Nvcc, compiler: str, operators: Inputs | None
 ) -> tuple[str, int]:
-    """Return a ninja file that compiles the .cu files alone, and how many those are.
+    """Return a ninja file that compiles the .cu files alone, and the number of these files.
 
-    Kernels are compiled for the oldest and the newest architecture, with warnings as errors;
-    operators once, where `operators` says with what.
+    Kernels are compiled for the oldest and the newest architecture, with warnings as errors.
+
+    Args:
+        sources: the folder of the C++ sources.
+        folder: where ninja will run.
+        nvcc: the CUDA compiler.
+        compiler: the C++ compiler that nvcc calls.
+        operators: what operators are compiled with, or None to leave them out.
     """
-    command = nvcc_command(nvcc, compiler, sources)
+    command = nvcc_command(nvcc, compiler)
     ends = nvcc._replace(architectures=[nvcc.architectures[0], nvcc.architectures[-1]])
     rules = _rule("cuda_kernel", f"{command} {' '.join(ends.kernel_code() + CUDA_CHECK_FLAGS)} -MD")
     objects, edges = _edges(sources, "cuda_kernel", "kernels/*.cu")
@@ -100,24 +130,29 @@ def cuda_check_text(
         rules += _rule("cuda_operator", f"{command} {' '.join(cuda_operator_flags(operators))} -MD")
         more_objects, more_edges = _edges(sources, "cuda_operator", "caffe2/*.cu")
         objects, edges = objects + more_objects, edges + more_edges
-    return "\n".join([*rules, *edges, f"default {' '.join(objects)}"]) + "\n", len(objects)
+    lines = [_sources_line(sources, folder), *rules, *edges, f"default {' '.join(objects)}"]
+    return "\n".join(lines) + "\n", len(objects)
 
 
-def nvcc_command(nvcc: Nvcc, compiler: str, sources: Path) -> str:
-    """Return the command that compiles any CUDA source, but for what it is compiled for."""
-    return f"{nvcc.path} -ccbin {compiler} {' '.join(CUDA_FLAGS)} -I{sources}"
+def nvcc_command(nvcc: Nvcc, compiler: str) -> str:
+    """Return the start of the command that compiles a CUDA source, without architectures."""
+    return f"{nvcc.path} -ccbin {compiler} {' '.join(CUDA_FLAGS)} -I$sources"
 
 
 def cuda_operator_flags(inputs: Inputs) -> list[str]:
-    """Return what an operator's CUDA source needs beyond `nvcc_command`."""
+    """Return the flags that an operator's CUDA source needs beyond `nvcc_command`."""
     assert inputs.cuda is not None
     includes = [f"-isystem={path}" for path in [*inputs.includes, *inputs.cuda.includes]]
     return [*CUDA_OPERATOR_FLAGS, *inputs.cuda.nvcc.host_code(), *includes]
 
 
 def _tag(inputs: Inputs) -> str:
-    """Return a macro that nothing reads: with it commands, and so objects, differ by toolchain."""
+    """Return a macro that no source reads. It makes ninja recompile when the toolchain changes."""
     return f"-DDETECTRON_EXT_TOOLCHAIN={inputs.toolchain_id}"
+
+
+def _sources_line(sources: Path, folder: Path) -> str:
+    return f"sources = {os.path.relpath(str(sources), str(folder))}"
 
 
 def _rule(name: str, command: str) -> list[str]:
@@ -131,12 +166,12 @@ def _rule(name: str, command: str) -> list[str]:
 
 
 def _edges(sources: Path, rule: str, *patterns: str) -> tuple[list[str], list[str]]:
-    """Return the objects made of the files that match, and the lines that make them."""
+    """Return the objects of the files that match the patterns, and ninja's lines for them."""
     objects, lines = [], []
     for source in [path for pattern in patterns for path in sorted(sources.glob(pattern))]:
         name = source.relative_to(sources)
         objects.append(f"{name}.o")
-        lines += [f"build {objects[-1]}: {rule} {source}", f"  name = {name}"]
+        lines += [f"build {objects[-1]}: {rule} $sources/{name}", f"  name = {name}"]
     return objects, lines
 
 
@@ -146,5 +181,5 @@ def _link(variant: str, inputs: Inputs) -> list[str]:
     if inputs.cuda is not None:
         libraries += ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
         libraries += [str(inputs.cuda.runtime), "-lrt", "-ldl", "-lpthread"]
-    # A missing symbol fails here, not when the library is loaded.
+    # With -z defs a missing symbol fails the build, and not later the loading.
     return [*sanitizer, *libraries, "-Wl,-z,defs"]

@@ -1,11 +1,10 @@
-"""What a build needs from the machine: a compiler, Caffe2, and what tells two builds apart."""
+"""Finds what a build needs on this machine: the compiler, Caffe2, its libraries and headers."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -16,22 +15,25 @@ from typing import NamedTuple
 
 
 class Unavailable(Exception):
-    """Something a build needs is not on this machine; the message is one line naming it."""
+    """Something that a build needs is not on this machine. The message is one line naming it."""
 
 
 class BuildError(Exception):
-    """The compiler or the linker refused our sources; it has printed why."""
+    """The compiler or the linker failed on our sources. It has printed the reason itself."""
 
 
 def find_compiler() -> str:
-    """Return GCC's C++ compiler: $CXX if set, else g++ or c++ on PATH."""
+    """Return the path of GCC's C++ compiler: $CXX if set, else g++ or c++ on PATH.
+
+    Raises Unavailable where there is none, or where $CXX is Clang.
+    """
     named = os.environ.get("CXX")
     for name in [named] if named else ["g++", "c++"]:
         path = shutil.which(name)
         if path and not _is_clang(path):
             return path
         if path and named:
-            # Clang's OpenMP is not the one inside Caffe2.
+            # Clang links its own OpenMP runtime, while Caffe2 uses GCC's.
             raise Unavailable(f"CXX={named} is Clang, not GCC")
     raise Unavailable(f"CXX={named} is not a program" if named else "no C++ compiler")
 
@@ -41,9 +43,15 @@ def _is_clang(compiler: str) -> bool:
 
 
 class Caffe2(NamedTuple):
-    """A Caffe2 to build against."""
+    """A Caffe2 to build against.
 
-    name: str  # what its builds are filed under: "torch-1.10.2", or "source"
+    Attributes:
+        name: the name of the folders of its builds: "torch-1.10.2", or "source".
+        include: the folder of its headers.
+        lib: the folder of its libraries.
+    """
+
+    name: str
     include: Path
     lib: Path
 
@@ -51,8 +59,11 @@ class Caffe2(NamedTuple):
 def find_caffe2(given: str | None = None) -> Caffe2:
     """Return the Caffe2 of this Python, or the given one.
 
-    given: a Python program whose torch package carries Caffe2, or the folder into which a Caffe2
-    built from source was installed, with include/ and lib/ in it.
+    Args:
+        given: a Python program whose torch package contains Caffe2, or the folder into which a
+            Caffe2 built from source was installed, with include/ and lib/ in it.
+
+    Raises Unavailable where there is no Caffe2 with headers.
     """
     if given and Path(given).is_dir():
         caffe2 = Caffe2("source", Path(given) / "include", Path(given) / "lib")
@@ -85,7 +96,7 @@ def _torch_of(python: str) -> Path:
 
 
 def find_libraries(caffe2: Caffe2) -> list[str]:
-    """Return what to link: Caffe2's libraries, one or two of them by its age."""
+    """Return the linker's arguments for Caffe2's libraries. Their names depend on its version."""
     for names in (["torch_cpu", "c10"], ["torch", "c10"], ["caffe2", "c10"]):
         if all((caffe2.lib / f"lib{name}.so").exists() for name in names):
             return [f"-l{name}" for name in names]
@@ -93,19 +104,27 @@ def find_libraries(caffe2: Caffe2) -> list[str]:
 
 
 def find_openmp(caffe2: Caffe2) -> str:
-    """Return the OpenMP runtime that Caffe2 itself uses: a second one would double the threads."""
+    """Return the linker's argument for the OpenMP runtime that Caffe2 itself uses.
+
+    A second runtime in the process would start as many threads again.
+    """
     bundled = sorted(caffe2.lib.glob("libgomp*.so*"))
     bundled += sorted((caffe2.lib.parent.parent / "torch.libs").glob("libgomp*.so*"))
     if bundled:
         return str(bundled[0])
     if caffe2.name == "source":
-        return "-lgomp"  # the compiler's, with which it was built
+        return "-lgomp"  # the runtime of the compiler that built Caffe2
     raise Unavailable(f"the torch package of {caffe2.lib} carries no OpenMP runtime")
 
 
-def find_mkl_include() -> Path:
-    """Return the folder of mkl_cblas.h, which a header of Caffe2 includes (package mkl-include)."""
-    for root in (Path(sys.prefix), Path(sys.base_prefix)):
+def find_mkl_include(caffe2: Caffe2) -> Path:
+    """Return the folder of mkl_cblas.h, which a header of Caffe2 includes (package mkl-include).
+
+    It is sought in this Python's environment and in the one that the torch package lies in: pip
+    installs what a build needs into an environment of its own.
+    """
+    roots = [Path(sys.prefix), Path(sys.base_prefix), *list(caffe2.include.parents)[4:5]]
+    for root in roots:
         if (root / "include/mkl_cblas.h").is_file():
             return root / "include"
     raise Unavailable("no mkl_cblas.h (package mkl-include)")
@@ -121,23 +140,12 @@ def generated_with_protobuf(caffe2: Caffe2) -> str:
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-def toolchain_id(compiler: str, caffe2: Caffe2) -> str:
-    """Return a short hash of the compiler, Caffe2 and the processor's abilities.
+def toolchain_id(compiler: str, caffe2: Caffe2, processor: str) -> str:
+    """Return a short hash of the compiler, Caffe2 and the processor that objects are compiled for.
 
-    Objects are compiled for this very processor; where the hash differs, as after the tree was
-    copied to another machine, all of them are rebuilt.
+    Where the hash differs, as after the tree was copied to another machine, ninja compiles all
+    objects again.
     """
     version = subprocess.run([compiler, "--version"], stdout=PIPE, check=True).stdout
-    parts = [version, caffe2.name.encode(), str(caffe2.include).encode(), _processor().encode()]
+    parts = [version, caffe2.name.encode(), str(caffe2.include).encode(), processor.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as info:
-            for line in info:
-                if line.startswith("flags"):
-                    return line
-    except OSError:
-        pass
-    return platform.processor()

@@ -21,7 +21,7 @@ from pathlib import Path
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
-from detectron_ext.ops.library_paths import detectron_library, native_library
+from detectron_ext.ops.library_paths import detectron_library, library_problem, native_library
 from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of
 
 ENVIRONMENT_VARIABLE = "DETECTRON_EXT_OPS"
@@ -99,8 +99,9 @@ def _load_native_library(path: Path) -> bool:
         # Ours implements Detectron's operators, whose schemas are in Detectron's library.
         _LOG.warning("%s needs Detectron's operator library: %s", path.name, fallback)
         return False
-    if not path.exists():
-        _LOG.warning("the native operators are not built (run `make ops`): %s", fallback)
+    problem = library_problem(path)
+    if problem is not None:
+        _LOG.warning("%s: %s", problem, fallback)
         return False
     try:
         _open(path)

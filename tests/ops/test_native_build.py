@@ -21,10 +21,13 @@ from detectron_ext.native_build import (
     toolchain,
 )
 from detectron_ext.native_build.ninja_file import Inputs, ninja_text
+from detectron_ext.native_build.targets import Target, flags_file
 from detectron_ext.native_build.toolchain import Caffe2
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SCRIPT = REPOSITORY / "tools/build_ops.py"
+
+NO_TARGET = Target("native", [], [])
 
 needs_compiler = pytest.mark.skipif(
     "SANITIZE" in os.environ or not any(map(shutil.which, ["g++", "c++"])),
@@ -85,9 +88,33 @@ def test_compiles_new_and_changed_files_only(sources, capfd):
 def test_another_processor_or_compiler_rebuilds_everything(sources, capfd, monkeypatch):
     library.build()
     compiled(capfd)
-    monkeypatch.setattr(toolchain, "_processor", lambda: "another")
+    monkeypatch.setattr(library, "processor_flags", lambda: frozenset(["another"]))
     library.build()
     assert compiled(capfd) == ["kernels/one.cc"]
+
+
+@needs_compiler
+def test_each_target_has_a_library_and_objects_of_its_own(sources, capfd):
+    names = ["native", "x86-64-v2"]
+    paths = library.build_or_warn(targets=names)
+    assert paths == [built(sources), built(sources).parent / "x86-64-v2" / library.NAME]
+    assert compiled(capfd) == ["kernels/one.cc", "kernels/one.cc"]
+    assert library.build_or_warn(targets=names) == paths
+    assert compiled(capfd) == []
+    assert "sse4_2" in flags_file(paths[1]).read_text().split()
+
+
+@needs_compiler
+def test_a_moved_tree_keeps_its_objects(sources, tmp_path_factory, capfd, monkeypatch):
+    library.build()
+    compiled(capfd)
+    moved = tmp_path_factory.mktemp("moved") / "tree"
+    sources.rename(moved)
+    for name, folder in [("REPOSITORY", ""), ("SOURCES", "ops"), ("BUILD", "build")]:
+        monkeypatch.setattr(library, name, moved / folder)
+    monkeypatch.setattr(library, "protobuf_include", lambda version, cache: sources)
+    library.build()
+    assert compiled(capfd) == []
 
 
 @needs_compiler
@@ -195,16 +222,20 @@ def test_compiles_kernels_for_every_architecture_and_operators_once(sources, too
     for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
         (sources / "ops" / name).write_text("")
     found = cuda.find_cuda(toolkit / "lib")
-    inputs = Inputs("g++", [], ["-lc10"], Caffe2("torch", Path(), Path()), "id", found)
-    text = ninja_text(sources / "ops", "lib.so", "release", inputs)
+    caffe2 = Caffe2("torch", Path(), Path())
+    inputs = Inputs("g++", [], ["-lc10"], caffe2, NO_TARGET, "id", found)
+    folder = sources / "build"
+    text = ninja_text(sources / "ops", folder, "lib.so", "release", inputs)
     rules = {block.split()[0]: block for block in text.split("rule ")[1:]}
     assert "code=sm_75" in rules["cuda_kernel"] and "code=sm_120" in rules["cuda_kernel"]
     assert "code=compute_120" in rules["cuda_kernel"]
     assert "code=sm_" not in rules["cuda_operator"]
-    assert f"build kernels/sum.cu.o: cuda_kernel {sources}/ops/kernels/sum.cu" in text
-    assert f"build caffe2/sum_op.cu.o: cuda_operator {sources}/ops/caffe2/sum_op.cu" in text
+    assert text.startswith("sources = ../ops\n")
+    assert "build kernels/sum.cu.o: cuda_kernel $sources/kernels/sum.cu" in text
+    assert "build caffe2/sum_op.cu.o: cuda_operator $sources/caffe2/sum_op.cu" in text
     assert "-ltorch_cuda" in rules["link"]
-    without = ninja_text(sources / "ops", "lib.so", "release", inputs._replace(cuda=None))
+    cpu = inputs._replace(cuda=None)
+    without = ninja_text(sources / "ops", folder, "lib.so", "release", cpu)
     assert ".cu" not in without and "cuda" not in without
 
 
@@ -214,7 +245,7 @@ def cuda_sources(sources, toolkit, monkeypatch):
     for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
         (sources / "ops" / name).write_text("")
     caffe2 = Caffe2("torch-1.10.2", toolkit / "include", toolkit / "lib")
-    inputs = Inputs("g++", [], [], caffe2, "id", None)
+    inputs = Inputs("g++", [], [], caffe2, NO_TARGET, "id", None)
 
     def find_inputs(variant):
         return inputs._replace(cuda=library._find_cuda(variant, caffe2))
