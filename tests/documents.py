@@ -7,10 +7,10 @@ from pathlib import Path
 
 from squares import REPOSITORY
 
-PAGES = (
-    "README.md",
-    "ops/README.md",
-    *sorted(f"docs/{path.name}" for path in REPOSITORY.glob("docs/*.md")),
+PAGES = tuple(
+    str(path.relative_to(REPOSITORY))
+    for pattern in ("README.md", "CONTRIBUTING.md", "ops/README.md", "tests/README.md", "docs/*.md")
+    for path in sorted(REPOSITORY.glob(pattern))
 )
 
 # Files, keys and make targets that the documents name and that are to come. A test fails once one
