@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Iterable
 
 from detectron_ext.config.dataset_entry import entry_texts
-from detectron_ext.config.defaults import FREE_FORM_SECTIONS
-from detectron_ext.config.keys import dotted_key, retired, unknown_key
+from detectron_ext.config.key_names import dotted_key, retired, unknown_key
+from detectron_ext.config.keys import FREE_FORM_SECTIONS
 from detectron_ext.config.values import coerce, decode
 from detectron_ext.errors import ConfigError, shown
 
@@ -15,7 +15,7 @@ def merge_map(tree: dict, given: dict, source: str) -> None:
     """Merge a nested map of keys into a tree, in place.
 
     Args:
-        tree: nested dict as ``defaults.default_tree`` returns it.
+        tree: nested dict as ``keys.default_tree`` returns it.
         given: nested dict with any subset of the tree's keys.
         source: where the keys were given (a file name), for messages.
 

@@ -6,7 +6,7 @@ from typing import Any, Iterable, NoReturn
 
 import numpy as np
 
-from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.keys import default_tree
 from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.validate import infer, validate
 
