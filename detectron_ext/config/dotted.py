@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Node
 
 
-def value_at(tree: Mapping[str, Any], name: str) -> Any:
+def value_at(tree: Node, name: str) -> Any:
     """Return the section or value that a dotted name stands for.
 
     Args:

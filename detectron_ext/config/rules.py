@@ -128,13 +128,15 @@ def rows(length: int, contents: str) -> Rule:
         f"must hold [{contents}] rows",
         f"rows [{contents}]",
         lambda values: all(isinstance(row, list) and len(row) == length for row in values),
-        element_type="List[Any]",
+        element_type="list[Any]",
     )
 
 
 def ascending_pair() -> Rule:
     """The first of two numbers is not above the second."""
-    return Rule("must be (low, high)", "(low, high)", lambda pair: pair[0] <= pair[1])
+    return Rule(
+        "must be (low, high)", "the first at most the second", lambda pair: pair[0] <= pair[1]
+    )
 
 
 def positives(fewest: int = 0, most: float = math.inf) -> Rule:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, NoReturn
+from typing import TYPE_CHECKING, Any, Iterable, NoReturn
 
 import numpy as np
 
 from detectron_ext.config.keys import default_tree
 from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.validate import infer, validate
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
+
+    _Settings = Settings
+else:
+    _Settings = object
 
 
 class ConfigNode(dict):
@@ -20,11 +27,13 @@ class ConfigNode(dict):
     def __init__(self, values: dict) -> None:
         super().__init__((key, _frozen(value)) for key, value in values.items())
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"the configuration has no key {name} here") from None
+    if not TYPE_CHECKING:  # mypy takes the keys from Settings, and finds those that do not exist
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return self[name]
+            except KeyError:
+                raise AttributeError(f"the configuration has no key {name} here") from None
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise AttributeError("a loaded configuration cannot be changed; use with_overrides")
@@ -53,7 +62,7 @@ class ConfigNode(dict):
         return {key: _thawed(value) for key, value in self.items()}
 
 
-class Config(ConfigNode):
+class Config(ConfigNode, _Settings):
     """A whole configuration, complete and valid; made by ``config.load``."""
 
     @classmethod

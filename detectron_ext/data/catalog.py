@@ -12,11 +12,12 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from detectron_ext import environment
 from detectron_ext.config.dataset_entry import PATHS, entry_texts
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import ConfigError, DatasetError
 
-EXTRA_CATALOG_VARIABLE = "DETECTRON_EXT_DATASETS"
+EXTRA_CATALOG_VARIABLE = environment.DATASETS.name
 
 # Detectron's names: (image folder, annotation file, what the image files' names begin with).
 _COCO = {

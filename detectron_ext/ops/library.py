@@ -21,9 +21,10 @@ from pathlib import Path
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
+from detectron_ext import environment
 from detectron_ext.ops.library_paths import detectron_library, native_library
 
-ENVIRONMENT_VARIABLE = "DETECTRON_EXT_OPS"
+ENVIRONMENT_VARIABLE = environment.OPERATORS.name
 NATIVE_LIBRARY = native_library()
 DETECTRON_LIBRARY = detectron_library()
 

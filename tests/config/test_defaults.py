@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 
 import numpy as np
 import pytest
-from squares import REPOSITORY
 
 from detectron_ext import config
 from detectron_ext.config.dotted import leaves, names
@@ -152,9 +150,3 @@ def test_without_rpn_or_retinanet_proposals_come_from_files():
     retinanet = config.load(overrides=["RETINANET.RETINANET_ON", "True"])
     assert retinanet.TEST.PRECOMPUTED_PROPOSALS is False
     assert retinanet.RPN.RPN_ON is False
-
-
-def test_the_readme_names_every_key_of_ours():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for key, _ in leaves(default_tree()["LIBRA"]):
-        assert re.search(rf"\b{key.split('.')[-1]}\b", readme), f"LIBRA.{key}"
