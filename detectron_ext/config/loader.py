@@ -33,14 +33,15 @@ def load(path: str | os.PathLike | None = None, overrides: Iterable[Any] = ()) -
 
 
 def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, str]]:
-    """Return (keys, file) of a file and all it builds on, the base of all first.
+    """Return (keys, file name) of a file and of all files it builds on, the first base first.
 
     Args:
         path: YAML file.
-        loader_class: what reads its text.
+        loader_class: PyYAML's class that reads the text.
 
     Raises:
-        ConfigError: a file that cannot be read, invalid YAML or a circle, in one line.
+        ConfigError: a file that cannot be read, invalid YAML, or files that name each other in a
+            circle; in one line.
     """
     layers: list[tuple[dict, str]] = []
     visited: list[str] = []

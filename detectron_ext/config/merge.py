@@ -51,7 +51,7 @@ def merge_overrides(tree: dict, overrides: Iterable[Any], source: str) -> None:
 def _split(name: str, value: Any) -> list[str]:
     section, _, rest = name.partition(".")
     if section in FREE_FORM_SECTIONS and rest:
-        # The user's names may hold dots, as in coco_v1.0; the fields after them do not.
+        # The user's names may have dots, as in coco_v1.0; the names of fields have none.
         is_entry = isinstance(decode(value), dict)
         return [section, rest] if is_entry else [section, *rest.rsplit(".", 1)]
     return name.split(".")
@@ -96,7 +96,7 @@ def _merge_section(root: dict, section: dict, given: dict, prefix: str, source: 
 
 def _section_given(value: Any, label: str) -> dict:
     value = decode(value)
-    if value is None:  # a YAML section all of whose lines are commented out
+    if value is None:  # a YAML section whose lines are all commented out
         return {}
     if not isinstance(value, dict):
         raise ConfigError(f"{label} is a section and expects a map of keys, given {shown(value)}")
@@ -104,7 +104,7 @@ def _section_given(value: Any, label: str) -> dict:
 
 
 def _merge_datasets(datasets: dict, given: dict, source: str) -> None:
-    """Add the user's data sets, or change fields of those already there."""
+    """Add the user's data sets, or change fields of those that exist."""
     for name, fields in given.items():
         label = f"DATASETS_EXTRA.{name}"
         fields = _section_given(fields, f"{label} in {source}")

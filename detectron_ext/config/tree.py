@@ -19,9 +19,9 @@ else:
 
 
 class ConfigNode(dict):
-    """A section: a dict whose keys are attributes too and which cannot be changed.
+    """A section: a dict that cannot be changed and whose keys are attributes, too.
 
-    Lists keep upstream's type and so are not protected; take a copy before changing one.
+    Lists are not protected, since upstream's type is kept; copy a list before you change it.
     """
 
     def __init__(self, values: dict) -> None:
@@ -54,7 +54,7 @@ class ConfigNode(dict):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple:
-        # Pickle would otherwise rebuild a dict item by item, which is refused.
+        # Otherwise pickle would rebuild the dict item by item, which is refused.
         return type(self), (dict(self),)
 
     def copy(self) -> dict:
