@@ -32,14 +32,34 @@ def ours(config: Config, upstream: Any) -> float:
 """
 
 
-def check(folder, program):
-    """What mypy says about a program; nothing if it finds no error."""
+_LOADED = """\
+from detectron_ext.config import load
+
+load("my.yaml").TRAIN.MAX_SIZ
+load().TRIN
+"""
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """What mypy reports about a right program, one with mistakes, and one that loads a file."""
     pytest.importorskip("mypy")
-    path = folder / "program.py"
-    path.write_text(program, encoding="utf-8")
+    mistakes = {
+        "config.LIBRA.SAMPLER)": "config.LIBRA.SAMPLR)",
+        "config.RETINANET.LOSS_GAMMA": "config.RETINANET.LOSS_GAMA",
+        "int = settings.NUM_BINS": "str = settings.NUM_BINS",
+        'build(config, "TYPE")': 'build(config.MODEL, "TYPE")',
+    }
+    wrong = _PROGRAM
+    for before, after in mistakes.items():
+        assert before in wrong
+        wrong = wrong.replace(before, after, 1)
+    folder = tmp_path_factory.mktemp("programs")
+    for name, text in {"right": _PROGRAM, "wrong": wrong, "loaded": _LOADED}.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--check-untyped-defs", "--ignore-missing-imports"]
     result = subprocess.run(
-        [*command, "--cache-dir", str(folder), "--no-error-summary", str(path)],
+        [*command, "--no-error-summary", "--cache-dir", str(folder), *folder.glob("*.py")],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
@@ -47,28 +67,19 @@ def check(folder, program):
     return result.stdout
 
 
-def test_mypy_knows_the_keys(tmp_path):
-    assert check(tmp_path, _PROGRAM) == ""
-    mistakes = {
-        "config.LIBRA.SAMPLER)": "config.LIBRA.SAMPLR)",
-        "config.RETINANET.LOSS_GAMMA": "config.RETINANET.LOSS_GAMA",
-        "int = settings.NUM_BINS": "str = settings.NUM_BINS",
-        'build(config, "TYPE")': 'build(config.MODEL, "TYPE")',
-    }
-    program = _PROGRAM
-    for right, wrong in mistakes.items():
-        assert right in program
-        program = program.replace(right, wrong, 1)
-    reported = check(tmp_path, program)
+def test_mypy_accepts_the_keys_that_exist(reported):
+    assert "right.py" not in reported
+
+
+def test_mypy_finds_wrong_keys_and_types(reported):
+    assert reported.count("wrong.py") == 4
     assert '"LibraSettings" has no attribute "SAMPLR"' in reported
     assert '"RetinanetSettings" has no attribute "LOSS_GAMA"' in reported
     assert 'expression has type "int", variable has type "str"' in reported
     assert 'Argument 1 to "build" has incompatible type "ModelSettings"' in reported
 
 
-def test_mypy_knows_the_keys_of_a_loaded_configuration(tmp_path):
-    program = 'from detectron_ext.config import load\nload("my.yaml").TRAIN.MAX_SIZ\nload().TRIN\n'
-    reported = check(tmp_path, program)
+def test_mypy_knows_the_keys_of_a_loaded_configuration(reported):
     assert '"TrainSettings" has no attribute "MAX_SIZ"' in reported
     assert '"Config" has no attribute "TRIN"' in reported
 
