@@ -7,13 +7,9 @@ import math
 CHOICES = {
     "KRCNN.KEYPOINT_CONFIDENCE": ("bbox", "logit", "prob"),
     "LIBRA.BALANCED_L1.FORMULA": ("continuous", "mmdet"),
-    "LIBRA.BFP.REFINE_TYPE": ("none", "conv", "non_local"),
     "LIBRA.BOX_CONVENTION": ("detectron", "mmdet"),
     "LIBRA.FPN.EXTRA_LEVELS_ON": ("input", "output"),
-    "LIBRA.RETINANET_SAMPLER.MODE": ("none", "select", "reweight"),
     "LIBRA.SAMPLER.BIN_RANGE": ("negatives", "mmdet"),
-    "LIBRA.SAMPLER.NEGATIVE": ("random", "iou_balanced"),
-    "LIBRA.SAMPLER.POSITIVE": ("random", "instance_balanced"),
     "SOLVER.LR_POLICY": (
         "step",
         "steps_with_decay",
@@ -36,6 +32,16 @@ CHOICES = {
     "TEST.MASK_AUG.HEUR": ("SOFT_AVG", "SOFT_MAX", "LOGIT_AVG"),
     "TEST.SOFT_NMS.METHOD": ("hard", "linear", "gaussian"),
     "TRAIN.FREEZE_AT": (0, 2, 3, 4, 5),
+}
+
+# Keys whose choices are the names in a registry -> "module:NAME" of that registry. The module is
+# imported only to check a value that is not the default: reading a configuration needs no Caffe2.
+REGISTRIES = {
+    "LIBRA.BFP.REFINE_TYPE": "detectron_ext.modeling.balanced_pyramid:REFINEMENTS",
+    "LIBRA.BOX_LOSS": "detectron_ext.modeling.box_losses:BOX_LOSSES",
+    "LIBRA.RETINANET_SAMPLER.MODE": "detectron_ext.sampling.retinanet_sampler:MODES",
+    "LIBRA.SAMPLER.NEGATIVE": "detectron_ext.sampling.box_sampler:NEGATIVES",
+    "LIBRA.SAMPLER.POSITIVE": "detectron_ext.sampling.box_sampler:POSITIVES",
 }
 
 POSITIVE = (
@@ -139,6 +145,7 @@ AT_MOST = {
 }
 
 TEXTS = (
+    "LIBRA.IMPORTS",
     "TEST.DATASETS",
     "TEST.PROPOSAL_FILES",
     "TRAIN.DATASETS",

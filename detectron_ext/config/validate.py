@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from detectron_ext.config import rules
 from detectron_ext.config.dataset_entry import PATHS, check_folder_name
+from detectron_ext.config.defaults import default_tree
 from detectron_ext.errors import ConfigError, choice_error, shown
+from detectron_ext.registry import Registry
 
 
 def infer(tree: dict) -> None:
@@ -27,6 +30,7 @@ def validate(tree: dict) -> None:
         ConfigError: the first contradiction found, in one line.
     """
     _check_choices(tree)
+    _check_registered(tree)
     _check_ranges(tree)
     _check_sequences(tree)
     _check_order(tree)
@@ -50,6 +54,21 @@ def _check_choices(tree: dict) -> None:
         value = _value(tree, name)
         if value not in choices:
             raise choice_error(name, choices, value)
+
+
+def _check_registered(tree: dict) -> None:
+    """Check that parts chosen by name are registered; a default is, and needs no import."""
+    defaults = default_tree()
+    for name, registry in rules.REGISTRIES.items():
+        value = _value(tree, name)
+        if value != _value(defaults, name):
+            registered(registry).choose(value)
+
+
+def registered(place: str) -> Registry:
+    """Return the registry at ``place``, "module:NAME", after importing its module."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _check_ranges(tree: dict) -> None:

@@ -22,10 +22,17 @@ LIBRA: dict = {
         # Rectify P6 and coarser before the next one is made from it, as Detectron.
         "EXTRA_LEVELS_RELU": True,
     },
+    # Modules to import before the configuration is checked, so that it can name the parts that they
+    # register: module names, or .py files relative to the file that holds this key. A configuration
+    # that is stored in weights or results never causes an import.
+    "IMPORTS": [],
     # Where boxes lie: detectron (anchors around the middle of a cell, whole-pixel aspect ratios,
     # RoIAlign as published) or mmdet (anchors around a cell's corner, exact sides, regions aligned
     # to half pixels), which weights from mmdetection need.
     "BOX_CONVENTION": "detectron",
+    # Box regression loss of RetinaNet or of the Fast R-CNN head: a name that is registered in
+    # modeling.box_losses.BOX_LOSSES. "" means balanced_l1 if BALANCED_L1.ON, else smooth_l1.
+    "BOX_LOSS": "",
     # Balanced L1 loss (section 3.3) for box regression. The difference where it turns linear
     # is RETINANET.BBOX_REG_BETA, or 1.0 in the Fast R-CNN head.
     "BALANCED_L1": {
