@@ -24,6 +24,7 @@ _INDECISIVE = frozenset(
     [
         "LIBRA.DATA.SKIP_BAD_IMAGES",  # advised where an image stops a run
         "LIBRA.FAST_CONV",
+        "LIBRA.IMPORTS",  # the keys that name parts are compared
         "LIBRA.LOG_PERIOD",
         "LIBRA.THREADS",
         "MODEL.EXECUTION_TYPE",

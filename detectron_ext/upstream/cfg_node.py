@@ -12,6 +12,7 @@ import copy
 from typing import Any, Iterator
 
 from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.imports import import_parts
 from detectron_ext.config.loader import read_chain
 from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.unused_keys import warn_of_unused_keys
@@ -26,6 +27,8 @@ _APPLIED = frozenset(
     [
         "BALANCED_L1",
         "BFP",
+        "BOX_LOSS",
+        "IMPORTS",
         "LOG_PERIOD",
         "LOSS_WEIGHTS",
         "RETINANET_HEAD",
@@ -80,9 +83,13 @@ def merge_file(cfg_filename: str) -> None:
     """
     from detectron.core import config as upstream_config
 
-    for tree, source in read_chain(cfg_filename, UpstreamLoader):
+    layers = read_chain(cfg_filename, UpstreamLoader)
+    imported = import_parts(layers)
+    for tree, source in layers:
         with _one_line(source):
             upstream_config._merge_a_into_b(_attr_dict(tree), upstream_config.cfg)
+    if imported:
+        upstream_config.cfg.LIBRA.IMPORTS = imported
 
 
 @contextlib.contextmanager
@@ -116,6 +123,7 @@ def _merging_list(original):
         pairs = list(zip(cfg_list[0::2], cfg_list[1::2]))
         ours = [part for pair in pairs if _is_ours(pair[0]) for part in pair]
         if ours:
+            import_parts(overrides=ours)
             _merge_ours(upstream_cfg(), lambda tree: merge_overrides(tree, ours, "the overrides"))
             cfg_list = [part for pair in pairs if not _is_ours(pair[0]) for part in pair]
         with _one_line("the overrides"):
