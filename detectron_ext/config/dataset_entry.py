@@ -8,14 +8,15 @@ from detectron_ext.config.values import coerce
 from detectron_ext.errors import ConfigError, shown
 
 PATHS = ("im_dir", "ann_fn")
-_KEYS = (*PATHS, "im_prefix")
+DEFAULT_FORMAT = "coco"
+_KEYS = (*PATHS, "im_prefix", "format")
 
 
 def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, str]:
     """Return what is given for a data set as text; a key with nothing behind it is "".
 
     Args:
-        entry: any subset of im_dir, ann_fn and im_prefix.
+        entry: any subset of im_dir, ann_fn, im_prefix and format.
         name: the entry, and
         source: where it was given, for messages.
 
@@ -27,7 +28,8 @@ def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, s
         label = f"{name}.{key} in {source}"
         if key not in _KEYS:
             raise ConfigError(
-                f"unknown key {label}; a data set takes im_dir and ann_fn, and im_prefix if needed"
+                f"unknown key {label}; a data set takes im_dir and ann_fn, and im_prefix and "
+                "format if needed"
             )
         texts[key] = coerce(value, "", label)
     return texts

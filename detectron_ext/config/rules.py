@@ -44,6 +44,9 @@ REGISTRIES = {
     "LIBRA.SAMPLER.POSITIVE": "detectron_ext.sampling.box_sampler:POSITIVES",
 }
 
+# The same of the formats of data sets in DATASETS_EXTRA.
+FORMATS = "detectron_ext.data.formats:FORMATS"
+
 POSITIVE = (
     "FPN.COARSEST_STRIDE",
     "FPN.DIM",

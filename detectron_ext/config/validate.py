@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detectron_ext.config import rules
-from detectron_ext.config.dataset_entry import PATHS, check_folder_name
+from detectron_ext.config.dataset_entry import DEFAULT_FORMAT, PATHS, check_folder_name
 from detectron_ext.config.defaults import default_tree
 from detectron_ext.errors import ConfigError, choice_error, shown
 from detectron_ext.registry import Registry
@@ -182,3 +182,7 @@ def _check_datasets(datasets: dict) -> None:
         for field in PATHS:
             if not fields.get(field):
                 raise ConfigError(f"DATASETS_EXTRA.{name} lacks {field}; give im_dir and ann_fn")
+        chosen = fields.get("format") or DEFAULT_FORMAT
+        if chosen != DEFAULT_FORMAT and chosen not in registered(rules.FORMATS):
+            label = f"DATASETS_EXTRA.{name}.format"
+            raise choice_error(label, registered(rules.FORMATS), chosen)

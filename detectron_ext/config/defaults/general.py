@@ -58,6 +58,7 @@ CLUSTER = {
     "ON_CLUSTER": False,
 }
 
-# The user's own COCO-format data sets: {name: {im_dir: image folder, ann_fn: annotation JSON}}, and
-# im_prefix: what the images' files have before the names in the JSON, if anything.
+# The user's own data sets: {name: {im_dir: image folder, ann_fn: annotation file}}. Optional are
+# im_prefix, with which the names of image files begin where the annotations leave it out, and
+# format, a name that is registered in data.formats.FORMATS (coco if left out).
 DATASETS_EXTRA: dict = {}
