@@ -14,10 +14,14 @@ PATHS = ("im_dir", "ann_fn")
 # What may be given for a data set -> what it means; Markdown.
 FIELDS = {
     "im_dir": "The folder of the images.",
-    "ann_fn": "The annotation file: JSON in COCO's format.",
+    "ann_fn": "The annotation file, in COCO's JSON format unless `format` says otherwise.",
     "im_prefix": "What the names of the image files have before the names in the annotation file, "
     "if anything, such as `COCO_test2015_`.",
+    "format": "The format of the annotations: a name in `detectron_ext.data.formats.FORMATS`. "
+    "Default: `coco`.",
 }
+DEFAULT_FORMAT = "coco"
+FORMATS = "detectron_ext.data.formats:FORMATS"
 
 
 def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, str]:
@@ -36,7 +40,8 @@ def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, s
         label = f"{name}.{key} in {source}"
         if key not in FIELDS:
             raise ConfigError(
-                f"unknown key {label}; a data set takes im_dir and ann_fn, and im_prefix if needed"
+                f"unknown key {label}; a data set takes im_dir and ann_fn, and im_prefix and "
+                "format if needed"
             )
         texts[key] = coerce(value, "", label)
     return texts

@@ -11,6 +11,7 @@ from detectron_ext import environment
 from detectron_ext.config.dataset_entry import FIELDS
 from detectron_ext.config.keys import KEYS, ROOT, SECTIONS
 from detectron_ext.config.keys.key import ALL_MODELS, UPSTREAM_ONLY, Key, NotUpstream, Users, When
+from detectron_ext.config.rules import RegisteredName, Rule
 
 _INTRODUCTION = """\
 <!-- Written by tools/document_config.py from detectron_ext/config/keys and
@@ -57,7 +58,7 @@ Contents: [your own data sets](#your-own-data-sets) |
 _DATASETS = """\
 ## Your own data sets
 
-`DATASETS_EXTRA` adds data sets with COCO-format annotations, and needs no code:
+`DATASETS_EXTRA` adds data sets. With COCO-format annotations this needs no code:
 
 ```yaml
 DATASETS_EXTRA:
@@ -156,11 +157,17 @@ def _table(name: str, keys: dict[str, Key]) -> str:
     columns = ["key", "default", "values", *(["used by"] if users_column else []), "meaning"]
     rows = [columns]
     for key_name, key in keys.items():
-        values = ", ".join(rule.words for rule in key.rules)
+        values = ", ".join(map(_values, key.rules))
         users = [_users(key.used_by)] if users_column else []
         cells = [f"`{key_name}`", f"`{_default(key.default)}`", values, *users]
         rows.append([*cells, _meaning(name, key, keys)])
     return _rows(rows) + "\n"
+
+
+def _values(rule: Rule) -> str:
+    if not isinstance(rule, RegisteredName):
+        return rule.words
+    return f"{rule.words}: {', '.join(f'`{name}`' for name in rule.choices)}"
 
 
 def _meaning(section: str, key: Key, keys: dict[str, Key]) -> str:

@@ -31,13 +31,7 @@ def merge_overrides(tree: dict, overrides: Iterable[Any], source: str) -> None:
     Raises:
         ConfigError: a list of odd length, an unknown or renamed key, a value of the wrong type.
     """
-    if isinstance(overrides, (str, bytes)):
-        raise ConfigError(f"{source} must be a list of keys and values, given {shown(overrides)}")
-    overrides = list(overrides)
-    if len(overrides) % 2:
-        raise ConfigError(
-            f"{source} must come in pairs KEY VALUE; {shown(overrides[-1])} has no partner"
-        )
+    overrides = as_pairs(overrides, source)
     for name, value in zip(overrides[0::2], overrides[1::2]):
         if not isinstance(name, str):
             raise ConfigError(f"{source} need a key's name before each value, given {shown(name)}")
@@ -46,6 +40,22 @@ def merge_overrides(tree: dict, overrides: Iterable[Any], source: str) -> None:
             merge_map(tree, _nested(parts, value), source)
         elif not retired(name, source):
             raise unknown_key(name, source, tree)
+
+
+def as_pairs(overrides: Iterable[Any], source: str) -> list:
+    """Return a flat list KEY, VALUE, KEY, VALUE, ... of even length.
+
+    Raises:
+        ConfigError: text, or a list of odd length.
+    """
+    if isinstance(overrides, (str, bytes)):
+        raise ConfigError(f"{source} must be a list of keys and values, given {shown(overrides)}")
+    overrides = list(overrides)
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"{source} must come in pairs KEY VALUE; {shown(overrides[-1])} has no partner"
+        )
+    return overrides
 
 
 def _split(name: str, value: Any) -> list[str]:

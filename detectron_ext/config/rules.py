@@ -6,12 +6,14 @@ A key's entry (`config.keys`) lists its rules. Rules that compare several keys a
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import Any, Callable
 
 from detectron_ext.config.dotted import value_at
 from detectron_ext.errors import ConfigError, choice_error, shown
+from detectron_ext.registry import Registry
 
 # The largest allowed LIBRA.BALANCED_L1.GAMMA / ALPHA: its exponential has to fit single precision.
 # ops/kernels/formulas.h has the same limit.
@@ -196,3 +198,38 @@ def one_of(*choices: Any) -> Choice:
     """The value is one of those given."""
     words = ", ".join(f"`{choice}`" for choice in choices)
     return Choice(f"must be one of {words}", words, lambda value: value in choices, choices=choices)
+
+
+@dataclass(frozen=True)
+class RegisteredName(Rule):
+    """The value is a name in a registry; `registered_in` makes such a rule.
+
+    The registry's module is imported only when the rule is checked.
+
+    Attributes:
+        place: "module:NAME" of the registry.
+    """
+
+    place: str = ""
+
+    def check(self, name: str, value: Any, tree: dict) -> None:
+        registered(self.place).choose(value)
+
+    @property
+    def choices(self) -> tuple:
+        """The names that are registered now."""
+        return tuple(registered(self.place))
+
+
+def registered_in(place: str) -> RegisteredName:
+    """The value is a name in the registry at ``place``, "module:NAME"."""
+    words = f"a name in `{place.replace(':', '.')}`"
+    return RegisteredName(
+        f"must be {words}", words, lambda value: value in registered(place), place=place
+    )
+
+
+def registered(place: str) -> Registry:
+    """Return the registry at ``place``, "module:NAME", after importing its module."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -9,6 +9,7 @@ import numpy as np
 from detectron_ext.config.keys import default_tree
 from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.validate import infer, validate
+from detectron_ext.errors import ConfigError
 
 if TYPE_CHECKING:
     from detectron_ext.config.settings import Settings
@@ -87,11 +88,17 @@ class Config(ConfigNode, _Settings):
         """Return a new configuration with some keys changed, given as in ``load``.
 
         Values that upstream infers (RPN.RPN_ON, TEST.PRECOMPUTED_PROPOSALS) are inferred anew but,
-        as upstream, never taken back.
+        as upstream, never taken back. Nothing is imported here, for values may come from a stored
+        configuration.
 
         Raises:
-            ConfigError: as ``load``.
+            ConfigError: as ``load``; LIBRA.IMPORTS is among the keys.
         """
+        overrides = list(overrides)
+        if "LIBRA.IMPORTS" in overrides[::2]:
+            raise ConfigError(
+                "LIBRA.IMPORTS takes effect when a configuration is loaded: set it there"
+            )
         return self._finish(self.copy(), overrides)
 
     @classmethod

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectron_ext.config.dataset_entry import PATHS, check_folder_name
+from detectron_ext.config.dataset_entry import (
+    DEFAULT_FORMAT,
+    FORMATS,
+    PATHS,
+    check_folder_name,
+)
 from detectron_ext.config.dotted import value_at
 from detectron_ext.config.keys import KEYS
-from detectron_ext.config.rules import MAX_BALANCED_L1_EXPONENT
-from detectron_ext.errors import ConfigError, shown
+from detectron_ext.config.rules import MAX_BALANCED_L1_EXPONENT, RegisteredName, registered
+from detectron_ext.errors import ConfigError, choice_error, shown
 
 
 def infer(tree: dict) -> None:
@@ -27,8 +32,12 @@ def validate(tree: dict) -> None:
         ConfigError: the first contradiction found, in one line.
     """
     for name, key in KEYS.items():
+        value = value_at(tree, name)
         for rule in key.rules:
-            rule.check(name, value_at(tree, name), tree)
+            # The module of a registry is imported only for a value that is not the default: reading
+            # a configuration needs no Caffe2.
+            if not (isinstance(rule, RegisteredName) and value == key.default):
+                rule.check(name, value, tree)
     _check_schedule(tree["SOLVER"])
     _check_group_norm(tree["GROUP_NORM"])
     _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
@@ -95,3 +104,6 @@ def _check_datasets(datasets: dict) -> None:
         for field in PATHS:
             if not fields.get(field):
                 raise ConfigError(f"DATASETS_EXTRA.{name} lacks {field}; give im_dir and ann_fn")
+        chosen = fields.get("format") or DEFAULT_FORMAT
+        if chosen != DEFAULT_FORMAT and chosen not in registered(FORMATS):
+            raise choice_error(f"DATASETS_EXTRA.{name}.format", registered(FORMATS), chosen)

@@ -11,6 +11,7 @@ import contextlib
 from typing import Any, Callable, Iterator
 
 from detectron_ext.config.dotted import value_at
+from detectron_ext.config.imports import import_parts
 from detectron_ext.config.keys import KEYS, default_tree
 from detectron_ext.config.loader import read_chain
 from detectron_ext.config.merge import merge_map, merge_overrides
@@ -62,9 +63,13 @@ def merge_file(cfg_filename: str) -> None:
     """
     from detectron.core import config as upstream_config
 
-    for tree, source in read_chain(cfg_filename, UpstreamLoader):
+    layers = read_chain(cfg_filename, UpstreamLoader)
+    imported = import_parts(layers)
+    for tree, source in layers:
         with _one_line(source):
             upstream_config._merge_a_into_b(_attr_dict(tree), upstream_config.cfg)
+    if imported:
+        upstream_config.cfg.LIBRA.IMPORTS = imported
 
 
 @contextlib.contextmanager
@@ -98,6 +103,7 @@ def _merging_list(original: Callable) -> Callable:
         pairs = list(zip(cfg_list[0::2], cfg_list[1::2]))
         ours = [part for pair in pairs if _is_ours(pair[0]) for part in pair]
         if ours:
+            import_parts(overrides=ours)
             _merge_ours(upstream_cfg(), lambda tree: merge_overrides(tree, ours, "the overrides"))
             cfg_list = [part for pair in pairs if not _is_ours(pair[0]) for part in pair]
         with _one_line("the overrides"):

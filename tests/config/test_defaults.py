@@ -72,6 +72,8 @@ def test_libra_defaults_are_plain_detectron():
         "BFP": {"ON": False, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
         "FPN": {"EXTRA_LEVELS_ON": "input", "EXTRA_LEVELS_RELU": True},
         "BOX_CONVENTION": "detectron",
+        "BOX_LOSS": "",
+        "IMPORTS": [],
         "BALANCED_L1": {"ON": False, "ALPHA": 0.5, "GAMMA": 1.5, "FORMULA": "continuous"},
         "SAMPLER": {
             "NEGATIVE": "random",

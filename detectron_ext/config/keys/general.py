@@ -102,8 +102,7 @@ CLUSTER = Section(
 )
 
 DATASETS_EXTRA = Section(
-    "Your own COCO-format data sets: `{name: {im_dir: image folder, ann_fn: annotation file}}`. "
-    "`im_prefix` is what the names of the image files have before the names in the annotation "
-    "file, if anything.",
+    "Your own data sets: `{name: {im_dir: image folder, ann_fn: annotation file}}`. See "
+    "`config.dataset_entry.FIELDS` for all fields.",
     free_form=True,
 )

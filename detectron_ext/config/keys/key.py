@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Tuple, Union
 
 from detectron_ext.config.model_kind import ModelKind
-from detectron_ext.config.rules import Choice, Rule
+from detectron_ext.config.rules import Choice, RegisteredName, Rule
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,9 @@ class Key:
 
     @property
     def choices(self) -> tuple:
-        """The allowed values, if they are few; else ()."""
-        return next((rule.choices for rule in self.rules if isinstance(rule, Choice)), ())
+        """The allowed values, if they are listed or registered; else ()."""
+        choosing = (rule for rule in self.rules if isinstance(rule, (Choice, RegisteredName)))
+        return next((rule.choices for rule in choosing), ())
 
     def inherit(self, section: Section) -> Key:
         """Return a copy in which what is not given is as in a section."""

@@ -26,6 +26,8 @@ from detectron_ext.config.rules import (
     fraction,
     one_of,
     positives,
+    registered_in,
+    texts,
 )
 
 _UPSTREAMS_MODEL = NotUpstream("that part of the model is upstream's own")
@@ -46,7 +48,7 @@ LIBRA = Section(
             "non_local",
             "How the average is refined: `none`, `conv` (a 3x3 convolution) or `non_local` "
             "(attention).",
-            one_of("none", "conv", "non_local"),
+            registered_in("detectron_ext.modeling.balanced_pyramid:REFINEMENTS"),
         ),
     ),
     FPN=Section(
@@ -63,6 +65,15 @@ LIBRA = Section(
             "does.",
         ),
     ),
+    IMPORTS=Key(
+        [],
+        "Modules to import before the configuration is checked, so that it can name the parts that "
+        "they register: module names, or .py files relative to the file with this key. The lists "
+        "of a file and of the files it builds on all count. A configuration that is stored in "
+        "weights or results never causes an import.",
+        texts(),
+        affects_weights=False,  # the keys that name parts are compared
+    ),
     BOX_CONVENTION=Key(
         "detectron",
         "Where boxes lie. `detectron`: anchors lie around the middle of a cell and have sides of "
@@ -71,6 +82,13 @@ LIBRA = Section(
         "mmdetection need `mmdet`.",
         one_of("detectron", "mmdet"),
         upstream=_UPSTREAMS_MODEL,
+    ),
+    BOX_LOSS=Key(
+        "",
+        "The box regression loss of RetinaNet or of the Fast R-CNN head. Empty means `balanced_l1` "
+        "if LIBRA.BALANCED_L1.ON is True, else `smooth_l1`.",
+        registered_in("detectron_ext.modeling.box_losses:BOX_LOSSES"),
+        used_by=WITH_DETECTIONS,
     ),
     BALANCED_L1=Section(
         "The balanced L1 loss of the box regression (section 3.3 of the paper). It turns linear at "
@@ -101,12 +119,12 @@ LIBRA = Section(
         NEGATIVE=Key(
             "random",
             "How negatives are drawn: `random`, or `iou_balanced` (equally from the IoU bins).",
-            one_of("random", "iou_balanced"),
+            registered_in("detectron_ext.sampling.box_sampler:NEGATIVES"),
         ),
         POSITIVE=Key(
             "random",
             "How positives are drawn: `random`, or `instance_balanced` (equally for each object).",
-            one_of("random", "instance_balanced"),
+            registered_in("detectron_ext.sampling.box_sampler:POSITIVES"),
         ),
         NUM_BINS=Key(3, "Number of IoU bins of the balanced negatives.", at_least(1)),
         FLOOR_THRESH=Key(0.0, "IoU at which the bins begin.", fraction()),
@@ -144,7 +162,7 @@ LIBRA = Section(
             "`none`: every negative counts the same. `select`: negatives beyond an IoU-balanced "
             "draw of max(MIN_NEG, NEG_PER_POS * positives) for each image are ignored. `reweight`: "
             "all negatives stay, with weights that give each IoU bin the same total.",
-            one_of("none", "select", "reweight"),
+            registered_in("detectron_ext.sampling.retinanet_sampler:MODES"),
         ),
         NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1)),
         NEG_PER_POS=Key(3.0, "`select`: negatives for each positive.", between(0, 1e6)),

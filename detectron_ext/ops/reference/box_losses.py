@@ -73,7 +73,7 @@ def balanced_l1_slope(
 
 def smooth_l1_loss(y_hat, y, alpha_in, alpha_out, *, beta=1.0, scale=1.0) -> np.ndarray:
     """Return scale / N * sum(alpha_out * smooth_l1(alpha_in * (y_hat - y))); 0 where N is 0."""
-    return _loss(partial(smooth_l1, beta=beta), y_hat, y, alpha_in, alpha_out, scale)
+    return dense_loss(partial(smooth_l1, beta=beta), y_hat, y, alpha_in, alpha_out, scale)
 
 
 def smooth_l1_loss_gradient(
@@ -81,12 +81,12 @@ def smooth_l1_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `smooth_l1_loss` with respect to y_hat."""
     slope = partial(smooth_l1_slope, beta=beta)
-    return _loss_gradient(slope, y_hat, y, alpha_in, alpha_out, scale, d_loss)
+    return dense_loss_gradient(slope, y_hat, y, alpha_in, alpha_out, scale, d_loss)
 
 
 def balanced_l1_loss(y_hat, y, alpha_in, alpha_out, *, scale=1.0, **penalty) -> np.ndarray:
     """Return `smooth_l1_loss` with `balanced_l1` as the penalty, whose arguments are `penalty`."""
-    return _loss(partial(balanced_l1, **penalty), y_hat, y, alpha_in, alpha_out, scale)
+    return dense_loss(partial(balanced_l1, **penalty), y_hat, y, alpha_in, alpha_out, scale)
 
 
 def balanced_l1_loss_gradient(
@@ -94,7 +94,7 @@ def balanced_l1_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `balanced_l1_loss` with respect to y_hat."""
     slope = partial(balanced_l1_slope, **penalty)
-    return _loss_gradient(slope, y_hat, y, alpha_in, alpha_out, scale, d_loss)
+    return dense_loss_gradient(slope, y_hat, y, alpha_in, alpha_out, scale, d_loss)
 
 
 def select_smooth_l1_loss(y_hat, y, locations, fg_num, *, beta=1.0, scale=1.0) -> np.ndarray:
@@ -102,7 +102,7 @@ def select_smooth_l1_loss(y_hat, y, locations, fg_num, *, beta=1.0, scale=1.0) -
 
     Row m of `locations` is (n, c, y, x): it selects y_hat[n, c:c + 4, y, x].
     """
-    return _select_loss(partial(smooth_l1, beta=beta), y_hat, y, locations, fg_num, scale)
+    return select_loss(partial(smooth_l1, beta=beta), y_hat, y, locations, fg_num, scale)
 
 
 def select_smooth_l1_loss_gradient(
@@ -110,12 +110,12 @@ def select_smooth_l1_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `select_smooth_l1_loss` with respect to y_hat."""
     slope = partial(smooth_l1_slope, beta=beta)
-    return _select_loss_gradient(slope, y_hat, y, locations, fg_num, scale, d_loss)
+    return select_loss_gradient(slope, y_hat, y, locations, fg_num, scale, d_loss)
 
 
 def select_balanced_l1_loss(y_hat, y, locations, fg_num, *, scale=1.0, **penalty) -> np.ndarray:
     """Return `select_smooth_l1_loss` with `balanced_l1` as the penalty."""
-    return _select_loss(partial(balanced_l1, **penalty), y_hat, y, locations, fg_num, scale)
+    return select_loss(partial(balanced_l1, **penalty), y_hat, y, locations, fg_num, scale)
 
 
 def select_balanced_l1_loss_gradient(
@@ -123,18 +123,20 @@ def select_balanced_l1_loss_gradient(
 ) -> np.ndarray:
     """Return the gradient of `select_balanced_l1_loss` with respect to y_hat."""
     slope = partial(balanced_l1_slope, **penalty)
-    return _select_loss_gradient(slope, y_hat, y, locations, fg_num, scale, d_loss)
+    return select_loss_gradient(slope, y_hat, y, locations, fg_num, scale, d_loss)
 
 
-def _loss(penalty: Penalty, y_hat, y, alpha_in, alpha_out, scale: float) -> np.ndarray:
+def dense_loss(penalty: Penalty, y_hat, y, alpha_in, alpha_out, scale: float) -> np.ndarray:
+    """Return scale / N * sum(alpha_out * penalty(alpha_in * (y_hat - y))), N the rows of y."""
     y_hat, y, alpha_in, alpha_out = (float64(a) for a in (y_hat, y, alpha_in, alpha_out))
     losses = alpha_out * penalty(alpha_in * (y_hat - y))
     return scale / max(len(y), 1) * losses.sum()
 
 
-def _loss_gradient(
+def dense_loss_gradient(
     slope: Penalty, y_hat, y, alpha_in, alpha_out, scale: float, d_loss
 ) -> np.ndarray:
+    """Return the gradient of `dense_loss` with respect to y_hat; ``slope`` is the penalty's."""
     y_hat, y, alpha_in, alpha_out = (float64(a) for a in (y_hat, y, alpha_in, alpha_out))
     slopes = alpha_in * alpha_out * slope(alpha_in * (y_hat - y))
     return float64(d_loss) * scale / max(len(y), 1) * slopes
@@ -146,15 +148,17 @@ def _places(locations) -> tuple[np.ndarray, ...]:
     return n, c + np.arange(4), y, x
 
 
-def _select_loss(penalty: Penalty, y_hat, y, locations, fg_num, scale: float) -> np.ndarray:
+def select_loss(penalty: Penalty, y_hat, y, locations, fg_num, scale: float) -> np.ndarray:
+    """Return scale / max(fg_num, 1) * sum of penalty(y_hat at the locations - y)."""
     y_hat, y = float64(y_hat), float64(y)
     losses = penalty(y_hat[_places(locations)] - y)
     return scale / max(float(np.squeeze(fg_num)), 1.0) * losses.sum()
 
 
-def _select_loss_gradient(
+def select_loss_gradient(
     slope: Penalty, y_hat, y, locations, fg_num, scale: float, d_loss
 ) -> np.ndarray:
+    """Return the gradient of `select_loss` with respect to y_hat; ``slope`` is the penalty's."""
     y_hat, y = float64(y_hat), float64(y)
     places = _places(locations)
     gradient = np.zeros_like(y_hat)
