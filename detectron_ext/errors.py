@@ -10,6 +10,8 @@ import difflib
 from typing import Any, Iterable
 
 _LONGEST_SHOWN = 60
+_MOST_LISTED = 12
+_NUM_SUCH_AS = 3
 
 
 class UserError(Exception):
@@ -37,8 +39,15 @@ def shown(value: Any) -> str:
 
 
 def choice_error(key: str, choices: Iterable[Any], value: Any) -> ConfigError:
-    """Return the error for a key whose value is none of its choices; it names the nearest one."""
+    """Return the error for a key whose value is none of its choices; it names the nearest one.
+
+    Of many choices the message lists only those that are most like the value.
+    """
     names = [str(choice) for choice in choices]
-    message = f"{key} must be one of {', '.join(names)}, given {shown(value)}"
+    listed = ", ".join(names)
+    if len(names) > _MOST_LISTED:
+        nearest = difflib.get_close_matches(str(value), names, n=_NUM_SUCH_AS, cutoff=0.0)
+        listed = f"{len(names)} names such as {', '.join(nearest)}"
+    message = f"{key} must be one of {listed}, given {shown(value)}"
     near = difflib.get_close_matches(str(value), names, n=1)
     return ConfigError(f"{message}; did you mean {near[0]}?" if near else message)

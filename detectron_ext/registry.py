@@ -15,9 +15,15 @@ A configuration whose LIBRA.IMPORTS names that file can then set LIBRA.BFP.REFIN
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Mapping, TypeVar
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, TypeVar
 
 from detectron_ext.errors import ConfigError, choice_error
+
+if TYPE_CHECKING:
+    from typing import Protocol as Protocol
+else:
+    # typing.Protocol is newer than Python 3.7. Nothing needs it at run time.
+    Protocol = object
 
 Part = TypeVar("Part")
 

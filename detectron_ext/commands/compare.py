@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Sequence
 
-from detectron_ext.data.catalog import resolve
+from detectron_ext.data.catalog import DatasetEntry, resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.comparable import check_names, common_dataset, common_images
@@ -59,8 +59,8 @@ def compare_runs(
     _check_distinct(runs)
     every_run = [run for side in runs for run in side]
     tested = common_dataset(every_run)
-    path = annotations or _annotations(tested, config)
-    ground_truth = common_images(every_run, read_ground_truth(path))
+    entry = DatasetEntry(tested, "", annotations) if annotations else _entry(tested, config)
+    ground_truth = common_images(every_run, read_ground_truth(entry))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured = [
         Side(name, [measure(run, ground_truth, weights, threshold) for run in side])
@@ -88,9 +88,9 @@ def _folder_names(folders: list) -> list:
     return [f"{path} ({n + 1})" if n else path for path, n in zip(folders, earlier)]
 
 
-def _annotations(dataset: str, config) -> str:
+def _entry(dataset: str, config) -> DatasetEntry:
     try:
-        return resolve(dataset, config).ann_fn
+        return resolve(dataset, config)
     except DatasetError as error:
         raise DatasetError(
             f"{error}; --cfg names that configuration, --annotations a file"

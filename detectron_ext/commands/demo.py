@@ -9,6 +9,7 @@ import time
 from detectron_ext import config as configuration
 from detectron_ext.commands.pictures import read_picture
 from detectron_ext.commands.train_and_test import train_and_test
+from detectron_ext.config import value_at
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.evaluation.detections_file import read_detections
@@ -64,19 +65,13 @@ def _run(name: str, config) -> RunSummary:
     log = _training_log(config)
     return RunSummary(
         name=name,
-        config={key: _setting(config, key) for key in _SHOWN_SETTINGS},
+        config={key: value_at(config, key) for key in _SHOWN_SETTINGS},
         results=results[dataset.name],
         stats=log.entries,
         train_seconds=training_costs(log)["training_seconds"],
         pictures=_pictures(config, dataset),
         class_names={key: category["name"] for key, category in dataset.coco.cats.items()},
     )
-
-
-def _setting(config, key: str):
-    for part in key.split("."):
-        config = config[part]
-    return config
 
 
 def _training_log(config) -> TrainingLog:

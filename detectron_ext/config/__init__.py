@@ -8,6 +8,7 @@ Nothing here is global: a configuration is loaded once, cannot be changed, and i
 
 from __future__ import annotations
 
+from detectron_ext.config.dotted import value_at
 from detectron_ext.config.flat import flat_legacy_settings, flat_settings
 from detectron_ext.config.loader import load
 from detectron_ext.config.model_kind import is_retinanet, reads_proposals
@@ -29,4 +30,5 @@ __all__ = [
     "load_legacy_yaml",
     "output_dir",
     "reads_proposals",
+    "value_at",
 ]

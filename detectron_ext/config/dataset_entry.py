@@ -1,4 +1,6 @@
-"""The user's own data sets, in DATASETS_EXTRA and in the file of DETECTRON_EXT_DATASETS alike."""
+"""The user's own data sets, which stand in DATASETS_EXTRA or in the file that the environment
+variable DETECTRON_EXT_DATASETS names.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +9,53 @@ from typing import Any, Mapping
 from detectron_ext.config.values import coerce
 from detectron_ext.errors import ConfigError, shown
 
+# The paths that each data set needs.
 PATHS = ("im_dir", "ann_fn")
-_KEYS = (*PATHS, "im_prefix")
+# What may be given for a data set -> what it means; Markdown.
+FIELDS = {
+    "im_dir": "The folder of the images.",
+    "ann_fn": "The annotation file, in COCO's JSON format unless `format` says otherwise.",
+    "im_prefix": "What the names of the image files have before the names in the annotation file, "
+    "if anything, such as `COCO_test2015_`.",
+    "format": "The format of the annotations: a name in `detectron_ext.data.formats.FORMATS`. "
+    "Default: `coco`.",
+}
+DEFAULT_FORMAT = "coco"
+FORMATS = "detectron_ext.data.formats:FORMATS"
 
 
 def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, str]:
-    """Return what is given for a data set as text; a key with nothing behind it is "".
+    """Return what is given for a data set as text; a key with nothing behind it becomes "".
 
     Args:
-        entry: any subset of im_dir, ann_fn and im_prefix.
-        name: the entry, and
+        entry: any subset of FIELDS.
+        name: the dotted name of the entry, for messages.
         source: where it was given, for messages.
 
     Raises:
-        ConfigError: a key that no data set has, or a value that is no text.
+        ConfigError: a key that no data set has, or a value that is not text.
     """
     texts = {}
     for key, value in entry.items():
         label = f"{name}.{key} in {source}"
-        if key not in _KEYS:
+        if key not in FIELDS:
             raise ConfigError(
-                f"unknown key {label}; a data set takes im_dir and ann_fn, and im_prefix if needed"
+                f"unknown key {label}; a data set takes im_dir and ann_fn, and im_prefix and "
+                "format if needed"
             )
         texts[key] = coerce(value, "", label)
     return texts
 
 
 def check_folder_name(name: str, source: str) -> None:
-    """Refuse a data set's name that is no folder's: what a run writes lies in a folder so named.
+    """Refuse a data set's name that cannot name a folder, since a run writes into such a folder.
+
+    Args:
+        name: the data set's name.
+        source: where it was given, for messages.
 
     Raises:
-        ConfigError: it is empty, "." or "..", or holds "/" (or the character 0).
+        ConfigError: the name is empty, "." or "..", or contains "/" or the character 0.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ConfigError(

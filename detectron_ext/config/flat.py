@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Any
 
+from detectron_ext.config.dotted import leaves
 from detectron_ext.config.tree import Config
 from detectron_ext.config.yaml_text import dump_yaml, load_legacy_yaml, parse_yaml
 
@@ -11,26 +12,22 @@ from detectron_ext.config.yaml_text import dump_yaml, load_legacy_yaml, parse_ya
 def flat_settings(config: Config) -> dict:
     """Return {KEY: value}: dotted keys, and plain values as the configuration's YAML holds them.
 
-    Tuples and arrays are lists. Keys stand in alphabetical order of their sections.
+    Tuples and arrays become lists. The keys are in alphabetical order of their sections.
     """
-    return dict(_leaves(parse_yaml(dump_yaml(config), "the configuration")))
+    return _flat(parse_yaml(dump_yaml(config), "the configuration"))
 
 
 def flat_legacy_settings(text: str | bytes) -> dict:
-    """The same of the YAML text inside a weights file, see :func:`load_legacy_yaml`.
+    """Return the same for the YAML text inside a weights file, see :func:`load_legacy_yaml`.
 
     Raises:
         ConfigError: as :func:`load_legacy_yaml`.
     """
-    return dict(_leaves(load_legacy_yaml(text)))
+    return _flat(load_legacy_yaml(text))
 
 
-def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, _as_lists(value)
+def _flat(tree: dict) -> dict:
+    return {name: _as_lists(value) for name, value in leaves(tree)}
 
 
 def _as_lists(value: Any) -> Any:

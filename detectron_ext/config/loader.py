@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any, Iterable
 
+from detectron_ext.config.imports import KEY as IMPORTS
+from detectron_ext.config.imports import import_parts
+from detectron_ext.config.merge import as_pairs
 from detectron_ext.config.tree import Config
 from detectron_ext.config.yaml_text import PlainLoader, parse_yaml
 from detectron_ext.errors import ConfigError
@@ -21,26 +24,34 @@ def load(path: str | os.PathLike | None = None, overrides: Iterable[Any] = ()) -
         overrides: ``[KEY, VALUE, KEY, VALUE, ...]`` with dotted keys, merged last. Text is read
             as a Python literal where it is one.
 
+    The modules that LIBRA.IMPORTS lists are imported before the result is checked.
+
     Returns:
-        The merged configuration. It is read-only; URLs of weights stay as they are written.
+        The merged configuration. It is read-only. LIBRA.IMPORTS has the entries of all files. URLs
+        of weights stay as they are written.
 
     Raises:
         ConfigError: a file that cannot be read, invalid YAML, an unknown or renamed key, a wrong
             type, a value out of range or a contradiction, in one line.
     """
     layers = [] if path is None else read_chain(os.fspath(path))
+    overrides = as_pairs(overrides, "the overrides")
+    imported = import_parts(layers, overrides)
+    if imported:
+        overrides = [*overrides, IMPORTS, imported]
     return Config.build(layers, overrides)
 
 
 def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, str]]:
-    """Return (keys, file) of a file and all it builds on, the base of all first.
+    """Return (keys, file name) of a file and of all files it builds on, the first base first.
 
     Args:
         path: YAML file.
-        loader_class: what reads its text.
+        loader_class: PyYAML's class that reads the text.
 
     Raises:
-        ConfigError: a file that cannot be read, invalid YAML or a circle, in one line.
+        ConfigError: a file that cannot be read, invalid YAML, or files that name each other in a
+            circle; in one line.
     """
     layers: list[tuple[dict, str]] = []
     visited: list[str] = []

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from detectron_ext.config.tree import Config
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 
-def is_retinanet(config: Config) -> bool:
-    """A dense detector of one stage; everything else has regions, of an RPN or of a file."""
-    return config.MODEL.TYPE == "retinanet"
+class ModelKind(enum.Enum):
+    """The detectors that this project builds; the value is the name for people."""
+
+    RETINANET = "RetinaNet"
+    FASTER_RCNN = "Faster R-CNN"
+    FAST_RCNN = "Fast R-CNN"
+    RPN_ALONE = "an RPN alone"
 
 
-def reads_proposals(config: Config) -> bool:
-    """Fast R-CNN: regions come from TRAIN.PROPOSAL_FILES and TEST.PROPOSAL_FILES."""
-    has_rpn = config.MODEL.FASTER_RCNN or config.MODEL.RPN_ONLY
-    return not (is_retinanet(config) or has_rpn)
+def model_kind(config: Settings) -> ModelKind:
+    """Return the kind of detector.
+
+    Args:
+        config: MODEL.TYPE, MODEL.FASTER_RCNN and MODEL.RPN_ONLY decide.
+    """
+    if config.MODEL.TYPE == "retinanet":
+        return ModelKind.RETINANET
+    if config.MODEL.RPN_ONLY:
+        return ModelKind.RPN_ALONE
+    return ModelKind.FASTER_RCNN if config.MODEL.FASTER_RCNN else ModelKind.FAST_RCNN
+
+
+def is_retinanet(config: Settings) -> bool:
+    """Return whether the detector is RetinaNet; every other one has regions of interest."""
+    return model_kind(config) is ModelKind.RETINANET
+
+
+def reads_proposals(config: Settings) -> bool:
+    """Return whether regions come from TRAIN.PROPOSAL_FILES and TEST.PROPOSAL_FILES."""
+    return model_kind(config) is ModelKind.FAST_RCNN

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Iterable
+from typing import TYPE_CHECKING, Iterable
 
-from detectron_ext.config.tree import Config
 from detectron_ext.output_files import make_writable_folder
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
-def output_dir(config: Config, datasets: str | Iterable[str], training: bool) -> str:
+
+def output_dir(config: Settings, datasets: str | Iterable[str], training: bool) -> str:
     """Return, and create, the folder of a run's files, laid out as upstream's.
 
     Args:

@@ -1,169 +1,231 @@
-"""What values a key may take, as tables: choices, ranges and the elements of sequences."""
+"""Rules for the values of one key: choices, ranges and the elements of sequences.
+
+A key's entry (`config.keys`) lists its rules. Rules that compare several keys are in
+`config.validate`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
+from dataclasses import dataclass
+from typing import Any, Callable
 
-CHOICES = {
-    "KRCNN.KEYPOINT_CONFIDENCE": ("bbox", "logit", "prob"),
-    "LIBRA.BALANCED_L1.FORMULA": ("continuous", "mmdet"),
-    "LIBRA.BFP.REFINE_TYPE": ("none", "conv", "non_local"),
-    "LIBRA.BOX_CONVENTION": ("detectron", "mmdet"),
-    "LIBRA.FPN.EXTRA_LEVELS_ON": ("input", "output"),
-    "LIBRA.RETINANET_SAMPLER.MODE": ("none", "select", "reweight"),
-    "LIBRA.SAMPLER.BIN_RANGE": ("negatives", "mmdet"),
-    "LIBRA.SAMPLER.NEGATIVE": ("random", "iou_balanced"),
-    "LIBRA.SAMPLER.POSITIVE": ("random", "instance_balanced"),
-    "SOLVER.LR_POLICY": (
-        "step",
-        "steps_with_decay",
-        "steps_with_lrs",
-        "cosine_decay",
-        "exp_decay",
-    ),
-    "SOLVER.WARM_UP_METHOD": ("constant", "linear"),
-    "TEST.BBOX_AUG.COORD_HEUR": ("ID", "AVG", "UNION"),
-    "TEST.BBOX_AUG.SCORE_HEUR": ("ID", "AVG", "UNION"),
-    "TEST.BBOX_VOTE.SCORING_METHOD": (
-        "ID",
-        "TEMP_AVG",
-        "AVG",
-        "IOU_AVG",
-        "GENERALIZED_AVG",
-        "QUASI_SUM",
-    ),
-    "TEST.KPS_AUG.HEUR": ("HM_AVG", "HM_MAX"),
-    "TEST.MASK_AUG.HEUR": ("SOFT_AVG", "SOFT_MAX", "LOGIT_AVG"),
-    "TEST.SOFT_NMS.METHOD": ("hard", "linear", "gaussian"),
-    "TRAIN.FREEZE_AT": (0, 2, 3, 4, 5),
-}
+from detectron_ext.config.dotted import value_at
+from detectron_ext.errors import ConfigError, choice_error, shown
+from detectron_ext.registry import Registry
 
-POSITIVE = (
-    "FPN.COARSEST_STRIDE",
-    "FPN.DIM",
-    "GROUP_NORM.EPSILON",
-    "LIBRA.BALANCED_L1.ALPHA",
-    "LIBRA.BALANCED_L1.GAMMA",
-    "RETINANET.ANCHOR_SCALE",
-    "RETINANET.BBOX_REG_BETA",
-    "SOLVER.GAMMA",
-    "TEST.SOFT_NMS.SIGMA",
-)
 
-# Least and most of numbers that operators take in single precision: factors of one loss must not
-# overflow together, nor the coefficients of balanced L1.
-SINGLE_PRECISION = {
-    "GROUP_NORM.EPSILON": (1e-30, 1e6),
-    "LIBRA.BALANCED_L1.ALPHA": (1e-3, 1e3),
-    "LIBRA.BALANCED_L1.GAMMA": (1e-3, 1e3),
-    "LIBRA.LOSS_WEIGHTS.BBOX": (0, 1e6),
-    "LIBRA.LOSS_WEIGHTS.CLS": (0, 1e6),
-    "RETINANET.BBOX_REG_BETA": (1e-6, 1e6),
-    "RETINANET.BBOX_REG_WEIGHT": (0, 1e6),
-    "RETINANET.LOSS_GAMMA": (0, 1e6),
-}
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be.
 
-# Not here: thresholds that upstream switches off by a value outside (RPN_NMS_THRESH, for one).
-FRACTIONS = (
-    "LIBRA.AUGMENTATION.COLOR_JITTER",
-    "LIBRA.SAMPLER.FLOOR_FRACTION",
-    "LIBRA.SAMPLER.FLOOR_THRESH",
-    "RETINANET.LOSS_ALPHA",
-    "RETINANET.NEGATIVE_OVERLAP",
-    "RETINANET.POSITIVE_OVERLAP",
-    "SOLVER.WARM_UP_FACTOR",
-    "TEST.BBOX_VOTE.VOTE_TH",
-    "TEST.NMS",
-    "TRAIN.BBOX_THRESH",
-    "TRAIN.BG_THRESH_HI",
-    "TRAIN.BG_THRESH_LO",
-    "TRAIN.FG_FRACTION",
-    "TRAIN.FG_THRESH",
-    "TRAIN.RPN_FG_FRACTION",
-    "TRAIN.RPN_NEGATIVE_OVERLAP",
-    "TRAIN.RPN_POSITIVE_OVERLAP",
-)
+    Attributes:
+        demand: completes the message "KEY ...", for example "must be above 0".
+        words: the same for the table of docs/configuration.md, for example "above 0".
+        holds: whether a value obeys the rule.
+        element_type: the type of a sequence's elements, as it is written in Python.
+    """
 
-# Fractions that must not reach 1.
-PROPER_FRACTIONS = ("SOLVER.MOMENTUM",)
+    demand: str
+    words: str
+    holds: Callable[[Any], bool]
+    element_type: str = ""
 
-AT_LEAST = {
-    "DATA_LOADER.MINIBATCH_QUEUE_SIZE": 1,
-    "DATA_LOADER.NUM_THREADS": 1,
-    "FAST_RCNN.CONV_HEAD_DIM": 1,
-    "FAST_RCNN.MLP_HEAD_DIM": 1,
-    "FAST_RCNN.NUM_STACKED_CONVS": 0,
-    "FAST_RCNN.ROI_XFORM_RESOLUTION": 1,
-    "FPN.ROI_CANONICAL_SCALE": 1,
-    "FPN.RPN_ANCHOR_START_SIZE": 1,
-    "LIBRA.LOG_PERIOD": 1,
-    "LIBRA.LOSS_WEIGHTS.BBOX": 0,
-    "LIBRA.LOSS_WEIGHTS.CLS": 0,
-    "LIBRA.RETINANET_SAMPLER.MIN_NEG": 0,
-    "LIBRA.RETINANET_SAMPLER.NEG_PER_POS": 0,
-    "LIBRA.RETINANET_SAMPLER.NUM_BINS": 1,
-    "LIBRA.SAMPLER.NUM_BINS": 1,
-    "LIBRA.THREADS": 0,
-    "NUM_GPUS": 0,
-    "RESNETS.NUM_GROUPS": 1,
-    "RESNETS.RES5_DILATION": 1,
-    "RESNETS.WIDTH_PER_GROUP": 1,
-    "RETINANET.LOSS_GAMMA": 0,
-    "RETINANET.NUM_CONVS": 0,
-    "RETINANET.PRE_NMS_TOP_N": 1,
-    "RETINANET.SCALES_PER_OCTAVE": 1,
-    "RNG_SEED": 0,
-    "SOLVER.BASE_LR": 0,
-    "SOLVER.MAX_ITER": 0,
-    "SOLVER.STEP_SIZE": 1,
-    "SOLVER.WARM_UP_ITERS": 0,
-    "SOLVER.WEIGHT_DECAY": 0,
-    "SOLVER.WEIGHT_DECAY_GN": 0,
-    "TEST.MAX_SIZE": 1,
-    "TEST.SCALE": 1,
-    "TRAIN.BATCH_SIZE_PER_IM": 1,
-    "TRAIN.IMS_PER_BATCH": 1,
-    "TRAIN.MAX_SIZE": 1,
-    "TRAIN.RPN_BATCH_SIZE_PER_IM": 1,
-    "TRAIN.SNAPSHOT_ITERS": 1,
-}
+    def check(self, name: str, value: Any, tree: dict) -> None:
+        """Refuse a value that breaks the rule.
 
-# Factors of a count, whose product has to be a number that can be counted to.
-AT_MOST = {
-    "LIBRA.RETINANET_SAMPLER.NEG_PER_POS": 1e6,
-    "LIBRA.SAMPLER.RPN_NEG_POS_UB": 1e6,
-}
+        Args:
+            name: the key's dotted name.
+            value: its value, already of the type of the default.
+            tree: the whole configuration, for rules that compare with another key.
 
-TEXTS = (
-    "TEST.DATASETS",
-    "TEST.PROPOSAL_FILES",
-    "TRAIN.DATASETS",
-    "TRAIN.PROPOSAL_FILES",
-)
+        Raises:
+            ConfigError: the value breaks the rule.
+        """
+        if not self.holds(value):
+            raise ConfigError(f"{name} {self.demand}, given {shown(value)}")
 
-# Sequences of positive numbers -> how many there may be.
-POSITIVE_SEQUENCES = {
-    "FPN.RPN_ASPECT_RATIOS": (1, math.inf),
-    "LIBRA.AUGMENTATION.SCALE_RANGE": (2, 2),
-    "MODEL.BBOX_REG_WEIGHTS": (4, 4),
-    "RETINANET.ASPECT_RATIOS": (1, math.inf),
-    "RPN.ASPECT_RATIOS": (1, math.inf),
-    "RPN.SIZES": (1, math.inf),
-    "SOLVER.LRS": (0, math.inf),
-    "TEST.BBOX_AUG.ASPECT_RATIOS": (0, math.inf),
-    "TEST.BBOX_AUG.SCALES": (0, math.inf),
-    "TEST.KPS_AUG.ASPECT_RATIOS": (0, math.inf),
-    "TEST.KPS_AUG.SCALES": (0, math.inf),
-    "TEST.MASK_AUG.ASPECT_RATIOS": (0, math.inf),
-    "TEST.MASK_AUG.SCALES": (0, math.inf),
-    "TRAIN.SCALES": (1, math.inf),
-}
 
-# Pairs of keys of which the first must not exceed the second.
-ORDERED = (
-    ("FPN.ROI_MIN_LEVEL", "FPN.ROI_MAX_LEVEL"),
-    ("FPN.RPN_MIN_LEVEL", "FPN.RPN_MAX_LEVEL"),
-    ("RETINANET.NEGATIVE_OVERLAP", "RETINANET.POSITIVE_OVERLAP"),
-    ("TRAIN.BG_THRESH_LO", "TRAIN.BG_THRESH_HI"),
-    ("TRAIN.RPN_NEGATIVE_OVERLAP", "TRAIN.RPN_POSITIVE_OVERLAP"),
-)
+def above(low: float) -> Rule:
+    """The value is greater than ``low``."""
+    return Rule(f"must be above {low}", f"above {low}", lambda value: value > low)
+
+
+def at_least(low: float) -> Rule:
+    """The value is ``low`` or greater."""
+    return Rule(f"must be at least {low}", f"at least {low}", lambda value: value >= low)
+
+
+def at_most(high: float) -> Rule:
+    """The value is ``high`` or less."""
+    return Rule(f"must be at most {high:g}", f"at most {high:g}", lambda value: value <= high)
+
+
+def between(low: float, high: float) -> Rule:
+    """The value lies between two limits, which are allowed themselves.
+
+    The limits of numbers that operators take in single precision are such that the factors of one
+    loss cannot overflow together, nor the coefficients of the balanced L1 loss.
+    """
+    return Rule(
+        f"must lie between {low:g} and {high:g}",
+        f"{low:g} to {high:g}",
+        lambda value: low <= value <= high,
+    )
+
+
+def fraction() -> Rule:
+    """The value lies between 0 and 1, both included.
+
+    Not for thresholds that upstream switches off by a value outside, such as RPN_NMS_THRESH.
+    """
+    return between(0, 1)
+
+
+def below_one() -> Rule:
+    """The value is a fraction that is less than 1."""
+    demand = "must be at least 0 and below 1"
+    return Rule(demand, "at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+def inside_zero_and_one() -> Rule:
+    """The value lies between 0 and 1, both excluded."""
+    demand = "must lie between 0 and 1, both excluded"
+    return Rule(demand, "between 0 and 1, both excluded", lambda value: 0 < value < 1)
+
+
+def texts() -> Rule:
+    """All elements of a sequence are strings."""
+    return Rule(
+        "must hold strings only",
+        "strings",
+        lambda values: all(isinstance(element, str) for element in values),
+        element_type="str",
+    )
+
+
+def numbers() -> Rule:
+    """All elements of a sequence are finite numbers."""
+    return Rule(
+        "must hold numbers only",
+        "numbers",
+        lambda values: all(map(_is_number, values)),
+        element_type="float",
+    )
+
+
+def rows(length: int, contents: str) -> Rule:
+    """All elements of a list are lists of one length.
+
+    Args:
+        length: how many elements each of the lists has.
+        contents: what they are, for the message.
+    """
+    return Rule(
+        f"must hold [{contents}] rows",
+        f"rows [{contents}]",
+        lambda values: all(isinstance(row, list) and len(row) == length for row in values),
+        element_type="list[Any]",
+    )
+
+
+def ascending_pair() -> Rule:
+    """The first of two numbers is not above the second."""
+    return Rule(
+        "must be (low, high)", "the first at most the second", lambda pair: pair[0] <= pair[1]
+    )
+
+
+def positives(fewest: int = 0, most: float = math.inf) -> Rule:
+    """All elements of a sequence are numbers above 0; there are ``fewest`` to ``most`` of them."""
+    count = f"{fewest}" if fewest == most else f"at least {fewest}"
+    return _Positives(
+        f"must hold {count} of them",
+        "numbers above 0" if fewest != most else f"{count} numbers above 0",
+        lambda values: fewest <= len(values) <= most,
+        element_type="float",
+    )
+
+
+class _Positives(Rule):
+    def check(self, name: str, value: Any, tree: dict) -> None:
+        if not all(_is_number(element) and element > 0 for element in value):
+            raise ConfigError(f"{name} must hold numbers above 0 only, given {shown(value)}")
+        super().check(name, value, tree)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def not_above(other: str) -> Rule:
+    """The value is not greater than that of another key, given by its dotted name."""
+    demand, words = f"must not be above {other}", f"at most {other}"
+    return _NotAbove(demand, words, lambda value: True, other=other)
+
+
+@dataclass(frozen=True)
+class _NotAbove(Rule):
+    other: str = ""
+
+    def check(self, name: str, value: Any, tree: dict) -> None:
+        limit = value_at(tree, self.other)
+        if value > limit:
+            raise ConfigError(f"{name} ({value}) must not be above {self.other} ({limit})")
+
+
+@dataclass(frozen=True)
+class Choice(Rule):
+    """The value is one of a few; `one_of` makes such a rule.
+
+    Attributes:
+        choices: the allowed values.
+    """
+
+    choices: tuple = ()
+
+    def check(self, name: str, value: Any, tree: dict) -> None:
+        if not self.holds(value):
+            raise choice_error(name, self.choices, value)
+
+
+def one_of(*choices: Any) -> Choice:
+    """The value is one of those given."""
+    words = ", ".join(f"`{choice}`" for choice in choices)
+    return Choice(f"must be one of {words}", words, lambda value: value in choices, choices=choices)
+
+
+@dataclass(frozen=True)
+class RegisteredName(Rule):
+    """The value is a name in a registry; `registered_in` makes such a rule.
+
+    The registry's module is imported only when the rule is checked.
+
+    Attributes:
+        place: "module:NAME" of the registry.
+    """
+
+    place: str = ""
+
+    def check(self, name: str, value: Any, tree: dict) -> None:
+        registered(self.place).choose(value)
+
+    @property
+    def choices(self) -> tuple:
+        """The names that are registered now."""
+        return tuple(registered(self.place))
+
+
+def registered_in(place: str) -> RegisteredName:
+    """The value is a name in the registry at ``place``, "module:NAME"."""
+    words = f"a name in `{place.replace(':', '.')}`"
+    return RegisteredName(
+        f"must be {words}", words, lambda value: value in registered(place), place=place
+    )
+
+
+def registered(place: str) -> Registry:
+    """Return the registry at ``place``, "module:NAME", after importing its module."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, NoReturn
+from typing import TYPE_CHECKING, Any, Iterable, NoReturn
 
 import numpy as np
 
-from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.keys import default_tree
 from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.validate import infer, validate
+from detectron_ext.errors import ConfigError
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
+
+    _Settings = Settings
+else:
+    _Settings = object
 
 
 class ConfigNode(dict):
-    """A section: a dict whose keys are attributes too and which cannot be changed.
+    """A section: a dict that cannot be changed and whose keys are attributes, too.
 
-    Lists keep upstream's type and so are not protected; take a copy before changing one.
+    Lists are not protected, since upstream's type is kept; copy a list before you change it.
     """
 
     def __init__(self, values: dict) -> None:
         super().__init__((key, _frozen(value)) for key, value in values.items())
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"the configuration has no key {name} here") from None
+    if not TYPE_CHECKING:  # mypy takes the keys from Settings, and finds those that do not exist
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return self[name]
+            except KeyError:
+                raise AttributeError(f"the configuration has no key {name} here") from None
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise AttributeError("a loaded configuration cannot be changed; use with_overrides")
@@ -45,7 +55,7 @@ class ConfigNode(dict):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple:
-        # Pickle would otherwise rebuild a dict item by item, which is refused.
+        # Otherwise pickle would rebuild the dict item by item, which is refused.
         return type(self), (dict(self),)
 
     def copy(self) -> dict:
@@ -53,7 +63,7 @@ class ConfigNode(dict):
         return {key: _thawed(value) for key, value in self.items()}
 
 
-class Config(ConfigNode):
+class Config(ConfigNode, _Settings):
     """A whole configuration, complete and valid; made by ``config.load``."""
 
     @classmethod
@@ -78,11 +88,17 @@ class Config(ConfigNode):
         """Return a new configuration with some keys changed, given as in ``load``.
 
         Values that upstream infers (RPN.RPN_ON, TEST.PRECOMPUTED_PROPOSALS) are inferred anew but,
-        as upstream, never taken back.
+        as upstream, never taken back. Nothing is imported here, for values may come from a stored
+        configuration.
 
         Raises:
-            ConfigError: as ``load``.
+            ConfigError: as ``load``; LIBRA.IMPORTS is among the keys.
         """
+        overrides = list(overrides)
+        if "LIBRA.IMPORTS" in overrides[::2]:
+            raise ConfigError(
+                "LIBRA.IMPORTS takes effect when a configuration is loaded: set it there"
+            )
         return self._finish(self.copy(), overrides)
 
     @classmethod

@@ -1,8 +1,8 @@
 """Values given for a key: decoding text and fitting the result to the type of the default.
 
-Detectron's rules: text is read as a Python literal where it is one, a list may stand for a tuple
-and the reverse, and any scalar may stand for a string. Wider than Detectron: an integer may stand
-for a float. A bool never stands for a number, nor a number for a bool.
+The rules are Detectron's: text that is a Python literal is read as one, a list may stand for a
+tuple, a tuple for a list, and any scalar for a string. One rule is added: an integer may stand for
+a float. A bool never stands for a number, nor a number for a bool.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TYPE_NAMES = {
 
 
 def decode(value: Any) -> Any:
-    """Return the Python literal that a string spells, or the value itself if it spells none."""
+    """Return the value of the Python literal in a string, or the value itself if it is none."""
     if not isinstance(value, str):
         return value
     try:
@@ -37,13 +37,16 @@ def decode(value: Any) -> Any:
 
 
 def coerce(value: Any, default: Any, label: str) -> Any:
-    """Fit a given value to the type of the key's default.
+    """Convert a given value to the type of the key's default.
 
     Args:
-        value: what the user gave: text (still undecoded) or a Python value.
+        value: what the user gave: text (not decoded yet) or a Python value.
         default: the key's present value, of type bool, int, float, str, list, tuple or
             numpy array.
         label: the key and where it was given, for messages.
+
+    Returns:
+        The value, of the type of ``default``; an array has its shape and dtype, too.
 
     Raises:
         ConfigError: the value cannot stand for one of the default's type.
@@ -68,7 +71,7 @@ def coerce(value: Any, default: Any, label: str) -> Any:
 
 
 def _as_text(value: Any, label: str) -> str:
-    if value is None:  # a YAML key with nothing behind it
+    if value is None:  # a YAML key without a value
         return ""
     if isinstance(value, dict):
         raise _mismatch(value, _TYPE_NAMES[str], label)
@@ -88,7 +91,7 @@ def _as_float(value: Any, label: str) -> float:
 
 
 def _as_sequence(value: Any, kind: type) -> Any:
-    """Nested sequences take the outer kind too, so that YAML, which has one kind, loses nothing."""
+    """Convert a sequence, and those inside it, to one kind: YAML has no tuples, only lists."""
     return kind(_as_sequence(v, kind) if isinstance(v, (list, tuple)) else v for v in value)
 
 

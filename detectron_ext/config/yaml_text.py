@@ -1,9 +1,11 @@
 """YAML text to plain data and back, safely.
 
-The loader extends PyYAML's safe one in two ways. Keys stay the text they are written as: YAML 1.1
-reads a bare ``ON`` as true, and LIBRA has keys of that name. And the tags that ``yaml.dump`` leaves
-in weights saved by upstream (tuples, AttrDict, numpy values) are read as the plain data they stand
-for; nothing is imported or called by name, and every other tag is an error.
+The loader extends PyYAML's safe loader in two ways:
+
+- Keys stay as they are written. YAML 1.1 reads a bare ``ON`` as true, and LIBRA has keys of that
+  name.
+- The tags that ``yaml.dump`` writes into weights saved by upstream (tuples, AttrDict, numpy values)
+  are read as plain data. Nothing is imported or called by name. Every other tag is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ _PYTHON = "tag:yaml.org,2002:python/"
 
 
 class PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with textual keys and upstream's tags as plain data."""
+    """PyYAML's safe loader that keeps keys as text and reads upstream's tags as plain data."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         _warn_of_repeated_keys(node)
@@ -48,7 +50,7 @@ def _warn_of_repeated_keys(node: yaml.MappingNode) -> None:
         if key_node.value in seen:
             mark = key_node.start_mark
             _LOG.warning(
-                "%s line %d: key %s stands twice; the last one counts",
+                "%s line %d: key %s appears twice; the last one counts",
                 mark.name,
                 mark.line + 1,
                 key_node.value,
@@ -61,7 +63,7 @@ def _construct_tuple(loader: PlainLoader, node: Any) -> tuple:
 
 
 def _construct_attr_dict(loader: PlainLoader, suffix: str, node: Any) -> dict:
-    """Read an AttrDict of whatever module as the dict of its items, without its hidden state."""
+    """Read an AttrDict of any module as the dict of its items, without its hidden state."""
     if suffix.rpartition(".")[2] != "AttrDict":
         raise yaml.constructor.ConstructorError(
             None, None, f"an object of type {suffix} is not read from a file", node.start_mark
@@ -90,8 +92,12 @@ def _construct_numpy_array(loader: PlainLoader, node: Any) -> Any:
 
 
 def read_numbers(dtype: np.dtype, raw: Any) -> np.ndarray:
-    """The numbers of numpy's own form in YAML: their type and their bytes."""
-    # Python 2 wrote bytes that happen to be text as a string.
+    """Return the numbers that YAML holds in numpy's own form.
+
+    Args:
+        dtype: their type.
+        raw: their bytes; a string if Python 2 wrote them and they happen to be text.
+    """
     return np.frombuffer(raw.encode("utf-8") if isinstance(raw, str) else raw, dtype)
 
 
@@ -104,9 +110,9 @@ def _register() -> None:
     for module in ("numpy.core.multiarray.", "numpy._core.multiarray."):
         PlainLoader.add_constructor(apply + module + "scalar", _construct_numpy_scalar)
         PlainLoader.add_constructor(apply + module + "_reconstruct", _construct_numpy_array)
-    # The array's class is only mentioned, and the mention is not needed.
+    # The name of the array's class is not needed.
     PlainLoader.add_constructor(_PYTHON + "name:numpy.ndarray", lambda loader, node: None)
-    # Python 2 tagged its two kinds of text and its long integers.
+    # Python 2 has tags for its two kinds of text and for its long integers.
     for kind in ("str", "unicode"):
         PlainLoader.add_constructor(_PYTHON + kind, lambda loader, node: node.value)
     PlainLoader.add_constructor(_PYTHON + "long", lambda loader, node: int(node.value))
@@ -116,7 +122,12 @@ _register()
 
 
 def parse_yaml(text: str | bytes, source: str, loader_class: type = PlainLoader) -> Any:
-    """Parse one YAML document into plain Python data, or what ``loader_class`` makes of it.
+    """Parse one YAML document.
+
+    Args:
+        text: the document.
+        source: where it is from, such as a file name, for messages.
+        loader_class: PyYAML's class that reads it; the default makes plain Python data.
 
     Raises:
         ConfigError: invalid YAML or a tag that is not plain data, with the line.
@@ -138,7 +149,7 @@ def parse_yaml(text: str | bytes, source: str, loader_class: type = PlainLoader)
     except RecursionError:
         raise _invalid(source, "nested too deeply") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        # PyYAML's and numpy's converters meet text they cannot convert, such as a 13th month.
+        # PyYAML's and numpy's converters raise these for text such as a 13th month.
         raise _invalid(source, error) from None
 
 
@@ -150,11 +161,11 @@ def load_legacy_yaml(text: str | bytes) -> dict:
     """Read the configuration that upstream stores as YAML text inside its weights files.
 
     Returns:
-        A nested dict of plain data: AttrDicts as dicts, tuples kept, numpy arrays as nested lists,
-        numpy scalars as Python numbers. Keys are not compared with this version's.
+        A nested dict of plain data. AttrDicts become dicts, numpy arrays nested lists and numpy
+        scalars Python numbers; tuples stay tuples. The keys are not checked.
 
     Raises:
-        ConfigError: text that is not YAML, not a map, or holds an object of another type.
+        ConfigError: the text is not YAML, not a map, or contains an object of another type.
     """
     tree = parse_yaml(text, "the stored configuration")
     if not isinstance(tree, dict):
@@ -171,14 +182,14 @@ def dump_yaml(config: Config) -> str:
 
 
 class _AttrDict(dict):
-    """A map that is written as upstream's type of configuration."""
+    """A map that is written as upstream's AttrDict."""
 
 
 class _LegacyDumper(yaml.SafeDumper):
     """Writes maps as the AttrDicts that upstream's loader rebuilds."""
 
 
-# Without the hidden state that upstream adds: some releases of PyYAML refuse it.
+# The hidden state that upstream adds is left out, since some releases of PyYAML refuse it.
 _LegacyDumper.add_representer(
     _AttrDict,
     lambda dumper, value: dumper.represent_mapping(
@@ -190,8 +201,7 @@ _LegacyDumper.add_representer(
 def dump_legacy_yaml(config: Config) -> str:
     """Return a configuration as the YAML text that upstream expects inside a weights file.
 
-    Upstream's ``load_cfg`` rebuilds the tree with its attribute access; ``load_legacy_yaml`` and
-    ``load`` read it as plain data.
+    Upstream's ``load_cfg`` reads it as AttrDicts, ``load_legacy_yaml`` and ``load`` as plain data.
     """
 
     def tagged(value: Any) -> Any:
@@ -210,5 +220,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [list(v) if isinstance(v, tuple) else v for v in value]
     if isinstance(value, str) and isinstance(decode(value), str) and decode(value) != value:
-        return repr(value)  # text that itself looks quoted keeps its quotes when read back
+        return repr(value)  # text that has quotes of its own keeps them when it is read back
     return value

@@ -6,6 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 from detectron_ext import config as configuration
+from detectron_ext.config import value_at
 from detectron_ext.conversion.mmdet_blobs import BlobConverter, TensorSource
 from detectron_ext.conversion.mmdet_settings import Settings, read_settings
 from detectron_ext.conversion.torch_checkpoint import read_checkpoint
@@ -125,16 +126,10 @@ def _overrides(arch: str, changes: dict) -> list:
     )
     pairs: list = []
     for key, value in changes.items():
-        before, after = _value(standard, key), _value(changed, key)
+        before, after = value_at(standard, key), value_at(changed, key)
         if not _same(before, after):
             pairs += [key, value]
     return pairs
-
-
-def _value(config, key):
-    for part in key.split("."):
-        config = config[part]
-    return config
 
 
 def _same(value, other) -> bool:

@@ -1,4 +1,4 @@
-"""Reading a COCO JSON file so that whatever is wrong with it is said in one line."""
+"""Reading and checking COCO content; whatever is wrong with it is said in one line."""
 
 from __future__ import annotations
 
@@ -15,18 +15,41 @@ _REQUIRED = {
 }
 
 
-def read_annotation_file(path: str) -> dict[str, Any]:
-    """Read a COCO JSON file and check its structure.
+def read_json(path: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DatasetError: it is not JSON.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except json.JSONDecodeError as error:
+        raise DatasetError(
+            f"{path}: not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not JSON: not UTF-8 text") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: not COCO format: nested too deeply") from error
+
+
+def check_annotations(content: Any, path: str) -> dict[str, Any]:
+    """Check the structure of COCO content; returns it.
 
     ``images`` and ``categories`` must be there; ``annotations`` may be absent, as in the files
     that describe test images. Inside an annotation ``area``, ``iscrowd`` and ``segmentation``
     may be absent. Values (sizes, ids that name nothing) are not judged here.
 
+    Args:
+        content: what a file holds.
+        path: that file, for messages.
+
     Raises:
-        DatasetError: the file cannot be read, is not JSON, lacks a part, or has ids that
-            are not unique or not of one kind.
+        DatasetError: a part is missing or of the wrong type, or ids are not unique or not of one
+            kind.
     """
-    content = _load_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: not COCO format: the top level must be an object")
     for section in ("images", "categories"):
@@ -47,22 +70,6 @@ def read_annotation_file(path: str) -> dict[str, Any]:
         if len({isinstance(identity, str) for identity in seen}) > 1:
             raise DatasetError(f"{path}: the ids of '{section}' must be all numbers or all text")
     return content
-
-
-def _load_json(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise DatasetError(f"cannot read annotation file {path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"{path}: not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not JSON: not UTF-8 text") from error
-    except RecursionError as error:
-        raise DatasetError(f"{path}: not COCO format: nested too deeply") from error
 
 
 def _check_fields(item: Any, fields: tuple, where: str) -> None:

@@ -12,11 +12,13 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping
 
-from detectron_ext.config.dataset_entry import PATHS, entry_texts
+from detectron_ext import environment
+from detectron_ext.config.dataset_entry import DEFAULT_FORMAT, PATHS, entry_texts
 from detectron_ext.config.yaml_text import parse_yaml
-from detectron_ext.errors import ConfigError, DatasetError
+from detectron_ext.data.formats import FORMATS
+from detectron_ext.errors import ConfigError, DatasetError, choice_error
 
-EXTRA_CATALOG_VARIABLE = "DETECTRON_EXT_DATASETS"
+EXTRA_CATALOG_VARIABLE = environment.DATASETS.name
 
 # Detectron's names: (image folder, annotation file, what the image files' names begin with).
 _COCO = {
@@ -53,14 +55,16 @@ class DatasetEntry:
     Attributes:
         name: its name in TRAIN.DATASETS or TEST.DATASETS.
         im_dir: folder of the images.
-        ann_fn: COCO JSON file.
-        im_prefix: put before every file name that the JSON holds.
+        ann_fn: annotation file, of the format's kind.
+        im_prefix: put before every file name that the annotations hold.
+        format: how the annotations are written, a name of `detectron_ext.data.formats.FORMATS`.
     """
 
     name: str
     im_dir: str
     ann_fn: str
     im_prefix: str = ""
+    format: str = DEFAULT_FORMAT
 
 
 def resolve(name: str, config) -> DatasetEntry:
@@ -68,8 +72,8 @@ def resolve(name: str, config) -> DatasetEntry:
 
     Args:
         name: catalog name.
-        config: its DATASETS_EXTRA maps names to {im_dir, ann_fn, im_prefix}, the last of which may
-            be left out, and comes first.
+        config: its DATASETS_EXTRA maps names to {im_dir, ann_fn, im_prefix, format}, the last two
+            of which may be left out, and comes first.
 
     Raises:
         DatasetError: the name is unknown, its entry is incomplete or has another key, or the
@@ -153,7 +157,12 @@ def _extra_entry(name: str, entry: Any, source: str) -> DatasetEntry:
             f"write {name}: {{im_dir: FOLDER, ann_fn: FILE.json}}"
         )
     im_dir, ann_fn = (os.path.expandvars(os.path.expanduser(fields[key])) for key in PATHS)
-    return DatasetEntry(name, im_dir, ann_fn, fields.get("im_prefix", ""))
+    annotation_format = fields.get("format") or DEFAULT_FORMAT
+    if annotation_format not in FORMATS:
+        raise DatasetError(
+            str(choice_error(f"{source}: {name}.format", FORMATS, annotation_format))
+        )
+    return DatasetEntry(name, im_dir, ann_fn, fields.get("im_prefix", ""), annotation_format)
 
 
 def _coco_entry(name: str) -> DatasetEntry:

@@ -10,8 +10,8 @@ import os
 import numpy as np
 from pycocotools.coco import COCO
 
-from detectron_ext.data.annotation_file import read_annotation_file
 from detectron_ext.data.catalog import DatasetEntry
+from detectron_ext.data.formats import read_annotations
 from detectron_ext.data.ground_truth import Tally, remove_unusable, trainable_boxes
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class CocoDataset:
-    """A COCO JSON file, read and checked.
+    """A data set's annotations, read and checked.
 
     Attributes:
         name: catalog name.
@@ -40,7 +40,7 @@ class CocoDataset:
     def __init__(self, entry: DatasetEntry):
         self.name = entry.name
         self._entry = entry
-        content = read_annotation_file(entry.ann_fn)
+        content = read_annotations(entry)
         if not os.path.isdir(entry.im_dir):
             raise DatasetError(f"data set {entry.name}: image folder {entry.im_dir} not found")
         self.has_annotations = "annotations" in content
@@ -124,15 +124,15 @@ class CocoDataset:
         )
 
 
-def read_ground_truth(ann_fn: str) -> COCO:
-    """The annotations of a data set whose images are not needed, as ``CocoDataset.coco``.
+def read_ground_truth(entry: DatasetEntry) -> COCO:
+    """Return the annotations of a data set whose images are not needed, as ``CocoDataset.coco``.
 
     Raises:
         DatasetError: the file is missing, not JSON or not COCO format, or holds no annotations.
     """
-    content = read_annotation_file(ann_fn)
+    content = read_annotations(entry)
     if "annotations" not in content:
-        raise DatasetError(f"{ann_fn}: holds no 'annotations' to score with")
+        raise DatasetError(f"{entry.ann_fn}: holds no 'annotations' to score with")
     remove_unusable(content, Tally())
     return _index(content)
 

@@ -27,11 +27,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detectron_ext import environment
 from detectron_ext.data.digit_scenes import SCENE_SIZE, Scene, render_scene
 from detectron_ext.errors import DatasetError, UserError
 
 DEFAULT_NUM_IMAGES = {"train": 800, "val": 200}
-ROOT_VARIABLE = "DETECTRON_EXT_DATA"
+ROOT_VARIABLE = environment.DATA.name
 # Raise it when the scenes change: data sets made by another version are made anew.
 VERSION = 1
 _VAL_EVERY = 5

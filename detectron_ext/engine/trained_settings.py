@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 from detectron_ext import config as configuration
+from detectron_ext.config.keys import KEYS
 from detectron_ext.engine.checkpoints import Checkpoint, checkpoint_path
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import ConfigError, UserError
@@ -15,28 +16,6 @@ from detectron_ext.modeling.devices import available_gpus
 
 _LOG = logging.getLogger(__name__)
 
-# What decides what is learnt: these sections and keys, without those below.
-_DECISIVE = (
-    "FAST_RCNN.", "FPN.", "GROUP_NORM.", "LIBRA.", "MODEL.", "NUM_GPUS", "PIXEL_MEANS", "RESNETS.",
-    "RETINANET.", "RNG_SEED", "RPN.", "SOLVER.", "TRAIN.",
-)  # fmt: skip
-_INDECISIVE = frozenset(
-    [
-        "LIBRA.DATA.SKIP_BAD_IMAGES",  # advised where an image stops a run
-        "LIBRA.FAST_CONV",
-        "LIBRA.LOG_PERIOD",
-        "LIBRA.THREADS",
-        "MODEL.EXECUTION_TYPE",
-        "RETINANET.INFERENCE_TH",
-        "RETINANET.PRE_NMS_TOP_N",
-        "RETINANET.RETINANET_ON",  # MODEL.TYPE decides
-        "SOLVER.LOG_LR_CHANGE_THRESHOLD",
-        "TRAIN.AUTO_RESUME",
-        "TRAIN.COPY_WEIGHTS",
-        "TRAIN.GENERATE_PROPOSALS_ON_GPU",
-        "TRAIN.SNAPSHOT_ITERS",
-    ]
-)
 # What differs here is said, and may: images move, and machines have their own number of GPUs.
 _ANY_PLACE = re.compile(r"NUM_GPUS|DATASETS_EXTRA\..*\.im_dir")
 # Files move too, and Detectron stores the path of a download in place of its address; but one of
@@ -165,7 +144,7 @@ def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
     return [
         _Difference(key, stored[key], value)
         for key, value in sorted(wanted.items())
-        if key.startswith(_DECISIVE + extras) and key not in _INDECISIVE
+        if (KEYS[key].affects_weights if key in KEYS else key.startswith(extras))
         # A data set may be known by other means: then nothing is stored, and it has no default.
         if key in stored and _as_used(key, stored[key]) != _as_used(key, value)
     ]

@@ -17,7 +17,7 @@ from detectron_ext.engine.detector import TestNet
 from detectron_ext.errors import UserError
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
-from detectron_ext.sampling.labels import BACKGROUND
+from detectron_ext.sampling.matching import BACKGROUND
 from detectron_ext.sampling.retinanet_targets import assign_anchors
 
 

@@ -23,7 +23,7 @@ from detectron_ext.ops.reference.box_losses import (
 from detectron_ext.ops.reference.focal_losses import weighted_sigmoid_focal_loss_gradient
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
 from detectron_ext.sampling.iou_bins import iou_bins
-from detectron_ext.sampling.labels import BACKGROUND
+from detectron_ext.sampling.matching import BACKGROUND
 from detectron_ext.sampling.random_sampling import sample_random
 from detectron_ext.sampling.retinanet_sampler import balancing_weights
 

@@ -91,7 +91,7 @@ def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> 
         for (run, _), config in zip(finished, configs)
     ]
     dataset = common_dataset(tests)
-    whole = read_ground_truth(resolve(dataset, configs[0]).ann_fn)
+    whole = read_ground_truth(resolve(dataset, configs[0]))
     ground_truth = common_images(tests, whole)
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     measured: list[tuple[Run, Measured]] = []

@@ -1,18 +1,83 @@
-"""From MODEL.CONV_BODY, a name of Detectron's, to the network that it stands for."""
+"""The networks that compute feature maps, by the names that MODEL.CONV_BODY takes."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
+from typing import Callable
 
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.fpn import Pyramid, add_fpn_body
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.resnet import RESNETS, ResNetSpec, add_resnet, highest_level
+from detectron_ext.registry import Registry
 
-_BODY = re.compile(
-    r"FPN\.add_fpn_(?P<pyramid>\w+?)_conv5(?P<finest>_P2only)?_body"
-    r"|ResNet\.add_(?P<plain>\w+?)_conv(?P<last>[45])_body"
-)
+Body = Callable[[DetectionModel], Pyramid]
+
+BODIES: Registry[Body] = Registry("MODEL.CONV_BODY")
+"""Bodies by the names that MODEL.CONV_BODY takes.
+
+An entry is a function (model) -> `Pyramid`. It adds layers from the blob ``data``, float32
+(N, 3, H, W), to the model and returns a feature pyramid, or `one_map` for a body without one:
+
+- Images are padded to multiples of FPN.COARSEST_STRIDE on a pyramid. A map of level l must have
+  exactly H / 2**l rows and W / 2**l columns then.
+- FPN.FPN_ON must be True for a pyramid and False for one map; this is checked.
+- ``modeling.fpn.add_fpn`` makes the pyramid from maps of strides 4, 8, 16 and 32.
+- At training time TRAIN.FREEZE_AT must be 0, unless the function has an attribute
+  ``freezes_stages = True`` and stops the gradient after the stage that the key names.
+"""
+
+
+@dataclass(frozen=True)
+class ResNetBody:
+    """A body of Detectron's: a residual network, alone or with a feature pyramid on it.
+
+    Attributes:
+        network: the residual network.
+        last_stage: stage, 4 or 5, that the network ends in.
+        has_pyramid: whether a pyramid follows.
+        finest_only: keep P2 of the pyramid alone.
+    """
+
+    network: ResNetSpec
+    last_stage: int
+    has_pyramid: bool = False
+    finest_only: bool = False
+    freezes_stages = True
+
+    def __call__(self, model: DetectionModel) -> Pyramid:
+        """Add the body; returns its pyramid or its one map."""
+        if self.has_pyramid:
+            return add_fpn_body(model, self.network, self.finest_only)
+        blob, dim = add_resnet(model, self.network, last_stage=self.last_stage)[-1]
+        return one_map(blob, highest_level(model.config, self.last_stage), dim)
+
+
+def one_map(blob: str, level: int, dim: int) -> Pyramid:
+    """Return what a body without a pyramid returns.
+
+    Args:
+        blob: unscoped name of the map, float32 (N, dim, H, W).
+        level: its stride is 2**level pixels.
+        dim: its channels.
+    """
+    return Pyramid((blob,), (level,), dim, is_one_map=True)
+
+
+def _register_resnets() -> None:
+    for name, network in RESNETS.items():
+        with_pyramid = {
+            f"FPN.add_fpn_{name}_conv5_body": ResNetBody(network, 5, has_pyramid=True),
+            f"FPN.add_fpn_{name}_conv5_P2only_body": ResNetBody(
+                network, 5, has_pyramid=True, finest_only=True
+            ),
+        }
+        alone = {f"ResNet.add_{name}_conv{last}_body": ResNetBody(network, last) for last in (4, 5)}
+        for body_name, body in {**with_pyramid, **alone}.items():
+            BODIES.register(body_name)(body)
+
+
+_register_resnets()
 
 
 def add_conv_body(model: DetectionModel) -> Pyramid:
@@ -22,51 +87,26 @@ def add_conv_body(model: DetectionModel) -> Pyramid:
         Its feature pyramid (of a P2only body the finest level), or the one map of a body without.
 
     Raises:
-        ConfigError: when there is no such body.
+        ConfigError: there is no such body, it is a pyramid and FPN.FPN_ON False or the reverse, or
+            it cannot freeze stages.
     """
-    spec = body_spec(model.config)
-    if has_pyramid(model.config):
-        return add_fpn_body(model, spec, bool(_match(model.config).group("finest")))
-    last = last_stage(model.config)
-    blob, dim = add_resnet(model, spec, last_stage=last)[-1]
-    return Pyramid((blob,), (highest_level(model.config, last),), dim)
-
-
-def body_spec(config) -> ResNetSpec:
-    """The residual network in MODEL.CONV_BODY, with or without a pyramid.
-
-    Raises:
-        ConfigError: when there is no such body.
-    """
-    match = _match(config)
-    return RESNETS[match.group("pyramid") or match.group("plain")]
-
-
-def has_pyramid(config) -> bool:
-    """Whether MODEL.CONV_BODY ends in a feature pyramid, if only in its finest level.
-
-    Raises:
-        ConfigError: when there is no such body.
-    """
-    return bool(_match(config).group("pyramid"))
-
-
-def last_stage(config) -> int:
-    """Stage of the residual network, 4 or 5, that MODEL.CONV_BODY ends in or with a pyramid on it.
-
-    Raises:
-        ConfigError: when there is no such body.
-    """
-    return int(_match(config).group("last") or 5)
-
-
-def _match(config):
+    config = model.config
     name = config.MODEL.CONV_BODY
-    match = _BODY.fullmatch(name)
-    if not match or (match.group("pyramid") or match.group("plain")) not in RESNETS:
+    body = BODIES.choose(name)
+    freezes = getattr(body, "freezes_stages", False)
+    if model.train and config.TRAIN.FREEZE_AT and not freezes:
         raise ConfigError(
-            f"MODEL.CONV_BODY {name!r} is not one this builds: FPN.add_fpn_<network>_conv5_body, "
-            "FPN.add_fpn_<network>_conv5_P2only_body or ResNet.add_<network>_conv4_body, with "
-            f"<network> one of {', '.join(RESNETS)}"
+            f"TRAIN.FREEZE_AT {config.TRAIN.FREEZE_AT} freezes stages of a ResNet, and "
+            f"MODEL.CONV_BODY {name} has none: set it to 0"
         )
-    return match
+    return body(model)
+
+
+def resnet_body(config) -> ResNetBody | None:
+    """Return the body that MODEL.CONV_BODY names; None where it is not a residual network.
+
+    Raises:
+        ConfigError: there is no such body.
+    """
+    body = BODIES.choose(config.MODEL.CONV_BODY)
+    return body if isinstance(body, ResNetBody) else None

@@ -1,19 +1,29 @@
-"""Heads on regions of interest, which FAST_RCNN.ROI_BOX_HEAD names: features of boxes.
-
-A head adds the regions' pooled features and its layers, and returns the blob it ends in and that
-blob's channels.
-"""
+"""Heads on regions of interest, by the names that FAST_RCNN.ROI_BOX_HEAD takes."""
 
 from __future__ import annotations
+
+from typing import Any, Callable, Tuple
 
 from caffe2.python import brew
 
 from detectron_ext.errors import ConfigError
-from detectron_ext.modeling.bodies import body_spec, last_stage
+from detectron_ext.modeling.bodies import ResNetBody, resnet_body
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.modeling.resnet import add_stage
 from detectron_ext.modeling.roi_features import add_roi_features
+from detectron_ext.registry import Registry
+
+Head = Callable[[DetectionModel, Pyramid], Tuple[Any, int]]
+
+HEADS: Registry[Head] = Registry("FAST_RCNN.ROI_BOX_HEAD")
+"""Heads on regions by the names that FAST_RCNN.ROI_BOX_HEAD takes.
+
+An entry is a function (model, pyramid) -> (blob, dim). It pools the features of R regions with
+``modeling.roi_features.add_roi_features(model, pyramid, name)``, a float32 blob (R, pyramid.dim, r,
+r) with r = FAST_RCNN.ROI_XFORM_RESOLUTION, adds layers, and returns the blob that the class and box
+predictions start from, (R, dim) or (R, dim, 1, 1), and its channels.
+"""
 
 _MSRA: tuple = ("MSRAFill", {})
 _ZERO = ("ConstantFill", {"value": 0.0})
@@ -30,13 +40,11 @@ def add_box_head(model: DetectionModel, pyramid: Pyramid) -> tuple:
     """
     name = model.config.FAST_RCNN.ROI_BOX_HEAD
     # Old configurations name the module by what it was called once.
-    head = _HEADS.get(name.replace("head_builder.", "fast_rcnn_heads."))
-    if head is None:
-        known = ", ".join(_HEADS)
-        raise ConfigError(f"FAST_RCNN.ROI_BOX_HEAD {name!r} is not one this builds: {known}")
-    return head(model, pyramid)
+    present = name.replace("head_builder.", "fast_rcnn_heads.")
+    return HEADS.choose(present if present in HEADS else name)(model, pyramid)
 
 
+@HEADS.register("fast_rcnn_heads.add_roi_2mlp_head")
 def _add_2mlp_head(model, pyramid):
     """Two fully connected layers with rectifiers (FPN, section 4.2)."""
     blob = add_roi_features(model, pyramid, "roi_feat")
@@ -70,42 +78,44 @@ def _add_conv_head(model, pyramid, group_norm):
     return _add_fc(model, blob, "fc6", dim_in, fc_dim), fc_dim
 
 
+@HEADS.register("fast_rcnn_heads.add_roi_Xconv1fc_head")
 def _add_plain_conv_head(model, pyramid):
     return _add_conv_head(model, pyramid, group_norm=False)
 
 
+@HEADS.register("fast_rcnn_heads.add_roi_Xconv1fc_gn_head")
 def _add_group_norm_conv_head(model, pyramid):
     return _add_conv_head(model, pyramid, group_norm=True)
 
 
-def _check_body_has_no_res5(config):
-    if last_stage(config) > 4:
+def _body_without_res5(config) -> ResNetBody:
+    head, name = config.FAST_RCNN.ROI_BOX_HEAD, config.MODEL.CONV_BODY
+    body = resnet_body(config)
+    if body is None:
         raise ConfigError(
-            f"FAST_RCNN.ROI_BOX_HEAD {config.FAST_RCNN.ROI_BOX_HEAD} is res5, which MODEL.CONV_BODY"
-            f" {config.MODEL.CONV_BODY} has already: choose a conv4 body or another head"
+            f"FAST_RCNN.ROI_BOX_HEAD {head} goes on with a ResNet, and MODEL.CONV_BODY {name} is "
+            "none: choose another head"
         )
+    if body.last_stage > 4:
+        raise ConfigError(
+            f"FAST_RCNN.ROI_BOX_HEAD {head} is res5, which MODEL.CONV_BODY"
+            f" {name} has already: choose a conv4 body or another head"
+        )
+    return body
 
 
+@HEADS.register("ResNet.add_ResNet_roi_conv5_head")
 def _add_res5_head(model, pyramid):
     """Stage 5 of the residual network on each region's 7x7 or 14x14 features (ResNet, appendix A).
 
     For bodies that end in stage 4.
     """
-    _check_body_has_no_res5(model.config)
+    network = _body_without_res5(model.config).network
     resolution = model.config.FAST_RCNN.ROI_XFORM_RESOLUTION
     if resolution not in (7, 14):
         raise ConfigError(
             f"FAST_RCNN.ROI_XFORM_RESOLUTION {resolution} does not suit the res5 head: use 7 or 14"
         )
     blob = add_roi_features(model, pyramid, "pool5")
-    spec = body_spec(model.config)
-    blob, dim = add_stage(model, spec, 5, blob, pyramid.dim, stride=resolution // 7, dilation=1)
+    blob, dim = add_stage(model, network, 5, blob, pyramid.dim, stride=resolution // 7, dilation=1)
     return brew.average_pool(model, blob, "res5_pool", kernel=7), dim
-
-
-_HEADS = {
-    "fast_rcnn_heads.add_roi_2mlp_head": _add_2mlp_head,
-    "fast_rcnn_heads.add_roi_Xconv1fc_head": _add_plain_conv_head,
-    "fast_rcnn_heads.add_roi_Xconv1fc_gn_head": _add_group_norm_conv_head,
-    "ResNet.add_ResNet_roi_conv5_head": _add_res5_head,
-}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from detectron_ext.config import is_retinanet
 from detectron_ext.errors import ConfigError
-from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
-from detectron_ext.modeling.bodies import add_conv_body
 from detectron_ext.modeling.devices import replica, usable_gpus
 from detectron_ext.modeling.generalized_rcnn import add_generalized_rcnn
 from detectron_ext.modeling.model import DetectionModel
@@ -14,7 +12,7 @@ from detectron_ext.modeling.optimizer import (
     add_parameter_updates,
     share_gradient_memory,
 )
-from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
+from detectron_ext.modeling.retinanet_detector import add_retinanet
 
 
 def build_model(config, train: bool) -> DetectionModel:
@@ -68,19 +66,6 @@ def _detector(model_type: str):
     return _DETECTORS[model_type]
 
 
-def _add_retinanet(model: DetectionModel) -> list:
-    fpn = model.config.FPN
-    if model.config.MODEL.RPN_ONLY:
-        raise ConfigError("MODEL.RPN_ONLY needs an RPN, and RetinaNet has none: set it to False")
-    if not fpn.FPN_ON:
-        raise ConfigError("RetinaNet needs FPN.FPN_ON True: it pads images to fit the pyramid")
-    pyramid = add_conv_body(model).between(fpn.RPN_MIN_LEVEL, fpn.RPN_MAX_LEVEL)
-    if model.config.LIBRA.BFP.ON:
-        pyramid = add_balanced_pyramid(model, pyramid)
-    add_retinanet_heads(model, pyramid)
-    return add_retinanet_losses(model, pyramid.levels) if model.train else []
-
-
 def _set_execution(model: DetectionModel) -> None:
     """GPU nets run as MODEL.EXECUTION_TYPE says; on the CPU each operator uses all threads, and
     running several at once would only make them compete."""
@@ -102,6 +87,6 @@ _OLD_TYPES = (
 )  # fmt: skip
 _DETECTORS = {
     "generalized_rcnn": add_generalized_rcnn,
-    "retinanet": _add_retinanet,
+    "retinanet": add_retinanet,
     **dict.fromkeys(_OLD_TYPES, add_generalized_rcnn),
 }

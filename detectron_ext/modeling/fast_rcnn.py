@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from caffe2.python import brew
 
-from detectron_ext import ops
+from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.sampling.proposal_targets import SAMPLER
 
@@ -38,7 +38,10 @@ def _add_fc(model, blob, name, dim_in, dim_out, std):
 def add_fast_rcnn_losses(model: DetectionModel) -> list:
     """Add ``loss_cls`` and ``loss_bbox``, each a mean over the regions; returns the loss blobs.
 
-    LIBRA.LOSS_WEIGHTS and LIBRA.BALANCED_L1 apply here, and not to the RPN.
+    LIBRA.LOSS_WEIGHTS and LIBRA.BOX_LOSS apply here, and not to the RPN.
+
+    Raises:
+        ConfigError: see `add_box_loss`.
     """
     weights = model.config.LIBRA.LOSS_WEIGHTS
     probabilities, class_loss = model.net.SoftmaxWithLoss(
@@ -46,22 +49,17 @@ def add_fast_rcnn_losses(model: DetectionModel) -> list:
         ["cls_prob", "loss_cls"],
         scale=model.loss_scale * float(weights.CLS),
     )
-    losses = [class_loss, _add_box_loss(model, model.loss_scale * weights.BBOX)]
+    box_loss = add_box_loss(
+        model,
+        "dense",
+        ("bbox_pred", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights"),
+        "loss_bbox",
+        beta=_BOX_LOSS_BETA,
+        scale=model.loss_scale * weights.BBOX,
+    )
+    losses = [class_loss, box_loss]
     model.net.Accuracy([probabilities, "labels_int32"], "accuracy_cls")
     model.add_losses(losses)
     model.add_metrics(["accuracy_cls"])
     model.add_sampler(SAMPLER)
     return losses
-
-
-def _add_box_loss(model, scale):
-    targets = ("bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
-    inputs = ("bbox_pred", *targets, "loss_bbox")
-    balanced = model.config.LIBRA.BALANCED_L1
-    if not balanced.ON:
-        return ops.smooth_l1_loss(model.net, *inputs, beta=_BOX_LOSS_BETA, scale=scale)
-    return ops.balanced_l1_loss(
-        model.net, *inputs,
-        alpha=balanced.ALPHA, gamma=balanced.GAMMA, formula=balanced.FORMULA,
-        beta=_BOX_LOSS_BETA, scale=scale,
-    )  # fmt: skip

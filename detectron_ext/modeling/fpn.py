@@ -31,11 +31,13 @@ class Pyramid:
         blobs: unscoped names of the maps, each (N, dim, H_l, W_l).
         levels: their pyramid levels; level l has a stride of 2**l pixels.
         dim: channels.
+        is_one_map: it is the single map of a body without a pyramid, not a pyramid's level.
     """
 
     blobs: tuple
     levels: tuple
     dim: int
+    is_one_map: bool = False
 
     def between(self, lowest: int, highest: int) -> Pyramid:
         """The maps of levels ``lowest`` to ``highest``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from detectron_ext.config import reads_proposals
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
-from detectron_ext.modeling.bodies import add_conv_body, has_pyramid
+from detectron_ext.modeling.bodies import add_conv_body
 from detectron_ext.modeling.box_heads import add_box_head
 from detectron_ext.modeling.fast_rcnn import add_fast_rcnn_losses, add_fast_rcnn_outputs
 from detectron_ext.modeling.fpn import MULTILEVEL_KEYS, Pyramid
@@ -32,7 +32,6 @@ def add_generalized_rcnn(model: DetectionModel) -> list:
     config = model.config
     _refuse_other_heads(config)
     _refuse_contradictions(config)
-    _check_body(config)
     pyramid = _add_features(model)
     losses = []
     if config.RPN.RPN_ON:
@@ -66,9 +65,9 @@ def _refuse_contradictions(config):
         )
 
 
-def _check_body(config):
+def _check_body(config, pyramid):
     """Images are padded, and blobs named, for a pyramid exactly where FPN.FPN_ON says so."""
-    if has_pyramid(config) != config.FPN.FPN_ON:
+    if pyramid.is_one_map == config.FPN.FPN_ON:
         kind = "is no" if config.FPN.FPN_ON else "is a"
         raise ConfigError(
             f"MODEL.CONV_BODY {config.MODEL.CONV_BODY} {kind} pyramid: set FPN.FPN_ON to "
@@ -77,8 +76,9 @@ def _check_body(config):
 
 
 def _add_features(model) -> Pyramid:
-    pyramid = add_conv_body(model)
     config = model.config
+    pyramid = add_conv_body(model)
+    _check_body(config, pyramid)
     if config.TRAIN.FREEZE_CONV_BODY:
         for blob in pyramid.blobs:
             model.net.StopGradient(blob, blob)

@@ -12,8 +12,10 @@ import numpy as np
 
 from detectron_ext import ops
 from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+from detectron_ext.sampling.retinanet_sampler import mode_weighs
 from detectron_ext.sampling.retinanet_targets import SAMPLER
 
 _GAUSSIAN = ("GaussianFill", {"std": 0.01})
@@ -116,7 +118,8 @@ def add_retinanet_losses(model: DetectionModel, levels) -> list:
     """Add the box and class losses of every level; returns the loss blobs.
 
     Raises:
-        ConfigError: RETINANET.SOFTMAX with LIBRA.RETINANET_SAMPLER.MODE reweight.
+        ConfigError: RETINANET.SOFTMAX with a sampler mode that weighs anchors; or see
+            `add_box_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
     model.add_sampler(SAMPLER)
@@ -128,25 +131,20 @@ def add_retinanet_losses(model: DetectionModel, levels) -> list:
 
 def _add_box_loss(model, level):
     config = model.config
+    weight = config.RETINANET.BBOX_REG_WEIGHT * config.LIBRA.LOSS_WEIGHTS.BBOX
     inputs = (
         f"retnet_bbox_pred_fpn{level}",
         f"retnet_roi_bbox_targets_fpn{level}",
         f"retnet_roi_fg_bbox_locs_fpn{level}",
         "retnet_fg_num",
-        f"retnet_loss_bbox_fpn{level}",
     )
-    weight = config.RETINANET.BBOX_REG_WEIGHT * config.LIBRA.LOSS_WEIGHTS.BBOX
-    options = {"beta": config.RETINANET.BBOX_REG_BETA, "scale": model.loss_scale * weight}
-    balanced = config.LIBRA.BALANCED_L1
-    if not balanced.ON:
-        return ops.select_smooth_l1_loss(model.net, *inputs, **options)
-    return ops.select_balanced_l1_loss(
-        model.net,
-        *inputs,
-        alpha=balanced.ALPHA,
-        gamma=balanced.GAMMA,
-        formula=balanced.FORMULA,
-        **options,
+    return add_box_loss(
+        model,
+        "select",
+        inputs,
+        f"retnet_loss_bbox_fpn{level}",
+        beta=config.RETINANET.BBOX_REG_BETA,
+        scale=model.loss_scale * weight,
     )
 
 
@@ -154,7 +152,7 @@ def _add_class_loss(model, level):
     """The focal loss of a level. The anchors' weights scale each one's loss, while what all are
     divided by stays the number of positives."""
     config = model.config
-    is_weighted = config.LIBRA.RETINANET_SAMPLER.MODE == "reweight"
+    is_weighted = mode_weighs(config)
     inputs = (f"retnet_cls_pred_fpn{level}", f"retnet_cls_labels_fpn{level}", "retnet_fg_num")
     options = {
         "gamma": config.RETINANET.LOSS_GAMMA,
@@ -165,8 +163,8 @@ def _add_class_loss(model, level):
     if config.RETINANET.SOFTMAX:
         if is_weighted:
             raise ConfigError(
-                "LIBRA.RETINANET_SAMPLER.MODE reweight needs RETINANET.SOFTMAX False: the softmax "
-                "focal loss takes no weights; or use select"
+                f"LIBRA.RETINANET_SAMPLER.MODE {config.LIBRA.RETINANET_SAMPLER.MODE} needs "
+                "RETINANET.SOFTMAX False: the softmax focal loss takes no weights; or use select"
             )
         options.update(prob=f"retnet_prob_fpn{level}", num_classes=config.MODEL.NUM_CLASSES)
         return ops.softmax_focal_loss(model.net, *inputs, loss, **options)[0]

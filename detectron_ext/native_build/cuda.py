@@ -10,13 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from detectron_ext import environment
 from detectron_ext.native_build.toolchain import Unavailable
 
 # Python packages that contain the headers: nvidia-cublas, nvidia-curand, nvidia-cudnn-cu13.
 HEADERS = ("cublas_v2.h", "curand.h", "cudnn.h")
 OLDEST_ARCHITECTURE = 60
-EXTRA_INCLUDE = "DETECTRON_EXT_CUDA_INCLUDE"
-ONLY_ARCHITECTURES = "DETECTRON_EXT_CUDA_ARCHITECTURES"
+EXTRA_INCLUDE = environment.CUDA_INCLUDE.name
+ONLY_ARCHITECTURES = environment.CUDA_ARCHITECTURES.name
 
 
 class Nvcc(NamedTuple):

@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from detectron_ext import environment
 from detectron_ext.native_build.toolchain import Unavailable
 
 # Version of protobuf (major and minor) -> the source archive that contains its headers.
@@ -23,7 +24,7 @@ ARCHIVES = {
     "3.13": "grpcio-tools==1.33.2",
 }
 SOURCE_FOLDER = "third_party/protobuf/src/"
-OVERRIDE = "DETECTRON_EXT_PROTOBUF_INCLUDE"
+OVERRIDE = environment.PROTOBUF_INCLUDE.name
 
 
 def protobuf_include(version: str, cache: Path) -> Path:

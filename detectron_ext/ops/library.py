@@ -21,10 +21,11 @@ from pathlib import Path
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
+from detectron_ext import environment
 from detectron_ext.ops.library_paths import detectron_library, library_problem, native_library
 from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of
 
-ENVIRONMENT_VARIABLE = "DETECTRON_EXT_OPS"
+ENVIRONMENT_VARIABLE = environment.OPERATORS.name
 NATIVE_LIBRARY = native_library()
 DETECTRON_LIBRARY = detectron_library()
 

@@ -2,17 +2,117 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import numpy as np
 
 from detectron_ext.errors import ConfigError
+from detectron_ext.registry import Protocol, Registry
 from detectron_ext.sampling.instance_balanced import sample_instance_balanced
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
 from detectron_ext.sampling.random_sampling import sample_random
 from detectron_ext.sampling.sampling_statistics import count_samples
 
+_RANDOM = "random"
+
+
+class NegativeSampler(Protocol):
+    """A class that is made once for a run and called once an image, by several threads at once.
+
+    Attributes:
+        floor_thresh: IoU at which the training log's bins of negatives begin, usually 0.0.
+    """
+
+    floor_thresh: float
+
+    def __init__(self, settings: Any, negative_threshold: float) -> None:
+        """Take the LIBRA.SAMPLER node and the IoU below which a box is negative.
+
+        Raises:
+            ConfigError: settings that do not suit it.
+        """
+
+    def __call__(
+        self, overlaps: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw negatives; arguments and result are those of `BoxSampler.negatives`."""
+        ...
+
+
+PositiveSampler = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
+
+NEGATIVES: Registry[type[NegativeSampler]] = Registry("LIBRA.SAMPLER.NEGATIVE")
+"""Samplers of negatives by the names that LIBRA.SAMPLER.NEGATIVE takes.
+
+An entry is a class, see `NegativeSampler`.
+"""
+
+POSITIVES: Registry[PositiveSampler] = Registry("LIBRA.SAMPLER.POSITIVE")
+"""Samplers of positives by the names that LIBRA.SAMPLER.POSITIVE takes.
+
+An entry is a function (matched, candidates, count, rng) -> indices; arguments and result are those
+of `BoxSampler.positives`.
+"""
+
+POSITIVES.register("instance_balanced")(sample_instance_balanced)
+
+
+@POSITIVES.register(_RANDOM)
+def _random_positives(matched, candidates, count, rng):
+    return sample_random(candidates, count, rng)
+
+
+@NEGATIVES.register(_RANDOM)
+class _RandomNegatives:
+    floor_thresh = 0.0
+
+    def __init__(self, settings, negative_threshold):
+        pass
+
+    def __call__(self, overlaps, candidates, count, rng):
+        return sample_random(candidates, count, rng)
+
+
+@NEGATIVES.register("iou_balanced")
+class _IouBalancedNegatives:
+    def __init__(self, settings, negative_threshold):
+        self._settings = settings
+        self._threshold = negative_threshold
+        self.floor_thresh = settings.FLOOR_THRESH
+        self._check_floor()
+
+    def __call__(self, overlaps, candidates, count, rng):
+        settings = self._settings
+        return sample_iou_balanced(
+            overlaps,
+            candidates,
+            count,
+            rng,
+            upper=self._threshold,
+            num_bins=settings.NUM_BINS,
+            floor_thresh=self.floor_thresh,
+            floor_fraction=settings.FLOOR_FRACTION,
+            bin_range=settings.BIN_RANGE,
+        )
+
+    def _check_floor(self) -> None:
+        floor, fraction = self.floor_thresh, self._settings.FLOOR_FRACTION
+        if floor >= self._threshold:
+            raise ConfigError(
+                f"LIBRA.SAMPLER.FLOOR_THRESH ({floor}) leaves no IoU to balance below the "
+                f"negatives' threshold {self._threshold}: lower it"
+            )
+        # mmdetection's rule puts boxes of overlap 0 below a floor of 0. Ours has no boxes there and
+        # would draw the fraction from all boxes alike, which balances nothing.
+        if self._settings.BIN_RANGE == "negatives" and floor == 0 and fraction > 0:
+            raise ConfigError(
+                f"LIBRA.SAMPLER.FLOOR_FRACTION ({fraction}) has no negatives to draw from, for "
+                "none lies below a FLOOR_THRESH of 0: raise FLOOR_THRESH or set FLOOR_FRACTION to 0"
+            )
+
 
 class BoxSampler:
-    """Draws positives and negatives of one image; it has no state, so threads may share it.
+    """Draws positives and negatives of one image; threads may share it.
 
     Args:
         settings: the configuration's LIBRA.SAMPLER node.
@@ -21,33 +121,18 @@ class BoxSampler:
         is_random: draw at random whatever NEGATIVE and POSITIVE say.
 
     Raises:
-        ConfigError: LIBRA.SAMPLER.FLOOR_THRESH leaves nothing to balance, or nothing to draw the
-            FLOOR_FRACTION from.
+        ConfigError: there is no such sampler, or its settings do not suit it: FLOOR_THRESH leaves
+            nothing to balance, or nothing to draw the FLOOR_FRACTION from.
     """
 
     def __init__(self, settings, negative_threshold: float, is_random: bool = False):
-        self._settings = settings
         self._negative_threshold = float(negative_threshold)
-        self._is_balanced = settings.NEGATIVE == "iou_balanced" and not is_random
-        self._is_instance_balanced = settings.POSITIVE == "instance_balanced" and not is_random
-        self._floor = settings.FLOOR_THRESH if self._is_balanced else 0.0
-        if self._is_balanced:
-            self._check_floor()
-
-    def _check_floor(self) -> None:
-        if self._floor >= self._negative_threshold:
-            raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_THRESH ({self._floor}) leaves no IoU to balance below the "
-                f"negatives' threshold {self._negative_threshold}: lower it"
-            )
-        fraction = self._settings.FLOOR_FRACTION
-        # mmdetection's rule puts boxes of overlap 0 below a floor of 0; ours has none there, and
-        # would draw the fraction from all boxes alike, unbalanced.
-        if self._settings.BIN_RANGE == "negatives" and self._floor == 0 and fraction > 0:
-            raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_FRACTION ({fraction}) has no negatives to draw from, for "
-                "none lies below a FLOOR_THRESH of 0: raise FLOOR_THRESH or set FLOOR_FRACTION to 0"
-            )
+        self._num_bins = settings.NUM_BINS
+        negatives, positives = settings.NEGATIVE, settings.POSITIVE
+        if is_random:
+            negatives = positives = _RANDOM
+        self._negatives = NEGATIVES.choose(negatives)(settings, self._negative_threshold)
+        self._positives = POSITIVES.choose(positives)
 
     def positives(
         self,
@@ -67,9 +152,7 @@ class BoxSampler:
         Returns:
             (min(count, N),) int64 of the candidates, distinct.
         """
-        if self._is_instance_balanced:
-            return sample_instance_balanced(matched, candidates, count, rng)
-        return sample_random(candidates, count, rng)
+        return self._positives(matched, candidates, count, rng)
 
     def negatives(
         self,
@@ -89,20 +172,7 @@ class BoxSampler:
         Returns:
             (min(count, N),) int64 of the candidates, distinct.
         """
-        if not self._is_balanced:
-            return sample_random(candidates, count, rng)
-        settings = self._settings
-        return sample_iou_balanced(
-            overlaps,
-            candidates,
-            count,
-            rng,
-            upper=self._negative_threshold,
-            num_bins=settings.NUM_BINS,
-            floor_thresh=self._floor,
-            floor_fraction=settings.FLOOR_FRACTION,
-            bin_range=settings.BIN_RANGE,
-        )
+        return self._negatives(overlaps, candidates, count, rng)
 
     def counts(
         self,
@@ -129,6 +199,6 @@ class BoxSampler:
             matched[positives],
             num_instances,
             upper=self._negative_threshold,
-            num_bins=self._settings.NUM_BINS,
-            floor_thresh=self._floor,
+            num_bins=self._num_bins,
+            floor_thresh=self._negatives.floor_thresh,
         )

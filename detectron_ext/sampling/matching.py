@@ -1,10 +1,14 @@
-"""Which ground-truth box each anchor or proposal belongs to."""
+"""Which ground-truth box each anchor or proposal belongs to, and the labels that follow."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from detectron_ext.geometry.boxes import pairwise_iou, widths_heights
+
+# Labels that are no class; class numbers begin at 1.
+IGNORED = -1
+BACKGROUND = 0
 
 
 def match_boxes(boxes: np.ndarray, truth: np.ndarray):

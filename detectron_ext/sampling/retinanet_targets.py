@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
-from detectron_ext.sampling.labels import BACKGROUND, IGNORED
-from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
-from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_negatives
+from detectron_ext.sampling.matching import BACKGROUND, IGNORED, lies_in_crowd, match_boxes
+from detectron_ext.sampling.retinanet_sampler import MODES, AnchorImage
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
 SAMPLER = "retinanet"
@@ -79,11 +79,20 @@ class _ImageTargets(NamedTuple):
 
 
 class RetinanetTargets:
-    """Builds the target blobs of a minibatch; thread-safe."""
+    """Builds the target blobs of a minibatch; thread-safe if the sampler's mode is.
+
+    Args:
+        config: the anchors' settings, RETINANET.POSITIVE_OVERLAP and NEGATIVE_OVERLAP,
+            LIBRA.RETINANET_SAMPLER, LIBRA.AUGMENTATION.CROP.
+
+    Raises:
+        ConfigError: there is no such LIBRA.RETINANET_SAMPLER.MODE, or its settings do not suit it.
+    """
 
     def __init__(self, config):
         self._config = config
         self._grids = AnchorGrids(retinanet_anchor_levels(config))
+        self._sampler = MODES.choose(config.LIBRA.RETINANET_SAMPLER.MODE)(config)
 
     def __call__(self, samples, height: int, width: int, rng: np.random.Generator) -> dict:
         """Target blobs for images padded to height x width pixels.
@@ -91,12 +100,12 @@ class RetinanetTargets:
         Args:
             samples: objects with ``boxes`` (G, 4), ``classes`` (G,), ``is_crowd`` (G,), in the
                 pixels of the network input.
-            rng: source of the draw of RETINANET_SAMPLER.MODE select, not used in other modes.
+            rng: source of the sampler's draws.
 
         Returns:
             For every level l: retnet_cls_labels_fpn{l} (N, A, H, W) int32,
             retnet_roi_bbox_targets_fpn{l} (M, 4) float32 and retnet_roi_fg_bbox_locs_fpn{l} (M, 4)
-            float32 rows (image, first channel, y, x); with MODE reweight also
+            float32 rows (image, first channel, y, x); with a MODE that weighs also
             retnet_cls_weights_fpn{l} (N, A, H, W) float32. retnet_fg_num and retnet_bg_num (1,)
             float32, sampling_counts_retinanet as `sampling_statistics` lays it out.
         """
@@ -116,10 +125,21 @@ class RetinanetTargets:
         return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
 
     def _image_targets(self, anchors: np.ndarray, sample, rng) -> _ImageTargets:
-        boxes = sample.boxes[~sample.is_crowd]
+        real = ~sample.is_crowd
+        boxes = sample.boxes[real]
         labels, matched, overlaps, num_foreground = assign_anchors(anchors, sample, self._config)
         num_background = int(np.count_nonzero(labels == BACKGROUND))
-        labels, weights = self._sample_negatives(labels, overlaps, rng)
+        sampled = self._sampler(
+            AnchorImage(anchors, labels, overlaps, matched, boxes, sample.classes[real], rng)
+        )
+        labels, weights = sampled.labels, sampled.weights
+        if (weights is not None) != self._sampler.weighs:
+            raise ConfigError(
+                f"LIBRA.RETINANET_SAMPLER.MODE {self._config.LIBRA.RETINANET_SAMPLER.MODE}: its "
+                f"class says weighs = {self._sampler.weighs}, but it returned "
+                f"{'no ' if weights is None else ''}weights"
+            )
+        matched = matched if sampled.matched is None else sampled.matched
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
         positive = np.flatnonzero(labels > BACKGROUND)
         targets[positive] = encode(anchors[positive], boxes[matched[positive]])
@@ -133,17 +153,6 @@ class RetinanetTargets:
             weights=None if weights is None else weights[negative],
         )
         return _ImageTargets(labels, targets, weights, counts, num_foreground, num_background)
-
-    def _sample_negatives(self, labels, overlaps, rng) -> tuple:
-        """Labels, and weights or None, after LIBRA.RETINANET_SAMPLER."""
-        settings = self._config.LIBRA.RETINANET_SAMPLER
-        bins = {"upper": self._config.RETINANET.NEGATIVE_OVERLAP, "num_bins": settings.NUM_BINS}
-        if settings.MODE == "reweight":
-            return labels, balancing_weights(labels, overlaps, **bins)
-        if settings.MODE == "select":
-            budget = {"neg_per_pos": settings.NEG_PER_POS, "min_neg": settings.MIN_NEG}
-            labels = select_negatives(labels, overlaps, rng, **bins, **budget)
-        return labels, None
 
     def _level_blobs(self, level: int, shape: tuple, images: list, rows: slice) -> dict:
         labels = np.stack([image.labels[rows].reshape(shape) for image in images])
@@ -159,7 +168,7 @@ class RetinanetTargets:
             f"retnet_roi_bbox_targets_fpn{level}": targets[image, anchor, y, x],
             f"retnet_roi_fg_bbox_locs_fpn{level}": locations,
         }
-        if images[0].weights is not None:
+        if self._sampler.weighs:
             weights = np.stack([image.weights[rows].reshape(shape) for image in images])
             blobs[f"retnet_cls_weights_fpn{level}"] = weights
         return blobs

@@ -14,8 +14,7 @@ import numpy as np
 from detectron_ext.geometry.anchors import AnchorGrids, rpn_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.box_sampler import BoxSampler
-from detectron_ext.sampling.labels import BACKGROUND, IGNORED
-from detectron_ext.sampling.matching import lies_in_crowd, match_boxes
+from detectron_ext.sampling.matching import BACKGROUND, IGNORED, lies_in_crowd, match_boxes
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 SAMPLER = "rpn"

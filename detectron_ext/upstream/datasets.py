@@ -6,7 +6,9 @@ alone have none: there the box's own outline stands for it.
 
 from __future__ import annotations
 
+from detectron_ext.config.dataset_entry import DEFAULT_FORMAT
 from detectron_ext.data.catalog import DatasetEntry, resolve_extra
+from detectron_ext.errors import DatasetError
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.patches import Patch
 
@@ -19,7 +21,7 @@ def patches() -> list:
     return [
         Patch(_CATALOG, "contains", ("name",), _containing),
         Patch(_CATALOG, "get_im_dir", ("name",), _field("im_dir")),
-        Patch(_CATALOG, "get_ann_fn", ("name",), _field("ann_fn")),
+        Patch(_CATALOG, "get_ann_fn", ("name",), _annotation_file),
         Patch(_CATALOG, "get_im_prefix", ("name",), _field("im_prefix")),
         Patch(
             "detectron.datasets.json_dataset", "JsonDataset.__init__", ("self", "name"), _opening
@@ -46,6 +48,19 @@ def _field(field: str):
         return get
 
     return replace
+
+
+def _annotation_file(original):
+    def get(name):
+        entry = _entry(name)
+        if entry is not None and entry.format != DEFAULT_FORMAT:
+            raise DatasetError(
+                f"data set {name} has the format {entry.format}, and upstream Detectron reads "
+                f"{DEFAULT_FORMAT} alone: convert the file, or run without --upstream"
+            )
+        return original(name) if entry is None else entry.ann_fn
+
+    return get
 
 
 def _entry(name: str) -> DatasetEntry | None:

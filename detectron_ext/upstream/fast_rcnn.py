@@ -9,7 +9,7 @@ from detectron_ext.sampling.box_sampler import BoxSampler
 from detectron_ext.sampling.proposal_targets import draw_regions
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import draw_source
-from detectron_ext.upstream.loss_gradients import loss_gradients
+from detectron_ext.upstream.model_methods import has_upstreams_losses, loss_gradients
 from detectron_ext.upstream.patches import Patch
 
 # An overlap that makes a region neither foreground nor background.
@@ -33,8 +33,7 @@ def patches() -> list:
 
 def _adding_losses(original):
     def add(model):
-        libra = upstream_cfg().LIBRA
-        if not libra.BALANCED_L1.ON and libra.LOSS_WEIGHTS.CLS == libra.LOSS_WEIGHTS.BBOX == 1:
+        if has_upstreams_losses():
             return original(model)
         return loss_gradients(model, add_fast_rcnn_losses(model))
 

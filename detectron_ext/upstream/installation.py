@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detectron_ext.errors import UserError
 from detectron_ext.upstream.checkout import import_all
 from detectron_ext.upstream.patches import AppliedPatches, Patch
 
@@ -45,7 +44,7 @@ def install(cpu: bool | None = None) -> None:
     if cpu or (cpu is None and not cpu_mode.machine_has_gpu()):
         try:
             cpu_mode.turn_on()
-        except UserError:
+        except BaseException:
             uninstall()
             raise
 
@@ -70,25 +69,22 @@ def is_installed() -> bool:
 def _all_patches(cpu: bool | None) -> list[Patch]:
     # Caffe2 and the graph functions are imported here, not with the package.
     from detectron_ext.upstream import (
-        bodies,
         builder,
         cfg_node,
         cpu_mode,
         datasets,
         fast_rcnn,
         model_methods,
-        pickles,
         pyramid,
         python_operators,
         retinanet,
         rpn,
         shims,
-        training_stats,
     )
 
     groups = [
-        shims, pickles, cfg_node, datasets, builder, model_methods, bodies, pyramid, retinanet,
-        fast_rcnn, rpn, training_stats, python_operators,
+        shims, cfg_node, datasets, builder, model_methods, pyramid, retinanet, fast_rcnn, rpn,
+        python_operators,
     ]  # fmt: skip
     if cpu is not False:
         groups.append(cpu_mode)

@@ -11,7 +11,6 @@ from detectron_ext.errors import UserError
 
 _MISSING = object()
 ANY = ("...",)
-OPTIONAL = ("?",)
 
 
 class Patch(NamedTuple):
@@ -21,8 +20,7 @@ class Patch(NamedTuple):
         module: the module's full name.
         name: the attribute; "Class.attribute" for one of a class.
         parameters: names of the parameters that the present attribute has to take; ANY where that
-            does not matter; None where there has to be no such attribute yet; OPTIONAL where there
-            may be one.
+            does not matter; None where there has to be no such attribute yet.
         replace: called with the present attribute (None where there is none), returns the new one.
     """
 
@@ -57,32 +55,46 @@ class AppliedPatches:
         self._replaced: list[tuple[Any, str, Any]] = []
 
     def apply(self, patches: Sequence[Patch]) -> None:
-        """Check all patches, then apply them; on any mismatch nothing is changed.
+        """Check all patches, then apply them; when any of it fails, nothing is changed.
 
         Modules that imported a function by its name get the new one, too.
 
         Raises:
             UserError: an attribute is missing, there already, or takes other parameters.
+        Exception: whatever a patch's ``replace`` raises.
         """
         for patch in patches:
             _check(patch)
-        for patch in patches:
-            owner, name = patch.owner()
-            present = getattr(owner, name, None)
-            replacement = patch.replace(present)
-            self._set(owner, name, replacement)
-            if callable(present):
-                for module in _importers(patch.module, name, present):
-                    self._set(module, name, replacement)
+        already_applied = len(self._replaced)
+        try:
+            for patch in patches:
+                self._apply_one(patch)
+        except BaseException:
+            self._restore(already_applied)
+            raise
+
+    def _apply_one(self, patch: Patch) -> None:
+        owner, name = patch.owner()
+        present = getattr(owner, name, None)
+        replacement = patch.replace(present)
+        self._set(owner, name, replacement)
+        if callable(present):
+            for module in _importers(patch.module, name, present):
+                self._set(module, name, replacement)
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
         # Of a class, what it inherits is not its own to put back.
-        self._replaced.append((owner, name, vars(owner).get(name, _MISSING)))
+        before = vars(owner).get(name, _MISSING)
         setattr(owner, name, value)
+        self._replaced.append((owner, name, before))
 
     def restore(self) -> None:
         """Put back every attribute, the last replaced first."""
-        while self._replaced:
+        self._restore(0)
+
+    def _restore(self, kept: int) -> None:
+        """Put back all but the first ``kept`` attributes."""
+        while len(self._replaced) > kept:
             owner, name, value = self._replaced.pop()
             if value is _MISSING:
                 delattr(owner, name)
@@ -96,8 +108,6 @@ def _check(patch: Patch) -> None:
     except (ImportError, AttributeError):
         raise _unknown(f"it has no {patch.full_name}") from None
     present = getattr(owner, name, _MISSING)
-    if patch.parameters == OPTIONAL:
-        return
     if patch.parameters is None:
         if present is not _MISSING:
             raise _unknown(f"it already has {patch.full_name}")

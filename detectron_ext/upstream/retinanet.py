@@ -6,10 +6,11 @@ import numpy as np
 
 from detectron_ext.geometry.anchors import pyramid_levels
 from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
+from detectron_ext.sampling.retinanet_sampler import mode_weighs
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
-from detectron_ext.upstream.loss_gradients import loss_gradients
+from detectron_ext.upstream.model_methods import has_upstreams_losses, loss_gradients
 from detectron_ext.upstream.patches import Patch
 from detectron_ext.upstream.pyramid import to_pyramid
 
@@ -49,22 +50,17 @@ def _adding_outputs(original):
 def _adding_losses(original):
     def add(model):
         cfg = upstream_cfg()
-        weights = cfg.LIBRA.LOSS_WEIGHTS
-        if not cfg.LIBRA.BALANCED_L1.ON and weights.CLS == weights.BBOX == 1 and not _reweights():
+        if has_upstreams_losses() and not mode_weighs(cfg):
             return original(model)
         return loss_gradients(model, add_retinanet_losses(model, pyramid_levels(cfg)))
 
     return add
 
 
-def _reweights() -> bool:
-    return upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "reweight"
-
-
 def _naming_blobs(original):
     def name(is_training=True):
         names = original(is_training=is_training)
-        if is_training and _reweights():
+        if is_training and mode_weighs(upstream_cfg()):
             levels = pyramid_levels(upstream_cfg())
             names += [f"retnet_cls_weights_fpn{level}" for level in levels]
         return names

@@ -1,10 +1,12 @@
-"""What keeps Caffe2 and upstream alive beside newer libraries than they were written for.
+"""What Caffe2 and upstream need beside newer libraries than theirs, and how files are read safely.
 
 - numpy: ``asscalar``, which Caffe2 converts numpy's numbers with, and the old names of Python's
   types, which older checkouts use, are put back where this numpy lacks them.
 - PyYAML: ``yaml.load`` takes no text alone any more. What reads configurations here is safe (no
   object is built but upstream's AttrDict), and keeps keys as they are written: plain PyYAML makes
   LIBRA's key ``ON`` the bool True.
+- Pickles: weights, proposals and detections are read without trusting the pickle that they are in,
+  which would otherwise run code that is in it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from detectron_ext.array_pickle import read_pickle
 from detectron_ext.config.yaml_text import PlainLoader, parse_yaml, read_numbers
+from detectron_ext.errors import WeightsError
 from detectron_ext.upstream.patches import ANY, Patch, constant
 
 _NUMPY_NAMES = {
@@ -31,6 +35,7 @@ _IMMUTABLE = "__immutable__"
 def patches() -> list:
     """The patches that the installed libraries need."""
     found = [
+        Patch("detectron.utils.io", "load_object", ("file_name",), constant(load_object)),
         Patch("detectron.utils.env", "yaml_load", ANY, constant(load_yaml)),
         Patch("detectron.utils.env", "yaml_dump", ANY, constant(dump_yaml)),
     ]
@@ -40,6 +45,15 @@ def patches() -> list:
         missing = [name for name in _NUMPY_NAMES if not hasattr(np, name)]
     found += [Patch("numpy", name, None, constant(_NUMPY_NAMES[name])) for name in missing]
     return found
+
+
+def load_object(file_name: str) -> Any:
+    """Read a pickle of arrays and plain containers, Python 2's included.
+
+    Raises:
+        WeightsError: in one line, a file that is missing, truncated or holds anything else.
+    """
+    return read_pickle(file_name, "data", WeightsError)
 
 
 def load_yaml(text: Any) -> Any:

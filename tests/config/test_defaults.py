@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from detectron_ext import config
-from detectron_ext.config.defaults import default_tree
-from detectron_ext.config.keys import DEPRECATED_KEYS, RENAMED_KEYS, dotted_keys
+from detectron_ext.config.dotted import leaves, names
+from detectron_ext.config.key_names import DEPRECATED_KEYS, RENAMED_KEYS
+from detectron_ext.config.keys import default_tree
 from detectron_ext.config.validate import validate
 
 OURS = {"LIBRA", "DATASETS_EXTRA"}
@@ -35,10 +36,10 @@ TUPLES = {
 LISTS = {"EXPECTED_RESULTS", "SOLVER.LRS", "SOLVER.STEPS"}
 
 
-def leaves(tree, prefix=""):
+def json_leaves(tree, prefix=""):
     for key, value in tree.items():
         if isinstance(value, dict) and "__ndarray__" not in value:
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from json_leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -52,7 +53,7 @@ def as_json(value):
 
 def test_defaults_and_types_are_upstreams(shared_path):
     upstream = json.loads(shared_path("legacy/cfg_defaults.json").read_text())
-    theirs = dict(leaves(upstream))
+    theirs = dict(json_leaves(upstream))
     ours = dict(leaves({k: v for k, v in default_tree().items() if k not in OURS}))
     assert ours.keys() == theirs.keys()
     for name in ours.keys() - {"ROOT_DIR"}:
@@ -71,6 +72,8 @@ def test_libra_defaults_are_plain_detectron():
         "BFP": {"ON": False, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
         "FPN": {"EXTRA_LEVELS_ON": "input", "EXTRA_LEVELS_RELU": True},
         "BOX_CONVENTION": "detectron",
+        "BOX_LOSS": "",
+        "IMPORTS": [],
         "BALANCED_L1": {"ON": False, "ALPHA": 0.5, "GAMMA": 1.5, "FORMULA": "continuous"},
         "SAMPLER": {
             "NEGATIVE": "random",
@@ -110,7 +113,7 @@ def test_defaults_are_valid_fresh_and_rooted_here():
 
 
 def test_old_names_are_unknown_and_new_names_exist():
-    known = set(dotted_keys(default_tree()))
+    known = set(names(default_tree()))
     assert known.isdisjoint(DEPRECATED_KEYS)
     assert known.isdisjoint(RENAMED_KEYS)
     assert known.issuperset(new for new, _ in RENAMED_KEYS.values())

@@ -63,7 +63,7 @@ def test_repeated_key_is_logged_with_its_line(write, caplog):
     path = write("RNG_SEED: 1\nRNG_SEED: 2\n")
     with caplog.at_level(logging.WARNING):
         assert config.load(path).RNG_SEED == 2
-    assert f"{path} line 2: key RNG_SEED stands twice" in caplog.text
+    assert f"{path} line 2: key RNG_SEED appears twice" in caplog.text
 
 
 def test_unknown_key_names_file_and_neighbour(write):

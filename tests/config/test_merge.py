@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectron_ext import config
+from detectron_ext.config.dotted import value_at
 from detectron_ext.errors import ConfigError, UserError
 
 numbers = st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False))
@@ -51,9 +52,7 @@ def test_override_is_decoded_and_fitted(key, text, expected):
     if expected is None:
         assert loaded.TRAIN.MAX_SIZE == 512
         return
-    value = loaded
-    for part in key.split("."):
-        value = value[part]
+    value = value_at(loaded, key)
     assert value == expected
     assert type(value) is type(expected)
 

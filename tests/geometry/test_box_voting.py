@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectron_ext.config.rules import CHOICES
+from detectron_ext.config.keys import KEYS
 from detectron_ext.geometry.box_voting import vote
 
 _BOXES = np.array([[0, 0, 99, 99], [0, 0, 89, 99], [0, 0, 49, 99]], np.float32)
@@ -36,7 +36,7 @@ def test_scores(method, beta, expected):
 
 
 def test_every_method_of_the_configuration_is_known():
-    for method in CHOICES["TEST.BBOX_VOTE.SCORING_METHOD"]:
+    for method in KEYS["TEST.BBOX_VOTE.SCORING_METHOD"].choices:
         assert np.isfinite(_vote(method)[1]).all()
     with pytest.raises(ValueError, match="NO"):
         _vote("NO")

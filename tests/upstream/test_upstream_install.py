@@ -9,7 +9,7 @@ import types
 import pytest
 
 from detectron_ext import upstream
-from detectron_ext.config.defaults import default_tree
+from detectron_ext.config.keys import default_tree
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.upstream import cfg_node, cpu_mode
 
@@ -128,8 +128,8 @@ def test_a_key_without_a_value_is_named(cfg):
     ("key", "value", "reason"),
     [
         ("LIBRA.BFP.REFINE_TYPE", "attention", "must be one of none, conv, non_local"),
-        ("LIBRA.BALANCED_L1.ALPHA", "-1.0", "must be above 0"),
-        ("LIBRA.AUGMENTATION.ROTATE90", "True", "LIBRA.AUGMENTATION has no effect under upstream"),
+        ("LIBRA.BALANCED_L1.ALPHA", "-1.0", "must lie between 0.001 and 1000"),
+        ("LIBRA.AUGMENTATION.ROTATE90", "True", "ROTATE90 has no effect under upstream"),
         ("LIBRA.BOX_CONVENTION", "mmdet", "BOX_CONVENTION has no effect .* without --upstream"),
         ("LIBRA.BFP.ON", "True", "needs a pyramid, and ResNet.add_ResNet50_conv4_body has none"),
     ],

@@ -79,3 +79,26 @@ def test_a_module_it_does_not_know_is_left_alone(package, module, name, paramete
         AppliedPatches().apply(patches)
     assert "\n" not in str(caught.value)
     assert _snapshot(*package) == before
+
+
+def test_a_replacement_that_raises_leaves_nothing_of_its_call(package):
+    builder, heads = package
+    applied = AppliedPatches()
+    applied.apply([Patch("fakeron.heads", "WIDTH", ANY, constant(5))])
+    before = _snapshot(*package)
+
+    def fail(original):
+        raise RuntimeError("no replacement")
+
+    patches = [
+        Patch("fakeron.heads", "add", ("model", "blob"), lambda original: lambda m, b: "ours"),
+        Patch("fakeron.heads", "WIDTH", ANY, constant(6)),
+        Patch("fakeron.heads", "Model.loss_scale", None, constant(0.5)),
+        Patch("fakeron.heads", "Model", ANY, fail),
+    ]
+    with pytest.raises(RuntimeError, match="no replacement"):
+        applied.apply(patches)
+    assert _snapshot(*package) == before
+    assert not hasattr(heads.Model, "loss_scale") and builder.add(0, 0) == "original"
+    applied.restore()
+    assert heads.WIDTH == 4

@@ -1,0 +1,107 @@
+"""Keys of the backbone: ResNet and ResNeXt, feature pyramid, GroupNorm."""
+
+from __future__ import annotations
+
+from detectron_ext.config.keys.key import WITH_ANCHORS, WITH_BOX_HEAD, WITH_RPN, Key, Section
+from detectron_ext.config.rules import above, at_least, between, not_above, positives
+
+RESNETS = Section(
+    "The ResNet or ResNeXt of the backbone.",
+    affects_weights=True,
+    NUM_GROUPS=Key(
+        1, "Groups of the 3x3 convolutions: 1 is a ResNet, more is a ResNeXt.", at_least(1)
+    ),
+    WIDTH_PER_GROUP=Key(64, "Channels of one group in the first stage.", at_least(1)),
+    STRIDE_1X1=Key(
+        True,
+        "Put a block's stride into its first 1x1 convolution, as the weights of MSRA need it. "
+        "False puts it into the 3x3 convolution.",
+    ),
+    TRANS_FUNC=Key(
+        "bottleneck_transformation",
+        "Name of the function that builds the residual branch.",
+    ),
+    STEM_FUNC=Key("basic_bn_stem", "Name of the function that builds the stem."),
+    SHORTCUT_FUNC=Key("basic_bn_shortcut", "Name of the function that builds the shortcut."),
+    RES5_DILATION=Key(
+        1,
+        "Dilation of the last stage. Above 1, the stage keeps the resolution of the stage before; "
+        "a pyramid needs 1.",
+        at_least(1),
+    ),
+)
+
+FPN = Section(
+    "The feature pyramid.",
+    affects_weights=True,
+    FPN_ON=Key(False, "The backbone ends in a feature pyramid."),
+    DIM=Key(256, "Channels of every pyramid level.", above(0)),
+    ZERO_INIT_LATERAL=Key(False, "Start the lateral connections at zero."),
+    COARSEST_STRIDE=Key(
+        32,
+        "Stride of the coarsest level, a multiple of 32. Image sides are padded to a multiple of "
+        "it.",
+        above(0),
+    ),
+    EXTRA_CONV_LEVELS=Key(
+        False,
+        "Make the levels above P5 by convolutions of stride 2, as RetinaNet does. False makes P6 "
+        "by subsampling P5.",
+    ),
+    USE_GN=Key(False, "Use GroupNorm in the pyramid's own layers."),
+    # ---- Regions of interest ----
+    MULTILEVEL_ROIS=Key(
+        False, "Pool each region from the level that fits its size.", used_by=WITH_BOX_HEAD
+    ),
+    ROI_CANONICAL_SCALE=Key(
+        224,
+        "A region with sides of this many pixels belongs to level ROI_CANONICAL_LEVEL.",
+        at_least(1),
+        used_by=WITH_BOX_HEAD,
+    ),
+    ROI_CANONICAL_LEVEL=Key(
+        4, "The level of a region of ROI_CANONICAL_SCALE.", used_by=WITH_BOX_HEAD
+    ),
+    ROI_MAX_LEVEL=Key(5, "Coarsest level that regions are pooled from.", used_by=WITH_BOX_HEAD),
+    ROI_MIN_LEVEL=Key(
+        2,
+        "Finest level that regions are pooled from.",
+        not_above("FPN.ROI_MAX_LEVEL"),
+        used_by=WITH_BOX_HEAD,
+    ),
+    # ---- RPN and RetinaNet ----
+    MULTILEVEL_RPN=Key(
+        False,
+        "Predict proposals (or RetinaNet's detections) at every level.",
+        used_by=WITH_ANCHORS,
+    ),
+    RPN_MAX_LEVEL=Key(6, "Coarsest level with anchors.", used_by=WITH_ANCHORS),
+    RPN_MIN_LEVEL=Key(
+        2,
+        "Finest level with anchors.",
+        not_above("FPN.RPN_MAX_LEVEL"),
+        used_by=WITH_ANCHORS,
+    ),
+    RPN_ASPECT_RATIOS=Key(
+        (0.5, 1, 2),
+        "Height-to-width ratios of the RPN's anchors.",
+        positives(1),
+        used_by=WITH_RPN,
+    ),
+    RPN_ANCHOR_START_SIZE=Key(
+        32,
+        "Side in pixels of the RPN's anchors at the finest level. It doubles from level to level.",
+        at_least(1),
+        used_by=WITH_RPN,
+    ),
+)
+
+GROUP_NORM = Section(
+    "GroupNorm. One of DIM_PER_GP and NUM_GROUPS is -1, the other one above 0.",
+    affects_weights=True,
+    DIM_PER_GP=Key(-1, "Channels in a group, or -1 if NUM_GROUPS is given."),
+    NUM_GROUPS=Key(32, "Number of groups, or -1 if DIM_PER_GP is given."),
+    EPSILON=Key(
+        1e-5, "A number added to the variance before its root is taken.", between(1e-30, 1e6)
+    ),
+)

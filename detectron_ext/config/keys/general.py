@@ -1,0 +1,108 @@
+"""Keys at the top level, of the data loader, and of the user's own data sets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detectron_ext.config.keys.key import (
+    FAST_RCNN,
+    UPSTREAM_ONLY,
+    WITH_DETECTIONS,
+    Key,
+    Section,
+)
+from detectron_ext.config.rules import at_least, rows
+
+GENERAL: dict[str, Key] = {
+    "NUM_GPUS": Key(
+        1,
+        "GPUs to use; 0 is the CPU. The number is capped at what the machine has.",
+        at_least(0),
+        affects_weights=True,
+    ),
+    "USE_NCCL": Key(False, "Sum gradients over GPUs with NCCL."),
+    "DEDUP_BOXES": Key(
+        1 / 16.0,
+        "Scale at which precomputed proposals that round to the same coordinates count as one; "
+        "0 keeps all.",
+        used_by=FAST_RCNN,
+    ),
+    "BBOX_XFORM_CLIP": Key(
+        math.log(1000.0 / 16.0),
+        "Upper limit of predicted log size changes, so that their exponential stays finite.",
+        used_by=WITH_DETECTIONS,
+    ),
+    "PIXEL_MEANS": Key(
+        np.array([[[102.9801, 115.9465, 122.7717]]]),
+        "Mean blue, green and red value, subtracted from every pixel; shape (1, 1, 3).",
+        affects_weights=True,
+    ),
+    "RNG_SEED": Key(3, "Seed of every random generator.", at_least(0), affects_weights=True),
+    "EPS": Key(
+        1e-14,
+        "A small number that keeps divisions and logarithms finite.",
+        used_by=UPSTREAM_ONLY,
+    ),
+    "OUTPUT_DIR": Key("/tmp", "Folder for everything that a run writes."),
+    "MATLAB": Key(
+        "matlab",
+        "Matlab executable of the official PASCAL VOC evaluation.",
+        used_by=UPSTREAM_ONLY,
+    ),
+    "MEMONGER": Key(True, "Let gradients share memory where their lifetimes allow it."),
+    "MEMONGER_SHARE_ACTIVATIONS": Key(
+        False,
+        "Let activations share memory, too; their values can no longer be looked at afterwards.",
+    ),
+    "VIS": Key(False, "Draw detections while testing.", used_by=WITH_DETECTIONS),
+    "VIS_TH": Key(0.9, "Lowest score of detections that VIS draws.", used_by=WITH_DETECTIONS),
+    "EXPECTED_RESULTS": Key(
+        [],
+        "Results to check after testing: [data set, task, metric, value or [mean, std]] each.",
+        rows(4, "data set, task, metric, value"),
+        used_by=UPSTREAM_ONLY,
+    ),
+    "EXPECTED_RESULTS_RTOL": Key(0.1, "Relative tolerance of that check.", used_by=UPSTREAM_ONLY),
+    "EXPECTED_RESULTS_ATOL": Key(0.005, "Absolute tolerance of that check.", used_by=UPSTREAM_ONLY),
+    "EXPECTED_RESULTS_SIGMA_TOL": Key(
+        4, "Tolerance of that check in standard deviations.", used_by=UPSTREAM_ONLY
+    ),
+    "EXPECTED_RESULTS_EMAIL": Key(
+        "", "Address that upstream writes to when the check fails.", used_by=UPSTREAM_ONLY
+    ),
+    "DOWNLOAD_CACHE": Key(
+        "/tmp/detectron-download-cache",
+        "Folder with local copies of weights and proposals that are named by URL.",
+        used_by=UPSTREAM_ONLY,
+    ),
+    "ROOT_DIR": Key(
+        "",
+        "Folder of the checkout, from which upstream finds its data; the default is the current "
+        "folder.",
+        used_by=UPSTREAM_ONLY,
+    ),
+}
+
+DATA_LOADER = Section(
+    "The loader of training images.",
+    NUM_THREADS=Key(4, "Threads that prepare minibatches.", at_least(1)),
+    MINIBATCH_QUEUE_SIZE=Key(
+        64, "Minibatches that may wait in the queue shared by all devices.", at_least(1)
+    ),
+    BLOBS_QUEUE_CAPACITY=Key(
+        8, "Minibatches that may wait in each device's queue.", used_by=UPSTREAM_ONLY
+    ),
+)
+
+CLUSTER = Section(
+    "Runs on a cluster.",
+    ON_CLUSTER=Key(False, "The run is a job on a cluster.", used_by=UPSTREAM_ONLY),
+)
+
+DATASETS_EXTRA = Section(
+    "Your own data sets: `{name: {im_dir: image folder, ann_fn: annotation file}}`. See "
+    "`config.dataset_entry.FIELDS` for all fields.",
+    free_form=True,
+)

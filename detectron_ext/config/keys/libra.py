@@ -1,0 +1,233 @@
+"""Keys of everything Detectron does not have; with all of them at their defaults, a run is plain
+Detectron.
+
+Section numbers are those of Pang et al., "Libra R-CNN: Towards Balanced Learning for Object
+Detection" (2019).
+"""
+
+from __future__ import annotations
+
+from detectron_ext.config.keys import key
+from detectron_ext.config.keys.key import (
+    WITH_BOX_HEAD,
+    WITH_DETECTIONS,
+    WITH_RPN,
+    Key,
+    NotUpstream,
+    Section,
+    When,
+)
+from detectron_ext.config.model_kind import ModelKind
+from detectron_ext.config.rules import (
+    ascending_pair,
+    at_least,
+    at_most,
+    between,
+    fraction,
+    one_of,
+    positives,
+    registered_in,
+    texts,
+)
+
+_UPSTREAMS_MODEL = NotUpstream("that part of the model is upstream's own")
+
+LIBRA = Section(
+    "What this project adds to Detectron. With all of these keys at their defaults, a run is plain "
+    "Detectron. Training warns of a key that was changed and that the model does not use, such as "
+    "LIBRA.SAMPLER.NEGATIVE for RetinaNet.",
+    affects_weights=True,
+    BFP=Section(
+        "The balanced feature pyramid (section 3.2 of the paper): the levels are averaged, the "
+        "average is refined and added back to each level.",
+        ON=Key(False, "Put the balanced feature pyramid between the FPN and the heads."),
+        REFINE_LEVEL=Key(
+            4, "Number k of the level P_k. The levels are averaged at the size of this level."
+        ),
+        REFINE_TYPE=Key(
+            "non_local",
+            "How the average is refined: `none`, `conv` (a 3x3 convolution) or `non_local` "
+            "(attention).",
+            registered_in("detectron_ext.modeling.balanced_pyramid:REFINEMENTS"),
+        ),
+    ),
+    FPN=Section(
+        "How the pyramid's levels above P5 are made if FPN.EXTRA_CONV_LEVELS is True.",
+        upstream=_UPSTREAMS_MODEL,
+        EXTRA_LEVELS_ON=Key(
+            "input",
+            "What P6 is made from: `input` (res5, as in Detectron) or `output` (P5).",
+            one_of("input", "output"),
+        ),
+        EXTRA_LEVELS_RELU=Key(
+            True,
+            "Rectify P6 and coarser levels before the next one is made from them, as Detectron "
+            "does.",
+        ),
+    ),
+    IMPORTS=Key(
+        [],
+        "Modules to import before the configuration is checked, so that it can name the parts that "
+        "they register: module names, or .py files relative to the file with this key. The lists "
+        "of a file and of the files it builds on all count. A configuration that is stored in "
+        "weights or results never causes an import.",
+        texts(),
+        affects_weights=False,  # the keys that name parts are compared
+    ),
+    BOX_CONVENTION=Key(
+        "detectron",
+        "Where boxes lie. `detectron`: anchors lie around the middle of a cell and have sides of "
+        "whole pixels; RoIAlign is as published. `mmdet`: anchors lie around a cell's corner and "
+        "have exact sides, RoIAlign and clipping are as in mmdetection 2.x and 3.x. Weights from "
+        "mmdetection need `mmdet`.",
+        one_of("detectron", "mmdet"),
+        upstream=_UPSTREAMS_MODEL,
+    ),
+    BOX_LOSS=Key(
+        "",
+        "The box regression loss of RetinaNet or of the Fast R-CNN head. Empty means `balanced_l1` "
+        "if LIBRA.BALANCED_L1.ON is True, else `smooth_l1`.",
+        registered_in("detectron_ext.modeling.box_losses:BOX_LOSSES"),
+        used_by=WITH_DETECTIONS,
+    ),
+    BALANCED_L1=Section(
+        "The balanced L1 loss of the box regression (section 3.3 of the paper). It turns linear at "
+        "RETINANET.BBOX_REG_BETA for RetinaNet (0.11) and at 1 for the Fast R-CNN head.",
+        used_by=WITH_DETECTIONS,
+        ON=Key(False, "Use the balanced L1 loss instead of the smooth L1 loss."),
+        ALPHA=Key(
+            0.5,
+            "Smaller values give boxes that are already accurate a larger gradient.",
+            between(1e-3, 1e3),
+        ),
+        GAMMA=Key(1.5, "Upper limit of the gradient, at most 60 times ALPHA.", between(1e-3, 1e3)),
+        FORMULA=Key(
+            "continuous",
+            "`continuous`: the paper's formula at beta 1; its value and gradient are continuous "
+            "for every beta. `mmdet`: mmdetection's formula, to reproduce its settings. It equals "
+            "the other one at beta 1; at beta 0.11 its gradient is 4.05 just above a difference of "
+            "zero.",
+            one_of("continuous", "mmdet"),
+        ),
+    ),
+    SAMPLER=Section(
+        "Which regions train the Fast R-CNN head (section 3.1 of the paper). Balanced negatives "
+        "are drawn equally from NUM_BINS bins of equal width over the IoU; a bin with too few is "
+        "filled up from the remaining negatives. The bins begin at FLOOR_THRESH. The training log "
+        "reports the share of each bin.",
+        used_by=(*WITH_BOX_HEAD, When(ModelKind.RPN_ALONE, "LIBRA.SAMPLER.RPN")),
+        NEGATIVE=Key(
+            "random",
+            "How negatives are drawn: `random`, or `iou_balanced` (equally from the IoU bins).",
+            registered_in("detectron_ext.sampling.box_sampler:NEGATIVES"),
+        ),
+        POSITIVE=Key(
+            "random",
+            "How positives are drawn: `random`, or `instance_balanced` (equally for each object).",
+            registered_in("detectron_ext.sampling.box_sampler:POSITIVES"),
+        ),
+        NUM_BINS=Key(3, "Number of IoU bins of the balanced negatives.", at_least(1)),
+        FLOOR_THRESH=Key(0.0, "IoU at which the bins begin.", fraction()),
+        FLOOR_FRACTION=Key(
+            0.0,
+            "Share of the negatives that is drawn from below FLOOR_THRESH. It needs a FLOOR_THRESH "
+            "above 0, except with BIN_RANGE `mmdet`, which counts an IoU of 0 as below 0.",
+            fraction(),
+        ),
+        BIN_RANGE=Key(
+            "negatives",
+            "Where the bins end: at the negatives' IoU threshold (`negatives`), or at the largest "
+            "IoU of any box, as in mmdetection (`mmdet`). Some bins of `mmdet` lie where no "
+            "negative can be.",
+            one_of("negatives", "mmdet"),
+        ),
+        RPN=Key(
+            False,
+            "Draw the RPN's anchors in the same way. False draws them at random, as published.",
+            used_by=WITH_RPN,
+        ),
+        RPN_NEG_POS_UB=Key(
+            -1.0,
+            "At most this many RPN negatives for each positive; a negative number means no limit.",
+            at_most(1e6),
+            used_by=WITH_RPN,
+        ),
+    ),
+    RETINANET_SAMPLER=Section(
+        "RetinaNet trains on all anchors. These keys change how its negatives count, with the idea "
+        "of the IoU-balanced sampler. The training log reports the share of each bin.",
+        used_by=key.RETINANET,
+        MODE=Key(
+            "none",
+            "`none`: every negative counts the same. `select`: negatives beyond an IoU-balanced "
+            "draw of max(MIN_NEG, NEG_PER_POS * positives) for each image are ignored. `reweight`: "
+            "all negatives stay, with weights that give each IoU bin the same total.",
+            registered_in("detectron_ext.sampling.retinanet_sampler:MODES"),
+        ),
+        NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1)),
+        NEG_PER_POS=Key(3.0, "`select`: negatives for each positive.", between(0, 1e6)),
+        MIN_NEG=Key(256, "`select`: least number of negatives of an image.", at_least(0)),
+    ),
+    LOSS_WEIGHTS=Section(
+        "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses have none.",
+        used_by=WITH_DETECTIONS,
+        CLS=Key(1.0, "Factor on the classification loss.", between(0, 1e6)),
+        BBOX=Key(1.0, "Factor on the box regression loss; 0.5 halves it.", between(0, 1e6)),
+    ),
+    RETINANET_HEAD=Section(
+        "RetinaNet's head.",
+        used_by=key.RETINANET,
+        USE_GN=Key(False, "Use GroupNorm in the head's towers, for training from scratch."),
+    ),
+    AUGMENTATION=Section(
+        "Random changes of the training images, besides TRAIN.USE_FLIPPED and TRAIN.SCALES.",
+        upstream=NotUpstream("upstream's loader makes the training images", only_in_training=True),
+        FLIP_VERTICAL=Key(False, "Flip upside down, half of the time."),
+        ROTATE90=Key(False, "Turn by a random multiple of 90 degrees."),
+        SCALE_RANGE=Key(
+            (1.0, 1.0),
+            "Bounds (low, high) of a random factor on the image's scale.",
+            positives(2, 2),
+            ascending_pair(),
+        ),
+        CROP=Key(
+            False,
+            "Crop images that SCALE_RANGE enlarged to their usual size, at a random place.",
+        ),
+        COLOR_JITTER=Key(
+            0.0,
+            "Strength of random brightness, contrast and saturation, 0 (off) to 1.",
+            fraction(),
+        ),
+    ),
+    DATA=Section(
+        "Reading images.",
+        upstream=NotUpstream("upstream's loader reads the images", only_in_training=True),
+        SKIP_BAD_IMAGES=Key(
+            False,
+            "Continue without images that cannot be read, and name each of them once. A test "
+            "scores the others and lists these as `untested_images`.",
+            affects_weights=False,
+        ),
+    ),
+    FAST_CONV=Key(
+        True,
+        "Use this project's 1x1 convolution and oneDNN's other convolutions on the CPU, instead of "
+        "Caffe2's own.",
+        upstream=NotUpstream("upstream adds its convolutions itself", only_in_training=True),
+        affects_weights=False,
+    ),
+    LOG_PERIOD=Key(
+        20,
+        "Iterations between two lines of training statistics. Every checkpoint has a line, too.",
+        at_least(1),
+        affects_weights=False,
+    ),
+    THREADS=Key(
+        0,
+        "CPU threads; 0 uses all cores.",
+        at_least(0),
+        upstream=NotUpstream("set OMP_NUM_THREADS before Python starts", only_in_training=True),
+        affects_weights=False,
+    ),
+)

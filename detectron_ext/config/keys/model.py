@@ -1,0 +1,60 @@
+"""Keys of the model as a whole: which network, how many classes, which outputs."""
+
+from __future__ import annotations
+
+from detectron_ext.config.keys.key import WITH_BOX_HEAD, WITH_REGIONS, Key, Section
+from detectron_ext.config.rules import positives
+
+MODEL = Section(
+    "The model as a whole.",
+    affects_weights=True,
+    TYPE=Key(
+        "",
+        "The detector: `retinanet`, or `generalized_rcnn` for Fast R-CNN, Faster R-CNN and the RPN "
+        "alone. Upstream knows further names.",
+    ),
+    CONV_BODY=Key(
+        "",
+        "Name of the function that builds the backbone, such as `FPN.add_fpn_ResNet50_conv5_body`.",
+    ),
+    NUM_CLASSES=Key(
+        -1,
+        "Number of classes with the background counted, 81 for COCO. A model cannot be built "
+        "without it.",
+    ),
+    CLS_AGNOSTIC_BBOX_REG=Key(
+        False, "Regress one box for all classes rather than one for each.", used_by=WITH_BOX_HEAD
+    ),
+    BBOX_REG_WEIGHTS=Key(
+        (10.0, 10.0, 5.0, 5.0),
+        "Factors on the regression targets (dx, dy, dw, dh) that bring them near unit variance.",
+        positives(4, 4),
+        used_by=WITH_BOX_HEAD,
+    ),
+    FASTER_RCNN=Key(
+        False,
+        "Train the RPN and the Fast R-CNN head together; in testing, take the RPN's proposals.",
+        used_by=WITH_REGIONS,
+    ),
+    MASK_ON=Key(
+        False,
+        "Predict instance masks. Upstream Detectron does; here such a model is refused when it is "
+        "built.",
+        used_by=WITH_REGIONS,
+    ),
+    KEYPOINTS_ON=Key(
+        False,
+        "Predict keypoints. Upstream Detectron does; here such a model is refused when it is "
+        "built.",
+        used_by=WITH_REGIONS,
+    ),
+    RPN_ONLY=Key(
+        False,
+        "Stop at the proposals: the model has no detection head.",
+    ),
+    EXECUTION_TYPE=Key(
+        "dag",
+        "How Caffe2 schedules the net; `prof_dag` adds timing statistics.",
+        affects_weights=False,
+    ),
+)

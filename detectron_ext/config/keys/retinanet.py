@@ -1,0 +1,101 @@
+"""Keys of RetinaNet (Lin et al., "Focal Loss for Dense Object Detection", 2017)."""
+
+from __future__ import annotations
+
+from detectron_ext.config.keys import key
+from detectron_ext.config.keys.key import UPSTREAM_ONLY, Key, Section
+from detectron_ext.config.rules import (
+    above,
+    at_least,
+    between,
+    fraction,
+    inside_zero_and_one,
+    not_above,
+    positives,
+)
+
+RETINANET = Section(
+    'RetinaNet (Lin et al., "Focal Loss for Dense Object Detection", 2017).',
+    affects_weights=True,
+    used_by=key.RETINANET,
+    RETINANET_ON=Key(
+        False,
+        "Upstream's note that MODEL.TYPE is `retinanet`, which alone decides what is built.",
+        used_by=UPSTREAM_ONLY,
+        affects_weights=False,
+    ),
+    # ---- Anchors ----
+    ASPECT_RATIOS=Key(
+        (0.5, 1.0, 2.0),
+        "Height-to-width ratios of the anchors at each position.",
+        positives(1),
+    ),
+    SCALES_PER_OCTAVE=Key(
+        3,
+        "Anchor sizes between one pyramid level and the next, spaced evenly in the logarithm.",
+        at_least(1),
+    ),
+    ANCHOR_SCALE=Key(
+        4,
+        "Side of a level's smallest square anchor, in units of the level's stride.",
+        above(0),
+    ),
+    # ---- Head ----
+    NUM_CONVS=Key(
+        4,
+        "Convolutions in each tower, the final predicting one not counted.",
+        at_least(0),
+    ),
+    SHARE_CLS_BBOX_TOWER=Key(False, "Let classification and regression use one tower."),
+    CLASS_SPECIFIC_BBOX=Key(False, "Regress one box for each class rather than one for all."),
+    SOFTMAX=Key(
+        False,
+        "Train classification with a softmax over classes rather than a sigmoid for each.",
+    ),
+    PRIOR_PROB=Key(
+        0.01,
+        "Foreground probability that the classifier's initial bias gives every anchor.",
+        inside_zero_and_one(),
+    ),
+    # ---- Training targets and losses ----
+    POSITIVE_OVERLAP=Key(
+        0.5,
+        "An anchor is positive if its IoU with a ground-truth box is at least this.",
+        fraction(),
+    ),
+    NEGATIVE_OVERLAP=Key(
+        0.4,
+        "An anchor is negative if its best IoU is below this. An anchor between the two thresholds "
+        "is ignored.",
+        fraction(),
+        not_above("RETINANET.POSITIVE_OVERLAP"),
+    ),
+    LOSS_ALPHA=Key(
+        0.25,
+        "Focal loss: weight of the positives. Negatives have the weight one minus it.",
+        fraction(),
+    ),
+    LOSS_GAMMA=Key(
+        2.0,
+        "Focal loss: exponent that reduces the loss of well-classified anchors.",
+        between(0, 1e6),
+    ),
+    BBOX_REG_WEIGHT=Key(1.0, "Factor on the box regression loss.", between(0, 1e6)),
+    BBOX_REG_BETA=Key(
+        0.11,
+        "Difference at which the box loss turns from curved to linear.",
+        between(1e-6, 1e6),
+    ),
+    # ---- Inference ----
+    PRE_NMS_TOP_N=Key(
+        1000,
+        "Best-scored anchors of each level that are decoded.",
+        at_least(1),
+        affects_weights=False,
+    ),
+    INFERENCE_TH=Key(
+        0.05,
+        "Only anchors scored above this are decoded (except at the coarsest level).",
+        affects_weights=False,
+    ),
+)

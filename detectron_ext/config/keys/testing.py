@@ -1,0 +1,148 @@
+"""Keys of testing: input size, proposals, post-processing, evaluation, augmentation."""
+
+from __future__ import annotations
+
+from detectron_ext.config.keys.key import (
+    FAST_RCNN,
+    UPSTREAM_ONLY,
+    WITH_BOX_HEAD,
+    WITH_DETECTIONS,
+    WITH_RPN,
+    Formerly,
+    Inferred,
+    Key,
+    Section,
+)
+from detectron_ext.config.keys.testing_views import BBOX_AUG, KPS_AUG, MASK_AUG
+from detectron_ext.config.keys.training import FILES_ADVICE, NAMES_ADVICE
+from detectron_ext.config.rules import above, at_least, fraction, one_of, texts
+
+TEST = Section(
+    "Testing.",
+    WEIGHTS=Key("", "Weights file to test. Training fills it in when it tests its own result."),
+    DATASETS=Key(
+        (),
+        "Names of the data sets, tested one after another.",
+        texts(),
+        formerly=Formerly("TEST.DATASET", NAMES_ADVICE),
+    ),
+    SCALE=Key(
+        600,
+        "Length in pixels that the shorter image side is resized to.",
+        at_least(1),
+        formerly=Formerly("TEST.SCALES", "give one integer such as 600, not a tuple"),
+    ),
+    MAX_SIZE=Key(1000, "Upper limit in pixels for the longer side after resizing.", at_least(1)),
+    # ---- Proposals ----
+    PROPOSAL_FILES=Key(
+        (),
+        "Files of precomputed proposals, one for each of DATASETS.",
+        texts(),
+        used_by=FAST_RCNN,
+        formerly=Formerly("TEST.PROPOSAL_FILE", FILES_ADVICE),
+    ),
+    PROPOSAL_LIMIT=Key(
+        2000,
+        "At most this many precomputed proposals of an image are used.",
+        used_by=FAST_RCNN,
+    ),
+    PRECOMPUTED_PROPOSALS=Key(
+        True,
+        "Proposals are read from files. MODEL.TYPE and MODEL alone decide that here.",
+        used_by=UPSTREAM_ONLY,
+        inferred=Inferred(False, if_any=("RPN.RPN_ON", "RETINANET.RETINANET_ON")),
+    ),
+    GENERATE_PROPOSALS_ON_GPU=Key(
+        False,
+        "Compute proposals with the GPU operator where there is one.",
+        used_by=UPSTREAM_ONLY,
+    ),
+    RPN_NMS_THRESH=Key(
+        0.7,
+        "If the IoU of two proposals is above this, the lower-scored one is suppressed.",
+        used_by=WITH_RPN,
+    ),
+    RPN_PRE_NMS_TOP_N=Key(
+        12000,
+        "Best-scored proposals that enter suppression; with a pyramid, at each level.",
+        used_by=WITH_RPN,
+    ),
+    RPN_POST_NMS_TOP_N=Key(
+        2000,
+        "Proposals kept after suppression; with a pyramid, over all levels.",
+        used_by=WITH_RPN,
+    ),
+    RPN_MIN_SIZE=Key(
+        0,
+        "Proposals need sides longer than this, in pixels of the original image.",
+        used_by=WITH_RPN,
+    ),
+    # ---- Detections ----
+    BBOX_REG=Key(
+        True,
+        "Move boxes by the predicted regression. False scores the proposals themselves.",
+        used_by=WITH_DETECTIONS,
+    ),
+    NMS=Key(
+        0.3,
+        "IoU from which a lower-scored detection of the same class is suppressed.",
+        fraction(),
+        used_by=WITH_DETECTIONS,
+    ),
+    SCORE_THRESH=Key(
+        0.05,
+        "Detections scored at or below this are dropped before suppression. RetinaNet has "
+        "RETINANET.INFERENCE_TH instead.",
+        used_by=WITH_BOX_HEAD,
+    ),
+    DETECTIONS_PER_IM=Key(
+        100,
+        "At most this many detections of an image are reported, the best-scored ones.",
+        used_by=WITH_DETECTIONS,
+    ),
+    SOFT_NMS=Section(
+        "Suppression that lowers the scores of overlapping detections instead of dropping them.",
+        used_by=WITH_DETECTIONS,
+        ENABLED=Key(False, "Use it."),
+        METHOD=Key(
+            "linear",
+            "How scores fall with overlap.",
+            one_of("hard", "linear", "gaussian"),
+        ),
+        SIGMA=Key(0.5, "Width of the Gaussian.", above(0)),
+    ),
+    BBOX_VOTE=Section(
+        "Averaging of the boxes around each detection that survives suppression.",
+        used_by=WITH_DETECTIONS,
+        ENABLED=Key(False, "Use it."),
+        VOTE_TH=Key(0.8, "IoU with the survivor from which a box takes part.", fraction()),
+        SCORING_METHOD=Key(
+            "ID",
+            "How the new score is computed.",
+            one_of("ID", "TEMP_AVG", "AVG", "IOU_AVG", "GENERALIZED_AVG", "QUASI_SUM"),
+        ),
+        SCORING_METHOD_BETA=Key(
+            1.0,
+            "Parameter of that method: a temperature (`TEMP_AVG`) or an exponent "
+            "(`GENERALIZED_AVG`, `QUASI_SUM`). The first two divide by it.",
+        ),
+    ),
+    # ---- Evaluation ----
+    COMPETITION_MODE=Key(
+        True, "Keep the result files after a local evaluation.", used_by=UPSTREAM_ONLY
+    ),
+    FORCE_JSON_DATASET_EVAL=Key(
+        False,
+        "Evaluate every data set as COCO does, whatever its own protocol.",
+        used_by=UPSTREAM_ONLY,
+    ),
+    CLASS_SPECIFIC_AR=Key(
+        False,
+        "Average the recall of proposals over classes, so that frequent classes weigh no more.",
+        used_by=UPSTREAM_ONLY,
+    ),
+    # ---- Test-time augmentation ----
+    BBOX_AUG=BBOX_AUG,
+    MASK_AUG=MASK_AUG,
+    KPS_AUG=KPS_AUG,
+)

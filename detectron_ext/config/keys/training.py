@@ -1,0 +1,184 @@
+"""Keys of training: data, region minibatches, proposals made on the fly, snapshots."""
+
+from __future__ import annotations
+
+from detectron_ext.config.keys.key import (
+    FAST_RCNN,
+    UPSTREAM_ONLY,
+    WITH_BOX_HEAD,
+    WITH_REGIONS,
+    WITH_RPN,
+    Formerly,
+    Key,
+    Section,
+)
+from detectron_ext.config.rules import at_least, fraction, not_above, one_of, positives, texts
+
+NAMES_ADVICE = "list the names, split at the colons, in a tuple: ('a', 'b'), or ('a',) for one"
+FILES_ADVICE = "list the files, split at the colons, in a tuple: ('a', 'b'), or ('a',) for one"
+
+TRAIN = Section(
+    "Training.",
+    affects_weights=True,
+    WEIGHTS=Key("", "Weights file that training starts from; empty trains from the initializers."),
+    DATASETS=Key(
+        (),
+        "Names of the data sets; several are joined into one.",
+        texts(),
+        formerly=Formerly("TRAIN.DATASET", NAMES_ADVICE),
+    ),
+    SCALES=Key(
+        (600,),
+        "Lengths in pixels that the shorter image side is resized to; one is drawn per image.",
+        positives(1),
+    ),
+    MAX_SIZE=Key(
+        1000,
+        "Upper limit in pixels for the longer side after resizing; it takes precedence over the "
+        "scale.",
+        at_least(1),
+    ),
+    IMS_PER_BATCH=Key(
+        2,
+        "Images in one device's minibatch; the global batch is this times the number of devices.",
+        at_least(1),
+    ),
+    USE_FLIPPED=Key(True, "Put mirrored copies of all images into the training set."),
+    ASPECT_GROUPING=Key(
+        True, "Batch wide images with wide ones and tall with tall, which wastes less padding."
+    ),
+    GT_MIN_AREA=Key(
+        -1, "Ground-truth boxes below this area in square pixels are dropped; -1 keeps all."
+    ),
+    CROWD_FILTER_THRESH=Key(
+        0.7,
+        "Proposals and anchors are no negatives if more than this fraction of their area lies in a "
+        "crowd region; 0 or less switches the filter off.",
+    ),
+    # ---- Region minibatch of the Fast R-CNN head ----
+    BATCH_SIZE_PER_IM=Key(
+        64, "Regions sampled from each image.", at_least(1), used_by=WITH_BOX_HEAD
+    ),
+    FG_FRACTION=Key(
+        0.25,
+        "Share of those regions that should be foreground, as far as there are enough.",
+        fraction(),
+        used_by=WITH_BOX_HEAD,
+    ),
+    FG_THRESH=Key(
+        0.5,
+        "A region is foreground if its IoU with a ground-truth box is at least this.",
+        fraction(),
+        used_by=WITH_BOX_HEAD,
+    ),
+    BG_THRESH_HI=Key(
+        0.5,
+        "A region is background if its best IoU lies in [BG_THRESH_LO, BG_THRESH_HI).",
+        fraction(),
+        used_by=WITH_BOX_HEAD,
+    ),
+    BG_THRESH_LO=Key(
+        0.0,
+        "See BG_THRESH_HI.",
+        fraction(),
+        not_above("TRAIN.BG_THRESH_HI"),
+        used_by=WITH_BOX_HEAD,
+    ),
+    BBOX_THRESH=Key(
+        0.5,
+        "Least IoU between a region and a ground-truth box for the pair to train box regression.",
+        fraction(),
+        used_by=WITH_BOX_HEAD,
+    ),
+    PROPOSAL_FILES=Key(
+        (),
+        "Files of precomputed proposals, one for each of DATASETS. All of their boxes are used.",
+        texts(),
+        used_by=FAST_RCNN,
+        formerly=Formerly("TRAIN.PROPOSAL_FILE", FILES_ADVICE),
+    ),
+    # ---- Region proposal network ----
+    GENERATE_PROPOSALS_ON_GPU=Key(
+        False,
+        "Compute proposals with the GPU operator where there is one.",
+        used_by=UPSTREAM_ONLY,
+        affects_weights=False,
+    ),
+    RPN_POSITIVE_OVERLAP=Key(
+        0.7,
+        "An anchor is positive if its IoU with a ground-truth box is at least this.",
+        fraction(),
+        used_by=WITH_RPN,
+    ),
+    RPN_NEGATIVE_OVERLAP=Key(
+        0.3,
+        "An anchor is negative if its best IoU is below this.",
+        fraction(),
+        not_above("TRAIN.RPN_POSITIVE_OVERLAP"),
+        used_by=WITH_RPN,
+    ),
+    RPN_FG_FRACTION=Key(
+        0.5,
+        "Share of the sampled anchors that should be positive.",
+        fraction(),
+        used_by=WITH_RPN,
+    ),
+    RPN_BATCH_SIZE_PER_IM=Key(
+        256, "Anchors sampled from each image.", at_least(1), used_by=WITH_RPN
+    ),
+    RPN_NMS_THRESH=Key(
+        0.7,
+        "If the IoU of two proposals is above this, the lower-scored one is suppressed.",
+        used_by=WITH_RPN,
+    ),
+    RPN_PRE_NMS_TOP_N=Key(
+        12000,
+        "Best-scored proposals that enter suppression; with a pyramid, at each level.",
+        used_by=WITH_RPN,
+    ),
+    RPN_POST_NMS_TOP_N=Key(
+        2000,
+        "Proposals kept after suppression; with a pyramid, over all levels.",
+        used_by=WITH_RPN,
+    ),
+    RPN_STRADDLE_THRESH=Key(
+        0,
+        "Anchors that reach further than this many pixels out of the image are not used; -1 uses "
+        "all.",
+        used_by=WITH_RPN,
+    ),
+    RPN_MIN_SIZE=Key(
+        0,
+        "Proposals need sides longer than this, in pixels of the original image.",
+        used_by=WITH_RPN,
+    ),
+    # ---- Snapshots and frozen layers ----
+    SNAPSHOT_ITERS=Key(
+        80000,
+        "Iterations between snapshots on one device; divided by the number of devices.",
+        at_least(1),
+        affects_weights=False,
+    ),
+    AUTO_RESUME=Key(
+        True,
+        "Continue from the newest snapshot in the output folder, if there is one. False starts "
+        "anew and moves the weights it finds to a folder `earlier_1` beside them.",
+        affects_weights=False,
+    ),
+    COPY_WEIGHTS=Key(
+        False,
+        "Copy WEIGHTS into the output folder, where resuming will find them.",
+        used_by=UPSTREAM_ONLY,
+        affects_weights=False,
+    ),
+    FREEZE_CONV_BODY=Key(
+        False,
+        "Keep every backbone parameter at its initial value. For RetinaNet, set FREEZE_AT instead.",
+        used_by=WITH_REGIONS,
+    ),
+    FREEZE_AT=Key(
+        2,
+        "Last ResNet stage that is not trained: 2 to 5 (2 is conv1 and res2); 0 trains everything.",
+        one_of(0, 2, 3, 4, 5),
+    ),
+)

@@ -1,0 +1,137 @@
+"""The environment variables that this project reads, all of them.
+
+Code takes a variable's name from here, and docs/configuration.md its table. The shell, make and the
+C++ sources spell the names out; a test compares.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class Variable(NamedTuple):
+    """One environment variable.
+
+    Attributes:
+        name: as it is set in the shell.
+        description: what it does, in whole sentences; Markdown.
+    """
+
+    name: str
+    description: str
+
+    @property
+    def value(self) -> str:
+        """The present value; "" if the variable is not set."""
+        return os.environ.get(self.name, "")
+
+
+DATA = Variable(
+    "DETECTRON_EXT_DATA",
+    "The folder that the built-in digit data sets are drawn into. Default: `output/datasets` under "
+    "the current folder.",
+)
+DATASETS = Variable(
+    "DETECTRON_EXT_DATASETS",
+    "A YAML file of further data sets: a map like that of `DATASETS_EXTRA`.",
+)
+BCCD_ROOT = Variable(
+    "BCCD_ROOT",
+    "The folder of the blood cell data set (`bccd_train`, `bccd_val`), with `images/` and "
+    "`annotations/`.",
+)
+COCO_ROOT = Variable(
+    "COCO_ROOT",
+    "The folder of COCO, with `annotations/` and the image folders, for Detectron's COCO names.",
+)
+OPERATORS = Variable(
+    "DETECTRON_EXT_OPS",
+    "`python` runs the Python operators even if the native ones are built.",
+)
+FAST_CONV = Variable(
+    "DETECTRON_EXT_FAST_CONV",
+    "`0` leaves all convolutions on the CPU to Caffe2, whatever `LIBRA.FAST_CONV` says.",
+)
+OMP_NUM_THREADS = Variable(
+    "OMP_NUM_THREADS",
+    "CPU threads of a run while `LIBRA.THREADS` is 0. Default: one for each processor.",
+)
+MKL_NUM_THREADS = Variable(
+    "MKL_NUM_THREADS", "The tools set it to the number of threads; a given value has no effect."
+)
+GOMP_SPINCOUNT = Variable(
+    "GOMP_SPINCOUNT",
+    "How often a waiting OpenMP thread looks for work before it sleeps. Default: 1000, which suits "
+    "a machine with other work.",
+)
+
+RUNNING = (
+    DATA,
+    DATASETS,
+    BCCD_ROOT,
+    COCO_ROOT,
+    OPERATORS,
+    FAST_CONV,
+    OMP_NUM_THREADS,
+    MKL_NUM_THREADS,
+    GOMP_SPINCOUNT,
+)
+
+CXX = Variable("CXX", "The C++ compiler, which must be GCC. Default: `g++` on PATH.")
+NVCC = Variable("NVCC", "The CUDA compiler. Default: `nvcc` on PATH.")
+CAFFE2 = Variable(
+    "CAFFE2",
+    "Another Python whose torch carries the Caffe2 to build for, or the folder (with `include` and "
+    "`lib`) of a Caffe2 built from source.",
+)
+SANITIZE = Variable(
+    "SANITIZE",
+    "`address` or `undefined` builds the library with this sanitizer, without CUDA.",
+)
+CUDA_INCLUDE = Variable(
+    "DETECTRON_EXT_CUDA_INCLUDE",
+    "Folders with the headers of cuBLAS, cuRAND and cuDNN, which Caffe2's GPU headers include. "
+    "They are also sought in the CUDA toolkit and in the nvidia packages of this Python.",
+)
+CUDA_ARCHITECTURES = Variable(
+    "DETECTRON_EXT_CUDA_ARCHITECTURES",
+    "The architectures to compile CUDA kernels for, such as `75 90`. Default: all, which takes "
+    "many minutes.",
+)
+PROTOBUF_INCLUDE = Variable(
+    "DETECTRON_EXT_PROTOBUF_INCLUDE",
+    "A folder with protobuf's headers, instead of those that pip fetches.",
+)
+
+BUILDING = (
+    CXX,
+    NVCC,
+    CAFFE2,
+    SANITIZE,
+    CUDA_INCLUDE,
+    CUDA_ARCHITECTURES,
+    PROTOBUF_INCLUDE,
+)
+
+DETECTRON_PATH = Variable(
+    "DETECTRON_PATH",
+    "A checkout of upstream Detectron with its Cython parts built. Without it, the tests against "
+    "upstream are skipped.",
+)
+MMDET_PYTHON = Variable(
+    "MMDET_PYTHON",
+    "A Python with mmdetection, to compare converted weights with. Without it, these tests look "
+    "for mmdetection in their own Python.",
+)
+SHARED = Variable(
+    "DETECTRON_EXT_SHARED",
+    "A folder with upstream's configurations, test vectors and photographs. Default: `shared` "
+    "beside the repository. Tests that need a file which is not there are skipped.",
+)
+TEST_SEED = Variable(
+    "DETECTRON_EXT_TEST_SEED",
+    "The seed of random operator tests. A failing test prints the seed that repeats it.",
+)
+
+TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED)
