@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from detectron_ext.config.rules import FORMATS, REGISTRIES
+from detectron_ext.config.validate import registered
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -22,3 +25,18 @@ def shared_path():
         return path
 
     return find
+
+
+@pytest.fixture
+def restored_registries():
+    """Let a test register parts: afterwards every registry is as it was."""
+    others = [
+        FORMATS,
+        "detectron_ext.modeling.bodies:BODIES",
+        "detectron_ext.modeling.box_heads:HEADS",
+    ]
+    before = {place: dict(registered(place)) for place in [*REGISTRIES.values(), *others]}
+    yield
+    for place, parts in before.items():
+        registered(place)._parts.clear()
+        registered(place)._parts.update(parts)

@@ -7,8 +7,13 @@ def shift_far_edges(model, rois, blob_out: str, distance: float):
     """Move the far corners of regions.
 
     Args:
-        rois: (R, 5) rows image, x1, y1, x2, y2.
+        model: gets the operators.
+        rois: (R, 5) float32 rows image, x1, y1, x2, y2 in pixels.
+        blob_out: name of the moved regions.
         distance: 1 takes last pixels to edges, -1 takes edges to last pixels.
+
+    Returns:
+        The moved regions, (R, 5) float32.
     """
     offset = model.param_init_net.GivenTensorFill(
         [], f"{blob_out}_offset", shape=[5], values=[0.0, 0.0, 0.0, distance, distance]

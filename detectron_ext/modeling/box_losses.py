@@ -35,7 +35,8 @@ class BoxLossForm(Protocol):
 
         Args:
             model: ``model.net`` gets the operators, ``model.config`` holds all settings.
-            inputs: four blobs, see `BoxLoss`. Only the first gets a gradient.
+            inputs: four blobs, see `BoxLoss`. Only the first may get a gradient: Caffe2 operators
+                that differentiate the others as well need copies of those from StopGradient.
             blob_out: name of the loss. Other blobs of the loss need names that begin with it:
                 the same function runs for every pyramid level.
             beta: difference at which smooth L1 turns linear, above 0; RETINANET.BBOX_REG_BETA, or

@@ -60,7 +60,14 @@ def replica(index: int, num_gpus: int):
 
 
 def add_cpu_operator(model, operator: str, inputs: list, outputs: list, **arguments) -> None:
-    """Add an operator that Caffe2 has for the CPU alone; on a GPU copies surround it."""
+    """Add an operator that Caffe2 has for the CPU alone; on a GPU copies surround it.
+
+    Args:
+        model: gets the operators.
+        operator: a name of Caffe2's registry.
+        inputs, outputs: names of blobs, on the device of the scope.
+        arguments: the operator's arguments.
+    """
     add = getattr(model.net, operator)
     if not model.num_gpus:
         add(inputs, outputs, **arguments)

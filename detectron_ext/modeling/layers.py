@@ -36,7 +36,23 @@ class DetectionLayers:
     init_params: bool
 
     def conv(self, blob_in, blob_out, dim_in, dim_out, kernel, *, shared_with=None, **options):
-        """Convolution; with ``shared_with`` (another layer's name) it uses that layer's w and b."""
+        """Add a convolution.
+
+        Args:
+            blob_in: float32 (N, dim_in, H, W).
+            blob_out: name of the output; the parameters are ``<blob_out>_w``, float32
+                (dim_out, dim_in / group, kernel, kernel), and ``<blob_out>_b``, float32 (dim_out,).
+            dim_in, dim_out: channels.
+            kernel: side of the filters, in cells.
+            shared_with: name of an earlier layer whose parameters are used; weight_init and
+                bias_init are ignored then.
+            options: Caffe2's arguments: stride (1), pad (0), dilation (1), group (1), no_bias;
+                weight_init and bias_init, each (operator that fills a blob, its arguments).
+
+        Returns:
+            The output blob, float32 (N, dim_out, H', W') with
+            H' = (H + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1, and W' likewise.
+        """
         if not self.config.LIBRA.FAST_CONV:
             options["fast_conv"] = 0
         if shared_with is None:
@@ -49,7 +65,18 @@ class DetectionLayers:
         return self.net.Conv(inputs, blob_out, kernel=kernel, order="NCHW", **options)
 
     def conv_parameters(self, name, dim_in, dim_out, kernel, weight_init, bias_init) -> tuple:
-        """The weights and biases that `conv` would give a layer of this name, without the layer."""
+        """Add the parameters that `conv` would give a layer, without the layer.
+
+        Args:
+            name: of the layer; the parameters are ``<name>_w`` and ``<name>_b``.
+            dim_in, dim_out: channels.
+            kernel: side of the filters, in cells.
+            weight_init, bias_init: (operator that fills a blob, its arguments).
+
+        Returns:
+            The weights, float32 (dim_out, dim_in, kernel, kernel), and the biases, float32
+            (dim_out,).
+        """
         shapes = {"w": [dim_out, dim_in, kernel, kernel], "b": [dim_out]}
         inits = {"w": weight_init, "b": bias_init}
         tags = {"w": ParameterTags.WEIGHT, "b": ParameterTags.BIAS}
@@ -70,11 +97,22 @@ class DetectionLayers:
         return initializers.Initializer(operator, **arguments)
 
     def relu(self, blob):
-        """Rectifier, in place."""
+        """Add a rectifier, in place; returns the blob."""
         return brew.relu(self, blob, blob)
 
     def affine_channel(self, blob_in, blob_out, dim, in_place):
-        """Fixed per-channel scale ``<blob_out>_s`` and bias ``<blob_out>_b``: frozen BatchNorm."""
+        """Add a fixed scale and bias of each channel: frozen BatchNorm.
+
+        Args:
+            blob_in: float32 (N, dim, H, W).
+            blob_out: name of the output; the parameters, which do not train, are ``<blob_out>_s``
+                and ``<blob_out>_b``, float32 (dim,).
+            dim: channels.
+            in_place: overwrite ``blob_in`` instead; the parameters keep their names.
+
+        Returns:
+            The output blob, shaped as ``blob_in``.
+        """
         scale = self._fixed_param(str(blob_out) + "_s", dim, 1.0, ParameterTags.WEIGHT)
         bias = self._fixed_param(str(blob_out) + "_b", dim, 0.0, ParameterTags.BIAS)
         return self.net.AffineChannel([blob_in, scale, bias], blob_in if in_place else blob_out)
@@ -84,18 +122,47 @@ class DetectionLayers:
         return self.create_param(param_name=name, shape=[dim], initializer=fill, tags=tag)
 
     def conv_affine(self, blob_in, prefix, dim_in, dim_out, kernel, *, in_place=True, **options):
-        """Convolution without bias, then frozen BatchNorm (``<prefix>_bn``)."""
+        """Add a convolution without bias, then frozen BatchNorm.
+
+        Args:
+            blob_in, dim_in, dim_out, kernel, options: as in `conv`.
+            prefix: name of the convolution; the normalisation is ``<prefix>_bn``.
+            in_place: let the normalisation overwrite the convolution's output.
+
+        Returns:
+            The output blob, as of `conv`.
+        """
         conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
         return self.affine_channel(conv, prefix + "_bn", dim_out, in_place)
 
     def conv_gn(self, blob_in, prefix, dim_in, dim_out, kernel, *, groups, **options):
-        """Convolution without bias, then GroupNorm (``<prefix>_gn``)."""
+        """Add a convolution without bias, then GroupNorm (Wu and He, ECCV 2018).
+
+        Args:
+            blob_in, dim_in, dim_out, kernel, options: as in `conv`; bias_init is ignored.
+            prefix: name of the convolution; the normalisation is ``<prefix>_gn``.
+            groups: number of groups of channels; it must divide dim_out.
+
+        Returns:
+            The output blob, as of `conv`.
+        """
         options.pop("bias_init", None)
         conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
         return self.group_norm(conv, prefix + "_gn", dim_out, groups)
 
     def group_norm(self, blob_in, blob_out, dim, groups):
-        """GroupNorm with learned scale ``_s`` and bias ``_b``."""
+        """Add GroupNorm with a learned scale and bias.
+
+        Args:
+            blob_in: float32 (N, dim, H, W).
+            blob_out: name of the output; the parameters are ``<blob_out>_s`` and ``<blob_out>_b``,
+                float32 (dim,).
+            dim: channels.
+            groups: number of groups of channels; it must divide dim.
+
+        Returns:
+            The output blob, shaped as ``blob_in``.
+        """
         epsilon = self.config.GROUP_NORM.EPSILON
         out = brew.spatial_gn(self, blob_in, blob_out, dim, group=groups, epsilon=epsilon)
         self.gn_params += self.params[-2:]

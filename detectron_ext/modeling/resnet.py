@@ -63,7 +63,13 @@ _GROUP_NORM_FUNCS = {
 def add_resnet(
     model: DetectionModel, spec: ResNetSpec, blob_in: str = "data", last_stage: int = 5
 ) -> list:
-    """Add a residual network, from its stem to stage ``last_stage`` (4 or 5).
+    """Add a residual network, from its stem to stage ``last_stage``.
+
+    Args:
+        model: RESNETS and TRAIN.FREEZE_AT are used.
+        spec: which network.
+        blob_in: the images, float32 (N, 3, H, W).
+        last_stage: 4 or 5.
 
     Returns:
         (unscoped blob name, channels) of res2, res3, ... in order.
@@ -87,11 +93,16 @@ def highest_level(config, last_stage: int) -> int:
 
 
 def add_stage(model: DetectionModel, spec: ResNetSpec, stage: int, blob, dim_in, stride, dilation):
-    """Add the blocks of stage ``stage`` (2 to 5).
+    """Add the blocks of one stage.
 
     Args:
-        blob: the map (N, dim_in, H, W) it starts from.
+        model: RESNETS is used.
+        spec: which network.
+        stage: 2 to 5.
+        blob: the map it starts from, float32 (N, dim_in, H, W).
+        dim_in: channels of that.
         stride: of its first block.
+        dilation: of its 3x3 convolutions.
 
     Returns:
         The blob it ends in and that blob's channels.

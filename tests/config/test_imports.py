@@ -17,6 +17,8 @@ from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.experiments.record import read_record, settings, started_settings
 
+pytestmark = pytest.mark.usefixtures("restored_registries")
+
 # Registers a box loss of a given name, and appends a line to the file beside it.
 PART = """
 from pathlib import Path
@@ -25,16 +27,6 @@ BOX_LOSSES.register({name!r})(BoxLoss(None))
 with open(str(Path(__file__).with_suffix(".log")), "a") as file:
     print("imported", file=file)
 """
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    """The box losses are as before after a test."""
-    parts = registered("detectron_ext.modeling.box_losses:BOX_LOSSES")._parts
-    before = dict(parts)
-    yield
-    parts.clear()
-    parts.update(before)
 
 
 @pytest.fixture

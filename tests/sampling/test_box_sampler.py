@@ -6,7 +6,7 @@ from sampling_cases import overlaps_in
 
 from detectron_ext import config as configuration
 from detectron_ext.errors import ConfigError
-from detectron_ext.sampling.box_sampler import BoxSampler
+from detectron_ext.sampling.box_sampler import NEGATIVES, POSITIVES, BoxSampler
 
 _OVERLAPS = overlaps_in((2000, 0.0, 0.1), (200, 0.1, 0.5), (80, 0.5, 1.0))
 _NEGATIVES, _POSITIVES = np.arange(2200), np.arange(2200, 2280)
@@ -58,3 +58,26 @@ def test_a_fraction_below_a_floor_of_zero_is_refused():
     _sampler(*fraction[1:])  # plain random draws have no floor
     _, negatives, _ = _draw(_sampler(*fraction, ("BIN_RANGE", "mmdet")))
     assert len(negatives) == 60
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_samplers_of_ones_own_draw():
+    @NEGATIVES.register("first")
+    class First:
+        floor_thresh = 0.25
+
+        def __init__(self, settings, negative_threshold):
+            assert (settings.NUM_BINS, negative_threshold) == (3, 0.5)
+
+        def __call__(self, overlaps, candidates, count, rng):
+            return candidates[:count]
+
+    @POSITIVES.register("last")
+    def last(matched, candidates, count, rng):
+        return candidates[-count:]
+
+    positives, negatives, counts = _draw(_sampler(("NEGATIVE", "first"), ("POSITIVE", "last")))
+    np.testing.assert_array_equal(positives, _POSITIVES[-20:])
+    np.testing.assert_array_equal(negatives, _NEGATIVES[:60])
+    # All of the first negatives lie below the floor, where the log's bins begin.
+    np.testing.assert_array_equal(counts[:4], [0, 0, 0, 60])

@@ -7,8 +7,10 @@ import pytest
 from squares import REPOSITORY
 
 from detectron_ext import config as configuration
+from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.modeling import build_model
+from detectron_ext.sampling.retinanet_sampler import MODES, SampledAnchors
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets, assign_anchors
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
@@ -145,3 +147,62 @@ def test_sizes_that_no_stride_divides_round_up():
     blobs = RetinanetTargets(_config())([_sample([[0, 0, 30, 30]], [1])], 100, 130, _RNG)
     assert blobs["retnet_cls_labels_fpn3"].shape[2:] == (13, 17)
     assert blobs["retnet_cls_labels_fpn7"].shape[2:] == (1, 2)
+
+
+def _own_mode(weighs_here, answer):
+    @MODES.register("own")
+    class Own:
+        weighs = weighs_here
+
+        def __init__(self, config):
+            self.config = config
+
+        def __call__(self, image):
+            count = len(image.anchors)
+            assert image.labels.shape == image.overlaps.shape == image.matched.shape == (count,)
+            assert image.anchors.shape == (count, 4)
+            # The second of the sample's boxes is a crowd.
+            np.testing.assert_array_equal(image.boxes, [[8, 8, 71, 71]])
+            np.testing.assert_array_equal(image.classes, [2])
+            return answer(image)
+
+    sample = _sample([[8, 8, 71, 71], [0, 0, 20, 20]], [2, 1], [False, True])
+    targets = RetinanetTargets(_config("LIBRA.RETINANET_SAMPLER.MODE", "own"))
+    return targets([sample], 128, 128, np.random.default_rng(0))
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_mode_of_ones_own_says_what_trains_and_how_much():
+    def answer(image):
+        labels = np.where(image.labels > 0, image.labels, -1)
+        return SampledAnchors(labels, np.full(len(labels), 0.25, np.float32))
+
+    blobs = _own_mode(True, answer)
+    labels = np.concatenate([blobs[f"retnet_cls_labels_fpn{k}"].ravel() for k in range(3, 8)])
+    assert set(labels) == {-1, 2}
+    for level in range(3, 8):
+        weights = blobs[f"retnet_cls_weights_fpn{level}"]
+        assert weights.shape == blobs[f"retnet_cls_labels_fpn{level}"].shape
+        assert (weights == 0.25).all()
+
+
+@pytest.mark.usefixtures("restored_registries")
+@pytest.mark.parametrize("weighs", [True, False])
+def test_a_mode_that_contradicts_itself_is_refused(weighs):
+    def answer(image):
+        weights = None if weighs else np.ones(len(image.labels), np.float32)
+        return SampledAnchors(image.labels, weights)
+
+    with pytest.raises(ConfigError, match=f"MODE own: its class says weighs = {weighs}, but it"):
+        _own_mode(weighs, answer)
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_mode_may_match_anew():
+    def answer(image):
+        labels = np.full(len(image.labels), -1, np.int32)
+        labels[7] = 2
+        return SampledAnchors(labels, matched=np.zeros(len(labels), np.int64))
+
+    blobs = _own_mode(False, answer)
+    assert sum(len(blobs[f"retnet_roi_bbox_targets_fpn{k}"]) for k in range(3, 8)) == 1

@@ -50,16 +50,6 @@ def outside(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def _unregistered():
-    """What an example registers is forgotten after its test."""
-    before = {place: dict(registered(place)._parts) for place in REGISTRIES.values()}
-    yield
-    for place, parts in before.items():
-        registered(place)._parts.clear()
-        registered(place)._parts.update(parts)
-
-
 def test_there_is_one_for_each_recipe():
     assert sorted(REGISTRIES) == EXAMPLES
     document = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -71,7 +61,7 @@ def test_there_is_one_for_each_recipe():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.usefixtures("_unregistered")
+@pytest.mark.usefixtures("restored_registries")
 def test_it_trains_from_outside_the_package(outside, monkeypatch, name):
     monkeypatch.chdir(outside)
     squares = {"im_dir": "data/images", "ann_fn": "data/annotations.json"}
