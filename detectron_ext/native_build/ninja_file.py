@@ -65,11 +65,11 @@ def ninja_text(sources: Path, library: str, variant: str, inputs: Inputs) -> str
     includes = [f"-I{sources}", *(f"-isystem{path}" for path in inputs.includes)]
     flags = [*COMMON_FLAGS, *VARIANT_FLAGS[variant], *includes, _tag(inputs)]
     rules = _rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD")
-    objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
+    objects, edges = _edges(sources, "compile", "kernels/*.cc", "operators/*.cc")
     if inputs.cuda is not None:
         for rule, pattern, flags in (
             ("cuda_kernel", "kernels/*.cu", inputs.cuda.nvcc.kernel_code()),
-            ("cuda_operator", "caffe2/*.cu", cuda_operator_flags(inputs)),
+            ("cuda_operator", "operators/*.cu", cuda_operator_flags(inputs)),
         ):
             command = nvcc_command(inputs.cuda.nvcc, inputs.compiler, sources)
             rules += _rule(rule, f"{command} {' '.join(flags)} {_tag(inputs)} -MD")
@@ -98,7 +98,7 @@ def cuda_check_text(
     objects, edges = _edges(sources, "cuda_kernel", "kernels/*.cu")
     if operators is not None:
         rules += _rule("cuda_operator", f"{command} {' '.join(cuda_operator_flags(operators))} -MD")
-        more_objects, more_edges = _edges(sources, "cuda_operator", "caffe2/*.cu")
+        more_objects, more_edges = _edges(sources, "cuda_operator", "operators/*.cu")
         objects, edges = objects + more_objects, edges + more_edges
     return "\n".join([*rules, *edges, f"default {' '.join(objects)}"]) + "\n", len(objects)
 

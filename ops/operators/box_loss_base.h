@@ -1,0 +1,80 @@
+// What the losses of box regressions, and their gradients, share: arguments, inputs, factors.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include <caffe2/core/operator.h>
+
+#include "operators/loss_arguments.h"
+#include "operators/select_inputs.h"
+#include "kernels/dense_loss.h"
+
+namespace detectron_ext {
+
+// Formula: the loss of one difference, SmoothL1 or BalancedL1.
+template <class Context, class Formula>
+class BoxLossBase : public caffe2::Operator<Context> {
+ public:
+  template <class... Args>
+  explicit BoxLossBase(Args&&... args)
+      : caffe2::Operator<Context>(std::forward<Args>(args)...),
+        loss_(FormulaFromArguments<Formula>(*this)),
+        scale_(ScaleArgument(*this)) {}
+
+ protected:
+  const Formula loss_;
+  const float scale_;
+};
+
+// Of all elements. Inputs Y_hat, Y, alpha_in, alpha_out.
+template <class Context, class Formula>
+class DenseLossBase : public BoxLossBase<Context, Formula> {
+ public:
+  using BoxLossBase<Context, Formula>::BoxLossBase;
+
+ protected:
+  // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, Y as many rows.
+  DenseLossInputs CheckedInputs() {
+    const caffe2::Tensor& y_hat = this->Input(0);
+    CAFFE_ENFORCE(
+        y_hat.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
+    const char* const names[] = {"Y_hat", "Y", "alpha_in", "alpha_out"};
+    for (int i = 1; i < 4; ++i) {
+      const caffe2::Tensor& other = this->Input(i);
+      CAFFE_ENFORCE(
+          other.numel() == y_hat.numel() &&
+              (i > 1 || (other.dim() > 0 && other.dim(0) == y_hat.dim(0))),
+          this->type(), ": ", names[i], " of shape ", other.sizes(),
+          " does not fit Y_hat of shape ", y_hat.sizes(), ": it must have as many elements",
+          i == 1 ? " and rows" : "");
+    }
+    return {y_hat.numel(), y_hat.template data<float>(), this->Input(1).template data<float>(),
+            this->Input(2).template data<float>(), this->Input(3).template data<float>()};
+  }
+
+  // scale / N; 0 where there are no rows.
+  double Normalizer() {
+    const int64_t rows = this->Input(0).dim(0);
+    return rows == 0 ? 0.0 : static_cast<double>(this->scale_) / rows;
+  }
+};
+
+// At selected places of a map. Inputs Y_hat, Y, L, S.
+template <class Context, class Formula>
+class SelectLossBase : public BoxLossBase<Context, Formula> {
+ public:
+  using BoxLossBase<Context, Formula>::BoxLossBase;
+
+ protected:
+  // For tensors on the CPU: enforces their shapes, and that every row of L lies inside Y_hat.
+  SelectLossInputs CheckedInputs() {
+    return CheckSelectInputs(
+        this->type(), this->Input(0), this->Input(1), this->Input(2), this->Input(3));
+  }
+
+  // For S on the CPU: scale / max(S, 1).
+  float Normalizer() { return this->scale_ / ForegroundCount(this->Input(3)); }
+};
+
+}  // namespace detectron_ext
