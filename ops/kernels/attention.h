@@ -32,8 +32,7 @@ void Attention(const AttentionShape& shape, const float* theta, const float* phi
 
 // out and log_sums are those of Attention without key_biases.
 void AttentionGradient(const AttentionShape& shape, const float* theta, const float* phi,
-                       const float* g, const float* out, const float* log_sums,
-                       const float* d_out, float* d_theta, float* d_phi, float* d_g,
-                       ParallelFor parallel_for);
+                       const float* g, const float* out, const float* log_sums, const float* d_out,
+                       float* d_theta, float* d_phi, float* d_g, ParallelFor parallel_for);
 
 }  // namespace detectron_ext

@@ -36,9 +36,12 @@ struct Roles {
 template <Wanted kWanted>
 __device__ Roles RolesOf(const Maps& maps) {
   switch (kWanted) {
-    case Wanted::kTheta: return {maps.theta, maps.phi, maps.d_out, maps.g, maps.phi};
-    case Wanted::kPhi: return {maps.phi, maps.theta, maps.g, maps.d_out, maps.theta};
-    default: return {maps.phi, maps.theta, nullptr, nullptr, maps.d_out};
+    case Wanted::kTheta:
+      return {maps.theta, maps.phi, maps.d_out, maps.g, maps.phi};
+    case Wanted::kPhi:
+      return {maps.phi, maps.theta, maps.g, maps.d_out, maps.theta};
+    default:
+      return {maps.phi, maps.theta, nullptr, nullptr, maps.d_out};
   }
 }
 
@@ -49,8 +52,8 @@ struct Queries {
 };
 
 // Copies those of queries [first, first + count), zeros beyond `positions`.
-__device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int positions,
-                                            int first, int count, const Queries& queries) {
+__device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int positions, int first,
+                                            int count, const Queries& queries) {
   const int i = threadIdx.x;
   if (i < count) {
     const bool inside = first + i < positions;
@@ -62,8 +65,8 @@ __device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int pos
 
 // Turns scores into p; pairs beyond the ends get 0.
 template <typename Products, bool kQueriesAreRows>
-__device__ __forceinline__ void Probabilities(int positions, float scale, int row0,
-                                              int column0, const Queries& queries,
+__device__ __forceinline__ void Probabilities(int positions, float scale, int row0, int column0,
+                                              const Queries& queries,
                                               float (&p)[Products::kScores]) {
 #pragma unroll
   for (int i = 0; i < Products::kScores; ++i) {
@@ -131,7 +134,8 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
     } else {
       sum_phase.Start();
     }
-    Probabilities<Products, kQueriesAreRows>(positions, shape.scale, block.row0, column0, queries, p);
+    Probabilities<Products, kQueriesAreRows>(positions, shape.scale, block.row0, column0, queries,
+                                             p);
     if (kWanted != Wanted::kG) {
       float dp[Products::kScores];
       dp_phase.Finish(dp);
@@ -142,9 +146,9 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
     sum_phase.Finish(sums);
   }
   __syncthreads();
-  StoreSums<Products>(sums, factors, shape, block,
-                      (whole ? gradient : split_sums) +
-                          block.SplitImage(split_columns) * ImageSize(shape));
+  StoreSums<Products>(
+      sums, factors, shape, block,
+      (whole ? gradient : split_sums) + block.SplitImage(split_columns) * ImageSize(shape));
 }
 
 // gradient = factor * the sum of the splits' sums.

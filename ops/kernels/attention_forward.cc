@@ -28,8 +28,8 @@ struct PackedKeys {
   FloatBuffer phi;  // [panel of j][channel][kTileRows]
   FloatBuffer g;    // [panel of channels][j][kTileRows]
 
-  void Pack(const AttentionShape& shape, const float* phi_image, const float* g_image,
-            bool with_g, ParallelFor parallel_for) {
+  void Pack(const AttentionShape& shape, const float* phi_image, const float* g_image, bool with_g,
+            ParallelFor parallel_for) {
     const int64_t panel = kTileRows * shape.channels;
     ForEachBlock(parallel_for, shape.positions, kKeyBlock, [&](int64_t begin, int64_t end) {
       PackPanels<kTileRows>(phi_image + begin, shape.positions, shape.channels, end - begin,

@@ -16,7 +16,9 @@ struct Softmax {
   float* partial;  // [part][row]
 
   __device__ explicit Softmax(float* memory)
-      : maximum(memory), total(memory + kAttentionRows), factor(memory + 2 * kAttentionRows),
+      : maximum(memory),
+        total(memory + kAttentionRows),
+        factor(memory + 2 * kAttentionRows),
         partial(memory + 3 * kAttentionRows) {}
 
   __device__ void Clear() const {
@@ -77,7 +79,7 @@ __device__ __forceinline__ void Exponentiate(int count, float* weights, const So
 }
 
 struct ForwardOutputs {
-  float* out;       // or nullptr
+  float* out;  // or nullptr
   float* log_sums;
   AttentionScratchParts parts;
 };
@@ -110,14 +112,13 @@ __device__ __forceinline__ void StoreForward(const AttentionShape& shape, int sp
   }
   __syncthreads();
   StoreSums<Products>(sums, softmax.factor, shape, block,
-                      (whole ? outputs.out : outputs.parts.sums) +
-                          split_image * ImageSize(shape));
+                      (whole ? outputs.out : outputs.parts.sums) + split_image * ImageSize(shape));
 }
 
 template <typename Products>
 __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocessor)
-    AttentionKernel(AttentionShape shape, int split_columns, const float* theta,
-                    const float* phi, const float* g, ForwardOutputs outputs) {
+    AttentionKernel(AttentionShape shape, int split_columns, const float* theta, const float* phi,
+                    const float* g, ForwardOutputs outputs) {
   if (!Products::kRuns) {
     return;
   }
@@ -146,8 +147,8 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
     }
     StoreScores<Products>(scores, shared.Weights());
     const int left = block.last_column - column0;
-    Exponentiate<Products>(left < Products::kColumns ? left : Products::kColumns,
-                           shared.Weights(), softmax);
+    Exponentiate<Products>(left < Products::kColumns ? left : Products::kColumns, shared.Weights(),
+                           softmax);
     if (outputs.out != nullptr) {
 #pragma unroll
       for (int i = 0; i < Products::kSums; ++i) {
@@ -206,8 +207,7 @@ template <typename Products>
 void Launch(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
             float* out, float* log_sums, float* scratch, cudaStream_t stream) {
   const char* const name = "EmbeddedGaussianAttention";
-  AttentionPlan plan =
-      PlanAttention(shape, Products::kColumns, Products::kBlocksPerMultiprocessor);
+  AttentionPlan plan = PlanAttention(shape, Products::kColumns, Products::kBlocksPerMultiprocessor);
   if (out == nullptr) {
     plan.grid.y = 1;
   }
@@ -218,16 +218,15 @@ void Launch(const AttentionShape& shape, const float* theta, const float* phi, c
   if (plan.splits > 1) {
     const dim3 grid(
         static_cast<unsigned>((shape.positions + kCudaThreads - 1) / kCudaThreads),
-        out == nullptr ? 1u : static_cast<unsigned>(
-            (shape.channels + kCombinedChannels - 1) / kCombinedChannels),
+        out == nullptr
+            ? 1u
+            : static_cast<unsigned>((shape.channels + kCombinedChannels - 1) / kCombinedChannels),
         static_cast<unsigned>(shape.images));
-    LaunchCuda(name, CombineKernel, grid, kCudaThreads, stream, shape,
-               plan.splits, outputs);
+    LaunchCuda(name, CombineKernel, grid, kCudaThreads, stream, shape, plan.splits, outputs);
   }
 }
 
-__global__ void __launch_bounds__(kCudaThreads)
-    FillKernel(int64_t size, float value, float* to) {
+__global__ void __launch_bounds__(kCudaThreads) FillKernel(int64_t size, float value, float* to) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kCudaThreads + threadIdx.x;
   for (int64_t i = first; i < size; i += static_cast<int64_t>(gridDim.x) * kCudaThreads) {
     to[i] = value;

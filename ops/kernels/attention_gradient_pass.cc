@@ -61,8 +61,7 @@ void AttentionGradientPass::Start(const float* theta, const float* out, const fl
   DotRows(out, d_out);
   PackQueries(theta, d_out);
   std::fill(query_gradients_.data(),
-            query_gradients_.data() + padded_positions_ * channel_panels_ * kTallTileColumns,
-            0.0f);
+            query_gradients_.data() + padded_positions_ * channel_panels_ * kTallTileColumns, 0.0f);
 }
 
 // row_dots_[i] = sum_c out[c][i] d_out[c][i], which is sum_j p[i][j] dp[i][j].
@@ -102,10 +101,10 @@ void AttentionGradientPass::PackBand(const KeyBand& band) {
   ForEachBlock(parallel_for_, shape_.channels, kTallTileColumns, [&](int64_t begin, int64_t end) {
     PackPanelRows<kTileColumns>(band.phi.data, band.phi.stride, shape_.channels, band.width, begin,
                                 end, phi_columns_.data());
-    PackPanelRows<kTileColumns>(band.g.data, band.g.stride, shape_.channels, band.width, begin,
-                                end, g_columns_.data());
-    PackTransposedPanels<kTallTileColumns>(band.phi.data + begin * band.phi.stride,
-                                           band.phi.stride, end - begin, band.width,
+    PackPanelRows<kTileColumns>(band.g.data, band.g.stride, shape_.channels, band.width, begin, end,
+                                g_columns_.data());
+    PackTransposedPanels<kTallTileColumns>(band.phi.data + begin * band.phi.stride, band.phi.stride,
+                                           end - begin, band.width,
                                            phi_rows_.data() + begin * band.width);
   });
 }
@@ -183,8 +182,7 @@ void AttentionGradientPass::SumOverQueries(const KeyBand& band) {
 // [first_tile, last_tile).
 void AttentionGradientPass::SumTiles(const KeyBand& band, const FloatBuffer& query,
                                      const FloatBuffer& weights, int64_t first_tile,
-                                     int64_t last_tile, float factor,
-                                     MapPart<float> d_key) const {
+                                     int64_t last_tile, float factor, MapPart<float> d_key) const {
   constexpr int64_t kTile = kTileRows * kTileColumns;
   constexpr int64_t kQueryTile = kTileRows * kTileRows;
   const int64_t panels = DivideUp(band.width, kTileColumns);
@@ -230,8 +228,8 @@ void AttentionGradientPass::AddToQueryGradients(int64_t first, int64_t width,
   ForEachBlock(parallel_for_, width, kTallTileRows, [&](int64_t begin, int64_t end) {
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
       const float* from = more.data + channel * more.stride;
-      float* to = QueryGradient(channel / kTallTileColumns, first + begin) +
-          channel % kTallTileColumns;
+      float* to =
+          QueryGradient(channel / kTallTileColumns, first + begin) + channel % kTallTileColumns;
       for (int64_t j = begin; j < end; ++j, to += kTallTileColumns) {
         *to += from[j];
       }
@@ -249,8 +247,8 @@ void AttentionGradientPass::FreeBands() {
 void AttentionGradientPass::WriteQueryGradients(const float* plus, float* d_theta) const {
   ForEachBlock(parallel_for_, shape_.positions, kTallTileRows, [&](int64_t begin, int64_t end) {
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
-      const float* from = QueryGradient(channel / kTallTileColumns, begin) +
-          channel % kTallTileColumns;
+      const float* from =
+          QueryGradient(channel / kTallTileColumns, begin) + channel % kTallTileColumns;
       const int64_t row = channel * shape_.positions;
       for (int64_t i = begin; i < end; ++i, from += kTallTileColumns) {
         d_theta[row + i] = shape_.scale * *from + (plus != nullptr ? plus[row + i] : 0.0f);

@@ -110,7 +110,9 @@ struct TensorProducts {
   __device__ static int WarpTile() { return threadIdx.x / 64; }
 
   // i counts elements of a fragment (4), fragments along columns or channels, then along rows.
-  __device__ static int ScoreRow(int i) { return WarpRow() + i / 16 * 16 + Group() + i % 4 / 2 * 8; }
+  __device__ static int ScoreRow(int i) {
+    return WarpRow() + i / 16 * 16 + Group() + i % 4 / 2 * 8;
+  }
   __device__ static int ScoreColumn(int i) {
     return WarpTile() * 32 + i / 4 % 4 * 8 + 2 * Member() + i % 2;
   }

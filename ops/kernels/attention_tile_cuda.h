@@ -115,9 +115,7 @@ struct ScorePhase {
   int row0;
   int column0;
 
-  __device__ int Chunks() const {
-    return (rows.channels + kChunk - 1) / kChunk;
-  }
+  __device__ int Chunks() const { return (rows.channels + kChunk - 1) / kChunk; }
   __device__ __forceinline__ void Load(int chunk, int stage) const {
     float* buffer = shared.Buffer(stage);
     const int channel0 = chunk * kChunk;
@@ -184,8 +182,7 @@ __device__ __forceinline__ void StoreScores(const float (&scores)[Products::kSco
                                             float* weights) {
 #pragma unroll
   for (int i = 0; i < Products::kScores; ++i) {
-    weights[Products::ScoreColumn(i) * Products::kWeightStride + Products::ScoreRow(i)] =
-        scores[i];
+    weights[Products::ScoreColumn(i) * Products::kWeightStride + Products::ScoreRow(i)] = scores[i];
   }
 }
 
@@ -199,7 +196,8 @@ __device__ __forceinline__ void StoreSums(const float (&sums)[Products::kSums],
     const int channel = block.channel0 + Products::SumChannel(i);
     const int row = block.row0 + Products::SumRow(i);
     if (channel < shape.channels && row < shape.positions) {
-      map[static_cast<int64_t>(channel) * shape.positions + row] = factors[Products::SumRow(i)] * sums[i];
+      map[static_cast<int64_t>(channel) * shape.positions + row] =
+          factors[Products::SumRow(i)] * sums[i];
     }
   }
 }

@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(kCudaThreads)
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       const Element e = elements.At(i);
-      slopes.values[i] = factor * formula.Gradient(e.inside * (e.prediction - e.target)) *
-          e.inside * e.outside;
+      slopes.values[i] =
+          factor * formula.Gradient(e.inside * (e.prediction - e.target)) * e.inside * e.outside;
     }
     slopes.Store(d_prediction + run * kRun);
   }
@@ -79,8 +79,8 @@ void BalancedL1LossCuda(const BalancedL1& formula, const DenseLossInputs& in, fl
   const char* const name = "BalancedL1Loss";
   const bool fours = InFours(in);
   const int blocks = BlocksOfSum(fours ? in.size / 4 : in.size);
-  LaunchCuda(name, fours ? LossKernel<4> : LossKernel<1>, blocks, kCudaThreads, stream, formula,
-             in, partial_sums);
+  LaunchCuda(name, fours ? LossKernel<4> : LossKernel<1>, blocks, kCudaThreads, stream, formula, in,
+             partial_sums);
   FinishSum(name, partial_sums, blocks, factor, nullptr, loss, stream);
 }
 

@@ -84,22 +84,22 @@ void GatherPyramid(const PyramidShape& shape, const std::vector<const float*>& l
   const float weight = 1.0f / static_cast<float>(shape.levels());
   ForEachPlane(shape, plans.scratch_size, parallel_for,
                [&](int64_t plane, float* scratch, int32_t*) {
-    float* out = gathered + plane * area;
-    std::fill(out, out + area, 0.0f);
-    for (int i = 0; i < shape.levels(); ++i) {
-      const float* in = levels[i] + plane * shape.sizes[i].area();
-      if (i < shape.refine) {
-        plans.before[i].Add(in, out, out, scratch);
-      } else if (i == shape.refine) {
-        AddPlane(in, area, out);
-      } else {
-        plans.after_at(shape, i).Add(in, out, out, scratch);
-      }
-    }
-    for (int64_t p = 0; p < area; ++p) {
-      out[p] *= weight;
-    }
-  });
+                 float* out = gathered + plane * area;
+                 std::fill(out, out + area, 0.0f);
+                 for (int i = 0; i < shape.levels(); ++i) {
+                   const float* in = levels[i] + plane * shape.sizes[i].area();
+                   if (i < shape.refine) {
+                     plans.before[i].Add(in, out, out, scratch);
+                   } else if (i == shape.refine) {
+                     AddPlane(in, area, out);
+                   } else {
+                     plans.after_at(shape, i).Add(in, out, out, scratch);
+                   }
+                 }
+                 for (int64_t p = 0; p < area; ++p) {
+                   out[p] *= weight;
+                 }
+               });
 }
 
 void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const float*>& levels,
@@ -110,48 +110,48 @@ void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const fl
   const float weight = 1.0f / static_cast<float>(shape.levels());
   ForEachPlane(shape, plans.scratch_size, parallel_for,
                [&](int64_t plane, float* scratch, int32_t* index_scratch) {
-    const float* d_out = d_gathered + plane * area;
-    for (int i = 0; i < shape.levels(); ++i) {
-      const int64_t level_area = shape.sizes[i].area();
-      float* d_in = d_levels[i] + plane * level_area;
-      if (i == shape.refine) {
-        for (int64_t p = 0; p < area; ++p) {
-          d_in[p] = weight * d_out[p];
-        }
-        continue;
-      }
-      std::fill(d_in, d_in + level_area, 0.0f);
-      if (i < shape.refine) {
-        plans.before[i].AddGradient(levels[i] + plane * level_area, d_out, weight, d_in, scratch,
-                                    index_scratch);
-      } else {
-        plans.after_at(shape, i).AddGradient(d_out, weight, d_in, scratch);
-      }
-    }
-  });
+                 const float* d_out = d_gathered + plane * area;
+                 for (int i = 0; i < shape.levels(); ++i) {
+                   const int64_t level_area = shape.sizes[i].area();
+                   float* d_in = d_levels[i] + plane * level_area;
+                   if (i == shape.refine) {
+                     for (int64_t p = 0; p < area; ++p) {
+                       d_in[p] = weight * d_out[p];
+                     }
+                     continue;
+                   }
+                   std::fill(d_in, d_in + level_area, 0.0f);
+                   if (i < shape.refine) {
+                     plans.before[i].AddGradient(levels[i] + plane * level_area, d_out, weight,
+                                                 d_in, scratch, index_scratch);
+                   } else {
+                     plans.after_at(shape, i).AddGradient(d_out, weight, d_in, scratch);
+                   }
+                 }
+               });
 }
 
 void ScatterPyramid(const PyramidShape& shape, const float* balanced,
-                    const std::vector<const float*>& levels,
-                    const std::vector<float*>& scattered, ParallelFor parallel_for) {
+                    const std::vector<const float*>& levels, const std::vector<float*>& scattered,
+                    ParallelFor parallel_for) {
   const ScatterPlans plans = PlanScatter(shape);
   const int64_t area = shape.sizes[shape.refine].area();
   ForEachPlane(shape, plans.scratch_size, parallel_for,
                [&](int64_t plane, float* scratch, int32_t*) {
-    const float* refined = balanced + plane * area;
-    for (int i = 0; i < shape.levels(); ++i) {
-      const int64_t level_area = shape.sizes[i].area();
-      const float* level = levels[i] + plane * level_area;
-      float* out = scattered[i] + plane * level_area;
-      if (i < shape.refine) {
-        plans.before[i].Add(refined, level, out, scratch);
-      } else if (i == shape.refine) {
-        std::transform(level, level + area, refined, out, std::plus<float>());
-      } else {
-        plans.after_at(shape, i).Add(refined, level, out, scratch);
-      }
-    }
-  });
+                 const float* refined = balanced + plane * area;
+                 for (int i = 0; i < shape.levels(); ++i) {
+                   const int64_t level_area = shape.sizes[i].area();
+                   const float* level = levels[i] + plane * level_area;
+                   float* out = scattered[i] + plane * level_area;
+                   if (i < shape.refine) {
+                     plans.before[i].Add(refined, level, out, scratch);
+                   } else if (i == shape.refine) {
+                     std::transform(level, level + area, refined, out, std::plus<float>());
+                   } else {
+                     plans.after_at(shape, i).Add(refined, level, out, scratch);
+                   }
+                 }
+               });
 }
 
 void ScatterPyramidGradient(const PyramidShape& shape, const float* balanced,
@@ -161,23 +161,23 @@ void ScatterPyramidGradient(const PyramidShape& shape, const float* balanced,
   const int64_t area = shape.sizes[shape.refine].area();
   ForEachPlane(shape, plans.scratch_size, parallel_for,
                [&](int64_t plane, float* scratch, int32_t* index_scratch) {
-    float* d_refined = d_balanced + plane * area;
-    std::fill(d_refined, d_refined + area, 0.0f);
-    for (int i = 0; i < shape.levels(); ++i) {
-      if (d_scattered[i] == nullptr) {
-        continue;
-      }
-      const float* d_out = d_scattered[i] + plane * shape.sizes[i].area();
-      if (i < shape.refine) {
-        plans.before[i].AddGradient(d_out, 1.0f, d_refined, scratch);
-      } else if (i == shape.refine) {
-        AddPlane(d_out, area, d_refined);
-      } else {
-        plans.after_at(shape, i).AddGradient(balanced + plane * area, d_out, 1.0f, d_refined,
-                                             scratch, index_scratch);
-      }
-    }
-  });
+                 float* d_refined = d_balanced + plane * area;
+                 std::fill(d_refined, d_refined + area, 0.0f);
+                 for (int i = 0; i < shape.levels(); ++i) {
+                   if (d_scattered[i] == nullptr) {
+                     continue;
+                   }
+                   const float* d_out = d_scattered[i] + plane * shape.sizes[i].area();
+                   if (i < shape.refine) {
+                     plans.before[i].AddGradient(d_out, 1.0f, d_refined, scratch);
+                   } else if (i == shape.refine) {
+                     AddPlane(d_out, area, d_refined);
+                   } else {
+                     plans.after_at(shape, i).AddGradient(balanced + plane * area, d_out, 1.0f,
+                                                          d_refined, scratch, index_scratch);
+                   }
+                 }
+               });
 }
 
 }  // namespace detectron_ext

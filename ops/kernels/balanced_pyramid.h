@@ -36,8 +36,8 @@ void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const fl
 
 // scattered[i] = levels[i] + `balanced` at the size of level i.
 void ScatterPyramid(const PyramidShape& shape, const float* balanced,
-                    const std::vector<const float*>& levels,
-                    const std::vector<float*>& scattered, ParallelFor parallel_for);
+                    const std::vector<const float*>& levels, const std::vector<float*>& scattered,
+                    ParallelFor parallel_for);
 
 // d_balanced = the gradient for `balanced`; a null d_scattered[i] counts as zeros. The gradient
 // for levels[i] is d_scattered[i] itself.

@@ -51,9 +51,11 @@ inline __attribute__((always_inline)) void AddStep(const float* __restrict a,
 // MultiplyTile. Calls prefetch(k) at every step that is not in a whole panel.
 template <int kRowStride, int kStepStride, int64_t kPanel = 0, int kRows, int kVectors,
           typename Prefetch = NoPrefetch>
-inline __attribute__((always_inline)) void AddProducts(
-    int64_t depth, const float* __restrict a, const float* __restrict b, int64_t panel_stride,
-    FloatVector (&sum)[kRows][kVectors], const Prefetch& prefetch = Prefetch()) {
+inline __attribute__((always_inline)) void AddProducts(int64_t depth, const float* __restrict a,
+                                                       const float* __restrict b,
+                                                       int64_t panel_stride,
+                                                       FloatVector (&sum)[kRows][kVectors],
+                                                       const Prefetch& prefetch = Prefetch()) {
   constexpr int64_t kStep = kVectors * kVectorWidth;
   // Whole panels apart: their loops have a length that the compiler knows.
   for (; kPanel > 0 && depth >= kPanel; depth -= kPanel, a += panel_stride) {
@@ -82,8 +84,8 @@ __attribute__((noinline)) void MultiplyTile(int64_t depth, const float* __restri
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sum[row][v] = kAccumulate ? LoadVector(c + (row * kVectors + v) * kVectorWidth)
-                                : FloatVector{};
+      sum[row][v] =
+          kAccumulate ? LoadVector(c + (row * kVectors + v) * kVectorWidth) : FloatVector{};
     }
   }
   AddProducts<kRowStride, kStepStride, kPanel>(depth, a, b, panel_stride, sum);

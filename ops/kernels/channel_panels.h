@@ -21,9 +21,7 @@ struct VectorPanels {
 
   int64_t first(int64_t panel) const { return panel * vectors / count * kVectorWidth; }
   int64_t width(int64_t panel) const { return first(panel + 1) - first(panel); }
-  int64_t filled(int64_t panel) const {
-    return std::min(columns, first(panel + 1)) - first(panel);
-  }
+  int64_t filled(int64_t panel) const { return std::min(columns, first(panel + 1)) - first(panel); }
 
   int64_t columns;
   int64_t vectors;

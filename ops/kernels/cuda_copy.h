@@ -19,10 +19,11 @@ __device__ __forceinline__ void CopyOrZero(float* to, const float* from, bool co
   const int bytes = copy ? kBytes : 0;
   if (kBytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from),
-                 "r"(bytes) : "memory");
+                 "r"(bytes)
+                 : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from),
-                 "r"(bytes) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from), "r"(bytes)
+                 : "memory");
   }
 #else
   if (kBytes == 16) {

@@ -96,11 +96,10 @@ int detectron_ext_find_outside(const int64_t* map, int64_t rows, const float* pl
 }
 
 int detectron_ext_select_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet,
-                                          const int64_t* map, const float* prediction,
-                                          int64_t rows, const float* target, const float* places,
+                                          const int64_t* map, const float* prediction, int64_t rows,
+                                          const float* target, const float* places,
                                           const float* normalizer, float scale,
-                                          double* partial_sums, float* loss,
-                                          cudaStream_t stream) {
+                                          double* partial_sums, float* loss, cudaStream_t stream) {
   return Guarded([&] {
     SelectBalancedL1LossCuda(
         FormulaOf(alpha, gamma, beta, mmdet),
@@ -116,9 +115,8 @@ int detectron_ext_select_balanced_l1_gradient(float alpha, float gamma, float be
                                               const int64_t* map, const float* prediction,
                                               int64_t rows, const float* target,
                                               const float* places, const float* normalizer,
-                                              float scale, const float* d_loss,
-                                              float* d_prediction, int32_t* scratch,
-                                              cudaStream_t stream) {
+                                              float scale, const float* d_loss, float* d_prediction,
+                                              int32_t* scratch, cudaStream_t stream) {
   return Guarded([&] {
     SelectBalancedL1GradientCuda(
         FormulaOf(alpha, gamma, beta, mmdet),
@@ -127,11 +125,11 @@ int detectron_ext_select_balanced_l1_gradient(float alpha, float gamma, float be
   });
 }
 
-int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes,
-                                              int64_t positions, const float* logits,
-                                              const int32_t* labels, const float* weights,
-                                              const float* normalizer, float gamma, float alpha,
-                                              float scale, double* partial_sums, float* loss,
+int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes, int64_t positions,
+                                              const float* logits, const int32_t* labels,
+                                              const float* weights, const float* normalizer,
+                                              float gamma, float alpha, float scale,
+                                              double* partial_sums, float* loss,
                                               cudaStream_t stream) {
   return Guarded([&] {
     WeightedSigmoidFocalLossCuda(
@@ -143,9 +141,9 @@ int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes,
 int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t classes,
                                                   int64_t positions, const float* logits,
                                                   const int32_t* labels, const float* weights,
-                                                  const float* normalizer, float gamma,
-                                                  float alpha, float scale, const float* d_loss,
-                                                  float* d_logits, cudaStream_t stream) {
+                                                  const float* normalizer, float gamma, float alpha,
+                                                  float scale, const float* d_loss, float* d_logits,
+                                                  cudaStream_t stream) {
   return Guarded([&] {
     WeightedSigmoidFocalGradientCuda(
         {anchors, classes, positions, logits, labels, weights, normalizer, gamma, alpha}, scale,
@@ -156,22 +154,20 @@ int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t class
 // Arrays of pointers and of sizes are in host memory.
 
 // Indices that `places` of the two gradients must hold.
-int64_t detectron_ext_gather_places(int64_t planes, int levels, int refine,
-                                    const int64_t* sizes) {
+int64_t detectron_ext_gather_places(int64_t planes, int levels, int refine, const int64_t* sizes) {
   return GatherPlaces(PyramidOf(planes, levels, refine, sizes));
 }
 
-int64_t detectron_ext_scatter_places(int64_t planes, int levels, int refine,
-                                     const int64_t* sizes, const float* const* d_scattered) {
+int64_t detectron_ext_scatter_places(int64_t planes, int levels, int refine, const int64_t* sizes,
+                                     const float* const* d_scattered) {
   return ScatterPlaces(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, d_scattered));
 }
 
 int detectron_ext_pyramid_gather(int64_t planes, int levels, int refine, const int64_t* sizes,
-                                 const float* const* data, float* gathered,
-                                 cudaStream_t stream) {
+                                 const float* const* data, float* gathered, cudaStream_t stream) {
   return Guarded([&] {
-    GatherPyramidCuda(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, data),
-                      gathered, stream);
+    GatherPyramidCuda(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, data), gathered,
+                      stream);
   });
 }
 
@@ -189,8 +185,8 @@ int detectron_ext_pyramid_scatter(int64_t planes, int levels, int refine, const 
                                   const float* balanced, const float* const* data,
                                   float* const* scattered, cudaStream_t stream) {
   return Guarded([&] {
-    ScatterPyramidCuda(PyramidOf(planes, levels, refine, sizes), balanced,
-                       PointersOf(levels, data), PointersOf(levels, scattered), stream);
+    ScatterPyramidCuda(PyramidOf(planes, levels, refine, sizes), balanced, PointersOf(levels, data),
+                       PointersOf(levels, scattered), stream);
   });
 }
 

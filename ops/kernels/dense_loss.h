@@ -27,9 +27,8 @@ double DenseLossSum(const DenseLossInputs& in, const Formula& formula, ParallelF
 
 // gradient = factor * the derivative of the sum with respect to the prediction.
 template <typename Formula>
-void DenseLossGradient(
-    const DenseLossInputs& in, const Formula& formula, float factor, float* gradient,
-    ParallelFor parallel_for) {
+void DenseLossGradient(const DenseLossInputs& in, const Formula& formula, float factor,
+                       float* gradient, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, in.size, kSumBlock, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float slope = formula.Gradient(in.inside[i] * (in.prediction[i] - in.target[i]));

@@ -113,16 +113,15 @@ enum class BalancedL1Formula { kContinuous, kMmdet };
 struct BalancedL1 {
   float beta;
   float gamma;
-  float t_per_x;        // b / beta
-  float bowed_weight;   // alpha beta / b
-  float log_weight;     // alpha shift / b
+  float t_per_x;       // b / beta
+  float bowed_weight;  // alpha beta / b
+  float log_weight;    // alpha shift / b
   float beyond;
   float alpha;
-  float jump;           // alpha shift / beta: the mmdet formula's slope at zero
+  float jump;  // alpha shift / beta: the mmdet formula's slope at zero
 
   // alpha, gamma and beta must be positive, gamma / alpha at most kMaxBalancedL1Exponent.
-  BalancedL1(double alpha_value, double gamma_value, double beta_value,
-             BalancedL1Formula formula) {
+  BalancedL1(double alpha_value, double gamma_value, double beta_value, BalancedL1Formula formula) {
     const bool continuous = formula == BalancedL1Formula::kContinuous;
     const double b = std::expm1(gamma_value / alpha_value);
     const double shift = continuous ? 0.0 : 1.0 - beta_value;
@@ -213,10 +212,9 @@ struct SigmoidFocal {
 
   DETECTRON_EXT_HOST_DEVICE float Gradient(float x, bool positive) const {
     const SigmoidParts s = SigmoidPartsOf(x);
-    const float hit = -positive_weight * Power(s.not_p, s.log_not) *
-                      (s.not_p - gamma * s.p * s.log_p);
-    const float miss = -negative_weight * Power(s.p, s.log_p) *
-                       (gamma * s.not_p * s.log_not - s.p);
+    const float hit =
+        -positive_weight * Power(s.not_p, s.log_not) * (s.not_p - gamma * s.p * s.log_p);
+    const float miss = -negative_weight * Power(s.p, s.log_p) * (gamma * s.not_p * s.log_not - s.p);
     return positive ? hit : miss;
   }
 };

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/parallel.h"
 #include "kernels/lane_sum.h"
+#include "kernels/parallel.h"
 
 namespace detectron_ext {
 
@@ -23,9 +23,9 @@ struct GroupNormShape {
 
 // mean and inverse_std, both (images, groups), are written too; those of no elements are 0 and
 // 1 / sqrt(epsilon), as Caffe2's.
-inline void GroupNorm(
-    const float* x, const float* gamma, const float* beta, const GroupNormShape& shape,
-    float epsilon, float* y, float* mean, float* inverse_std, ParallelFor parallel_for) {
+inline void GroupNorm(const float* x, const float* gamma, const float* beta,
+                      const GroupNormShape& shape, float epsilon, float* y, float* mean,
+                      float* inverse_std, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.images * shape.groups, 1, [=](int64_t index, int64_t) {
     const int64_t size = shape.channels_per_group * shape.plane;
     const float* from = x + index * size;
@@ -55,10 +55,10 @@ inline void GroupNorm(
 // With p = sum over the group of dy * gamma and q = that of dy * gamma * x, dx is a line in dy
 // and x: gamma * r * dy + a * x + b, where r is the inverse deviation, a = (p * mean - q) r^3 / n
 // and b = -a * mean - p * r / n.
-inline void GroupNormGradient(
-    const float* dy, const float* x, const float* gamma, const float* mean,
-    const float* inverse_std, const GroupNormShape& shape, float* dx, float* dgamma,
-    float* dbeta, ParallelFor parallel_for) {
+inline void GroupNormGradient(const float* dy, const float* x, const float* gamma,
+                              const float* mean, const float* inverse_std,
+                              const GroupNormShape& shape, float* dx, float* dgamma, float* dbeta,
+                              ParallelFor parallel_for) {
   std::vector<MomentSums> sums(shape.images * shape.channels());  // of dy, and of dy * x
   MomentSums* const all_sums = sums.data();
   ForEachBlock(parallel_for, shape.images * shape.groups, 1, [=](int64_t index, int64_t) {

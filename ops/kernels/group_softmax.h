@@ -33,8 +33,8 @@ void ForEachGroupRun(const GroupedShape& shape, ParallelFor parallel_for, const 
   });
 }
 
-inline void GroupSoftmax(
-    const float* x, const GroupedShape& shape, float* p, ParallelFor parallel_for) {
+inline void GroupSoftmax(const float* x, const GroupedShape& shape, float* p,
+                         ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     float largest[kSoftmaxRun];
@@ -71,9 +71,8 @@ inline void GroupSoftmax(
 //
 // Every dp is taken relative to that of the most probable class: where p is nearly 1, dp and the
 // sum would cancel.
-inline void GroupSoftmaxGradient(
-    const float* p, const float* dp, const GroupedShape& shape, float* dx,
-    ParallelFor parallel_for) {
+inline void GroupSoftmaxGradient(const float* p, const float* dp, const GroupedShape& shape,
+                                 float* dx, ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     float largest[kSoftmaxRun];

@@ -19,9 +19,8 @@ constexpr int64_t kSumColumns = 64;
 // [first, first + count): packed[depth][kWidth]. `along_rows` tells that the panel's rows or
 // columns are rows of what lies in memory.
 template <int kWidth>
-void PackPanel(
-    const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
-    int64_t count, float* packed) {
+void PackPanel(const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
+               int64_t count, float* packed) {
   const int64_t start = panel * kWidth;
   const int64_t width = std::min<int64_t>(kWidth, extent - start);
   if (along_rows) {
@@ -34,9 +33,8 @@ void PackPanel(
 }
 
 // Writes a tile's product to its place in c, which starts as `bias` or zero at the first depth.
-void StoreTile(
-    const float* tile, int64_t rows, int64_t width, int64_t stride, bool first, const float* bias,
-    float* c) {
+void StoreTile(const float* tile, int64_t rows, int64_t width, int64_t stride, bool first,
+               const float* bias, float* c) {
   for (int64_t row = 0; row < rows; ++row, tile += kTileColumns, c += stride) {
     for (int64_t i = 0; i < width; ++i) {
       const float before = !first ? c[i] : bias != nullptr ? bias[i] : 0.0f;
@@ -47,9 +45,8 @@ void StoreTile(
 
 }  // namespace
 
-void MultiplyMatrices(
-    const Factor& a, const Factor& b, int64_t rows, int64_t columns, int64_t depth,
-    const float* bias, float* c, ParallelFor parallel_for) {
+void MultiplyMatrices(const Factor& a, const Factor& b, int64_t rows, int64_t columns,
+                      int64_t depth, const float* bias, float* c, ParallelFor parallel_for) {
   const int64_t row_panels = DivideUp(rows, kTileRows);
   const int64_t column_panels = DivideUp(columns, kTileColumns);
   const int64_t block = std::min(depth, kDepthBlock);
@@ -76,9 +73,8 @@ void MultiplyMatrices(
         MultiplyTile<kTileRows, kTileVectors, 1, kTileRows, false>(
             count, left.data() + panel * kTileRows * count, right.data() + column * count, tile);
         const int64_t row = panel * kTileRows;
-        StoreTile(
-            tile, std::min<int64_t>(kTileRows, rows - row), width, columns, first == 0,
-            bias != nullptr ? bias + column : nullptr, c + row * columns + column);
+        StoreTile(tile, std::min<int64_t>(kTileRows, rows - row), width, columns, first == 0,
+                  bias != nullptr ? bias + column : nullptr, c + row * columns + column);
       }
     });
   }

@@ -18,9 +18,8 @@ struct Factor {
 // Writes c = a b, plus `bias` (one number a column) where it is not null.
 //
 // a is rows x depth, b depth x columns and c rows x columns, row-major without gaps.
-void MultiplyMatrices(
-    const Factor& a, const Factor& b, int64_t rows, int64_t columns, int64_t depth,
-    const float* bias, float* c, ParallelFor parallel_for);
+void MultiplyMatrices(const Factor& a, const Factor& b, int64_t rows, int64_t columns,
+                      int64_t depth, const float* bias, float* c, ParallelFor parallel_for);
 
 // Writes the sum of each column of x (rows x columns, row-major without gaps).
 void SumRows(const float* x, int64_t rows, int64_t columns, float* sums, ParallelFor parallel_for);

@@ -65,9 +65,8 @@ inline void MaxPool(const float* x, const PoolShape& shape, float* y, ParallelFo
 }
 
 // Every element that equals its window's maximum gets the window's gradient, as in Caffe2.
-inline void MaxPoolGradient(
-    const float* x, const float* y, const float* dy, const PoolShape& shape, float* dx,
-    ParallelFor parallel_for) {
+inline void MaxPoolGradient(const float* x, const float* y, const float* dy, const PoolShape& shape,
+                            float* dx, ParallelFor parallel_for) {
   const PoolAxis h = shape.h;
   const PoolAxis w = shape.w;
   ForEachBlock(parallel_for, shape.planes, 1, [=](int64_t plane, int64_t) {

@@ -42,9 +42,10 @@ struct Composed {
     }
     MultiplyMatrices({w.out_w, shape.embedded, false}, {w.g_w, channels, false}, channels, channels,
                      shape.embedded, nullptr, values.data(), parallel_for);
-    bias = MultiplyVector({w.phi_w, channels, true}, channels, shape.embedded, w.theta_b,
-                          shape.scale);
-    constant = MultiplyVector({w.out_w, shape.embedded, false}, channels, shape.embedded, w.g_b, 1.0f);
+    bias =
+        MultiplyVector({w.phi_w, channels, true}, channels, shape.embedded, w.theta_b, shape.scale);
+    constant =
+        MultiplyVector({w.out_w, shape.embedded, false}, channels, shape.embedded, w.g_b, 1.0f);
     for (int64_t c = 0; c < channels; ++c) {
       constant[c] += w.out_b[c];
     }
@@ -132,8 +133,14 @@ class KeyBands {
     MultiplyMatrices({composed_.scores.data(), channels, false}, {x, stride, false}, channels,
                      width, channels, nullptr, keys_.data(), parallel_for_);
     KeyBiases(composed_.bias, x, stride, width, biases_.data(), parallel_for_);
-    pass->Run({first, width, {keys_.data(), width}, {x, stride}, biases_.data(),
-               {d_keys_.data(), width}, {d_averaged_.data(), width}, d_biases_.data()});
+    pass->Run({first,
+               width,
+               {keys_.data(), width},
+               {x, stride},
+               biases_.data(),
+               {d_keys_.data(), width},
+               {d_averaged_.data(), width},
+               d_biases_.data()});
     gradients->Add(x, stride, width, d_keys_.data(), d_biases_.data(), parallel_for_);
     // The keys are no longer needed: their place takes what they pass on to x.
     MultiplyMatrices({composed_.scores.data(), channels, true}, {d_keys_.data(), width, false},
@@ -171,8 +178,8 @@ void WriteWeightGradients(const NonLocalShape& shape, const NonLocalWeights& w,
                    channels, channels, nullptr, d.theta_w, parallel_for);
   MultiplyMatrices({w.theta_w, channels, false}, {composed.scores.data(), channels, false},
                    embedded, channels, channels, nullptr, d.phi_w, parallel_for);
-  const std::vector<float> d_theta_b = MultiplyVector(
-      {w.phi_w, channels, false}, embedded, channels, composed.bias.data(), shape.scale);
+  const std::vector<float> d_theta_b = MultiplyVector({w.phi_w, channels, false}, embedded,
+                                                      channels, composed.bias.data(), shape.scale);
   std::copy(d_theta_b.begin(), d_theta_b.end(), d.theta_b);
   std::fill(d.phi_b, d.phi_b + embedded, 0.0f);
   for (int64_t k = 0; k < embedded; ++k) {
@@ -182,10 +189,10 @@ void WriteWeightGradients(const NonLocalShape& shape, const NonLocalWeights& w,
       d.phi_w[k * channels + c] *= shape.scale;
     }
   }
-  MultiplyMatrices({d_values, channels, false}, {w.g_w, channels, true}, channels, embedded, channels,
-                   nullptr, d.out_w, parallel_for);
-  MultiplyMatrices({w.out_w, embedded, true}, {d_values, channels, false}, embedded, channels, channels,
-                   nullptr, d.g_w, parallel_for);
+  MultiplyMatrices({d_values, channels, false}, {w.g_w, channels, true}, channels, embedded,
+                   channels, nullptr, d.out_w, parallel_for);
+  MultiplyMatrices({w.out_w, embedded, true}, {d_values, channels, false}, embedded, channels,
+                   channels, nullptr, d.g_w, parallel_for);
   const std::vector<float> d_g_b =
       MultiplyVector({w.out_w, embedded, true}, embedded, channels, d_constant, 1.0f);
   std::copy(d_g_b.begin(), d_g_b.end(), d.g_b);
@@ -212,8 +219,7 @@ void NonLocalBlock(const NonLocalShape& shape, const float* x, const NonLocalWei
       const float* const from = x + image * shape.image_size();
       PointwiseConvolution(Pointwise(shape, 1), from, composed.scores.data(), nullptr, keys.data(),
                            parallel_for);
-      KeyBiases(composed.bias, from, shape.positions, shape.positions, biases.data(),
-                parallel_for);
+      KeyBiases(composed.bias, from, shape.positions, shape.positions, biases.data(), parallel_for);
       Attention(OneImage(shape), from, keys.data(), from, biases.data(),
                 averages + image * shape.image_size(), log_sums + image * shape.positions,
                 parallel_for);
@@ -223,10 +229,10 @@ void NonLocalBlock(const NonLocalShape& shape, const float* x, const NonLocalWei
                        composed.constant.data(), y, parallel_for);
   ForEachBlock(parallel_for, shape.images * shape.image_size(), kPositionBlock,
                [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      y[i] += x[i];
-    }
-  });
+                 for (int64_t i = begin; i < end; ++i) {
+                   y[i] += x[i];
+                 }
+               });
 }
 
 void NonLocalBlockGradient(const NonLocalShape& shape, const float* x,

@@ -74,8 +74,7 @@ void PackPanelRows(const float* __restrict source, int64_t stride, int64_t rows,
 
 // Packs all rows.
 template <int kWidth>
-void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
-                float* packed) {
+void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns, float* packed) {
   PackPanelRows<kWidth>(source, stride, rows, columns, 0, rows, packed);
 }
 

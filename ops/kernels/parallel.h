@@ -46,9 +46,8 @@ template <typename BlockSum>
 double SumOverBlocks(ParallelFor parallel_for, int64_t count, int64_t block,
                      const BlockSum& block_sum) {
   std::vector<double> partial((count + block - 1) / block);
-  ForEachBlock(parallel_for, count, block, [&](int64_t begin, int64_t end) {
-    partial[begin / block] = block_sum(begin, end);
-  });
+  ForEachBlock(parallel_for, count, block,
+               [&](int64_t begin, int64_t end) { partial[begin / block] = block_sum(begin, end); });
   double total = 0;
   for (const double value : partial) {
     total += value;

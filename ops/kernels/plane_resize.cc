@@ -241,8 +241,7 @@ void NearestPlan::StretchRow(const float* in_row, float* stretched) const {
   Fetch(in_row, column_of_.data(), out_.width, stretched);
 }
 
-void NearestPlan::AddGradient(const float* d_out, float weight, float* d_in,
-                              float* scratch) const {
+void NearestPlan::AddGradient(const float* d_out, float weight, float* d_in, float* scratch) const {
   for (int64_t y = 0; y < out_.height;) {
     const int32_t in_row = row_of_[y];
     std::copy(d_out + y * out_.width, d_out + (y + 1) * out_.width, scratch);

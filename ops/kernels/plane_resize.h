@@ -34,8 +34,8 @@ class MaxPoolPlan {
   void Add(const float* in, const float* base, float* out, float* scratch) const;
 
   // d_in[m] += weight * d_out[o], m the first maximum in scan order of o's window in `in`.
-  void AddGradient(const float* in, const float* d_out, float weight, float* d_in,
-                   float* scratch, int32_t* index_scratch) const;
+  void AddGradient(const float* in, const float* d_out, float weight, float* d_in, float* scratch,
+                   int32_t* index_scratch) const;
 
  private:
   // Adds to a row of the output the maximum of each window over the maxima of columns.
@@ -44,8 +44,8 @@ class MaxPoolPlan {
 
   // Finds, for each window, the row and the column of its first maximum in scan order, from the
   // columns' maxima and their rows.
-  void LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best,
-                          int32_t* best_rows, int32_t* best_columns) const;
+  void LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best, int32_t* best_rows,
+                          int32_t* best_columns) const;
 
   PlaneSize in_;
   PlaneSize out_;

@@ -164,8 +164,7 @@ class ChannelProduct {
     const int64_t width = panels_.width(panel);
     const int64_t row = tile * kTileRows;
     const int64_t rows = std::min<int64_t>(kTileRows, out_.channels - row);
-    if (rows == kTileRows && filled == width && out_.dense() &&
-        positions_.InOneRow(first, width)) {
+    if (rows == kTileRows && filled == width && out_.dense() && positions_.InOneRow(first, width)) {
       float* to = out_.At(positions_.RunAt(first, width), row);
       Multiply(width, left, right, start_ + row, prefetch, to, out_.plane());
       return;
@@ -230,9 +229,9 @@ void PointwiseInputGradient(const PointwiseShape& given, const float* filter, co
   FloatBuffer left(rows * shape.out_channels);
   ForEachBlock(parallel_for, shape.in_channels, kGroupTiles * kTileRows,
                [&](int64_t begin, int64_t end) {
-    PackPanels<kTileRows>(filter + begin, shape.in_channels, shape.out_channels, end - begin,
-                          left.data() + begin * shape.out_channels);
-  });
+                 PackPanels<kTileRows>(filter + begin, shape.in_channels, shape.out_channels,
+                                       end - begin, left.data() + begin * shape.out_channels);
+               });
   const std::vector<float> start(rows, 0.0f);
   ChannelProduct(Positions(shape), left.data(), start.data(), OutputPlanes(shape, d_y),
                  InputPlanes(shape, d_x))

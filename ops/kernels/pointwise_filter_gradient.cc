@@ -28,8 +28,8 @@ struct PrefetchRows {
   const float* place;
   int64_t stride;
   void operator()(int64_t step) const {
-    __builtin_prefetch(
-        place + step % kPrefetchRows * stride + step / kPrefetchRows * kLineFloats, 0, 2);
+    __builtin_prefetch(place + step % kPrefetchRows * stride + step / kPrefetchRows * kLineFloats,
+                       0, 2);
   }
 };
 

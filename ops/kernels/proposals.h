@@ -15,8 +15,8 @@ struct ProposalSettings {
   int64_t most_anchors;  // enter suppression; 0 or less: all
   int64_t most_boxes;    // leave it; 0 or less: all
   float max_overlap;
-  float min_size;        // of a side, in pixels of the image before it was scaled
-  float plus_one;        // 1 where the last pixel belongs to a box, 0 where it does not
+  float min_size;  // of a side, in pixels of the image before it was scaled
+  float plus_one;  // 1 where the last pixel belongs to a box, 0 where it does not
 };
 
 // An image's part of the network's outputs: scores are (anchors, h, w), deltas (4 * anchors, h, w)
@@ -78,9 +78,8 @@ inline std::vector<int32_t> BestScores(const float* scores, int64_t size, int64_
 
 // Moves anchors by their deltas (R-CNN, appendix C) and clips them to the image. Those too small, or
 // with a center outside, are left out, as is what is no number.
-inline Proposals MoveAnchors(
-    const ProposalInputs& inputs, const ProposalSettings& settings,
-    const std::vector<int32_t>& order) {
+inline Proposals MoveAnchors(const ProposalInputs& inputs, const ProposalSettings& settings,
+                             const std::vector<int32_t>& order) {
   const float kMaxLogScale = std::log(1000.0f / 16.0f);
   const int64_t plane = inputs.h * inputs.w;
   const float right = inputs.image_width - settings.plus_one;

@@ -106,8 +106,7 @@ __device__ inline Window WindowsAround(int y, int x, Size in, Size out) {
 }
 
 __device__ inline int NearestOffset(int y, int x, Size in, Size out) {
-  return NearestIndex(y, in.height, out.height) * in.width +
-      NearestIndex(x, in.width, out.width);
+  return NearestIndex(y, in.height, out.height) * in.width + NearestIndex(x, in.width, out.width);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -181,8 +180,8 @@ struct WholeWindow {
 
   // output: the window's place, `in` of kFactor times the output's width.
   __device__ __forceinline__ void Load(const float* in, int y, int x, int out_width) {
-    const float* const corner = in + static_cast<int64_t>(kFactor * y) * kFactor * out_width +
-        kFactor * x;
+    const float* const corner =
+        in + static_cast<int64_t>(kFactor * y) * kFactor * out_width + kFactor * x;
 #pragma unroll
     for (int i = 0; i < kFactor; ++i) {
       rows[i] = Run<kFactor, float>::Load(corner + i * kFactor * out_width);
@@ -280,14 +279,22 @@ void FindPlaces(const char* name, const PlacesTasks& tasks, cudaStream_t stream)
 template <typename Use>
 void WithLevels(int levels, const Use& use) {
   switch (levels) {
-    case 2: return use.template Launch<2>();
-    case 3: return use.template Launch<3>();
-    case 4: return use.template Launch<4>();
-    case 5: return use.template Launch<5>();
-    case 6: return use.template Launch<6>();
-    case 7: return use.template Launch<7>();
-    case 8: return use.template Launch<8>();
-    default: throw std::invalid_argument("a pyramid has 2 to 8 levels");
+    case 2:
+      return use.template Launch<2>();
+    case 3:
+      return use.template Launch<3>();
+    case 4:
+      return use.template Launch<4>();
+    case 5:
+      return use.template Launch<5>();
+    case 6:
+      return use.template Launch<6>();
+    case 7:
+      return use.template Launch<7>();
+    case 8:
+      return use.template Launch<8>();
+    default:
+      throw std::invalid_argument("a pyramid has 2 to 8 levels");
   }
 }
 

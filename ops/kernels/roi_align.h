@@ -85,9 +85,8 @@ struct AxisWeights {
 
 // Appends the weights of one region's bins between the corners `low` and `high`, on an axis of
 // `size` cells.
-inline void AddRegion(
-    float low, float high, int64_t bins, int64_t size, const RoiAlignShape& shape,
-    AxisWeights* axis) {
+inline void AddRegion(float low, float high, int64_t bins, int64_t size, const RoiAlignShape& shape,
+                      AxisWeights* axis) {
   const float offset = shape.aligned ? 0.5f : 0.0f;
   const float start = low * shape.scale - offset;
   const float extent = high * shape.scale - offset - start;
@@ -151,9 +150,8 @@ inline CellRange ColumnsOf(const AxisWeights& columns, int64_t roi, int64_t bins
 
 // One region's features from one channel: `plane` is (h, w), `y` (pooled_h, pooled_w); `buffer`
 // holds w numbers.
-inline void AlignPlane(
-    const float* plane, const RoiAlignPlan& plan, int64_t roi, const RoiAlignShape& shape,
-    float* buffer, float* y) {
+inline void AlignPlane(const float* plane, const RoiAlignPlan& plan, int64_t roi,
+                       const RoiAlignShape& shape, float* buffer, float* y) {
   const CellRange run = ColumnsOf(plan.columns, roi, shape.pooled_w);
   for (int64_t i = 0; i < shape.pooled_h; ++i) {
     std::fill_n(buffer, run.length, 0.0f);
@@ -178,9 +176,8 @@ inline void AlignPlane(
 
 // Adds to `d_plane` (h, w) what the gradient `dy` (pooled_h, pooled_w) of a region's features from
 // that channel makes of it.
-inline void AddAlignPlaneGradient(
-    const float* dy, const RoiAlignPlan& plan, int64_t roi, const RoiAlignShape& shape,
-    float* buffer, float* d_plane) {
+inline void AddAlignPlaneGradient(const float* dy, const RoiAlignPlan& plan, int64_t roi,
+                                  const RoiAlignShape& shape, float* buffer, float* d_plane) {
   const CellRange run = ColumnsOf(plan.columns, roi, shape.pooled_w);
   for (int64_t i = 0; i < shape.pooled_h; ++i) {
     std::fill_n(buffer, run.length, 0.0f);
@@ -203,9 +200,8 @@ inline void AddAlignPlaneGradient(
 }
 
 // x is (images, channels, h, w), y (rois, channels, pooled_h, pooled_w).
-inline void RoiAlign(
-    const float* x, const float* rois, const RoiAlignShape& shape, float* y,
-    ParallelFor parallel_for) {
+inline void RoiAlign(const float* x, const float* rois, const RoiAlignShape& shape, float* y,
+                     ParallelFor parallel_for) {
   const RoiAlignPlan plan(rois, shape);
   ForEachBlock(parallel_for, shape.images * shape.channels, 1, [&](int64_t index, int64_t) {
     std::vector<float> buffer(shape.w);
@@ -218,9 +214,8 @@ inline void RoiAlign(
 }
 
 // Each plane is one thread's, region by region, so the order of the sums is fixed.
-inline void RoiAlignGradient(
-    const float* rois, const float* dy, const RoiAlignShape& shape, float* dx,
-    ParallelFor parallel_for) {
+inline void RoiAlignGradient(const float* rois, const float* dy, const RoiAlignShape& shape,
+                             float* dx, ParallelFor parallel_for) {
   const RoiAlignPlan plan(rois, shape);
   ForEachBlock(parallel_for, shape.images * shape.channels, 1, [&](int64_t index, int64_t) {
     std::vector<float> buffer(shape.w);

@@ -53,8 +53,7 @@ inline int64_t FirstBadRoi(const float* rois, const RoiPoolShape& shape) {
 }
 
 inline Range Cut(int64_t begin, int64_t end, int64_t size) {
-  return {
-      std::min(std::max<int64_t>(begin, 0), size), std::min(std::max<int64_t>(end, 0), size)};
+  return {std::min(std::max<int64_t>(begin, 0), size), std::min(std::max<int64_t>(end, 0), size)};
 }
 
 // The rows (or columns) of bin `bin` of RoIPoolF, between the corners `low` and `high`.
@@ -80,9 +79,8 @@ inline Range MeanBin(float low, float high, float scale, int64_t bin, int64_t bi
 
 // y and argmax are (rois, channels, pooled_h, pooled_w); argmax is the index in the plane of the
 // first maximum, -1 in an empty bin, whose maximum is 0.
-inline void RoiMaxPool(
-    const float* x, const float* rois, const RoiPoolShape& shape, float* y, int32_t* argmax,
-    ParallelFor parallel_for) {
+inline void RoiMaxPool(const float* x, const float* rois, const RoiPoolShape& shape, float* y,
+                       int32_t* argmax, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.rois * shape.channels, 1, [=](int64_t index, int64_t) {
     const float* roi = rois + index / shape.channels * 5;
     const int64_t image = static_cast<int64_t>(roi[0]);
@@ -117,9 +115,8 @@ inline void ClearChannel(int64_t channel, const RoiPoolShape& shape, float* dx) 
 }
 
 // Adds each bin's gradient at its maximum. A channel is one thread's, region by region.
-inline void RoiMaxPoolGradient(
-    const float* rois, const int32_t* argmax, const float* dy, const RoiPoolShape& shape,
-    float* dx, ParallelFor parallel_for) {
+inline void RoiMaxPoolGradient(const float* rois, const int32_t* argmax, const float* dy,
+                               const RoiPoolShape& shape, float* dx, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.channels, 1, [=](int64_t channel, int64_t) {
     ClearChannel(channel, shape, dx);
     for (int64_t r = 0; r < shape.rois; ++r) {
@@ -138,9 +135,8 @@ inline void RoiMaxPoolGradient(
 // Calls visit(plane offset in the image's map, y index, rows, columns) for the bins of a region
 // that read one channel of the map: exactly one bin, as every bin has channels of its own.
 template <typename Visit>
-void VisitPositionSensitiveBin(
-    const float* rois, int64_t r, int64_t channel, const RoiPoolShape& shape,
-    int64_t outputs, const Visit& visit) {
+void VisitPositionSensitiveBin(const float* rois, int64_t r, int64_t channel,
+                               const RoiPoolShape& shape, int64_t outputs, const Visit& visit) {
   const float* roi = rois + 5 * r;
   const int64_t bin = channel % shape.bins();
   const Range rows =
@@ -148,16 +144,15 @@ void VisitPositionSensitiveBin(
   const Range columns =
       MeanBin(roi[1], roi[3], shape.scale, bin % shape.pooled_w, shape.pooled_w, shape.w);
   const int64_t image = static_cast<int64_t>(roi[0]);
-  visit(
-      (image * shape.channels + channel) * shape.plane(),
-      r * outputs * shape.bins() + channel, rows, columns);
+  visit((image * shape.channels + channel) * shape.plane(), r * outputs * shape.bins() + channel,
+        rows, columns);
 }
 
 // y and channels are (rois, outputs, pooled_h, pooled_w). Output o's bin b is the mean of the map's
 // channel o * bins + b over the bin, 0 in an empty bin; `channels` names that channel.
-inline void PositionSensitiveRoiPool(
-    const float* x, const float* rois, const RoiPoolShape& shape, int64_t outputs, float* y,
-    int32_t* channels, ParallelFor parallel_for) {
+inline void PositionSensitiveRoiPool(const float* x, const float* rois, const RoiPoolShape& shape,
+                                     int64_t outputs, float* y, int32_t* channels,
+                                     ParallelFor parallel_for) {
   ForEachBlock(parallel_for, outputs * shape.bins(), 1, [=](int64_t channel, int64_t) {
     for (int64_t r = 0; r < shape.rois; ++r) {
       VisitPositionSensitiveBin(
@@ -177,9 +172,9 @@ inline void PositionSensitiveRoiPool(
   });
 }
 
-inline void PositionSensitiveRoiPoolGradient(
-    const float* rois, const float* dy, const RoiPoolShape& shape, int64_t outputs, float* dx,
-    ParallelFor parallel_for) {
+inline void PositionSensitiveRoiPoolGradient(const float* rois, const float* dy,
+                                             const RoiPoolShape& shape, int64_t outputs, float* dx,
+                                             ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.channels, 1, [=](int64_t channel, int64_t) {
     ClearChannel(channel, shape, dx);
     for (int64_t r = 0; r < shape.rois && channel < outputs * shape.bins(); ++r) {

@@ -18,9 +18,8 @@ struct MapShape {
 // Returns the index in the map of the first of the four channels at the place (n, c, y, x), or -1
 // where not all four lie inside. Fractions are dropped, as Detectron does.
 inline int64_t SelectedIndex(const float* place, const MapShape& map) {
-  const bool inside = place[0] > -1 && place[0] < map.n && place[1] > -1 &&
-      place[1] < map.c - 3 && place[2] > -1 && place[2] < map.h && place[3] > -1 &&
-      place[3] < map.w;
+  const bool inside = place[0] > -1 && place[0] < map.n && place[1] > -1 && place[1] < map.c - 3 &&
+      place[2] > -1 && place[2] < map.h && place[3] > -1 && place[3] < map.w;
   if (!inside) {  // a NaN too
     return -1;
   }
@@ -66,14 +65,13 @@ double SelectLossSum(const SelectLossInputs& in, const Formula& formula) {
 // Writes factor * the derivative of the loss at the places and 0 elsewhere. A place that several
 // rows select gets their sum.
 template <typename Formula>
-void SelectLossGradient(
-    const SelectLossInputs& in, const Formula& formula, float factor, float* gradient,
-    ParallelFor parallel_for) {
+void SelectLossGradient(const SelectLossInputs& in, const Formula& formula, float factor,
+                        float* gradient, ParallelFor parallel_for) {
   const int64_t plane = in.map.h * in.map.w;
-  ForEachBlock(
-      parallel_for, in.map.n * in.map.c * plane, 1 << 16, [gradient](int64_t begin, int64_t end) {
-        std::memset(gradient + begin, 0, (end - begin) * sizeof(float));
-      });
+  ForEachBlock(parallel_for, in.map.n * in.map.c * plane, 1 << 16,
+               [gradient](int64_t begin, int64_t end) {
+                 std::memset(gradient + begin, 0, (end - begin) * sizeof(float));
+               });
   for (int64_t i = 0; i < in.rows; ++i) {
     const int64_t first = SelectedIndex(in.places + 4 * i, in.map);
     for (int j = 0; j < 4; ++j) {

@@ -20,7 +20,7 @@ constexpr int kAtOnce = 4;  // classes whose logits are loaded before the first 
 // 2 artanh(s), s = t / (2 + t) <= 1/3: s times a minimax polynomial in s^2 (error 7.8e-9).
 struct Softplus {
   float value;
-  float tail;        // ln(1 + t)
+  float tail;  // ln(1 + t)
   float sigmoid;
   float complement;  // 1 - sigmoid, without cancellation
 
@@ -120,8 +120,8 @@ struct Logits {
 };
 
 inline int64_t ItemsOf(const FocalPointers& in, int run) {
-  const int64_t items = in.anchors * ((in.classes + kClasses - 1) / kClasses) *
-      (in.positions / run);
+  const int64_t items =
+      in.anchors * ((in.classes + kClasses - 1) / kClasses) * (in.positions / run);
   if (items > INT32_MAX || in.classes > INT32_MAX - kClasses) {
     throw std::invalid_argument("WeightedSigmoidFocalLoss: too many logits for CUDA");
   }
@@ -153,8 +153,7 @@ __device__ __forceinline__ float SumOfItem(const FocalPointers& in, const Focal<
     const int own = labels.values[j] - 1 - item.first_class;
     float loss = (1.0f - in.alpha) * negatives[j];
     if (own >= 0 && own < item.classes) {
-      loss += in.alpha * focal.PositiveLoss(
-          -in.logits[item.first_logit + own * in.positions + j]);
+      loss += in.alpha * focal.PositiveLoss(-in.logits[item.first_logit + own * in.positions + j]);
     }
     sum += labels.values[j] == -1 ? 0.0f : weights.values[j] * loss;
   }
@@ -201,8 +200,8 @@ __global__ void __launch_bounds__(kCudaThreads)
           const int32_t label = labels.values[j];
           const bool positive = label - 1 == item.first_class + c + k;
           const float x = logits.of_class[k].values[j];
-          const float slope = positive ? -in.alpha * focal.PositiveSlope(-x)
-                                       : (1.0f - in.alpha) * focal.Slope(x);
+          const float slope =
+              positive ? -in.alpha * focal.PositiveSlope(-x) : (1.0f - in.alpha) * focal.Slope(x);
           slopes.values[j] = label == -1 ? 0.0f : factor * weights.values[j] * slope;
         }
         slopes.Store(d_logits + item.first_logit + (c + k) * in.positions);
@@ -263,14 +262,12 @@ struct FocalGradientLauncher {
 
 void WeightedSigmoidFocalLossCuda(const FocalPointers& in, float scale, double* partial_sums,
                                   float* loss, cudaStream_t stream) {
-  WithFocal(in, InFours(in, nullptr),
-            FocalLossLauncher{in, scale, partial_sums, loss, stream});
+  WithFocal(in, InFours(in, nullptr), FocalLossLauncher{in, scale, partial_sums, loss, stream});
 }
 
 void WeightedSigmoidFocalGradientCuda(const FocalPointers& in, float scale, const float* d_loss,
                                       float* d_logits, cudaStream_t stream) {
-  WithFocal(in, InFours(in, d_logits),
-            FocalGradientLauncher{in, scale, d_loss, d_logits, stream});
+  WithFocal(in, InFours(in, d_logits), FocalGradientLauncher{in, scale, d_loss, d_logits, stream});
 }
 
 }  // namespace detectron_ext

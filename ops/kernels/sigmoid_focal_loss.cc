@@ -40,13 +40,12 @@ struct Loops {
     return label == -1 ? 0.0f : weighted;
   }
 
-  static double Sum(
-      const SigmoidFocalShape& shape, const FocalParameters& parameters,
-      const float* logits, const int32_t* labels, const float* weights,
-      ParallelFor parallel_for) {
+  static double Sum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                    const float* logits, const int32_t* labels, const float* weights,
+                    ParallelFor parallel_for) {
     return SumOverBlocks(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
-      const SigmoidFocal<kGammaTwo> formula{
-          parameters.gamma, parameters.positive_weight, parameters.negative_weight};
+      const SigmoidFocal<kGammaTwo> formula{parameters.gamma, parameters.positive_weight,
+                                            parameters.negative_weight};
       float losses[kRun];
       double sum = 0;
       ForEachRun(shape, begin, end, [&](const Run& run) {
@@ -62,13 +61,12 @@ struct Loops {
     });
   }
 
-  static void Gradient(
-      const SigmoidFocalShape& shape, const FocalParameters& parameters,
-      const float* logits, const int32_t* labels, const float* weights, float factor,
-      float* d_logits, ParallelFor parallel_for) {
+  static void Gradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                       const float* logits, const int32_t* labels, const float* weights,
+                       float factor, float* d_logits, ParallelFor parallel_for) {
     ForEachBlock(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
-      const SigmoidFocal<kGammaTwo> formula{
-          parameters.gamma, parameters.positive_weight, parameters.negative_weight};
+      const SigmoidFocal<kGammaTwo> formula{parameters.gamma, parameters.positive_weight,
+                                            parameters.negative_weight};
       const float scale = factor;
       ForEachRun(shape, begin, end, [&](const Run& run) {
         const float* const x = logits + run.first;
@@ -86,20 +84,18 @@ struct Loops {
 
 }  // namespace
 
-double SigmoidFocalSum(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, ParallelFor parallel_for) {
+double SigmoidFocalSum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                       const float* logits, const int32_t* labels, const float* weights,
+                       ParallelFor parallel_for) {
   const bool two = parameters.gamma == 2.0f;
-  const auto sum = weights == nullptr
-      ? (two ? Loops<true, false>::Sum : Loops<false, false>::Sum)
-      : (two ? Loops<true, true>::Sum : Loops<false, true>::Sum);
+  const auto sum = weights == nullptr ? (two ? Loops<true, false>::Sum : Loops<false, false>::Sum)
+                                      : (two ? Loops<true, true>::Sum : Loops<false, true>::Sum);
   return sum(shape, parameters, logits, labels, weights, parallel_for);
 }
 
-void SigmoidFocalGradient(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, float factor, float* d_logits,
-    ParallelFor parallel_for) {
+void SigmoidFocalGradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                          const float* logits, const int32_t* labels, const float* weights,
+                          float factor, float* d_logits, ParallelFor parallel_for) {
   const bool two = parameters.gamma == 2.0f;
   const auto gradient = weights == nullptr
       ? (two ? Loops<true, false>::Gradient : Loops<false, false>::Gradient)

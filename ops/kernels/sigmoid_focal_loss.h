@@ -21,14 +21,13 @@ struct SigmoidFocalShape {
 };
 
 // Returns the sum of weight * loss over all logits; weights may be nullptr, for 1 everywhere.
-double SigmoidFocalSum(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, ParallelFor parallel_for);
+double SigmoidFocalSum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                       const float* logits, const int32_t* labels, const float* weights,
+                       ParallelFor parallel_for);
 
 // d_logits = factor * the derivative of that sum.
-void SigmoidFocalGradient(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, float factor, float* d_logits,
-    ParallelFor parallel_for);
+void SigmoidFocalGradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                          const float* logits, const int32_t* labels, const float* weights,
+                          float factor, float* d_logits, ParallelFor parallel_for);
 
 }  // namespace detectron_ext

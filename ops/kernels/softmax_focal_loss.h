@@ -40,16 +40,16 @@ struct SoftmaxFocal {
     const double gamma = parameters.gamma;
     const double rest = not_p;
     // Where p is 1 the second term's limit is 0, while its factors may be 0 and infinite.
-    const double bend = not_p > 0 && gamma > 0
-        ? gamma * std::pow(rest, gamma - 1.0) * p * LogOf(p, not_p) : 0.0;
+    const double bend =
+        not_p > 0 && gamma > 0 ? gamma * std::pow(rest, gamma - 1.0) * p * LogOf(p, not_p) : 0.0;
     return static_cast<float>(Weight(label) * (bend - std::pow(rest, gamma)));
   }
 };
 
 // Writes the sum of the probabilities of all classes but an anchor's label, for `length` anchors
 // side by side. p and label point to those of the first one.
-inline void SumOtherClasses(
-    const float* p, const int32_t* label, const GroupedShape& shape, int64_t length, float* sum) {
+inline void SumOtherClasses(const float* p, const int32_t* label, const GroupedShape& shape,
+                            int64_t length, float* sum) {
   std::fill(sum, sum + length, 0.0f);
   for (int64_t c = 0; c < shape.classes; ++c) {
     const float* const row = p + c * shape.positions;
@@ -61,9 +61,8 @@ inline void SumOtherClasses(
 }
 
 // Returns the sum of the losses, given the probabilities. Labels (groups, positions) are below K.
-inline double SoftmaxFocalLoss(
-    const float* p, const int32_t* labels, const GroupedShape& shape, const SoftmaxFocal& focal,
-    ParallelFor parallel_for) {
+inline double SoftmaxFocalLoss(const float* p, const int32_t* labels, const GroupedShape& shape,
+                               const SoftmaxFocal& focal, ParallelFor parallel_for) {
   std::vector<double> losses(shape.groups * RunsInGroup(shape));
   ForEachGroupRun(shape, parallel_for, [&](int64_t group, int64_t first, int64_t length) {
     const float* const start = p + group * shape.classes * shape.positions + first;
@@ -82,9 +81,9 @@ inline double SoftmaxFocalLoss(
 }
 
 // Writes factor times the derivative of the sum with respect to the logits.
-inline void SoftmaxFocalLossGradient(
-    const float* p, const int32_t* labels, const GroupedShape& shape, const SoftmaxFocal& focal,
-    float factor, float* dx, ParallelFor parallel_for) {
+inline void SoftmaxFocalLossGradient(const float* p, const int32_t* labels,
+                                     const GroupedShape& shape, const SoftmaxFocal& focal,
+                                     float factor, float* dx, ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     const int32_t* const label = labels + group * shape.positions + first;

@@ -23,8 +23,8 @@ struct UpsampleShape {
 };
 
 // Writes the larger tensor.
-inline void UpsampleNearest(
-    const float* small, const UpsampleShape& shape, float* large, ParallelFor parallel_for) {
+inline void UpsampleNearest(const float* small, const UpsampleShape& shape, float* large,
+                            ParallelFor parallel_for) {
   const int64_t wide = shape.width * shape.scale;
   ForEachBlock(parallel_for, shape.rows, shape.block(), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -48,8 +48,8 @@ inline void UpsampleNearest(
 }
 
 // Writes the smaller tensor: each element the sum of its scale x scale copies' gradients.
-inline void UpsampleNearestGradient(
-    const float* large, const UpsampleShape& shape, float* small, ParallelFor parallel_for) {
+inline void UpsampleNearestGradient(const float* large, const UpsampleShape& shape, float* small,
+                                    ParallelFor parallel_for) {
   const int64_t wide = shape.width * shape.scale;
   ForEachBlock(parallel_for, shape.rows, shape.block(), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

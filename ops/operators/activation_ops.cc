@@ -4,9 +4,9 @@
 #include <caffe2/core/operator.h>
 #include <caffe2/operators/utility_ops.h>
 
+#include "kernels/elementwise.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/elementwise.h"
 
 namespace detectron_ext {
 namespace {
@@ -36,13 +36,11 @@ class ReluGradientOp final : public Operator<CPUContext> {
   bool RunOnDevice() override {
     const Tensor& y = Input(0);
     const Tensor& dy = Input(1);
-    CAFFE_ENFORCE_EQ(
-        y.numel(), dy.numel(), type(), ": dY of shape ", dy.sizes(), " does not fit Y of shape ",
-        y.sizes());
+    CAFFE_ENFORCE_EQ(y.numel(), dy.numel(), type(), ": dY of shape ", dy.sizes(),
+                     " does not fit Y of shape ", y.sizes());
     auto* dx = Output(0, y.sizes(), at::dtype<float>());
-    ReluGradient(
-        y.data<float>(), dy.data<float>(), y.numel(), dx->template mutable_data<float>(),
-        ThreadPoolFor);
+    ReluGradient(y.data<float>(), dy.data<float>(), y.numel(), dx->template mutable_data<float>(),
+                 ThreadPoolFor);
     return true;
   }
 };
@@ -60,9 +58,8 @@ class SumOp final : public caffe2::SumOp<CPUContext> {
     const Tensor& first = Input(0);
     std::vector<const float*> terms;
     for (int i = 0; i < InputSize(); ++i) {
-      CAFFE_ENFORCE(
-          Input(i).sizes() == first.sizes(), type(), ": input ", i, " of shape ", Input(i).sizes(),
-          " does not fit input 0 of shape ", first.sizes());
+      CAFFE_ENFORCE(Input(i).sizes() == first.sizes(), type(), ": input ", i, " of shape ",
+                    Input(i).sizes(), " does not fit input 0 of shape ", first.sizes());
       terms.push_back(Input(i).data<float>());
     }
     const int64_t size = first.numel();

@@ -1,10 +1,10 @@
 // AffineChannel and its gradient on all threads; Caffe2's own use one.
 #include <caffe2/core/operator.h>
 
+#include "kernels/affine_channel.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/affine_channel.h"
 
 namespace detectron_ext {
 namespace {
@@ -30,9 +30,8 @@ class AffineChannelBase : public Operator<CPUContext> {
     CAFFE_ENFORCE_GE(x.dim(), 2, type(), ": X of shape ", x.sizes(), " has no channels");
     const bool channels_last = order_ == StorageOrder::NHWC;
     const int64_t channels = x.dim(channels_last ? x.dim() - 1 : 1);
-    CAFFE_ENFORCE_EQ(
-        scale.numel(), channels, type(), ": scale of shape ", scale.sizes(),
-        " does not fit X of shape ", x.sizes());
+    CAFFE_ENFORCE_EQ(scale.numel(), channels, type(), ": scale of shape ", scale.sizes(),
+                     " does not fit X of shape ", x.sizes());
     if (channels_last) {
       return {x.size_to_dim(x.dim() - 1), channels, 1};
     }
@@ -51,18 +50,15 @@ class AffineChannelOp final : public AffineChannelBase {
   using AffineChannelBase::AffineChannelBase;
 
   bool RunOnDevice() override {
-    CAFFE_ENFORCE(
-        !is_learnable_ || !IsInputOutputAlias(0, 0), type(),
-        ": cannot run in place where is_learnable is set");
+    CAFFE_ENFORCE(!is_learnable_ || !IsInputOutputAlias(0, 0), type(),
+                  ": cannot run in place where is_learnable is set");
     const Tensor& x = Input(0);
     const AffineChannelShape shape = Shape(x, Input(1));
-    CAFFE_ENFORCE_EQ(
-        Input(2).numel(), shape.channels, type(), ": bias of shape ", Input(2).sizes(),
-        " does not fit X of shape ", x.sizes());
+    CAFFE_ENFORCE_EQ(Input(2).numel(), shape.channels, type(), ": bias of shape ", Input(2).sizes(),
+                     " does not fit X of shape ", x.sizes());
     auto* y = Output(0, x.sizes(), at::dtype<float>());
-    AffineChannel(
-        x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), shape,
-        y->template mutable_data<float>(), ThreadPoolFor);
+    AffineChannel(x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), shape,
+                  y->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -82,15 +78,14 @@ class AffineChannelGradientOp final : public AffineChannelBase {
       EnforceSameShape(type(), "dY", dy, "X", x);
       auto* dscale = Output(1, scale.sizes(), at::dtype<float>());
       auto* dbias = Output(2, scale.sizes(), at::dtype<float>());
-      AffineChannelParameterGradient(
-          dy.data<float>(), x.data<float>(), shape, dscale->template mutable_data<float>(),
-          dbias->template mutable_data<float>(), ThreadPoolFor);
+      AffineChannelParameterGradient(dy.data<float>(), x.data<float>(), shape,
+                                     dscale->template mutable_data<float>(),
+                                     dbias->template mutable_data<float>(), ThreadPoolFor);
     }
     // Last, as it may take the place of dY.
     auto* dx = Output(0, dy.sizes(), at::dtype<float>());
-    AffineChannel(
-        dy.data<float>(), scale.data<float>(), nullptr, shape,
-        dx->template mutable_data<float>(), ThreadPoolFor);
+    AffineChannel(dy.data<float>(), scale.data<float>(), nullptr, shape,
+                  dx->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -101,7 +96,6 @@ class AffineChannelGradientOp final : public AffineChannelBase {
 namespace caffe2 {
 
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(AffineChannel, detectron_ext::AffineChannelOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    AffineChannelGradient, detectron_ext::AffineChannelGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(AffineChannelGradient, detectron_ext::AffineChannelGradientOp);
 
 }  // namespace caffe2

@@ -28,8 +28,7 @@ bool BalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
 namespace caffe2 {
 
 REGISTER_CPU_OPERATOR(BalancedL1Loss, detectron_ext::BalancedL1LossOp<CPUContext>);
-REGISTER_CPU_OPERATOR(
-    BalancedL1LossGradient, detectron_ext::BalancedL1LossGradientOp<CPUContext>);
+REGISTER_CPU_OPERATOR(BalancedL1LossGradient, detectron_ext::BalancedL1LossGradientOp<CPUContext>);
 
 OPERATOR_SCHEMA(BalancedL1Loss)
     .NumInputs(4)

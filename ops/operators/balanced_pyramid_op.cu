@@ -1,7 +1,7 @@
 #include "operators/balanced_pyramid_op.h"
 
-#include "operators/cuda_helpers.h"
 #include "kernels/balanced_pyramid_cuda.h"
+#include "operators/cuda_helpers.h"
 
 namespace detectron_ext {
 namespace {
@@ -24,9 +24,8 @@ template <>
 bool BalancedPyramidGatherOp<CUDAContext>::RunOnDevice() {
   const PyramidShape shape = CheckForCuda(type(), CheckedPyramid(0, InputSize(), "F_"));
   auto* gathered = Output(0, Input(refine_).sizes(), at::dtype<float>());
-  GatherPyramidCuda(
-      shape, InputPointers(0, InputSize()), gathered->mutable_data<float>(),
-      context_.cuda_stream());
+  GatherPyramidCuda(shape, InputPointers(0, InputSize()), gathered->mutable_data<float>(),
+                    context_.cuda_stream());
   return true;
 }
 
@@ -36,9 +35,9 @@ bool BalancedPyramidGatherGradientOp<CUDAContext>::RunOnDevice() {
   const PyramidShape shape = CheckForCuda(type(), CheckedPyramid(0, levels, "F_"));
   CheckSameShape(levels, "d_B", refine_, "F_");
   const std::vector<float*> d_levels = OutputsLikeInputs(0, levels);
-  GatherPyramidGradientCuda(
-      shape, InputPointers(0, levels), Input(levels).data<float>(), d_levels,
-      Scratch<int32_t>(GatherPlaces(shape), &scratch_), context_.cuda_stream());
+  GatherPyramidGradientCuda(shape, InputPointers(0, levels), Input(levels).data<float>(), d_levels,
+                            Scratch<int32_t>(GatherPlaces(shape), &scratch_),
+                            context_.cuda_stream());
   return true;
 }
 
@@ -48,9 +47,8 @@ bool BalancedPyramidScatterOp<CUDAContext>::RunOnDevice() {
   const PyramidShape shape = CheckForCuda(type(), CheckedPyramid(1, levels, "F_"));
   CheckSameShape(0, "B", 1 + refine_, "F_");
   const std::vector<float*> scattered = OutputsLikeInputs(1, levels);
-  ScatterPyramidCuda(
-      shape, Input(0).data<float>(), InputPointers(1, levels), scattered,
-      context_.cuda_stream());
+  ScatterPyramidCuda(shape, Input(0).data<float>(), InputPointers(1, levels), scattered,
+                     context_.cuda_stream());
   return true;
 }
 
@@ -69,14 +67,12 @@ bool BalancedPyramidScatterGradientOp<CUDAContext>::RunOnDevice() {
 
 namespace caffe2 {
 
-REGISTER_CUDA_OPERATOR(
-    BalancedPyramidGather, detectron_ext::BalancedPyramidGatherOp<CUDAContext>);
-REGISTER_CUDA_OPERATOR(
-    BalancedPyramidGatherGradient, detectron_ext::BalancedPyramidGatherGradientOp<CUDAContext>);
-REGISTER_CUDA_OPERATOR(
-    BalancedPyramidScatter, detectron_ext::BalancedPyramidScatterOp<CUDAContext>);
-REGISTER_CUDA_OPERATOR(
-    BalancedPyramidScatterGradient,
-    detectron_ext::BalancedPyramidScatterGradientOp<CUDAContext>);
+REGISTER_CUDA_OPERATOR(BalancedPyramidGather, detectron_ext::BalancedPyramidGatherOp<CUDAContext>);
+REGISTER_CUDA_OPERATOR(BalancedPyramidGatherGradient,
+                       detectron_ext::BalancedPyramidGatherGradientOp<CUDAContext>);
+REGISTER_CUDA_OPERATOR(BalancedPyramidScatter,
+                       detectron_ext::BalancedPyramidScatterOp<CUDAContext>);
+REGISTER_CUDA_OPERATOR(BalancedPyramidScatterGradient,
+                       detectron_ext::BalancedPyramidScatterGradientOp<CUDAContext>);
 
 }  // namespace caffe2

@@ -6,9 +6,9 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/dense_loss.h"
 #include "operators/loss_arguments.h"
 #include "operators/select_inputs.h"
-#include "kernels/dense_loss.h"
 
 namespace detectron_ext {
 
@@ -37,17 +37,15 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
   // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, Y as many rows.
   DenseLossInputs CheckedInputs() {
     const caffe2::Tensor& y_hat = this->Input(0);
-    CAFFE_ENFORCE(
-        y_hat.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
+    CAFFE_ENFORCE(y_hat.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
     const char* const names[] = {"Y_hat", "Y", "alpha_in", "alpha_out"};
     for (int i = 1; i < 4; ++i) {
       const caffe2::Tensor& other = this->Input(i);
-      CAFFE_ENFORCE(
-          other.numel() == y_hat.numel() &&
-              (i > 1 || (other.dim() > 0 && other.dim(0) == y_hat.dim(0))),
-          this->type(), ": ", names[i], " of shape ", other.sizes(),
-          " does not fit Y_hat of shape ", y_hat.sizes(), ": it must have as many elements",
-          i == 1 ? " and rows" : "");
+      CAFFE_ENFORCE(other.numel() == y_hat.numel() &&
+                        (i > 1 || (other.dim() > 0 && other.dim(0) == y_hat.dim(0))),
+                    this->type(), ": ", names[i], " of shape ", other.sizes(),
+                    " does not fit Y_hat of shape ", y_hat.sizes(),
+                    ": it must have as many elements", i == 1 ? " and rows" : "");
     }
     return {y_hat.numel(), y_hat.template data<float>(), this->Input(1).template data<float>(),
             this->Input(2).template data<float>(), this->Input(3).template data<float>()};
@@ -69,8 +67,8 @@ class SelectLossBase : public BoxLossBase<Context, Formula> {
  protected:
   // For tensors on the CPU: enforces their shapes, and that every row of L lies inside Y_hat.
   SelectLossInputs CheckedInputs() {
-    return CheckSelectInputs(
-        this->type(), this->Input(0), this->Input(1), this->Input(2), this->Input(3));
+    return CheckSelectInputs(this->type(), this->Input(0), this->Input(1), this->Input(2),
+                             this->Input(3));
   }
 
   // For S on the CPU: scale / max(S, 1).

@@ -10,31 +10,29 @@
 namespace detectron_ext {
 
 // type: the operator's; name: the input's.
-inline void EnforceOneNumber(
-    const std::string& type, const char* name, const caffe2::Tensor& tensor) {
-  CAFFE_ENFORCE(
-      tensor.numel() == 1, type, ": ", name, " of shape ", tensor.sizes(),
-      " must hold one number");
+inline void EnforceOneNumber(const std::string& type, const char* name,
+                             const caffe2::Tensor& tensor) {
+  CAFFE_ENFORCE(tensor.numel() == 1, type, ": ", name, " of shape ", tensor.sizes(),
+                " must hold one number");
 }
 
-inline void EnforceDimensions(
-    const std::string& type, const char* name, const caffe2::Tensor& tensor, int dimensions) {
-  CAFFE_ENFORCE(
-      tensor.dim() == dimensions, type, ": ", name, " of shape ", tensor.sizes(), " must have ",
-      dimensions, " dimensions");
+inline void EnforceDimensions(const std::string& type, const char* name,
+                              const caffe2::Tensor& tensor, int dimensions) {
+  CAFFE_ENFORCE(tensor.dim() == dimensions, type, ": ", name, " of shape ", tensor.sizes(),
+                " must have ", dimensions, " dimensions");
 }
 
-inline void EnforceShape(
-    const std::string& type, const char* name, const caffe2::Tensor& tensor,
-    at::IntArrayRef expected, const char* other_name, const caffe2::Tensor& other) {
-  CAFFE_ENFORCE(
-      tensor.sizes() == expected, type, ": ", name, " of shape ", tensor.sizes(),
-      " does not fit ", other_name, " of shape ", other.sizes(), ": it must be ", expected);
+inline void EnforceShape(const std::string& type, const char* name, const caffe2::Tensor& tensor,
+                         at::IntArrayRef expected, const char* other_name,
+                         const caffe2::Tensor& other) {
+  CAFFE_ENFORCE(tensor.sizes() == expected, type, ": ", name, " of shape ", tensor.sizes(),
+                " does not fit ", other_name, " of shape ", other.sizes(), ": it must be ",
+                expected);
 }
 
-inline void EnforceSameShape(
-    const std::string& type, const char* name, const caffe2::Tensor& tensor,
-    const char* other_name, const caffe2::Tensor& other) {
+inline void EnforceSameShape(const std::string& type, const char* name,
+                             const caffe2::Tensor& tensor, const char* other_name,
+                             const caffe2::Tensor& other) {
   EnforceShape(type, name, tensor, other.sizes(), other_name, other);
 }
 

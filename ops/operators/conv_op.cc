@@ -15,12 +15,12 @@
 #include <ATen/ATen.h>
 #include <caffe2/core/operator.h>
 
+#include "kernels/pointwise_convolution.h"
 #include "operators/below_autograd.h"
 #include "operators/checks.h"
 #include "operators/conv_pool_override.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/pointwise_convolution.h"
 
 namespace detectron_ext {
 namespace {
@@ -69,17 +69,15 @@ class ConvBase : public ConvPoolOverride {
   virtual void RunOneDnn() = 0;
 
   PointwiseShape pointwise_shape(const Tensor& x, const Tensor& filter) const {
-    return {x.dim(0),  filter.dim(1), filter.dim(0), x.dim(2),
-            x.dim(3), stride_[0],    stride_[1]};
+    return {x.dim(0), filter.dim(1), filter.dim(0), x.dim(2), x.dim(3), stride_[0], stride_[1]};
   }
 
   void CheckShapes(const Tensor& x, const Tensor& filter) const {
-    CAFFE_ENFORCE(
-        filter.dim() == 4 && filter.dim(0) % group_ == 0 &&
-            filter.dim(1) * group_ == x.dim(1) && filter.dim(2) == kernel_[0] &&
-            filter.dim(3) == kernel_[1],
-        type(), ": filter of shape ", filter.sizes(), " does not fit X of shape ", x.sizes(),
-        " with kernel ", kernel_[0], "x", kernel_[1], " and group ", group_);
+    CAFFE_ENFORCE(filter.dim() == 4 && filter.dim(0) % group_ == 0 &&
+                      filter.dim(1) * group_ == x.dim(1) && filter.dim(2) == kernel_[0] &&
+                      filter.dim(3) == kernel_[1],
+                  type(), ": filter of shape ", filter.sizes(), " does not fit X of shape ",
+                  x.sizes(), " with kernel ", kernel_[0], "x", kernel_[1], " and group ", group_);
   }
 
   std::vector<int64_t> padding() const { return {pads_[0], pads_[1]}; }
@@ -106,10 +104,9 @@ class ConvOp final : public ConvBase {
     const Tensor& filter = Input(1);
     CheckBias();
     Tensor* y = Output(0, GetOutputSize(x, filter.dim(0)), at::dtype<float>());
-    PointwiseConvolution(
-        pointwise_shape(x, filter), x.data<float>(), filter.data<float>(),
-        InputSize() == 3 ? Input(2).data<float>() : nullptr, y->mutable_data<float>(),
-        ThreadPoolFor);
+    PointwiseConvolution(pointwise_shape(x, filter), x.data<float>(), filter.data<float>(),
+                         InputSize() == 3 ? Input(2).data<float>() : nullptr,
+                         y->mutable_data<float>(), ThreadPoolFor);
   }
 
   void RunOneDnn() override {
@@ -118,17 +115,15 @@ class ConvOp final : public ConvBase {
     CheckBias();
     // Undefined means none to every version of ATen, whether or not it takes an optional.
     const at::Tensor bias = InputSize() == 3 ? at::Tensor(Input(2)) : at::Tensor();
-    SetOutputTensor(
-        0,
-        Contiguous(at::mkldnn_convolution(
-            at::Tensor(x), at::Tensor(filter), bias, padding(), stride(), dilation(), group_)));
+    SetOutputTensor(0,
+                    Contiguous(at::mkldnn_convolution(at::Tensor(x), at::Tensor(filter), bias,
+                                                      padding(), stride(), dilation(), group_)));
   }
 
   void CheckBias() {
-    CAFFE_ENFORCE(
-        InputSize() < 3 || (Input(2).dim() == 1 && Input(2).dim(0) == Input(1).dim(0)),
-        type(), ": bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
-        Input(1).sizes());
+    CAFFE_ENFORCE(InputSize() < 3 || (Input(2).dim() == 1 && Input(2).dim(0) == Input(1).dim(0)),
+                  type(), ": bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
+                  Input(1).sizes());
   }
 };
 
@@ -138,9 +133,8 @@ class ConvGradientOp final : public ConvBase {
   ConvGradientOp(const OperatorDef& definition, Workspace* workspace)
       : ConvBase(definition, workspace, "Conv2DGradient"),
         has_bias_(!GetSingleArgument<bool>("no_bias", false)) {
-    CAFFE_ENFORCE(
-        has_bias_ || OutputSize() <= 2,
-        type(), ": with no_bias there are at most 2 outputs, not ", OutputSize());
+    CAFFE_ENFORCE(has_bias_ || OutputSize() <= 2, type(),
+                  ": with no_bias there are at most 2 outputs, not ", OutputSize());
   }
 
  private:
@@ -154,14 +148,13 @@ class ConvGradientOp final : public ConvBase {
     const PointwiseShape shape = pointwise_shape(x, filter);
     Tensor* dfilter = Output(0, filter.sizes(), at::dtype<float>());
     Tensor* dbias = has_bias_ ? Output(1, {filter.dim(0)}, at::dtype<float>()) : nullptr;
-    PointwiseFilterGradient(
-        shape, x.data<float>(), dy.data<float>(), dfilter->mutable_data<float>(),
-        has_bias_ ? dbias->mutable_data<float>() : nullptr, ThreadPoolFor);
+    PointwiseFilterGradient(shape, x.data<float>(), dy.data<float>(),
+                            dfilter->mutable_data<float>(),
+                            has_bias_ ? dbias->mutable_data<float>() : nullptr, ThreadPoolFor);
     if (OutputSize() > dx_output()) {
       Tensor* dx = Output(dx_output(), x.sizes(), at::dtype<float>());
-      PointwiseInputGradient(
-          shape, filter.data<float>(), dy.data<float>(), dx->mutable_data<float>(),
-          ThreadPoolFor);
+      PointwiseInputGradient(shape, filter.data<float>(), dy.data<float>(),
+                             dx->mutable_data<float>(), ThreadPoolFor);
     }
   }
 
@@ -172,8 +165,8 @@ class ConvGradientOp final : public ConvBase {
     const at::Tensor dy(Input(2));
     at::Tensor dx;
     if (OutputSize() > dx_output()) {
-      dx = at::mkldnn_convolution_backward_input(
-          x.sizes(), dy, filter, padding(), stride(), dilation(), group_, has_bias_);
+      dx = at::mkldnn_convolution_backward_input(x.sizes(), dy, filter, padding(), stride(),
+                                                 dilation(), group_, has_bias_);
     }
     at::Tensor dfilter;
     at::Tensor dbias;
@@ -189,8 +182,7 @@ class ConvGradientOp final : public ConvBase {
   }
 
   void CheckOutputGradient() {
-    EnforceShape(
-        type(), "dY", Input(2), GetOutputSize(Input(0), Input(1).dim(0)), "X", Input(0));
+    EnforceShape(type(), "dY", Input(2), GetOutputSize(Input(0), Input(1).dim(0)), "X", Input(0));
   }
 
   const bool has_bias_;

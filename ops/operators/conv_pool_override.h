@@ -12,13 +12,12 @@ namespace detectron_ext {
 class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
  public:
   // twin: as in StockOperator.
-  ConvPoolOverride(
-      const caffe2::OperatorDef& definition, caffe2::Workspace* workspace, const char* twin)
+  ConvPoolOverride(const caffe2::OperatorDef& definition, caffe2::Workspace* workspace,
+                   const char* twin)
       : ConvPoolOpBase<caffe2::CPUContext>(definition, workspace),
         stock_(definition, workspace, twin),
-        plain_(
-            order_ == caffe2::StorageOrder::NCHW && kernel_.size() == 2 &&
-            legacy_pad_ == caffe2::LegacyPadding::NOTSET) {
+        plain_(order_ == caffe2::StorageOrder::NCHW && kernel_.size() == 2 &&
+               legacy_pad_ == caffe2::LegacyPadding::NOTSET) {
     for (const int stride : stride_) {
       CAFFE_ENFORCE(stride > 0, type(), ": a stride is ", stride, ", must be above 0");
     }

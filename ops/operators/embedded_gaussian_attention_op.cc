@@ -23,9 +23,8 @@ bool EmbeddedGaussianAttentionOp<CPUContext>::RunOnDevice() {
     own_log_sums.resize(shape.images * shape.positions);
     log_sums = own_log_sums.data();
   }
-  Attention(
-      shape, Input(0).data<float>(), Input(1).data<float>(), Input(2).data<float>(),
-      /*key_biases=*/nullptr, out->mutable_data<float>(), log_sums, ThreadPoolFor);
+  Attention(shape, Input(0).data<float>(), Input(1).data<float>(), Input(2).data<float>(),
+            /*key_biases=*/nullptr, out->mutable_data<float>(), log_sums, ThreadPoolFor);
   return true;
 }
 
@@ -44,11 +43,11 @@ bool EmbeddedGaussianAttentionGradientOp<CPUContext>::RunOnDevice() {
     Attention(shape, theta, phi, g, nullptr, nullptr, own_log_sums.data(), ThreadPoolFor);
     log_sums = own_log_sums.data();
   }
-  AttentionGradient(
-      shape, theta, phi, g, Input(3).data<float>(), log_sums, Input(4).data<float>(),
-      Output(0, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
-      Output(1, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
-      Output(2, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(), ThreadPoolFor);
+  AttentionGradient(shape, theta, phi, g, Input(3).data<float>(), log_sums, Input(4).data<float>(),
+                    Output(0, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
+                    Output(1, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
+                    Output(2, Input(0).sizes(), at::dtype<float>())->mutable_data<float>(),
+                    ThreadPoolFor);
   return true;
 }
 
@@ -56,18 +55,17 @@ bool EmbeddedGaussianAttentionGradientOp<CPUContext>::RunOnDevice() {
 
 namespace caffe2 {
 
-REGISTER_CPU_OPERATOR(
-    EmbeddedGaussianAttention, detectron_ext::EmbeddedGaussianAttentionOp<CPUContext>);
-REGISTER_CPU_OPERATOR(
-    EmbeddedGaussianAttentionGradient,
-    detectron_ext::EmbeddedGaussianAttentionGradientOp<CPUContext>);
+REGISTER_CPU_OPERATOR(EmbeddedGaussianAttention,
+                      detectron_ext::EmbeddedGaussianAttentionOp<CPUContext>);
+REGISTER_CPU_OPERATOR(EmbeddedGaussianAttentionGradient,
+                      detectron_ext::EmbeddedGaussianAttentionGradientOp<CPUContext>);
 
 namespace {
 
 const char* const kUseScale = "(bool, default 0) divide the scores by sqrt(C).";
 
-std::vector<TensorShape> InferAttention(
-    const OperatorDef& definition, const std::vector<TensorShape>& inputs) {
+std::vector<TensorShape> InferAttention(const OperatorDef& definition,
+                                        const std::vector<TensorShape>& inputs) {
   std::vector<TensorShape> outputs{inputs[0]};
   if (definition.output_size() > 1 && inputs[0].dims_size() == 4) {
     TensorShape log_sums = inputs[0];
@@ -98,16 +96,16 @@ again; given log_sums it saves the pass that finds their normalisation.
     .Input(1, "phi", "Embedding of the positions attended to, of the same shape.")
     .Input(2, "g", "What is averaged, of the same shape.")
     .Output(0, "out", "Attention, of the same shape.")
-    .Output(1, "log_sums", "Optional, (N, H * W): the logarithm of each position's sum of "
-                           "exponentials. It makes the gradient faster and has none itself.");
+    .Output(1, "log_sums",
+            "Optional, (N, H * W): the logarithm of each position's sum of "
+            "exponentials. It makes the gradient faster and has none itself.");
 
 OPERATOR_SCHEMA(EmbeddedGaussianAttentionGradient)
     .NumInputs(5, 6)
     .NumOutputs(3)
-    .TensorInferenceFunction(
-        [](const OperatorDef&, const std::vector<TensorShape>& inputs) {
-          return std::vector<TensorShape>(3, inputs[0]);
-        })
+    .TensorInferenceFunction([](const OperatorDef&, const std::vector<TensorShape>& inputs) {
+      return std::vector<TensorShape>(3, inputs[0]);
+    })
     .SetDoc("Gradient of EmbeddedGaussianAttention for theta, phi and g.")
     .Arg("use_scale", kUseScale)
     .Input(0, "theta", "See EmbeddedGaussianAttention.")
@@ -129,9 +127,8 @@ class GetEmbeddedGaussianAttentionGradient : public GradientMakerBase {
     if (def_.output_size() > 1) {
       inputs.push_back(O(1));
     }
-    return detectron_ext::GradientDefinition(
-        "EmbeddedGaussianAttentionGradient", inputs,
-        std::vector<std::string>{GI(0), GI(1), GI(2)});
+    return detectron_ext::GradientDefinition("EmbeddedGaussianAttentionGradient", inputs,
+                                             std::vector<std::string>{GI(0), GI(1), GI(2)});
   }
 };
 

@@ -6,8 +6,8 @@
 
 #include <caffe2/core/operator.h>
 
-#include "operators/checks.h"
 #include "kernels/attention.h"
+#include "operators/checks.h"
 
 namespace detectron_ext {
 
@@ -38,10 +38,10 @@ class EmbeddedGaussianAttentionBase : public caffe2::Operator<Context> {
     const AttentionShape shape = CheckedShape();
     CheckLikeTheta(3, "out");
     CheckLikeTheta(4, "d_out");
-    CAFFE_ENFORCE(
-        this->InputSize() < 6 || this->Input(5).numel() == shape.images * shape.positions,
-        this->type(), ": log_sums of shape ", this->Input(5).sizes(),
-        " must hold one number for each position of theta of shape ", this->Input(0).sizes());
+    CAFFE_ENFORCE(this->InputSize() < 6 || this->Input(5).numel() == shape.images * shape.positions,
+                  this->type(), ": log_sums of shape ", this->Input(5).sizes(),
+                  " must hold one number for each position of theta of shape ",
+                  this->Input(0).sizes());
     return shape;
   }
 

@@ -6,10 +6,10 @@
 
 #include <caffe2/core/operator.h>
 
-#include "operators/checks.h"
-#include "operators/loss_arguments.h"
 #include "kernels/focal_parameters.h"
 #include "kernels/sigmoid_focal_loss.h"
+#include "operators/checks.h"
+#include "operators/loss_arguments.h"
 
 namespace detectron_ext {
 
@@ -25,10 +25,8 @@ class FocalBase : public caffe2::Operator<Context> {
         gamma_(NotNegativeArgument(*this, "gamma", 1.0f)),
         alpha_(NotNegativeArgument(*this, "alpha", 0.25f)),
         classes_(this->template GetSingleArgument<int>("num_classes", default_classes)) {
-    CAFFE_ENFORCE(
-        alpha_ <= 1, this->type(), ": alpha is ", alpha_, ", must be at most 1");
-    CAFFE_ENFORCE(
-        classes_ > 0, this->type(), ": num_classes is ", classes_, ", must be above 0");
+    CAFFE_ENFORCE(alpha_ <= 1, this->type(), ": alpha is ", alpha_, ", must be at most 1");
+    CAFFE_ENFORCE(classes_ > 0, this->type(), ": num_classes is ", classes_, ", must be above 0");
   }
 
  protected:
@@ -36,11 +34,11 @@ class FocalBase : public caffe2::Operator<Context> {
   void CheckFocalInputs() {
     const caffe2::Tensor& x = this->Input(0);
     const caffe2::Tensor& t = this->Input(1);
-    CAFFE_ENFORCE(
-        x.dim() == 4 && t.dim() == 4 && t.dim(0) == x.dim(0) &&
-            t.dim(1) * classes_ == x.dim(1) && t.dim(2) == x.dim(2) && t.dim(3) == x.dim(3),
-        this->type(), ": T of shape ", t.sizes(), " must be (N, A, H, W) for X of shape ",
-        x.sizes(), ", (N, A * num_classes, H, W) with num_classes ", classes_);
+    CAFFE_ENFORCE(x.dim() == 4 && t.dim() == 4 && t.dim(0) == x.dim(0) &&
+                      t.dim(1) * classes_ == x.dim(1) && t.dim(2) == x.dim(2) &&
+                      t.dim(3) == x.dim(3),
+                  this->type(), ": T of shape ", t.sizes(), " must be (N, A, H, W) for X of shape ",
+                  x.sizes(), ", (N, A * num_classes, H, W) with num_classes ", classes_);
     EnforceOneNumber(this->type(), "fg_num", this->Input(2));
   }
 
@@ -54,10 +52,10 @@ class FocalBase : public caffe2::Operator<Context> {
       least = std::min(least, labels[i]);
       most = std::max(most, labels[i]);
     }
-    CAFFE_ENFORCE(
-        least == -1 && most <= largest, this->type(), ": T of shape ", t.sizes(), " holds ",
-        least < -1 ? least : most, ", but labels of X of shape ", this->Input(0).sizes(),
-        " with num_classes ", classes_, " are at least -1 and at most ", largest);
+    CAFFE_ENFORCE(least == -1 && most <= largest, this->type(), ": T of shape ", t.sizes(),
+                  " holds ", least < -1 ? least : most, ", but labels of X of shape ",
+                  this->Input(0).sizes(), " with num_classes ", classes_,
+                  " are at least -1 and at most ", largest);
     return labels;
   }
 

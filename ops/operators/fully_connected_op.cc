@@ -4,10 +4,10 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/matrix_product.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/matrix_product.h"
 
 namespace detectron_ext {
 namespace {
@@ -38,9 +38,8 @@ class FullyConnectedBase : public Operator<CPUContext> {
     const Tensor& w = Input(1);
     const int axis = Axis();
     const int axis_w = w.canonical_axis_index(axis_w_);
-    CAFFE_ENFORCE(
-        x.size_from_dim(axis) == w.size_from_dim(axis_w), type(), ": W of shape ", w.sizes(),
-        " does not fit X of shape ", x.sizes());
+    CAFFE_ENFORCE(x.size_from_dim(axis) == w.size_from_dim(axis_w), type(), ": W of shape ",
+                  w.sizes(), " does not fit X of shape ", x.sizes());
     return {x.size_to_dim(axis), w.size_to_dim(axis_w), x.size_from_dim(axis)};
   }
 
@@ -63,10 +62,9 @@ class FullyConnectedOp final : public FullyConnectedBase {
     sizes.resize(Axis());
     sizes.push_back(shape.n);
     auto* y = Output(0, sizes, at::dtype<float>());
-    MultiplyMatrices(
-        {Input(0).data<float>(), shape.k, false}, {Input(1).data<float>(), shape.k, true},
-        shape.m, shape.n, shape.k, Input(2).data<float>(), y->template mutable_data<float>(),
-        ThreadPoolFor);
+    MultiplyMatrices({Input(0).data<float>(), shape.k, false},
+                     {Input(1).data<float>(), shape.k, true}, shape.m, shape.n, shape.k,
+                     Input(2).data<float>(), y->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -79,21 +77,20 @@ class FullyConnectedGradientOp final : public FullyConnectedBase {
   bool RunOnDevice() override {
     const FullyConnectedShape shape = Shape();
     const Tensor& dy_tensor = Input(2);
-    CAFFE_ENFORCE(
-        dy_tensor.numel() == shape.m * shape.n, type(), ": dY of shape ", dy_tensor.sizes(),
-        " does not fit X of shape ", Input(0).sizes(), " and W of shape ", Input(1).sizes());
+    CAFFE_ENFORCE(dy_tensor.numel() == shape.m * shape.n, type(), ": dY of shape ",
+                  dy_tensor.sizes(), " does not fit X of shape ", Input(0).sizes(),
+                  " and W of shape ", Input(1).sizes());
     const float* const dy = dy_tensor.data<float>();
     auto* dw = Output(0, Input(1).sizes(), at::dtype<float>());
     auto* db = Output(1, {shape.n}, at::dtype<float>());
-    MultiplyMatrices(
-        {dy, shape.n, true}, {Input(0).data<float>(), shape.k, false}, shape.n, shape.k, shape.m,
-        nullptr, dw->template mutable_data<float>(), ThreadPoolFor);
+    MultiplyMatrices({dy, shape.n, true}, {Input(0).data<float>(), shape.k, false}, shape.n,
+                     shape.k, shape.m, nullptr, dw->template mutable_data<float>(), ThreadPoolFor);
     SumRows(dy, shape.m, shape.n, db->template mutable_data<float>(), ThreadPoolFor);
     if (OutputSize() == 3) {
       auto* dx = Output(2, Input(0).sizes(), at::dtype<float>());
-      MultiplyMatrices(
-          {dy, shape.n, false}, {Input(1).data<float>(), shape.k, false}, shape.m, shape.k,
-          shape.n, nullptr, dx->template mutable_data<float>(), ThreadPoolFor);
+      MultiplyMatrices({dy, shape.n, false}, {Input(1).data<float>(), shape.k, false}, shape.m,
+                       shape.k, shape.n, nullptr, dx->template mutable_data<float>(),
+                       ThreadPoolFor);
     }
     return true;
   }

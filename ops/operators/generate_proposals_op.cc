@@ -6,12 +6,12 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/proposals.h"
 #include "operators/arguments.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/stock_operator.h"
 #include "operators/threads.h"
-#include "kernels/proposals.h"
 
 namespace detectron_ext {
 namespace {
@@ -30,13 +30,12 @@ class GenerateProposalsOp final : public Operator<CPUContext> {
   GenerateProposalsOp(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
         stock_(definition, workspace, "GenerateProposalsCPP"),
-        settings_{
-            1.0f / PositiveArgument(*this, "spatial_scale", 1.0f / 16),
-            GetSingleArgument<int>("pre_nms_topN", 6000),
-            GetSingleArgument<int>("post_nms_topN", 300),
-            GetSingleArgument<float>("nms_thresh", 0.7f),
-            GetSingleArgument<float>("min_size", 16.0f),
-            GetSingleArgument<bool>("legacy_plus_one", true) ? 1.0f : 0.0f} {}
+        settings_{1.0f / PositiveArgument(*this, "spatial_scale", 1.0f / 16),
+                  GetSingleArgument<int>("pre_nms_topN", 6000),
+                  GetSingleArgument<int>("post_nms_topN", 300),
+                  GetSingleArgument<float>("nms_thresh", 0.7f),
+                  GetSingleArgument<float>("min_size", 16.0f),
+                  GetSingleArgument<bool>("legacy_plus_one", true) ? 1.0f : 0.0f} {}
 
   bool RunOnDevice() override {
     const Tensor& anchors = Input(3);
@@ -62,12 +61,10 @@ class GenerateProposalsOp final : public Operator<CPUContext> {
     EnforceDimensions(type(), "scores", scores, 4);
     const int64_t images = scores.dim(0);
     const int64_t anchors = Input(3).dim(0);
-    EnforceShape(
-        type(), "scores", scores, {images, anchors, scores.dim(2), scores.dim(3)}, "anchors",
-        Input(3));
-    EnforceShape(
-        type(), "deltas", Input(1), {images, 4 * anchors, scores.dim(2), scores.dim(3)}, "scores",
-        scores);
+    EnforceShape(type(), "scores", scores, {images, anchors, scores.dim(2), scores.dim(3)},
+                 "anchors", Input(3));
+    EnforceShape(type(), "deltas", Input(1), {images, 4 * anchors, scores.dim(2), scores.dim(3)},
+                 "scores", scores);
     EnforceShape(type(), "image sizes", Input(2), {images, 3}, "scores", scores);
   }
 
@@ -75,16 +72,15 @@ class GenerateProposalsOp final : public Operator<CPUContext> {
     const Tensor& scores = Input(0);
     const int64_t size = scores.size_from_dim(1);
     const float* const info = Input(2).data<float>() + 3 * n;
-    return {
-        scores.data<float>() + n * size,
-        Input(1).data<float>() + n * 4 * size,
-        Input(3).data<float>(),
-        scores.dim(1),
-        scores.dim(2),
-        scores.dim(3),
-        info[0],
-        info[1],
-        info[2]};
+    return {scores.data<float>() + n * size,
+            Input(1).data<float>() + n * 4 * size,
+            Input(3).data<float>(),
+            scores.dim(1),
+            scores.dim(2),
+            scores.dim(3),
+            info[0],
+            info[1],
+            info[2]};
   }
 
   void WriteOutputs(const std::vector<Proposals>& proposals) {

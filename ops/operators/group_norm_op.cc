@@ -5,11 +5,11 @@
 #include <ATen/ATen.h>
 #include <caffe2/core/operator.h>
 
+#include "kernels/group_norm.h"
 #include "operators/below_autograd.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/group_norm.h"
 
 namespace detectron_ext {
 namespace {
@@ -35,14 +35,12 @@ class GroupNormBase : public Operator<CPUContext> {
   GroupNormShape Shape(const Tensor& x, const Tensor& gamma, const Tensor& beta) {
     CAFFE_ENFORCE_GE(x.dim(), 2, type(), ": X of shape ", x.sizes(), " has no channels");
     const int64_t channels = x.dim(ChannelAxis(x));
-    CAFFE_ENFORCE_EQ(
-        channels % group_, 0, type(), ": X of shape ", x.sizes(), " cannot be cut into ", group_,
-        " groups of channels");
-    CAFFE_ENFORCE(
-        gamma.numel() == channels && beta.numel() == channels, type(), ": gamma of shape ",
-        gamma.sizes(), " and beta of shape ", beta.sizes(), " do not fit X of shape ", x.sizes());
-    const int64_t plane = channels_last() ? x.size_between_dim(0, x.dim() - 1)
-                                          : x.size_from_dim(2);
+    CAFFE_ENFORCE_EQ(channels % group_, 0, type(), ": X of shape ", x.sizes(),
+                     " cannot be cut into ", group_, " groups of channels");
+    CAFFE_ENFORCE(gamma.numel() == channels && beta.numel() == channels, type(),
+                  ": gamma of shape ", gamma.sizes(), " and beta of shape ", beta.sizes(),
+                  " do not fit X of shape ", x.sizes());
+    const int64_t plane = channels_last() ? x.size_between_dim(0, x.dim() - 1) : x.size_from_dim(2);
     return {x.dim(0), group_, channels / group_, plane};
   }
 
@@ -97,9 +95,8 @@ class GroupNormOp final : public GroupNormBase {
     }
     const at::Tensor from = ChannelsFirst(x);
     const at::Tensor to = EmptyChannelsFirst(*y);
-    GroupNorm(
-        from.data_ptr<float>(), Input(1).data<float>(), Input(2).data<float>(), shape, epsilon_,
-        to.data_ptr<float>(), mean, inverse_std, ThreadPoolFor);
+    GroupNorm(from.data_ptr<float>(), Input(1).data<float>(), Input(2).data<float>(), shape,
+              epsilon_, to.data_ptr<float>(), mean, inverse_std, ThreadPoolFor);
     CopyFromChannelsFirst(to, y);
     return true;
   }
@@ -121,9 +118,8 @@ class GroupNormGradientOp final : public GroupNormBase {
     const GroupNormShape shape = Shape(x, gamma, Input(3));
     EnforceSameShape(type(), "dY", dy, "X", x);
     for (const int i : {4, 5}) {
-      CAFFE_ENFORCE_EQ(
-          Input(i).numel(), shape.images * shape.groups, type(), ": input ", i, " of shape ",
-          Input(i).sizes(), " does not fit X of shape ", x.sizes());
+      CAFFE_ENFORCE_EQ(Input(i).numel(), shape.images * shape.groups, type(), ": input ", i,
+                       " of shape ", Input(i).sizes(), " does not fit X of shape ", x.sizes());
     }
     const at::Tensor slopes = ChannelsFirst(dy);
     const at::Tensor from = ChannelsFirst(x);
@@ -132,11 +128,10 @@ class GroupNormGradientOp final : public GroupNormBase {
     auto* dgamma = Output(1, gamma.sizes(), at::dtype<float>());
     auto* dbeta = Output(2, gamma.sizes(), at::dtype<float>());
     const at::Tensor to = EmptyChannelsFirst(*dx);
-    GroupNormGradient(
-        slopes.data_ptr<float>(), from.data_ptr<float>(), gamma.data<float>(),
-        Input(4).data<float>(), Input(5).data<float>(), shape, to.data_ptr<float>(),
-        dgamma->template mutable_data<float>(), dbeta->template mutable_data<float>(),
-        ThreadPoolFor);
+    GroupNormGradient(slopes.data_ptr<float>(), from.data_ptr<float>(), gamma.data<float>(),
+                      Input(4).data<float>(), Input(5).data<float>(), shape, to.data_ptr<float>(),
+                      dgamma->template mutable_data<float>(), dbeta->template mutable_data<float>(),
+                      ThreadPoolFor);
     CopyFromChannelsFirst(to, dx);
     return true;
   }

@@ -6,9 +6,9 @@
 
 #include <caffe2/core/operator.h>
 
-#include "operators/arguments.h"
 #include "kernels/formulas.h"
 #include "kernels/smooth_l1.h"
+#include "operators/arguments.h"
 
 namespace detectron_ext {
 
@@ -32,21 +32,18 @@ inline BalancedL1 FormulaFromArguments(const caffe2::OperatorBase& op) {
   const float gamma = PositiveArgument(op, "gamma", 1.5f);
   const float beta = PositiveArgument(op, "beta", 1.0f);
   const std::string name = op.GetSingleArgument<std::string>("formula", "continuous");
-  CAFFE_ENFORCE(
-      gamma <= kMaxBalancedL1Exponent * alpha, op.type(), ": gamma is ", gamma,
-      ", must be at most ", static_cast<int>(kMaxBalancedL1Exponent), " times alpha, which is ",
-      alpha);
-  CAFFE_ENFORCE(
-      name == "continuous" || name == "mmdet", op.type(), ": formula is \"", name,
-      "\", must be \"continuous\" or \"mmdet\"");
+  CAFFE_ENFORCE(gamma <= kMaxBalancedL1Exponent * alpha, op.type(), ": gamma is ", gamma,
+                ", must be at most ", static_cast<int>(kMaxBalancedL1Exponent),
+                " times alpha, which is ", alpha);
+  CAFFE_ENFORCE(name == "continuous" || name == "mmdet", op.type(), ": formula is \"", name,
+                "\", must be \"continuous\" or \"mmdet\"");
   const BalancedL1 formula(
       alpha, gamma, beta,
       name == "mmdet" ? BalancedL1Formula::kMmdet : BalancedL1Formula::kContinuous);
-  CAFFE_ENFORCE(
-      formula.t_per_x > 0 && std::isfinite(formula.t_per_x) &&
-          std::isfinite(formula.bowed_weight) && std::isfinite(formula.log_weight),
-      op.type(), ": alpha is ", alpha, ", gamma ", gamma, " and beta ", beta,
-      ", which are too far apart for single precision");
+  CAFFE_ENFORCE(formula.t_per_x > 0 && std::isfinite(formula.t_per_x) &&
+                    std::isfinite(formula.bowed_weight) && std::isfinite(formula.log_weight),
+                op.type(), ": alpha is ", alpha, ", gamma ", gamma, " and beta ", beta,
+                ", which are too far apart for single precision");
   return formula;
 }
 

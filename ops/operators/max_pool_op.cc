@@ -5,11 +5,11 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/max_pool.h"
 #include "operators/checks.h"
 #include "operators/conv_pool_override.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/max_pool.h"
 
 namespace detectron_ext {
 namespace {
@@ -49,8 +49,7 @@ class MaxPoolOp final : public MaxPoolBase {
   void RunFast() override {
     const std::vector<int64_t> sizes = PooledSizes();
     auto* y = Output(0, sizes, at::dtype<float>());
-    MaxPool(
-        Input(0).data<float>(), Shape(sizes), y->template mutable_data<float>(), ThreadPoolFor);
+    MaxPool(Input(0).data<float>(), Shape(sizes), y->template mutable_data<float>(), ThreadPoolFor);
   }
 };
 
@@ -67,9 +66,8 @@ class MaxPoolGradientOp final : public MaxPoolBase {
     EnforceShape(type(), "Y", Input(1), sizes, "X", x);
     EnforceShape(type(), "dY", Input(2), sizes, "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
-    MaxPoolGradient(
-        x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), Shape(sizes),
-        dx->template mutable_data<float>(), ThreadPoolFor);
+    MaxPoolGradient(x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), Shape(sizes),
+                    dx->template mutable_data<float>(), ThreadPoolFor);
   }
 };
 

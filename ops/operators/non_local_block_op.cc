@@ -6,10 +6,10 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/non_local_block.h"
 #include "operators/checks.h"
 #include "operators/gradient_definition.h"
 #include "operators/threads.h"
-#include "kernels/non_local_block.h"
 
 namespace detectron_ext {
 namespace {
@@ -20,7 +20,20 @@ using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
-enum Inputs { kX, kThetaW, kThetaB, kPhiW, kPhiB, kGW, kGB, kOutW, kOutB, kAverages, kLogSums, kDY };
+enum Inputs {
+  kX,
+  kThetaW,
+  kThetaB,
+  kPhiW,
+  kPhiB,
+  kGW,
+  kGB,
+  kOutW,
+  kOutB,
+  kAverages,
+  kLogSums,
+  kDY
+};
 constexpr int kWeights = kOutB;  // their number: all of the block's inputs but X
 
 // What the operator and its gradient share: checks, and the inputs as the kernel takes them.
@@ -54,8 +67,8 @@ class NonLocalBlockBase : public Operator<CPUContext> {
   }
 
   NonLocalWeights Weights() {
-    return {Data(kThetaW), Data(kThetaB), Data(kPhiW), Data(kGW), Data(kGB), Data(kOutW),
-            Data(kOutB)};
+    return {Data(kThetaW), Data(kThetaB), Data(kPhiW), Data(kGW),
+            Data(kGB),     Data(kOutW),   Data(kOutB)};
   }
 
   const float* Data(int input) { return Input(input).data<float>(); }
@@ -89,11 +102,11 @@ class NonLocalBlockGradientOp final : public NonLocalBlockBase {
     EnforceShape(type(), "log_sums", Input(kLogSums), {shape.images, shape.positions}, "X",
                  Input(kX));
     EnforceSameShape(type(), "d_Y", Input(kDY), "X", Input(kX));
-    NonLocalBlockGradient(
-        shape, Data(kX), Weights(), Data(kAverages), Data(kLogSums), Data(kDY), Gradient(kX),
-        {Gradient(kThetaW), Gradient(kThetaB), Gradient(kPhiW), Gradient(kPhiB), Gradient(kGW),
-         Gradient(kGB), Gradient(kOutW), Gradient(kOutB)},
-        ThreadPoolFor);
+    NonLocalBlockGradient(shape, Data(kX), Weights(), Data(kAverages), Data(kLogSums), Data(kDY),
+                          Gradient(kX),
+                          {Gradient(kThetaW), Gradient(kThetaB), Gradient(kPhiW), Gradient(kPhiB),
+                           Gradient(kGW), Gradient(kGB), Gradient(kOutW), Gradient(kOutB)},
+                          ThreadPoolFor);
     return true;
   }
 
@@ -128,8 +141,8 @@ OpSchema& DocumentInputs(OpSchema& schema) {
       .Input(8, "out_b", "Their biases, (C).");
 }
 
-std::vector<TensorShape> InferNonLocalBlock(
-    const OperatorDef&, const std::vector<TensorShape>& inputs) {
+std::vector<TensorShape> InferNonLocalBlock(const OperatorDef&,
+                                            const std::vector<TensorShape>& inputs) {
   std::vector<TensorShape> outputs(3, inputs[0]);
   if (inputs[0].dims_size() == 4) {
     outputs[2].set_dims(1, inputs[0].dims(2) * inputs[0].dims(3));
@@ -138,8 +151,8 @@ std::vector<TensorShape> InferNonLocalBlock(
   return outputs;
 }
 
-std::vector<TensorShape> InferNonLocalBlockGradient(
-    const OperatorDef&, const std::vector<TensorShape>& inputs) {
+std::vector<TensorShape> InferNonLocalBlockGradient(const OperatorDef&,
+                                                    const std::vector<TensorShape>& inputs) {
   return std::vector<TensorShape>(inputs.begin(), inputs.begin() + 1 + detectron_ext::kWeights);
 }
 
@@ -161,10 +174,12 @@ as those layers only.
 )DOC")
     .FillUsing(DocumentInputs)
     .Output(0, "Y", "Of the shape of X.")
-    .Output(1, "averages", "Of the shape of X, for the gradient: X averaged over all positions "
-                           "with each position's weights. It has no gradient itself.")
-    .Output(2, "log_sums", "(N, H * W), for the gradient: the logarithm of each position's sum of "
-                           "exponentials. It has no gradient itself.");
+    .Output(1, "averages",
+            "Of the shape of X, for the gradient: X averaged over all positions "
+            "with each position's weights. It has no gradient itself.")
+    .Output(2, "log_sums",
+            "(N, H * W), for the gradient: the logarithm of each position's sum of "
+            "exponentials. It has no gradient itself.");
 
 OPERATOR_SCHEMA(NonLocalBlockGradient)
     .NumInputs(4 + detectron_ext::kWeights)

@@ -3,10 +3,10 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/elementwise.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/elementwise.h"
 
 namespace detectron_ext {
 namespace {
@@ -27,18 +27,16 @@ class WeightedSumOp final : public Operator<CPUContext> {
     std::vector<const float*> terms;
     std::vector<float> weights;
     for (int i = 0; i < InputSize(); i += 2) {
-      CAFFE_ENFORCE(
-          Input(i).numel() == first.numel() && Input(i + 1).numel() == 1, type(), ": input ", i,
-          " of shape ", Input(i).sizes(), " and its weight of shape ", Input(i + 1).sizes(),
-          " do not fit input 0 of shape ", first.sizes());
+      CAFFE_ENFORCE(Input(i).numel() == first.numel() && Input(i + 1).numel() == 1, type(),
+                    ": input ", i, " of shape ", Input(i).sizes(), " and its weight of shape ",
+                    Input(i + 1).sizes(), " do not fit input 0 of shape ", first.sizes());
       terms.push_back(Input(i).data<float>());
       weights.push_back(Input(i + 1).data<float>()[0]);
     }
     const int64_t size = first.numel();
     auto* sum = Output(0, first.sizes(), at::dtype<float>());
-    AddWeighted(
-        terms.data(), weights.data(), static_cast<int>(terms.size()), size,
-        sum->template mutable_data<float>(), ThreadPoolFor);
+    AddWeighted(terms.data(), weights.data(), static_cast<int>(terms.size()), size,
+                sum->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -57,22 +55,20 @@ class MomentumSgdUpdateOp final : public Operator<CPUContext> {
     const Tensor& velocity = Input(1);
     const Tensor& parameter = Input(3);
     EnforceOneNumber(type(), "learning rate", Input(2));
-    CAFFE_ENFORCE(
-        gradient.numel() == velocity.numel() && gradient.numel() == parameter.numel(), type(),
-        ": gradient of shape ", gradient.sizes(), ", momentum of shape ", velocity.sizes(),
-        " and parameter of shape ", parameter.sizes(), " do not fit");
-    CAFFE_ENFORCE(
-        IsInputOutputAlias(3, 2) && parameter.IsType<float>(), type(),
-        ": the parameter must be float and updated in place");
+    CAFFE_ENFORCE(gradient.numel() == velocity.numel() && gradient.numel() == parameter.numel(),
+                  type(), ": gradient of shape ", gradient.sizes(), ", momentum of shape ",
+                  velocity.sizes(), " and parameter of shape ", parameter.sizes(), " do not fit");
+    CAFFE_ENFORCE(IsInputOutputAlias(3, 2) && parameter.IsType<float>(), type(),
+                  ": the parameter must be float and updated in place");
     const MomentumSgd rule{Input(2).data<float>()[0], momentum_, nesterov_};
     const float* const gradient_data = gradient.data<float>();
     const float* const velocity_data = velocity.data<float>();
     auto* step = Output(0, gradient.sizes(), at::dtype<float>());
     auto* new_velocity = Output(1, velocity.sizes(), at::dtype<float>());
-    MomentumSgdUpdate(
-        gradient_data, velocity_data, gradient.numel(), rule,
-        step->template mutable_data<float>(), new_velocity->template mutable_data<float>(),
-        Output(2)->template mutable_data<float>(), ThreadPoolFor);
+    MomentumSgdUpdate(gradient_data, velocity_data, gradient.numel(), rule,
+                      step->template mutable_data<float>(),
+                      new_velocity->template mutable_data<float>(),
+                      Output(2)->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 

@@ -10,12 +10,12 @@
 #include <caffe2/core/operator.h>
 #include <caffe2/core/types.h>
 
+#include "kernels/roi_align.h"
 #include "operators/arguments.h"
 #include "operators/below_autograd.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/roi_align.h"
 
 namespace detectron_ext {
 namespace {
@@ -36,28 +36,23 @@ class RoiAlignBase : public Operator<CPUContext> {
         pooled_w_(GetSingleArgument<int>("pooled_w", 1)),
         sampling_ratio_(GetSingleArgument<int>("sampling_ratio", -1)),
         aligned_(GetSingleArgument<bool>("aligned", false)) {
-    CAFFE_ENFORCE(
-        pooled_h_ > 0 && pooled_w_ > 0, type(), ": pooled_h is ", pooled_h_, " and pooled_w is ",
-        pooled_w_, ", must be above 0");
+    CAFFE_ENFORCE(pooled_h_ > 0 && pooled_w_ > 0, type(), ": pooled_h is ", pooled_h_,
+                  " and pooled_w is ", pooled_w_, ", must be above 0");
   }
 
  protected:
   RoiAlignShape Shape(const Tensor& x) {
     const Tensor& rois = Input(1);
-    CAFFE_ENFORCE(
-        x.dim() == 4 && x.dim(2) > 0 && x.dim(3) > 0, type(), ": X of shape ", x.sizes(),
-        " must be (N, C, H, W) with positive H and W");
+    CAFFE_ENFORCE(x.dim() == 4 && x.dim(2) > 0 && x.dim(3) > 0, type(), ": X of shape ", x.sizes(),
+                  " must be (N, C, H, W) with positive H and W");
     const int64_t columns = rois.dim() == 2 ? rois.dim(1) : 0;
-    CAFFE_ENFORCE(
-        columns == 4 || columns == 5, type(), ": RoIs of shape ", rois.sizes(),
-        " must be (R, 5) or (R, 4)");
-    const RoiAlignShape shape{
-        x.dim(0), x.dim(1), x.dim(2), x.dim(3), rois.dim(0), columns,
-        pooled_h_, pooled_w_, sampling_ratio_, scale_, aligned_};
+    CAFFE_ENFORCE(columns == 4 || columns == 5, type(), ": RoIs of shape ", rois.sizes(),
+                  " must be (R, 5) or (R, 4)");
+    const RoiAlignShape shape{x.dim(0),  x.dim(1),  x.dim(2),        x.dim(3), rois.dim(0), columns,
+                              pooled_h_, pooled_w_, sampling_ratio_, scale_,   aligned_};
     const int64_t bad = FirstBadAlignedRoi(rois.data<float>(), shape);
-    CAFFE_ENFORCE(
-        bad < 0, type(), ": row ", bad, " of RoIs of shape ", rois.sizes(),
-        " names no image of X of shape ", x.sizes(), " or holds an unusable number");
+    CAFFE_ENFORCE(bad < 0, type(), ": row ", bad, " of RoIs of shape ", rois.sizes(),
+                  " names no image of X of shape ", x.sizes(), " or holds an unusable number");
     return shape;
   }
 
@@ -78,9 +73,8 @@ class RoiAlignOp final : public RoiAlignBase {
  public:
   RoiAlignOp(const OperatorDef& definition, Workspace* workspace)
       : RoiAlignBase(definition, workspace),
-        is_nchw_(
-            caffe2::StringToStorageOrder(GetSingleArgument<std::string>("order", "NCHW")) ==
-            caffe2::StorageOrder::NCHW) {}
+        is_nchw_(caffe2::StringToStorageOrder(GetSingleArgument<std::string>("order", "NCHW")) ==
+                 caffe2::StorageOrder::NCHW) {}
 
   bool RunOnDevice() override {
     if (is_nchw_) {
@@ -100,9 +94,8 @@ class RoiAlignOp final : public RoiAlignBase {
 
  private:
   void Pool(const Tensor& x, const RoiAlignShape& shape, Tensor* features) {
-    RoiAlign(
-        x.data<float>(), Input(1).data<float>(), shape, features->mutable_data<float>(),
-        ThreadPoolFor);
+    RoiAlign(x.data<float>(), Input(1).data<float>(), shape, features->mutable_data<float>(),
+             ThreadPoolFor);
   }
 
   const bool is_nchw_;
@@ -117,9 +110,8 @@ class RoiAlignGradientOp final : public RoiAlignBase {
     const RoiAlignShape shape = Shape(Input(0));
     EnforceShape(type(), "dY", Input(2), FeatureSizes(shape), "X", Input(0));
     auto* dx = Output(0, Input(0).sizes(), at::dtype<float>());
-    RoiAlignGradient(
-        Input(1).data<float>(), Input(2).data<float>(), shape,
-        dx->template mutable_data<float>(), ThreadPoolFor);
+    RoiAlignGradient(Input(1).data<float>(), Input(2).data<float>(), shape,
+                     dx->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };

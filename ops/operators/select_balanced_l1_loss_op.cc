@@ -27,10 +27,9 @@ bool SelectBalancedL1LossGradientOp<CPUContext>::RunOnDevice() {
 
 namespace caffe2 {
 
-REGISTER_CPU_OPERATOR(
-    SelectBalancedL1Loss, detectron_ext::SelectBalancedL1LossOp<CPUContext>);
-REGISTER_CPU_OPERATOR(
-    SelectBalancedL1LossGradient, detectron_ext::SelectBalancedL1LossGradientOp<CPUContext>);
+REGISTER_CPU_OPERATOR(SelectBalancedL1Loss, detectron_ext::SelectBalancedL1LossOp<CPUContext>);
+REGISTER_CPU_OPERATOR(SelectBalancedL1LossGradient,
+                      detectron_ext::SelectBalancedL1LossGradientOp<CPUContext>);
 
 OPERATOR_SCHEMA(SelectBalancedL1Loss)
     .NumInputs(4)
@@ -47,13 +46,16 @@ regressions, as SelectSmoothL1Loss for Smooth L1:
 With no rows the loss is 0. Rows that select the same prediction all count. See BalancedL1Loss for
 the formula.
 )DOC")
-    .Input(0, "Y_hat", "Box regressions, (N, channels, H, W), channels 4 times the anchors (and "
-                       "classes).")
+    .Input(0, "Y_hat",
+           "Box regressions, (N, channels, H, W), channels 4 times the anchors (and "
+           "classes).")
     .Input(1, "Y", "Targets of the selected boxes, (M, 4).")
-    .Input(2, "L", "Their locations, (M, 4): rows (n, c, y, x) of whole numbers as floats; "
-                   "channels c to c + 3 are selected. Outside Y_hat is an error.")
-    .Input(3, "S", "Number of foreground anchors over all pyramid levels, one number; the loss is "
-                   "divided by max(S, 1).")
+    .Input(2, "L",
+           "Their locations, (M, 4): rows (n, c, y, x) of whole numbers as floats; "
+           "channels c to c + 3 are selected. Outside Y_hat is an error.")
+    .Input(3, "S",
+           "Number of foreground anchors over all pyramid levels, one number; the loss is "
+           "divided by max(S, 1).")
     .Output(0, "loss", "Scalar.");
 
 OPERATOR_SCHEMA(SelectBalancedL1LossGradient)

@@ -13,9 +13,9 @@ using caffe2::Tensor;
 
 // Enforces what CheckSelectInputs does on the CPU. Waits for the device, which finds the first row
 // of L outside Y_hat and writes it to `found`.
-SelectionPointers CheckSelectInputsCuda(
-    const std::string& type, const Tensor& y_hat, const Tensor& y, const Tensor& places,
-    const Tensor& s, Tensor* found, CUDAContext* context) {
+SelectionPointers CheckSelectInputsCuda(const std::string& type, const Tensor& y_hat,
+                                        const Tensor& y, const Tensor& places, const Tensor& s,
+                                        Tensor* found, CUDAContext* context) {
   SelectionPointers in{};
   in.rows = CheckSelectShapes(type, y_hat, y, places, s);
   CAFFE_ENFORCE(in.rows < kMaxCudaRows, type, ": ", in.rows, " rows are too many for CUDA");
@@ -48,19 +48,18 @@ SelectionPointers CheckSelectInputsCuda(
 
 template <>
 bool SelectBalancedL1LossOp<CUDAContext>::RunOnDevice() {
-  const SelectionPointers in = CheckSelectInputsCuda(
-      type(), Input(0), Input(1), Input(2), Input(3), &found_, &context_);
+  const SelectionPointers in =
+      CheckSelectInputsCuda(type(), Input(0), Input(1), Input(2), Input(3), &found_, &context_);
   auto* loss = Output(0, std::vector<int64_t>(), at::dtype<float>());
-  SelectBalancedL1LossCuda(
-      loss_, in, scale_, PartialSums(&scratch_), loss->mutable_data<float>(),
-      context_.cuda_stream());
+  SelectBalancedL1LossCuda(loss_, in, scale_, PartialSums(&scratch_), loss->mutable_data<float>(),
+                           context_.cuda_stream());
   return true;
 }
 
 template <>
 bool SelectBalancedL1LossGradientOp<CUDAContext>::RunOnDevice() {
-  const SelectionPointers in = CheckSelectInputsCuda(
-      type(), Input(0), Input(1), Input(2), Input(3), &found_, &context_);
+  const SelectionPointers in =
+      CheckSelectInputsCuda(type(), Input(0), Input(1), Input(2), Input(3), &found_, &context_);
   EnforceOneNumber(type(), "d_loss", Input(4));
   auto* d_prediction = Output(0, Input(0).sizes(), at::dtype<float>());
   SelectBalancedL1GradientCuda(
@@ -73,9 +72,8 @@ bool SelectBalancedL1LossGradientOp<CUDAContext>::RunOnDevice() {
 
 namespace caffe2 {
 
-REGISTER_CUDA_OPERATOR(
-    SelectBalancedL1Loss, detectron_ext::SelectBalancedL1LossOp<CUDAContext>);
-REGISTER_CUDA_OPERATOR(
-    SelectBalancedL1LossGradient, detectron_ext::SelectBalancedL1LossGradientOp<CUDAContext>);
+REGISTER_CUDA_OPERATOR(SelectBalancedL1Loss, detectron_ext::SelectBalancedL1LossOp<CUDAContext>);
+REGISTER_CUDA_OPERATOR(SelectBalancedL1LossGradient,
+                       detectron_ext::SelectBalancedL1LossGradientOp<CUDAContext>);
 
 }  // namespace caffe2

@@ -41,7 +41,7 @@ class SelectSmoothL1LossGradientOp final : public SelectLossBase<CPUContext, Smo
 namespace caffe2 {
 
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SelectSmoothL1Loss, detectron_ext::SelectSmoothL1LossOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    SelectSmoothL1LossGradient, detectron_ext::SelectSmoothL1LossGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SelectSmoothL1LossGradient,
+                                    detectron_ext::SelectSmoothL1LossGradientOp);
 
 }  // namespace caffe2

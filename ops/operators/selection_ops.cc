@@ -99,10 +99,10 @@ class SampleAsBase : public Operator<CPUContext> {
   std::vector<int64_t> Rows() {
     const Tensor& x = Input(0);
     const Tensor& labels = Input(1);
-    CAFFE_ENFORCE(
-        x.dim() > 0 && labels.dim() > 0 && labels.numel() == labels.dim(0) &&
-            x.dim(0) == labels.dim(0),
-        type(), ": labels of shape ", labels.sizes(), " do not fit X of shape ", x.sizes());
+    CAFFE_ENFORCE(x.dim() > 0 && labels.dim() > 0 && labels.numel() == labels.dim(0) &&
+                      x.dim(0) == labels.dim(0),
+                  type(), ": labels of shape ", labels.sizes(), " do not fit X of shape ",
+                  x.sizes());
     const int32_t* const values = labels.data<int32_t>();
     std::vector<int64_t> rows;
     for (int64_t i = 0; i < labels.dim(0); ++i) {
@@ -166,8 +166,8 @@ class SampleAsGradientOp final : public SampleAsBase {
 namespace caffe2 {
 
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SpatialNarrowAs, detectron_ext::SpatialNarrowAsOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    SpatialNarrowAsGradient, detectron_ext::SpatialNarrowAsGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SpatialNarrowAsGradient,
+                                    detectron_ext::SpatialNarrowAsGradientOp);
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SampleAs, detectron_ext::SampleAsOp);
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SampleAsGradient, detectron_ext::SampleAsGradientOp);
 

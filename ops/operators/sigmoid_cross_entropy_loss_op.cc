@@ -3,12 +3,12 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/sigmoid_cross_entropy.h"
 #include "operators/checks.h"
 #include "operators/loss_arguments.h"
 #include "operators/loss_on_cpu.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/sigmoid_cross_entropy.h"
 
 namespace detectron_ext {
 namespace {
@@ -24,17 +24,15 @@ class SigmoidCrossEntropyBase : public Operator<CPUContext> {
       : Operator<CPUContext>(definition, workspace),
         scale_(ScaleArgument(*this)),
         normalize_(GetSingleArgument<int>("normalize", 1)) {
-    CAFFE_ENFORCE(
-        normalize_ == 0 || normalize_ == 1, type(), ": normalize is ", normalize_,
-        ", must be 0 or 1");
+    CAFFE_ENFORCE(normalize_ == 0 || normalize_ == 1, type(), ": normalize is ", normalize_,
+                  ", must be 0 or 1");
   }
 
  protected:
   // Returns the targets, enforcing that they are as many as the logits.
   const int32_t* CheckedTargets() {
-    CAFFE_ENFORCE(
-        Input(0).numel() == Input(1).numel(), type(), ": targets of shape ", Input(1).sizes(),
-        " must have as many elements as X of shape ", Input(0).sizes());
+    CAFFE_ENFORCE(Input(0).numel() == Input(1).numel(), type(), ": targets of shape ",
+                  Input(1).sizes(), " must have as many elements as X of shape ", Input(0).sizes());
     return Input(1).data<int32_t>();
   }
 
@@ -59,8 +57,8 @@ class SigmoidCrossEntropyLossOp final : public SigmoidCrossEntropyBase {
 
   bool RunOnDevice() override {
     const int32_t* const targets = CheckedTargets();
-    const double sum = SigmoidCrossEntropy(
-        Input(0).data<float>(), targets, Input(0).numel(), ThreadPoolFor);
+    const double sum =
+        SigmoidCrossEntropy(Input(0).data<float>(), targets, Input(0).numel(), ThreadPoolFor);
     return WriteLoss(this, Normalizer() * sum);
   }
 };
@@ -73,9 +71,8 @@ class SigmoidCrossEntropyLossGradientOp final : public SigmoidCrossEntropyBase {
   bool RunOnDevice() override {
     const int32_t* const targets = CheckedTargets();
     const auto factor = static_cast<float>(Normalizer() * LossGradient(this));
-    SigmoidCrossEntropyGradient(
-        Input(0).data<float>(), targets, Input(0).numel(), factor, PredictionGradient(this),
-        ThreadPoolFor);
+    SigmoidCrossEntropyGradient(Input(0).data<float>(), targets, Input(0).numel(), factor,
+                                PredictionGradient(this), ThreadPoolFor);
     return true;
   }
 };
@@ -85,9 +82,9 @@ class SigmoidCrossEntropyLossGradientOp final : public SigmoidCrossEntropyBase {
 
 namespace caffe2 {
 
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    SigmoidCrossEntropyLoss, detectron_ext::SigmoidCrossEntropyLossOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    SigmoidCrossEntropyLossGradient, detectron_ext::SigmoidCrossEntropyLossGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SigmoidCrossEntropyLoss,
+                                    detectron_ext::SigmoidCrossEntropyLossOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SigmoidCrossEntropyLossGradient,
+                                    detectron_ext::SigmoidCrossEntropyLossGradientOp);
 
 }  // namespace caffe2

@@ -18,9 +18,9 @@ class SigmoidFocalLossOp final : public SigmoidFocalBase<CPUContext> {
 
   bool RunOnDevice() override {
     const SigmoidFocalShape shape = CheckedShape();
-    const double sum = SigmoidFocalSum(
-        shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
-        /*weights=*/nullptr, ThreadPoolFor);
+    const double sum =
+        SigmoidFocalSum(shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
+                        /*weights=*/nullptr, ThreadPoolFor);
     return WriteLoss(this, scale_ * sum);
   }
 };
@@ -33,9 +33,8 @@ class SigmoidFocalLossGradientOp final : public SigmoidFocalBase<CPUContext> {
   bool RunOnDevice() override {
     const SigmoidFocalShape shape = CheckedShape();
     const float factor = scale_ * LossGradient(this);
-    SigmoidFocalGradient(
-        shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
-        /*weights=*/nullptr, factor, PredictionGradient(this), ThreadPoolFor);
+    SigmoidFocalGradient(shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
+                         /*weights=*/nullptr, factor, PredictionGradient(this), ThreadPoolFor);
     return true;
   }
 };
@@ -46,7 +45,7 @@ class SigmoidFocalLossGradientOp final : public SigmoidFocalBase<CPUContext> {
 namespace caffe2 {
 
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SigmoidFocalLoss, detectron_ext::SigmoidFocalLossOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    SigmoidFocalLossGradient, detectron_ext::SigmoidFocalLossGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SigmoidFocalLossGradient,
+                                    detectron_ext::SigmoidFocalLossGradientOp);
 
 }  // namespace caffe2

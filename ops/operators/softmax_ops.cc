@@ -4,13 +4,13 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/group_softmax.h"
+#include "kernels/softmax_focal_loss.h"
 #include "operators/checks.h"
 #include "operators/focal_loss_base.h"
 #include "operators/loss_on_cpu.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/group_softmax.h"
-#include "kernels/softmax_focal_loss.h"
 
 namespace detectron_ext {
 namespace {
@@ -40,9 +40,8 @@ class GroupSpatialSoftmaxBase : public Operator<CPUContext> {
   // name: what the input is called.
   GroupedShape Shape(const char* name, const Tensor& x) {
     EnforceDimensions(type(), name, x, 4);
-    CAFFE_ENFORCE(
-        x.dim(1) % classes_ == 0, type(), ": ", name, " of shape ", x.sizes(),
-        " cannot be cut into groups of ", classes_, " channels");
+    CAFFE_ENFORCE(x.dim(1) % classes_ == 0, type(), ": ", name, " of shape ", x.sizes(),
+                  " cannot be cut into groups of ", classes_, " channels");
     return {x.dim(0) * x.dim(1) / classes_, classes_, x.dim(2) * x.dim(3)};
   }
 
@@ -58,8 +57,7 @@ class GroupSpatialSoftmaxOp final : public GroupSpatialSoftmaxBase {
   bool RunOnDevice() override {
     const GroupedShape shape = Shape("X", Input(0));
     auto* p = Output(0, Input(0).sizes(), at::dtype<float>());
-    GroupSoftmax(
-        Input(0).data<float>(), shape, p->template mutable_data<float>(), ThreadPoolFor);
+    GroupSoftmax(Input(0).data<float>(), shape, p->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -74,9 +72,8 @@ class GroupSpatialSoftmaxGradientOp final : public GroupSpatialSoftmaxBase {
     const GroupedShape shape = Shape("probabilities", p);
     EnforceSameShape(type(), "d_probabilities", Input(1), "probabilities", p);
     auto* dx = Output(0, p.sizes(), at::dtype<float>());
-    GroupSoftmaxGradient(
-        p.data<float>(), Input(1).data<float>(), shape, dx->template mutable_data<float>(),
-        ThreadPoolFor);
+    GroupSoftmaxGradient(p.data<float>(), Input(1).data<float>(), shape,
+                         dx->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -124,13 +121,11 @@ class SoftmaxFocalLossGradientOp final : public SoftmaxFocalBase {
     const int32_t* const labels = CheckedLabels(classes_ - 1);
     const Tensor& p = Input(3);
     // Detectron's CUDA operator makes them a vector.
-    CAFFE_ENFORCE(
-        p.numel() == Input(0).numel(), type(), ": probabilities of shape ", p.sizes(),
-        " must have as many elements as X of shape ", Input(0).sizes());
+    CAFFE_ENFORCE(p.numel() == Input(0).numel(), type(), ": probabilities of shape ", p.sizes(),
+                  " must have as many elements as X of shape ", Input(0).sizes());
     const float factor = scale_ * LossGradient(this);
-    SoftmaxFocalLossGradient(
-        p.data<float>(), labels, shape, SoftmaxFocal{Parameters()}, factor,
-        PredictionGradient(this), ThreadPoolFor);
+    SoftmaxFocalLossGradient(p.data<float>(), labels, shape, SoftmaxFocal{Parameters()}, factor,
+                             PredictionGradient(this), ThreadPoolFor);
     return true;
   }
 };
@@ -141,10 +136,10 @@ class SoftmaxFocalLossGradientOp final : public SoftmaxFocalBase {
 namespace caffe2 {
 
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(GroupSpatialSoftmax, detectron_ext::GroupSpatialSoftmaxOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    GroupSpatialSoftmaxGradient, detectron_ext::GroupSpatialSoftmaxGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(GroupSpatialSoftmaxGradient,
+                                    detectron_ext::GroupSpatialSoftmaxGradientOp);
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SoftmaxFocalLoss, detectron_ext::SoftmaxFocalLossOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    SoftmaxFocalLossGradient, detectron_ext::SoftmaxFocalLossGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SoftmaxFocalLossGradient,
+                                    detectron_ext::SoftmaxFocalLossGradientOp);
 
 }  // namespace caffe2

@@ -12,8 +12,8 @@ class StockOperator {
  public:
   // twin: another type under which Caffe2 registers the same implementation, such as Conv2D for
   // Conv.
-  StockOperator(
-      const caffe2::OperatorDef& definition, caffe2::Workspace* workspace, const char* twin)
+  StockOperator(const caffe2::OperatorDef& definition, caffe2::Workspace* workspace,
+                const char* twin)
       : definition_(definition), workspace_(workspace), twin_(twin) {}
 
   bool Run() {

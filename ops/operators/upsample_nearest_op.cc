@@ -3,10 +3,10 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/upsample_nearest.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
-#include "kernels/upsample_nearest.h"
 
 namespace detectron_ext {
 namespace {
@@ -27,9 +27,8 @@ class UpsampleNearestBase : public Operator<CPUContext> {
  protected:
   // x: the smaller tensor, (C, H, W) or (N, C, H, W).
   UpsampleShape Shape(const Tensor& x) {
-    CAFFE_ENFORCE(
-        x.dim() == 3 || x.dim() == 4, type(), ": X of shape ", x.sizes(),
-        " must have 3 or 4 dimensions");
+    CAFFE_ENFORCE(x.dim() == 3 || x.dim() == 4, type(), ": X of shape ", x.sizes(),
+                  " must have 3 or 4 dimensions");
     return {x.size_to_dim(x.dim() - 1), x.dim(x.dim() - 1), scale_};
   }
 
@@ -53,8 +52,7 @@ class UpsampleNearestOp final : public UpsampleNearestBase {
     const Tensor& x = Input(0);
     const UpsampleShape shape = Shape(x);
     auto* y = Output(0, LargeSizes(x), at::dtype<float>());
-    UpsampleNearest(
-        x.data<float>(), shape, y->template mutable_data<float>(), ThreadPoolFor);
+    UpsampleNearest(x.data<float>(), shape, y->template mutable_data<float>(), ThreadPoolFor);
     return true;
   }
 };
@@ -70,8 +68,8 @@ class UpsampleNearestGradientOp final : public UpsampleNearestBase {
     const UpsampleShape shape = Shape(x);
     EnforceShape(type(), "dY", dy, LargeSizes(x), "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
-    UpsampleNearestGradient(
-        dy.data<float>(), shape, dx->template mutable_data<float>(), ThreadPoolFor);
+    UpsampleNearestGradient(dy.data<float>(), shape, dx->template mutable_data<float>(),
+                            ThreadPoolFor);
     return true;
   }
 };
@@ -82,7 +80,7 @@ class UpsampleNearestGradientOp final : public UpsampleNearestBase {
 namespace caffe2 {
 
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(UpsampleNearest, detectron_ext::UpsampleNearestOp);
-DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(
-    UpsampleNearestGradient, detectron_ext::UpsampleNearestGradientOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(UpsampleNearestGradient,
+                                    detectron_ext::UpsampleNearestGradientOp);
 
 }  // namespace caffe2

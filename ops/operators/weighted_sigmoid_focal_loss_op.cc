@@ -12,9 +12,9 @@ using caffe2::CPUContext;
 template <>
 bool WeightedSigmoidFocalLossOp<CPUContext>::RunOnDevice() {
   const SigmoidFocalShape shape = CheckedShape();
-  const double sum = SigmoidFocalSum(
-      shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
-      Input(3).data<float>(), ThreadPoolFor);
+  const double sum =
+      SigmoidFocalSum(shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
+                      Input(3).data<float>(), ThreadPoolFor);
   return WriteLoss(this, scale_ * sum);
 }
 
@@ -22,9 +22,8 @@ template <>
 bool WeightedSigmoidFocalLossGradientOp<CPUContext>::RunOnDevice() {
   const SigmoidFocalShape shape = CheckedShape();
   const float factor = scale_ * LossGradient(this);
-  SigmoidFocalGradient(
-      shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
-      Input(3).data<float>(), factor, PredictionGradient(this), ThreadPoolFor);
+  SigmoidFocalGradient(shape, Parameters(), Input(0).data<float>(), CheckedLabels(classes_),
+                       Input(3).data<float>(), factor, PredictionGradient(this), ThreadPoolFor);
   return true;
 }
 
@@ -32,18 +31,18 @@ bool WeightedSigmoidFocalLossGradientOp<CPUContext>::RunOnDevice() {
 
 namespace caffe2 {
 
-REGISTER_CPU_OPERATOR(
-    WeightedSigmoidFocalLoss, detectron_ext::WeightedSigmoidFocalLossOp<CPUContext>);
-REGISTER_CPU_OPERATOR(
-    WeightedSigmoidFocalLossGradient,
-    detectron_ext::WeightedSigmoidFocalLossGradientOp<CPUContext>);
+REGISTER_CPU_OPERATOR(WeightedSigmoidFocalLoss,
+                      detectron_ext::WeightedSigmoidFocalLossOp<CPUContext>);
+REGISTER_CPU_OPERATOR(WeightedSigmoidFocalLossGradient,
+                      detectron_ext::WeightedSigmoidFocalLossGradientOp<CPUContext>);
 
 namespace {
 
 OpSchema& DocumentFocalArguments(OpSchema& schema) {
   return schema
-      .Arg("alpha", "(float in [0, 1], default 0.25) weight of the positive class; 1 - alpha that "
-                    "of the others.")
+      .Arg("alpha",
+           "(float in [0, 1], default 0.25) weight of the positive class; 1 - alpha that "
+           "of the others.")
       .Arg("gamma", "(float >= 0, default 1.0) focusing exponent.")
       .Arg("num_classes", "(int, default 80) classes without the background.")
       .Arg("scale", "(float >= 0, default 1.0) factor of the loss.");
@@ -68,9 +67,10 @@ and the loss is scale / max(fg_num, 1) times the sum. With all weights 1 it is S
 See https://arxiv.org/abs/1708.02002.
 )DOC")
     .Input(0, "X", "Logits, (N, A * num_classes, H, W), the classes of an anchor side by side.")
-    .Input(1, "T", "Labels, int32, (N, A, H, W): 0 background, 1 to num_classes, -1 ignored. "
-                   "Others are an error on the CPU; CUDA, which does not check, takes them for "
-                   "background, as Detectron's kernels do.")
+    .Input(1, "T",
+           "Labels, int32, (N, A, H, W): 0 background, 1 to num_classes, -1 ignored. "
+           "Others are an error on the CPU; CUDA, which does not check, takes them for "
+           "background, as Detectron's kernels do.")
     .Input(2, "fg_num", "Number of foreground anchors, one number.")
     .Input(3, "W", "Weights of the anchors, of the shape of T.")
     .Output(0, "loss", "Scalar.");

@@ -3,9 +3,9 @@
 
 #include <caffe2/core/operator.h>
 
+#include "kernels/sigmoid_focal_loss.h"
 #include "operators/checks.h"
 #include "operators/focal_loss_base.h"
-#include "kernels/sigmoid_focal_loss.h"
 
 namespace detectron_ext {
 
