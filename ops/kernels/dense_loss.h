@@ -1,6 +1,10 @@
-// The sum of outside * loss(inside * (prediction - target)) over all elements, and its gradient.
+// The dense form of a box loss: the sum of outside * loss(inside * (prediction - target)) over all
+// elements, and its gradient.
 //
-// A formula is a small struct with Loss(difference) and its derivative Gradient(difference).
+// A formula is a small struct that can be copied to a GPU, such as SmoothL1 or BalancedL1. It has
+//   float Loss(float difference) const        the loss of one difference, and
+//   float Gradient(float difference) const    its derivative: 0 at 0, NaN at NaN,
+// both marked DETECTRON_EXT_HOST_DEVICE.
 #pragma once
 
 #include <cstdint>

@@ -1,16 +1,16 @@
-// Detectron's sigmoid cross entropy: targets 0 and 1, or -1 for what is ignored.
+// Detectron's sigmoid cross entropy. Targets are 0, 1, or -1 for an ignored element.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/formulas.h"
 #include "kernels/lane_sum.h"
 #include "kernels/parallel.h"
+#include "kernels/sigmoid_focal.h"
 
 namespace detectron_ext {
 
-// Returns how many targets are not -1.
+// Returns the number of targets that are not -1.
 inline int64_t CountTargets(const int32_t* targets, int64_t size, ParallelFor parallel_for) {
   const double count =
       SumOverBlocks(parallel_for, size, kSumBlock, [targets](int64_t begin, int64_t end) {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "kernels/formulas.h"
 #include "kernels/lane_sum.h"
+#include "kernels/sigmoid_focal.h"
 
 namespace detectron_ext {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kBlock = 8192;
 constexpr int64_t kRun = 512;  // logits of one inner loop
 
-// Logits in one plane, side by side.
+// Neighbouring logits of one plane.
 struct Run {
   int64_t first;   // index of the first logit
   int64_t anchor;  // index of its label and weight
@@ -34,7 +34,8 @@ void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, cons
 
 template <bool kGammaTwo, bool kWeighted>
 struct Loops {
-  // Returns a term times its anchor's weight; 0 at an ignored anchor, whatever the two hold.
+  // Returns a term times its anchor's weight, or 0 at an ignored anchor, even if one of them is
+  // NaN.
   static float Counted(float term, int32_t label, const float* weights, int64_t anchor) {
     const float weighted = kWeighted ? weights[anchor] * term : term;
     return label == -1 ? 0.0f : weighted;

@@ -1,4 +1,4 @@
-// What the losses of box regressions, and their gradients, share: arguments, inputs, factors.
+// What all operators of box losses and their gradients share: arguments, checked inputs, factors.
 #pragma once
 
 #include <algorithm>
@@ -7,12 +7,13 @@
 #include <caffe2/core/operator.h>
 
 #include "kernels/dense_loss.h"
-#include "operators/loss_arguments.h"
+#include "operators/arguments.h"
+#include "operators/box_loss_arguments.h"
 #include "operators/select_inputs.h"
 
 namespace detectron_ext {
 
-// Formula: the loss of one difference, SmoothL1 or BalancedL1.
+// Formula: the loss of one difference, as in kernels/dense_loss.h.
 template <class Context, class Formula>
 class BoxLossBase : public caffe2::Operator<Context> {
  public:
@@ -27,7 +28,7 @@ class BoxLossBase : public caffe2::Operator<Context> {
   const float scale_;
 };
 
-// Of all elements. Inputs Y_hat, Y, alpha_in, alpha_out.
+// The dense form, of all elements. Inputs Y_hat, Y, alpha_in, alpha_out.
 template <class Context, class Formula>
 class DenseLossBase : public BoxLossBase<Context, Formula> {
  public:
@@ -58,7 +59,7 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
   }
 };
 
-// At selected places of a map. Inputs Y_hat, Y, L, S.
+// The form of selected places of a map. Inputs Y_hat, Y, L, S.
 template <class Context, class Formula>
 class SelectLossBase : public BoxLossBase<Context, Formula> {
  public:

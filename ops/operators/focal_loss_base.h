@@ -8,8 +8,8 @@
 
 #include "kernels/focal_parameters.h"
 #include "kernels/sigmoid_focal_loss.h"
+#include "operators/arguments.h"
 #include "operators/checks.h"
-#include "operators/loss_arguments.h"
 
 namespace detectron_ext {
 
@@ -17,7 +17,7 @@ namespace detectron_ext {
 template <class Context>
 class FocalBase : public caffe2::Operator<Context> {
  public:
-  // default_classes: of the argument num_classes.
+  // default_classes: the default of the argument num_classes.
   template <class... Args>
   explicit FocalBase(int default_classes, Args&&... args)
       : caffe2::Operator<Context>(std::forward<Args>(args)...),
@@ -25,8 +25,9 @@ class FocalBase : public caffe2::Operator<Context> {
         gamma_(NotNegativeArgument(*this, "gamma", 1.0f)),
         alpha_(NotNegativeArgument(*this, "alpha", 0.25f)),
         classes_(this->template GetSingleArgument<int>("num_classes", default_classes)) {
-    CAFFE_ENFORCE(alpha_ <= 1, this->type(), ": alpha is ", alpha_, ", must be at most 1");
-    CAFFE_ENFORCE(classes_ > 0, this->type(), ": num_classes is ", classes_, ", must be above 0");
+    CAFFE_ENFORCE(alpha_ <= 1, this->type(), ": alpha is ", alpha_, "; it must be at most 1");
+    CAFFE_ENFORCE(classes_ > 0, this->type(), ": num_classes is ", classes_,
+                  "; it must be above 0");
   }
 
  protected:
@@ -42,7 +43,7 @@ class FocalBase : public caffe2::Operator<Context> {
     EnforceOneNumber(this->type(), "fg_num", this->Input(2));
   }
 
-  // For T on the CPU: returns it, enforcing that labels are from -1 to `largest`.
+  // Returns T, which must be on the CPU. Enforces that labels are from -1 to `largest`.
   const int32_t* CheckedLabels(int32_t largest) {
     const caffe2::Tensor& t = this->Input(1);
     const int32_t* const labels = t.template data<int32_t>();
@@ -59,7 +60,7 @@ class FocalBase : public caffe2::Operator<Context> {
     return labels;
   }
 
-  // For fg_num on the CPU.
+  // fg_num must be on the CPU.
   FocalParameters Parameters() {
     const float count = ForegroundCount(this->Input(2));
     return {gamma_, alpha_ / count, (1.0f - alpha_) / count};
@@ -71,7 +72,7 @@ class FocalBase : public caffe2::Operator<Context> {
   const int64_t classes_;
 };
 
-// One sigmoid a class: labels are 0 to classes.
+// The focal losses with one sigmoid for each class: labels are 0 to classes.
 template <class Context>
 class SigmoidFocalBase : public FocalBase<Context> {
  public:

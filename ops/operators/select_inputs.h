@@ -1,4 +1,4 @@
-// The inputs that SelectSmoothL1Loss and its likes share, checked.
+// Checks of the inputs of losses at selected places, such as SelectSmoothL1Loss.
 #pragma once
 
 #include <string>
@@ -11,8 +11,8 @@
 
 namespace detectron_ext {
 
-// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4) and S (1) and returns M. Reads
-// no data, so the tensors may be on any device.
+// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4) and S (1) and returns M. It
+// reads no data, so the tensors may be on any device.
 inline int64_t CheckSelectShapes(const std::string& type, const caffe2::Tensor& y_hat,
                                  const caffe2::Tensor& y, const caffe2::Tensor& places,
                                  const caffe2::Tensor& s) {
@@ -25,7 +25,7 @@ inline int64_t CheckSelectShapes(const std::string& type, const caffe2::Tensor& 
   return no_rows ? 0 : y.dim(0);
 }
 
-// Fails because of a row of L, its `place` given, that lies outside Y_hat.
+// Fails because a row of L lies outside Y_hat. place: the numbers of that row.
 [[noreturn]] inline void FailOutside(const std::string& type, const caffe2::Tensor& y_hat,
                                      const caffe2::Tensor& places, int64_t row,
                                      const float* place) {
@@ -34,7 +34,7 @@ inline int64_t CheckSelectShapes(const std::string& type, const caffe2::Tensor& 
               "), selects channels outside Y_hat of shape ", y_hat.sizes());
 }
 
-// Enforces the shapes, and that every row of L lies inside Y_hat; for tensors on the CPU.
+// Enforces the shapes, and that every row of L lies inside Y_hat. The tensors must be on the CPU.
 inline SelectLossInputs CheckSelectInputs(const std::string& type, const caffe2::Tensor& y_hat,
                                           const caffe2::Tensor& y, const caffe2::Tensor& places,
                                           const caffe2::Tensor& s) {

@@ -21,7 +21,7 @@ class SpatialNarrowAsBase : public Operator<CPUContext> {
   using Operator<CPUContext>::Operator;
 
  protected:
-  // The shape of A, (N, C, H0, W0), cut to the height and width of B, (N, C, H1, W1) or
+  // Returns the shape of A, (N, C, H0, W0), cut to the height and width of B, (N, C, H1, W1) or
   // (N, H1, W1).
   std::vector<int64_t> NarrowSizes() {
     const Tensor& a = Input(0);
@@ -35,7 +35,7 @@ class SpatialNarrowAsBase : public Operator<CPUContext> {
   }
 };
 
-// Inputs A, float or int32, and B; output the top left of A.
+// Inputs A, float or int32, and B; output the top left part of A.
 class SpatialNarrowAsOp final : public SpatialNarrowAsBase {
  public:
   using SpatialNarrowAsBase::SpatialNarrowAsBase;
@@ -61,7 +61,7 @@ class SpatialNarrowAsOp final : public SpatialNarrowAsBase {
   }
 };
 
-// Inputs A, B and the gradient of the output; output that gradient, filled up with zeros.
+// Inputs A, B and the gradient of the output; output that gradient, padded with zeros.
 class SpatialNarrowAsGradientOp final : public SpatialNarrowAsBase {
  public:
   using SpatialNarrowAsBase::SpatialNarrowAsBase;
@@ -95,7 +95,7 @@ class SampleAsBase : public Operator<CPUContext> {
   using Operator<CPUContext>::Operator;
 
  protected:
-  // The rows of X, whose labels are above 0.
+  // Returns the indices of the rows whose labels are above 0.
   std::vector<int64_t> Rows() {
     const Tensor& x = Input(0);
     const Tensor& labels = Input(1);

@@ -4,8 +4,8 @@
 #include <caffe2/core/operator.h>
 
 #include "kernels/sigmoid_cross_entropy.h"
+#include "operators/arguments.h"
 #include "operators/checks.h"
-#include "operators/loss_arguments.h"
 #include "operators/loss_on_cpu.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
@@ -25,18 +25,18 @@ class SigmoidCrossEntropyBase : public Operator<CPUContext> {
         scale_(ScaleArgument(*this)),
         normalize_(GetSingleArgument<int>("normalize", 1)) {
     CAFFE_ENFORCE(normalize_ == 0 || normalize_ == 1, type(), ": normalize is ", normalize_,
-                  ", must be 0 or 1");
+                  "; it must be 0 or 1");
   }
 
  protected:
-  // Returns the targets, enforcing that they are as many as the logits.
+  // Returns the targets. Enforces that there are as many as logits.
   const int32_t* CheckedTargets() {
     CAFFE_ENFORCE(Input(0).numel() == Input(1).numel(), type(), ": targets of shape ",
                   Input(1).sizes(), " must have as many elements as X of shape ", Input(0).sizes());
     return Input(1).data<int32_t>();
   }
 
-  // scale, divided by the number of targets that count where the loss is normalised.
+  // Returns scale. If the loss is normalised, divides it by the number of targets that are not -1.
   double Normalizer() {
     if (normalize_ == 0) {
       return scale_;

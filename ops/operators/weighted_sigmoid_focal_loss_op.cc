@@ -69,8 +69,8 @@ See https://arxiv.org/abs/1708.02002.
     .Input(0, "X", "Logits, (N, A * num_classes, H, W), the classes of an anchor side by side.")
     .Input(1, "T",
            "Labels, int32, (N, A, H, W): 0 background, 1 to num_classes, -1 ignored. "
-           "Others are an error on the CPU; CUDA, which does not check, takes them for "
-           "background, as Detectron's kernels do.")
+           "Other labels are an error on the CPU. CUDA does not check them and takes them "
+           "for background, as Detectron's kernels do.")
     .Input(2, "fg_num", "Number of foreground anchors, one number.")
     .Input(3, "W", "Weights of the anchors, of the shape of T.")
     .Output(0, "loss", "Scalar.");

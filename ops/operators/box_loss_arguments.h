@@ -1,4 +1,4 @@
-// Arguments of the losses, read and checked.
+// Operator arguments of the box losses, read and checked: one function for each formula.
 #pragma once
 
 #include <cmath>
@@ -6,18 +6,13 @@
 
 #include <caffe2/core/operator.h>
 
-#include "kernels/formulas.h"
+#include "kernels/balanced_l1.h"
 #include "kernels/smooth_l1.h"
 #include "operators/arguments.h"
 
 namespace detectron_ext {
 
-// The factor of a loss.
-inline float ScaleArgument(const caffe2::OperatorBase& op) {
-  return NotNegativeArgument(op, "scale", 1.0f);
-}
-
-// Reads the arguments of the loss of one difference.
+// Returns the formula that the arguments of `op` describe. Enforces their ranges.
 template <class Formula>
 Formula FormulaFromArguments(const caffe2::OperatorBase& op);
 
@@ -32,11 +27,11 @@ inline BalancedL1 FormulaFromArguments(const caffe2::OperatorBase& op) {
   const float gamma = PositiveArgument(op, "gamma", 1.5f);
   const float beta = PositiveArgument(op, "beta", 1.0f);
   const std::string name = op.GetSingleArgument<std::string>("formula", "continuous");
-  CAFFE_ENFORCE(gamma <= kMaxBalancedL1Exponent * alpha, op.type(), ": gamma is ", gamma,
-                ", must be at most ", static_cast<int>(kMaxBalancedL1Exponent),
+  CAFFE_ENFORCE(gamma <= kMaxBalancedL1Exponent * static_cast<double>(alpha), op.type(),
+                ": gamma is ", gamma, "; it must be at most ", kMaxBalancedL1Exponent,
                 " times alpha, which is ", alpha);
   CAFFE_ENFORCE(name == "continuous" || name == "mmdet", op.type(), ": formula is \"", name,
-                "\", must be \"continuous\" or \"mmdet\"");
+                "\"; it must be \"continuous\" or \"mmdet\"");
   const BalancedL1 formula(
       alpha, gamma, beta,
       name == "mmdet" ? BalancedL1Formula::kMmdet : BalancedL1Formula::kContinuous);
