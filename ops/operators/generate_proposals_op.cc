@@ -1,7 +1,7 @@
-// GenerateProposals on the CPU, an image a thread; Caffe2's own uses one thread, and overlaps cost
-// it several times as much.
+// GenerateProposals on the CPU, with one thread for each image. Caffe2's own uses one thread, and
+// its suppression of overlaps takes several times as long.
 //
-// Upright boxes only: rotated ones run on Caffe2's own operator.
+// Only upright boxes: Caffe2's own operator runs for rotated ones.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -23,8 +23,8 @@ using caffe2::Tensor;
 using caffe2::Workspace;
 
 // Inputs scores (N, A, H, W), deltas (N, 4A, H, W), image sizes and scales (N, 3), and the anchors
-// of a cell (A, 4); outputs boxes (R, 5), with their image, and scores (R), best first in each
-// image.
+// of a cell (A, 4). Outputs boxes (R, 5), whose first number is the image, and scores (R), the best
+// of each image first.
 class GenerateProposalsOp final : public Operator<CPUContext> {
  public:
   GenerateProposalsOp(const OperatorDef& definition, Workspace* workspace)
