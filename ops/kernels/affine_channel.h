@@ -8,7 +8,7 @@
 
 namespace detectron_ext {
 
-// NCHW: plane is H * W. NHWC is the same with images = N * H * W and plane = 1.
+// For NCHW, plane is H * W. NHWC is the same with images = N * H * W and plane = 1.
 struct AffineChannelShape {
   int64_t images;
   int64_t channels;
@@ -34,7 +34,7 @@ inline void AffineChannel(const float* x, const float* scale, const float* bias,
   });
 }
 
-// Writes the gradients of scale and bias: sums of dy * x and of dy over each channel.
+// Writes the gradients of scale and bias: the sums of dy * x and of dy over each channel.
 inline void AffineChannelParameterGradient(const float* dy, const float* x,
                                            const AffineChannelShape& shape, float* dscale,
                                            float* dbias, ParallelFor parallel_for) {

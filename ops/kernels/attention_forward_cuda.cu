@@ -1,4 +1,5 @@
-// Forward rows are queries and columns keys; a streaming softmax turns scores into weights.
+// Forward attention on CUDA. Rows are queries and columns are keys. A streaming softmax turns
+// scores into weights.
 #include <math.h>
 
 #include "kernels/attention_tile_cuda.h"
@@ -6,13 +7,13 @@
 namespace detectron_ext {
 namespace {
 
-// The softmax of the rows of tiles, seen one tile after another.
+// The softmax of the rows of tiles, which come one after another.
 struct Softmax {
   static constexpr int kParts = kCudaThreads / kAttentionRows;  // threads that share a row
 
   float* maximum;  // [row]
   float* total;    // [row]
-  float* factor;   // [row], by which earlier sums shrink
+  float* factor;   // [row], by which earlier sums are scaled down
   float* partial;  // [part][row]
 
   __device__ explicit Softmax(float* memory)
@@ -29,7 +30,7 @@ struct Softmax {
   }
 };
 
-// Turns scores in weights[column][row] into exp(score - the row's maximum so far); columns from
+// Turns scores in weights[column][row] into exp(score - the row's maximum so far). Columns from
 // `count` on get 0.
 template <typename Products>
 __device__ __forceinline__ void Exponentiate(int count, float* weights, const Softmax& softmax) {
@@ -84,7 +85,7 @@ struct ForwardOutputs {
   AttentionScratchParts parts;
 };
 
-// Writes what one of several splits has found, or the result of the only one.
+// Writes the sums of one of several splits, or the result if there is only one split.
 template <typename Products>
 __device__ __forceinline__ void StoreForward(const AttentionShape& shape, int split_columns,
                                              const AttentionBlock& block, const Softmax& softmax,
@@ -164,10 +165,10 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
   StoreForward<Products>(shape, split_columns, block, softmax, sums, outputs);
 }
 
-constexpr int kCombinedChannels = 32;  // that a thread of CombineKernel writes
+constexpr int kCombinedChannels = 32;  // channels that a thread of CombineKernel writes
 static_assert(kMaxCudaChannels <= 65535 * kCombinedChannels, "CombineKernel's grid is too high");
 
-// Merges the splits of a row: each was taken relative to its own maximum.
+// Merges the splits of a row. Each split is relative to its own maximum.
 __global__ void __launch_bounds__(kCudaThreads)
     CombineKernel(AttentionShape shape, int splits, ForwardOutputs outputs) {
   const int64_t position = static_cast<int64_t>(blockIdx.x) * kCudaThreads + threadIdx.x;

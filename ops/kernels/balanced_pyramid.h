@@ -3,7 +3,8 @@
 //
 // Level i of n holds `planes` planes (images times channels) of sizes[i], finest first. Levels
 // before `refine` are max-pooled to its size in gathering and nearest-resized from it in
-// scattering; levels after it the other way round, whatever their sizes are.
+// scattering. Levels after it are nearest-resized in gathering and max-pooled in scattering. This
+// does not depend on their sizes.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Element-wise arithmetic of activations and of the optimizer. Outputs may be the first input.
+// Element-wise arithmetic of activations and of the optimizer. An output may be the first input.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace detectron_ext {
 
 constexpr int64_t kElementwiseBlock = 16384;
 
-// y = max(x, 0); a NaN stays.
+// y = max(x, 0); a NaN stays NaN.
 inline void Relu(const float* x, int64_t size, float* y, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
 #pragma omp simd
@@ -25,7 +25,7 @@ inline void ReluGradient(const float* y, const float* dy, int64_t size, float* d
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
-      const float slope = dy[i];  // loaded in any case: a branch would not become vector code
+      const float slope = dy[i];  // always loaded: a branch would prevent vector code
       dx[i] = y[i] > 0 ? slope : 0.0f;
     }
   });

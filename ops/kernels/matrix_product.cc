@@ -11,13 +11,12 @@ namespace {
 // The depth that is packed and multiplied at a time: a panel of columns (96 KB with AVX-512) and
 // kRowPanels panels of rows (512 KB) stay in the second-level cache.
 constexpr int64_t kDepthBlock = 512;
-// Panels of rows that a task multiplies with one panel of columns.
+// Number of panels of rows that a task multiplies with one panel of columns.
 constexpr int64_t kRowPanels = 32;
 constexpr int64_t kSumColumns = 64;
 
-// Packs panel number `panel`, of kWidth rows of a or columns of b, of `extent` there are, at depths
-// [first, first + count): packed[depth][kWidth]. `along_rows` tells that the panel's rows or
-// columns are rows of what lies in memory.
+// Packs panel number `panel` at depths [first, first + count): packed[depth][kWidth]. A panel is
+// kWidth of the `extent` rows of a or columns of b. `along_rows`: whether these are rows in memory.
 template <int kWidth>
 void PackPanel(const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
                int64_t count, float* packed) {
@@ -32,7 +31,7 @@ void PackPanel(const Factor& factor, bool along_rows, int64_t panel, int64_t ext
   }
 }
 
-// Writes a tile's product to its place in c, which starts as `bias` or zero at the first depth.
+// Writes a tile's product to its place in c. At the first depth c starts as `bias` or zero.
 void StoreTile(const float* tile, int64_t rows, int64_t width, int64_t stride, bool first,
                const float* bias, float* c) {
   for (int64_t row = 0; row < rows; ++row, tile += kTileColumns, c += stride) {

@@ -30,7 +30,7 @@ std::vector<float> MultiplyVector(const Factor& matrix, int64_t rows, int64_t co
   return y;
 }
 
-// The block's convolutions put together, as the header has it.
+// The composed convolutions of the block: see kernels/non_local_block.h.
 struct Composed {
   Composed(const NonLocalShape& shape, const NonLocalWeights& w, ParallelFor parallel_for)
       : scores(shape.channels * shape.channels), values(shape.channels * shape.channels) {
@@ -79,13 +79,13 @@ AttentionShape OneImage(const NonLocalShape& shape) {
   return {1, shape.channels, shape.positions, /*scale=*/1.0f};
 }
 
-// The gradients of what Composed holds, but for `values` and `constant`, added up band by band.
+// The gradients of the members of Composed except `values` and `constant`, added up band by band.
 class ComposedGradients {
  public:
   explicit ComposedGradients(int64_t channels)
       : scores(channels * channels), bias(channels), channels_(channels), product_(scores) {}
 
-  // Adds what the keys of a band give; d_keys is (channels, width), x starts at the band.
+  // Adds the share of a band's keys. d_keys is (channels, width); x starts at the band.
   void Add(const float* x, int64_t stride, int64_t width, const float* d_keys,
            const float* d_biases, ParallelFor parallel_for) {
     MultiplyMatrices({d_keys, width, false}, {x, stride, true}, channels_, channels_, width,
@@ -110,7 +110,7 @@ class ComposedGradients {
   std::vector<float> product_;
 };
 
-// One image's keys, made and taken back through their convolution a band at a time.
+// One image's keys: computes them, and the gradient of their convolution, one band at a time.
 class KeyBands {
  public:
   KeyBands(const NonLocalShape& shape, const Composed& composed, int64_t band_width,
@@ -124,7 +124,7 @@ class KeyBands {
         biases_(band_width),
         d_biases_(band_width) {}
 
-  // x is the image's.
+  // x: the image's part of the input.
   void Run(const float* x, int64_t first, int64_t width, AttentionGradientPass* pass,
            ComposedGradients* gradients) {
     const int64_t channels = shape_.channels;
@@ -142,7 +142,7 @@ class KeyBands {
                {d_averaged_.data(), width},
                d_biases_.data()});
     gradients->Add(x, stride, width, d_keys_.data(), d_biases_.data(), parallel_for_);
-    // The keys are no longer needed: their place takes what they pass on to x.
+    // The keys are no longer needed: their memory takes the gradient that they pass on to x.
     MultiplyMatrices({composed_.scores.data(), channels, true}, {d_keys_.data(), width, false},
                      channels, width, channels, nullptr, keys_.data(), parallel_for_);
     for (int64_t channel = 0; channel < channels; ++channel) {
@@ -166,8 +166,8 @@ class KeyBands {
   std::vector<float> d_biases_;
 };
 
-// From the gradients of the composed matrices to those of the weights they are composed of.
-// d_values and d_constant are those of Composed's members.
+// Computes the gradients of the weights from those of the composed matrices. d_values and
+// d_constant are the gradients of Composed's members of these names.
 void WriteWeightGradients(const NonLocalShape& shape, const NonLocalWeights& w,
                           const ComposedGradients& composed, const float* d_values,
                           const float* d_constant, const NonLocalWeightGradients& d,

@@ -17,7 +17,8 @@ struct ScatterTask {
   float* scattered[kMaxPyramidLevels];
 };
 
-// scattered = the level + what resized(first plane, count, runs) finds, in runs of kRun elements.
+// scattered = the level + the result of resized(first plane, count, runs), in runs of kRun
+// elements.
 template <int kRun, typename Resized>
 __device__ __forceinline__ void AddToLevel(const ScatterTask& task, int level, int run,
                                            const Resized& resized) {

@@ -8,8 +8,8 @@
 
 namespace detectron_ext {
 
-// rows: product of all axes but the last, of the smaller tensor; width: its last axis. The larger
-// tensor has scale times the width and, for each row, scale equal rows.
+// rows: the product of all axes but the last one of the smaller tensor; width: its last axis. The
+// larger tensor has `scale` times the width and, for each row, `scale` equal rows.
 struct UpsampleShape {
   int64_t rows;
   int64_t width;
@@ -47,7 +47,7 @@ inline void UpsampleNearest(const float* small, const UpsampleShape& shape, floa
   });
 }
 
-// Writes the smaller tensor: each element the sum of its scale x scale copies' gradients.
+// Writes the smaller tensor: each element is the sum of the gradients of its scale x scale copies.
 inline void UpsampleNearestGradient(const float* large, const UpsampleShape& shape, float* small,
                                     ParallelFor parallel_for) {
   const int64_t wide = shape.width * shape.scale;

@@ -1,4 +1,4 @@
-// Relu, ReluGradient and Sum on all threads; Caffe2's own use one.
+// Relu, ReluGradient and Sum on all threads. Caffe2's own use one thread.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -15,7 +15,7 @@ using caffe2::CPUContext;
 using caffe2::Operator;
 using caffe2::Tensor;
 
-// Input X; output Y, perhaps in place.
+// Input X; output Y, which may be in place.
 class ReluOp final : public Operator<CPUContext> {
  public:
   using Operator<CPUContext>::Operator;
@@ -28,7 +28,7 @@ class ReluOp final : public Operator<CPUContext> {
   }
 };
 
-// Inputs Y and dY; output dX, perhaps in place of dY.
+// Inputs Y and dY; output dX, which may be in place of dY.
 class ReluGradientOp final : public Operator<CPUContext> {
  public:
   using Operator<CPUContext>::Operator;
@@ -45,8 +45,8 @@ class ReluGradientOp final : public Operator<CPUContext> {
   }
 };
 
-// Inputs of one shape; output their sum, perhaps in place of the first. Numbers other than float
-// are left to Caffe2.
+// Inputs of one shape; output their sum, which may be in place of the first input. Caffe2's
+// operator runs for other types than float.
 class SumOp final : public caffe2::SumOp<CPUContext> {
  public:
   using caffe2::SumOp<CPUContext>::SumOp;

@@ -1,4 +1,4 @@
-// AffineChannel and its gradient on all threads; Caffe2's own use one.
+// AffineChannel and its gradient on all threads. Caffe2's own use one thread.
 #include <caffe2/core/operator.h>
 
 #include "kernels/affine_channel.h"
@@ -44,14 +44,14 @@ class AffineChannelBase : public Operator<CPUContext> {
   const StorageOrder order_;
 };
 
-// Inputs X, scale, bias; output Y, perhaps in place unless scale and bias are learnt.
+// Inputs X, scale, bias; output Y. It may run in place unless scale and bias are learnt.
 class AffineChannelOp final : public AffineChannelBase {
  public:
   using AffineChannelBase::AffineChannelBase;
 
   bool RunOnDevice() override {
     CAFFE_ENFORCE(!is_learnable_ || !IsInputOutputAlias(0, 0), type(),
-                  ": cannot run in place where is_learnable is set");
+                  ": cannot run in place if is_learnable is set");
     const Tensor& x = Input(0);
     const AffineChannelShape shape = Shape(x, Input(1));
     CAFFE_ENFORCE_EQ(Input(2).numel(), shape.channels, type(), ": bias of shape ", Input(2).sizes(),
@@ -63,8 +63,8 @@ class AffineChannelOp final : public AffineChannelBase {
   }
 };
 
-// Inputs dY and scale, or where they are learnt dY, X and scale; outputs dX, and then dscale and
-// dbias.
+// Inputs dY and scale; output dX. If scale and bias are learnt: inputs dY, X and scale; outputs dX,
+// dscale and dbias.
 class AffineChannelGradientOp final : public AffineChannelBase {
  public:
   using AffineChannelBase::AffineChannelBase;
@@ -82,7 +82,7 @@ class AffineChannelGradientOp final : public AffineChannelBase {
                                      dscale->template mutable_data<float>(),
                                      dbias->template mutable_data<float>(), ThreadPoolFor);
     }
-    // Last, as it may take the place of dY.
+    // This comes last, as dX may be written in place of dY.
     auto* dx = Output(0, dy.sizes(), at::dtype<float>());
     AffineChannel(dy.data<float>(), scale.data<float>(), nullptr, shape,
                   dx->template mutable_data<float>(), ThreadPoolFor);

@@ -8,12 +8,14 @@ namespace {
 
 using caffe2::CUDAContext;
 
-// Enforces what the kernels' 32-bit indices need.
+// Enforces the limits of the kernels' 32-bit indices.
 const PyramidShape& CheckForCuda(const std::string& type, const PyramidShape& shape) {
   for (const PlaneSize& size : shape.sizes) {
     CAFFE_ENFORCE(
         size.height < kMaxCudaSide && size.width < kMaxCudaSide && size.area() < kMaxCudaPlane,
-        type, ": a level of ", size.height, " x ", size.width, " is too large for CUDA");
+        type, ": a level of ", size.height, " x ", size.width,
+        " is too large for CUDA: sides must be below ", kMaxCudaSide, " and the area below ",
+        kMaxCudaPlane);
   }
   return shape;
 }

@@ -1,4 +1,4 @@
-// BalancedPyramidGather and BalancedPyramidScatter: all levels of a pyramid into one and back.
+// BalancedPyramidGather and BalancedPyramidScatter: from all levels of a pyramid to one and back.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ class BalancedPyramidBase : public caffe2::Operator<Context> {
 
  protected:
   // Enforces that inputs [first, first + levels) are the levels of one pyramid and returns it.
-  // name: what the schema calls them, numbered from 0.
+  // name: their name in the schema, without the number, such as "F_".
   PyramidShape CheckedPyramid(int first, int levels, const char* name) {
     CAFFE_ENFORCE(refine_ >= 0 && refine_ < levels, this->type(),
                   ": refine_level must be one of the ", levels, " levels, 0 to ", levels - 1,
@@ -43,8 +43,8 @@ class BalancedPyramidBase : public caffe2::Operator<Context> {
     return shape;
   }
 
-  // Enforces that an input has the shape of another.
-  // other_name: its name, which the refine level completes.
+  // Enforces that an input has the shape of another one.
+  // other_name: the other one's name, without the refine level at its end.
   void CheckSameShape(int input, const char* name, int other, const char* other_name) {
     const auto sizes = this->Input(input).sizes();
     const auto other_sizes = this->Input(other).sizes();
@@ -108,11 +108,11 @@ class BalancedPyramidScatterGradientOp final : public BalancedPyramidBase<Contex
   bool RunOnDevice() override;
 
  private:
-  // Enforces the shapes of B and of the gradients given. Levels without one, up to the last that
-  // counts, get B's size.
+  // Enforces the shapes of B and of the gradients given. Levels without a gradient, up to the last
+  // level that is used, get the size of B.
   PyramidShape CheckedGradients();
 
-  // Pointers by level, null where no gradient is given.
+  // Returns a pointer for each level, null if no gradient is given.
   std::vector<const float*> GradientPointers();
 
   const std::vector<int> levels_;
@@ -126,7 +126,7 @@ PyramidShape BalancedPyramidScatterGradientOp<Context>::CheckedGradients() {
                 ": B of shape ", balanced.sizes(), " must be (N, C, H, W) with positive H and W");
   CAFFE_ENFORCE(static_cast<int>(levels_.size()) == this->InputSize() - 1, this->type(),
                 ": the argument levels holds ", levels_.size(),
-                " levels, must hold one for each of the ", this->InputSize() - 1,
+                " levels; it must hold one for each of the ", this->InputSize() - 1,
                 " gradients given");
   CAFFE_ENFORCE(this->refine_ >= 0 && this->refine_ < kMaxPyramidLevels, this->type(),
                 ": refine_level must be 0 to ", kMaxPyramidLevels - 1, ", but is ", this->refine_);
@@ -139,7 +139,7 @@ PyramidShape BalancedPyramidScatterGradientOp<Context>::CheckedGradients() {
     CAFFE_ENFORCE(level >= 0 && level < kMaxPyramidLevels &&
                       std::count(levels_.begin(), levels_.end(), level) == 1,
                   this->type(), ": the argument levels holds ", level,
-                  ", must hold different numbers from 0 to ", kMaxPyramidLevels - 1);
+                  "; it must hold different numbers from 0 to ", kMaxPyramidLevels - 1);
     CAFFE_ENFORCE(gradient.dim() == 4 && gradient.dim(0) == balanced.dim(0) &&
                       gradient.dim(1) == balanced.dim(1) && gradient.dim(2) > 0 &&
                       gradient.dim(3) > 0 &&

@@ -1,4 +1,5 @@
-// Keeps ATen from recording anything for gradients while one lives: Caffe2 has its own.
+// BelowAutograd: while an object of it exists, ATen records nothing for gradients. Caffe2 has its
+// own.
 #pragma once
 
 #include <ATen/core/LegacyTypeDispatch.h>

@@ -1,4 +1,4 @@
-// Checks of inputs whose messages name the operator, the input and the shapes.
+// Checks of inputs. Their messages name the operator, the input and the shapes.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace detectron_ext {
 
-// type: the operator's; name: the input's.
+// In all checks `type` is the operator's type and `name` the input's name.
 inline void EnforceOneNumber(const std::string& type, const char* name,
                              const caffe2::Tensor& tensor) {
   CAFFE_ENFORCE(tensor.numel() == 1, type, ": ", name, " of shape ", tensor.sizes(),
@@ -36,7 +36,8 @@ inline void EnforceSameShape(const std::string& type, const char* name,
   EnforceShape(type, name, tensor, other.sizes(), other_name, other);
 }
 
-// What losses over foreground anchors are divided by: their number on the CPU, but at least 1.
+// Returns the divisor of losses over foreground anchors: their number, but at least 1. The tensor
+// must be on the CPU.
 inline float ForegroundCount(const caffe2::Tensor& number) {
   return std::max(*number.data<float>(), 1.0f);
 }

@@ -1,12 +1,12 @@
 // Conv and ConvGradient on the CPU: filters of 1x1 through kernels/pointwise_convolution.h, others
 // through oneDNN, on plain NCHW tensors.
 //
-// Caffe2's own CPU convolution unfolds the image into a matrix and multiplies; oneDNN, which comes
-// with the same library, is three to five times as fast, and our kernels are faster than it on 1x1
-// filters, whose images it copies into an order of its own and back. What neither is given here
-// (other orders, ranks, legacy or uneven padding, empty batches) runs on Caffe2's own operator, as
-// does every convolution with the argument fast_conv=0 or the environment variable
-// DETECTRON_EXT_FAST_CONV=0, read when the operator is made.
+// Caffe2's own CPU convolution unfolds the image into a matrix and multiplies. oneDNN, which is in
+// the same library, is three to five times as fast. On 1x1 filters our kernels are faster than
+// oneDNN, which copies the images into an order of its own and back. Caffe2's own operator runs in
+// all other cases (other orders and ranks, legacy or uneven padding, empty batches), and for every
+// convolution with the argument fast_conv=0 or the environment variable DETECTRON_EXT_FAST_CONV=0.
+// The variable is read when the operator is created.
 #include <cstdlib>
 #include <string>
 #include <tuple>
@@ -36,17 +36,17 @@ bool SwitchedOn(const OperatorDef& definition) {
       (variable == nullptr || std::string(variable) != "0");
 }
 
-// ATen answers in channels-last order where the shape of the filter leaves open which order it has,
-// as one input channel and 1x1 do.
+// ATen returns channels-last order if the shape of the filter does not tell its order, as with one
+// input channel or 1x1 filters.
 Tensor Contiguous(const at::Tensor& tensor) { return Tensor(tensor.contiguous()); }
 
-// What the forward and the gradient operator share: the switch, the checks, the arguments.
+// What the operator and its gradient share: the switch, the checks, the arguments.
 class ConvBase : public ConvPoolOverride {
  public:
   // twin: as in ConvPoolOverride.
   ConvBase(const OperatorDef& definition, Workspace* workspace, const char* twin)
       : ConvPoolOverride(definition, workspace, twin), switched_on_(SwitchedOn(definition)) {
-    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, ", must be above 0");
+    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, "; it must be above 0");
   }
 
  protected:
@@ -92,7 +92,7 @@ class ConvBase : public ConvPoolOverride {
   const bool switched_on_;
 };
 
-// Inputs X, filter and perhaps bias; output Y.
+// Inputs X, filter and optionally bias; output Y.
 class ConvOp final : public ConvBase {
  public:
   ConvOp(const OperatorDef& definition, Workspace* workspace)
@@ -113,7 +113,8 @@ class ConvOp final : public ConvBase {
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
     CheckBias();
-    // Undefined means none to every version of ATen, whether or not it takes an optional.
+    // Every version of ATen takes an undefined tensor for "no bias"; only newer ones take an
+    // optional.
     const at::Tensor bias = InputSize() == 3 ? at::Tensor(Input(2)) : at::Tensor();
     SetOutputTensor(0,
                     Contiguous(at::mkldnn_convolution(at::Tensor(x), at::Tensor(filter), bias,
@@ -127,7 +128,7 @@ class ConvOp final : public ConvBase {
   }
 };
 
-// Inputs X, filter, dY; outputs dfilter, dbias unless no_bias, dX unless it is not asked for.
+// Inputs X, filter, dY; outputs dfilter, dbias (unless no_bias is set) and, if it is asked for, dX.
 class ConvGradientOp final : public ConvBase {
  public:
   ConvGradientOp(const OperatorDef& definition, Workspace* workspace)

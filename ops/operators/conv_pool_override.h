@@ -1,5 +1,5 @@
-// What the replacements of Caffe2's convolution and pooling share: leaving to Caffe2's own operator
-// what the faster implementation does not cover.
+// What the replacements of Caffe2's convolution and pooling share: Caffe2's own operator runs for
+// all cases that the faster implementation does not cover.
 #pragma once
 
 #include <caffe2/core/operator.h>
@@ -19,7 +19,7 @@ class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
         plain_(order_ == caffe2::StorageOrder::NCHW && kernel_.size() == 2 &&
                legacy_pad_ == caffe2::LegacyPadding::NOTSET) {
     for (const int stride : stride_) {
-      CAFFE_ENFORCE(stride > 0, type(), ": a stride is ", stride, ", must be above 0");
+      CAFFE_ENFORCE(stride > 0, type(), ": a stride is ", stride, "; it must be above 0");
     }
   }
 
@@ -33,7 +33,8 @@ class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
   }
 
  protected:
-  // Whether RunFast takes a float (N, C, H, W) input, given NCHW windows without legacy padding.
+  // Returns whether RunFast takes this float (N, C, H, W) input. Windows are NCHW without legacy
+  // padding.
   virtual bool Covers(const caffe2::Tensor& x) = 0;
   virtual void RunFast() = 0;
 

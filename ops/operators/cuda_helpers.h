@@ -8,15 +8,15 @@
 
 namespace detectron_ext {
 
-// Working memory on the device. `memory` must outlive the kernels that use it: operators keep it
-// from run to run, which also spares them allocating it.
+// Returns working memory on the device. `memory` must outlive the kernels that use it. Operators
+// keep it from run to run, which also avoids allocations.
 template <typename Number>
 Number* Scratch(int64_t count, caffe2::Tensor* memory) {
   caffe2::ReinitializeTensor(memory, {count}, at::dtype<Number>().device(caffe2::CUDA));
   return memory->mutable_data<Number>();
 }
 
-// That of the partial sums of a loss.
+// Returns working memory for the partial sums of a loss.
 inline double* PartialSums(caffe2::Tensor* memory) {
   return Scratch<double>(kLossPartialSums, memory);
 }

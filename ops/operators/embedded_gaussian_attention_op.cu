@@ -60,7 +60,7 @@ bool EmbeddedGaussianAttentionGradientOp<CUDAContext>::RunOnDevice() {
 
 }  // namespace detectron_ext
 
-// Tells who has loaded the library that it holds CUDA kernels.
+// The library exports this symbol only if it has CUDA kernels. Whoever loads it can look.
 extern "C" __attribute__((visibility("default"))) const int detectron_ext_ops_has_cuda = 1;
 
 namespace caffe2 {

@@ -1,5 +1,5 @@
-// FC and its gradient through register-blocked products: three times the speed of the sgemm of the
-// MKL that Caffe2 brings on an AMD processor.
+// FC and its gradient through register-blocked products. On an AMD processor they are three times
+// as fast as the sgemm of Caffe2's MKL.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -50,7 +50,7 @@ class FullyConnectedBase : public Operator<CPUContext> {
   const int axis_w_;
 };
 
-// Inputs X, W and b; output Y, the leading dimensions of X and one of n.
+// Inputs X, W and b; output Y, of the leading dimensions of X and a last one of n.
 class FullyConnectedOp final : public FullyConnectedBase {
  public:
   using FullyConnectedBase::FullyConnectedBase;
@@ -69,7 +69,7 @@ class FullyConnectedOp final : public FullyConnectedBase {
   }
 };
 
-// Inputs X, W and dY; outputs dW, db and, where it is asked for, dX.
+// Inputs X, W and dY; outputs dW, db and, if it is asked for, dX.
 class FullyConnectedGradientOp final : public FullyConnectedBase {
  public:
   using FullyConnectedBase::FullyConnectedBase;

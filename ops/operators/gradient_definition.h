@@ -1,7 +1,7 @@
 // Operator definitions for gradient makers.
 //
-// The torch package does not export the members of protobuf that Caffe2's SingleGradientDef comes
-// down to; it does export parsing. So a definition is written in protobuf's wire format.
+// The torch package does not export the members of protobuf that Caffe2's SingleGradientDef calls,
+// but it exports parsing. So a definition is written in protobuf's wire format and parsed.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@
 
 namespace detectron_ext {
 
-// Appends a field of bytes: its key, its length, itself.
+// Appends a field of bytes: its key, its length, its bytes.
 inline void AppendField(int number, const std::string& value, std::string* wire) {
   constexpr int kLengthDelimited = 2;
   wire->push_back(static_cast<char>(number << 3 | kLengthDelimited));
@@ -25,8 +25,8 @@ inline void AppendField(int number, const std::string& value, std::string* wire)
   wire->append(value);
 }
 
-// Returns, as gradient makers do, the one operator `type` from `inputs` to `outputs`. Caffe2 adds
-// the arguments and the device of the forward operator.
+// Returns one operator `type` from `inputs` to `outputs`, as gradient makers do. Caffe2 adds the
+// arguments and the device of the forward operator.
 inline std::vector<caffe2::OperatorDef> GradientDefinition(
     const std::string& type, const std::vector<std::string>& inputs,
     const std::vector<std::string>& outputs) {
@@ -43,8 +43,9 @@ inline std::vector<caffe2::OperatorDef> GradientDefinition(
   return definitions;
 }
 
-// The gradient maker of a loss: the operator named for it takes all inputs of the loss and the
-// gradient of the loss, and gives the gradient of the first input.
+// The gradient maker of a loss. The gradient operator has the name of the loss and "Gradient". It
+// takes all inputs of the loss and the gradient of the loss, and returns the gradient of the first
+// input.
 class LossGradientMaker : public caffe2::GradientMakerBase {
  public:
   using GradientMakerBase::GradientMakerBase;

@@ -1,4 +1,4 @@
-// GroupNorm and its gradient on all threads; Caffe2's own use one.
+// GroupNorm and its gradient on all threads. Caffe2's own use one thread.
 #include <string>
 #include <vector>
 
@@ -28,7 +28,7 @@ class GroupNormBase : public Operator<CPUContext> {
         group_(GetSingleArgument<int>("group", 32)),
         order_(caffe2::StringToStorageOrder(GetSingleArgument<std::string>("order", "NCHW"))) {
     CAFFE_ENFORCE(order_ != StorageOrder::UNKNOWN, type(), ": order must be NCHW or NHWC");
-    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, ", must be above 0");
+    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, "; it must be above 0");
   }
 
  protected:
@@ -44,7 +44,7 @@ class GroupNormBase : public Operator<CPUContext> {
     return {x.dim(0), group_, channels / group_, plane};
   }
 
-  // The kernel knows channels first: NHWC tensors are copied there, as (N, C, positions), and back.
+  // The kernel needs channels first: NHWC tensors are copied to (N, C, positions) and back.
   at::Tensor ChannelsFirst(const Tensor& x) {
     return channels_last() ? Positions(x).transpose(1, 2).contiguous() : at::Tensor(x);
   }
@@ -61,7 +61,7 @@ class GroupNormBase : public Operator<CPUContext> {
 
  private:
   bool channels_last() const { return order_ == StorageOrder::NHWC; }
-  // A channels-last tensor as (N, positions, C).
+  // Returns a channels-last tensor as (N, positions, C).
   static at::Tensor Positions(const Tensor& x) {
     const int last = x.dim() - 1;
     return at::Tensor(x).view({x.dim(0), x.size_between_dim(0, last), x.dim(last)});

@@ -1,4 +1,4 @@
-// Where the losses on the CPU put their results and get the gradient from.
+// Results and gradients of the losses on the CPU.
 #pragma once
 
 #include <vector>
@@ -23,7 +23,7 @@ inline float LossGradient(caffe2::Operator<caffe2::CPUContext>* op) {
   return *d_loss.data<float>();
 }
 
-// Gives output 0 the shape of the prediction, input 0, and returns where its gradient goes.
+// Gives output 0 the shape of the prediction, which is input 0, and returns its memory.
 inline float* PredictionGradient(caffe2::Operator<caffe2::CPUContext>* op) {
   return op->Output(0, op->Input(0).sizes(), at::dtype<float>())->mutable_data<float>();
 }

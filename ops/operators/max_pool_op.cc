@@ -1,6 +1,6 @@
-// MaxPool and its gradient on all threads; Caffe2's own use one.
+// MaxPool and its gradient on all threads. Caffe2's own use one thread.
 //
-// Two-dimensional NCHW pooling only: anything else runs on Caffe2's own operator.
+// Only two-dimensional NCHW pooling: Caffe2's own operator runs in all other cases.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -28,7 +28,7 @@ class MaxPoolBase : public ConvPoolOverride {
         pads_[1] < kernel_[1] && pads_[2] < kernel_[0] && pads_[3] < kernel_[1];
   }
 
-  // The shape of Y.
+  // Returns the shape of Y.
   std::vector<int64_t> PooledSizes() { return GetOutputSize(Input(0), Input(0).dim(1)); }
 
   PoolShape Shape(const std::vector<int64_t>& pooled_sizes) {

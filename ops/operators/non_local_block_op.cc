@@ -1,5 +1,5 @@
-// NonLocalBlock: the whole non-local block, which keeps two maps less than its six layers forward
-// and a fraction of their gradients backward.
+// NonLocalBlock: the whole non-local block as one operator. Forward it keeps two maps less than its
+// six layers do; backward it needs a fraction of their memory.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -34,9 +34,9 @@ enum Inputs {
   kLogSums,
   kDY
 };
-constexpr int kWeights = kOutB;  // their number: all of the block's inputs but X
+constexpr int kWeights = kOutB;  // the number of weights: all inputs of the block but X
 
-// What the operator and its gradient share: checks, and the inputs as the kernel takes them.
+// What the operator and its gradient share: the checks, and the inputs in the kernel's form.
 class NonLocalBlockBase : public Operator<CPUContext> {
  public:
   NonLocalBlockBase(const OperatorDef& definition, Workspace* workspace)

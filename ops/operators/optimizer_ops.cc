@@ -1,4 +1,4 @@
-// WeightedSum and MomentumSGDUpdate on all threads; Caffe2's own use one.
+// WeightedSum and MomentumSGDUpdate on all threads. Caffe2's own use one thread.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -17,7 +17,7 @@ using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
-// Inputs X_0, weight_0, X_1, weight_1, ...; output the weighted sum, perhaps in place of X_0.
+// Inputs X_0, weight_0, X_1, weight_1, ...; output the weighted sum, which may be in place of X_0.
 class WeightedSumOp final : public Operator<CPUContext> {
  public:
   using Operator<CPUContext>::Operator;
@@ -41,8 +41,9 @@ class WeightedSumOp final : public Operator<CPUContext> {
   }
 };
 
-// Inputs gradient, velocity, learning rate, parameter; outputs step, velocity and parameter, the
-// first two perhaps, the last always in place of the input that it follows from.
+// Inputs gradient, velocity, learning rate, parameter; outputs step, velocity and parameter. step
+// may be in place of the gradient and velocity in place of the old one; parameter must be updated
+// in place.
 class MomentumSgdUpdateOp final : public Operator<CPUContext> {
  public:
   MomentumSgdUpdateOp(const OperatorDef& definition, Workspace* workspace)

@@ -1,5 +1,5 @@
-// Two members of protobuf's templates that Caffe2's headers call and the torch package does not
-// export.
+// Two members of protobuf's templates. Caffe2's headers call them, but the torch package does not
+// export them.
 #include <google/protobuf/repeated_field.h>
 
 template const std::string& google::protobuf::RepeatedPtrField<std::string>::Get(int) const;

@@ -1,8 +1,8 @@
-// RoIAlign and its gradient on all threads; Caffe2's own use one, and the gradient ten times the
-// work.
+// RoIAlign and its gradient on all threads. Caffe2's own use one thread, and its gradient does ten
+// times the work.
 //
-// Maps of order NHWC are copied into NCHW and their features back; like Caffe2's, the gradient knows
-// NCHW alone.
+// Maps of order NHWC are copied to NCHW, and their features are copied back. The gradient takes
+// only NCHW, as Caffe2's does.
 #include <string>
 #include <vector>
 
@@ -37,7 +37,7 @@ class RoiAlignBase : public Operator<CPUContext> {
         sampling_ratio_(GetSingleArgument<int>("sampling_ratio", -1)),
         aligned_(GetSingleArgument<bool>("aligned", false)) {
     CAFFE_ENFORCE(pooled_h_ > 0 && pooled_w_ > 0, type(), ": pooled_h is ", pooled_h_,
-                  " and pooled_w is ", pooled_w_, ", must be above 0");
+                  " and pooled_w is ", pooled_w_, "; both must be above 0");
   }
 
  protected:

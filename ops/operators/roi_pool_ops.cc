@@ -20,7 +20,7 @@ using caffe2::Workspace;
 
 class RoiPoolBase : public Operator<CPUContext> {
  public:
-  // h_argument, w_argument: which arguments hold the pooled height and width.
+  // h_argument, w_argument: the names of the arguments for the pooled height and width.
   RoiPoolBase(const OperatorDef& definition, Workspace* workspace, const char* h_argument,
               const char* w_argument)
       : Operator<CPUContext>(definition, workspace),
@@ -28,7 +28,7 @@ class RoiPoolBase : public Operator<CPUContext> {
         pooled_h_(GetSingleArgument<int>(h_argument, 1)),
         pooled_w_(GetSingleArgument<int>(w_argument, 1)) {
     CAFFE_ENFORCE(pooled_h_ > 0 && pooled_w_ > 0, type(), ": ", h_argument, " is ", pooled_h_,
-                  " and ", w_argument, " is ", pooled_w_, ", must be above 0");
+                  " and ", w_argument, " is ", pooled_w_, "; both must be above 0");
   }
 
  protected:
@@ -103,7 +103,7 @@ class PsRoiPoolBase : public RoiPoolBase {
   PsRoiPoolBase(const OperatorDef& definition, Workspace* workspace)
       : RoiPoolBase(definition, workspace, "group_size", "group_size"),
         output_dim_(GetSingleArgument<int>("output_dim", 1)) {
-    CAFFE_ENFORCE(output_dim_ > 0, type(), ": output_dim is ", output_dim_, ", must be above 0");
+    CAFFE_ENFORCE(output_dim_ > 0, type(), ": output_dim is ", output_dim_, "; it must be above 0");
   }
 
  protected:
@@ -135,8 +135,8 @@ class PsRoiPoolOp final : public PsRoiPoolBase {
   }
 };
 
-// Inputs X, RoIs, the channels, which Detectron calls argmaxes, and dY; output dX. The channels
-// follow from the rest and are not read.
+// Inputs X, RoIs, the channels (which Detectron calls argmaxes) and dY; output dX. The channels
+// follow from the other inputs and are not read.
 class PsRoiPoolGradientOp final : public PsRoiPoolBase {
  public:
   using PsRoiPoolBase::PsRoiPoolBase;

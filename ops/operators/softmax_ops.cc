@@ -24,7 +24,7 @@ using caffe2::Workspace;
 
 void EnforceChannelsFirst(const OperatorBase& op) {
   const std::string order = op.GetSingleArgument<std::string>("order", "NCHW");
-  CAFFE_ENFORCE(order == "NCHW", op.type(), ": order is ", order, ", must be NCHW");
+  CAFFE_ENFORCE(order == "NCHW", op.type(), ": order is ", order, "; it must be NCHW");
 }
 
 class GroupSpatialSoftmaxBase : public Operator<CPUContext> {
@@ -32,12 +32,12 @@ class GroupSpatialSoftmaxBase : public Operator<CPUContext> {
   GroupSpatialSoftmaxBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
         classes_(GetSingleArgument<int>("num_classes", 81)) {
-    CAFFE_ENFORCE(classes_ > 0, type(), ": num_classes is ", classes_, ", must be above 0");
+    CAFFE_ENFORCE(classes_ > 0, type(), ": num_classes is ", classes_, "; it must be above 0");
     EnforceChannelsFirst(*this);
   }
 
  protected:
-  // name: what the input is called.
+  // name: the name of the input in messages.
   GroupedShape Shape(const char* name, const Tensor& x) {
     EnforceDimensions(type(), name, x, 4);
     CAFFE_ENFORCE(x.dim(1) % classes_ == 0, type(), ": ", name, " of shape ", x.sizes(),
@@ -120,7 +120,7 @@ class SoftmaxFocalLossGradientOp final : public SoftmaxFocalBase {
     const GroupedShape shape = CheckedShape();
     const int32_t* const labels = CheckedLabels(classes_ - 1);
     const Tensor& p = Input(3);
-    // Detectron's CUDA operator makes them a vector.
+    // Detectron's CUDA operator makes the probabilities a vector.
     CAFFE_ENFORCE(p.numel() == Input(0).numel(), type(), ": probabilities of shape ", p.sizes(),
                   " must have as many elements as X of shape ", Input(0).sizes());
     const float factor = scale_ * LossGradient(this);

@@ -7,7 +7,7 @@
 
 namespace detectron_ext {
 
-// Made on first use, for the cases that a replacement leaves to the original.
+// It is created on first use, and runs in the cases that a replacement does not cover.
 class StockOperator {
  public:
   // twin: another type under which Caffe2 registers the same implementation, such as Conv2D for

@@ -3,7 +3,7 @@
 
 #include <ATen/Config.h>
 #include <ATen/Parallel.h>
-#ifndef AT_PARALLEL_OPENMP  // torch before 1.5 leaves it to the command line
+#ifndef AT_PARALLEL_OPENMP  // torch before 1.5 expects it on the command line
 #include <ATen/ParallelOpenMP.h>
 #endif
 

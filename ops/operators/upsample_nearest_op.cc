@@ -1,4 +1,5 @@
-// UpsampleNearest, which Detectron has on the CPU but slow, and its gradient, which it lacks there.
+// UpsampleNearest and its gradient on the CPU. Detectron's UpsampleNearest is slow there, and it
+// has no gradient.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -21,7 +22,7 @@ class UpsampleNearestBase : public Operator<CPUContext> {
  public:
   UpsampleNearestBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace), scale_(GetSingleArgument<int>("scale", 2)) {
-    CAFFE_ENFORCE(scale_ >= 1, type(), ": scale is ", scale_, ", must be at least 1");
+    CAFFE_ENFORCE(scale_ >= 1, type(), ": scale is ", scale_, "; it must be at least 1");
   }
 
  protected:
