@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Lay out the C++ and CUDA sources of ops/ as .clang-format says.
+"""Lay out the C++ and CUDA sources of ops/ and tests/ops/ as .clang-format says.
 
     python tools/format_ops.py            # rewrite the files that differ
     python tools/format_ops.py --check    # name them, and end with status 1
 
-Uses the clang-format beside this Python (package clang-format), else the one on PATH. Another version
-than the pinned one lays out some lines differently, so it is refused.
+Uses the clang-format beside this Python (package clang-format), else the one on PATH. Another
+version than the pinned one lays out some lines differently, so it is refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="change nothing; name what differs")
     arguments = parser.parse_args()
-    sources = sorted(path for path in REPOSITORY.glob("ops/**/*") if path.suffix in SUFFIXES)
+    folders = (REPOSITORY / "ops", REPOSITORY / "tests/ops")
+    sources = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix in SUFFIXES)
     try:
         clang_format = find_clang_format()
     except Unusable as reason:

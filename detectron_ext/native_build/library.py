@@ -32,13 +32,13 @@ JOBS = 2
 def build(sanitize: str | None = None, caffe2: str | None = None) -> Path:
     """Bring the native library up to date and return its path.
 
-    sanitize: None, "address" or "undefined": compile with that sanitizer of the compiler.
+    sanitize: None, "address", "undefined" or "address,undefined": compile with these sanitizers.
     caffe2: which one to build for, as in `toolchain.find_caffe2`.
     Raises Unavailable where the machine lacks something, BuildError where compiling fails.
     """
     variant = sanitize or "release"
     if variant not in VARIANT_FLAGS:
-        raise ValueError(f"SANITIZE={sanitize}: give address or undefined")
+        raise ValueError(f"SANITIZE={sanitize}: give address, undefined or address,undefined")
     inputs = find_inputs(variant, caffe2)
     folder = BUILD / "native" / inputs.caffe2.name / variant
     if not run_ninja(folder, ninja_text(SOURCES, NAME, variant, inputs)):

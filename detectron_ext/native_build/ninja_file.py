@@ -31,6 +31,14 @@ VARIANT_FLAGS = {
         "-fno-sanitize-recover=all",
         "-fno-sanitize=vptr",
     ],
+    # Both at once, for a run that has time for one build.
+    "address,undefined": [
+        "-O1",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize-recover=all",
+        "-fno-sanitize=vptr",
+    ],
 }
 CUDA_FLAGS = [
     "-std=c++17",
