@@ -32,9 +32,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--sanitize",
-        choices=["address", "undefined"],
+        choices=["address", "undefined", "address,undefined"],
         default=os.environ.get("SANITIZE") or None,
-        help="compile with this sanitizer (default: the environment variable SANITIZE)",
+        help="compile with these sanitizers (default: the environment variable SANITIZE)",
     )
     parser.add_argument(
         "--caffe2",

@@ -44,7 +44,8 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
     """Bring the native library up to date and return its path.
 
     Args:
-        sanitize: None, "address" or "undefined": compile with that sanitizer of the compiler.
+        sanitize: None, "address", "undefined" or "address,undefined": compile with these
+            sanitizers of the compiler.
         caffe2: the Caffe2 to build for, as in `toolchain.find_caffe2`.
         target: the processors to build for, as in `targets.find_target`.
 
@@ -53,7 +54,7 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
     """
     variant = sanitize or "release"
     if variant not in VARIANT_FLAGS:
-        raise ValueError(f"SANITIZE={sanitize}: give address or undefined")
+        raise ValueError(f"SANITIZE={sanitize}: give address, undefined or address,undefined")
     if sanitize and target != NATIVE:
         raise ValueError(f"SANITIZE={sanitize} builds for this machine only, not for {target}")
     inputs = find_inputs(variant, caffe2, target)

@@ -32,6 +32,14 @@ VARIANT_FLAGS = {
         "-fno-sanitize-recover=all",
         "-fno-sanitize=vptr",
     ],
+    # Both at once, for a run that has time for one build.
+    "address,undefined": [
+        "-O1",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize-recover=all",
+        "-fno-sanitize=vptr",
+    ],
 }
 CUDA_FLAGS = [
     "-std=c++17",
@@ -89,11 +97,11 @@ def ninja_text(sources: Path, folder: Path, library: str, variant: str, inputs: 
     machine = inputs.target.compiler_flags
     flags = [*COMMON_FLAGS, *machine, *VARIANT_FLAGS[variant], *includes, _tag(inputs)]
     rules = _rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD")
-    objects, edges = _edges(sources, "compile", "kernels/*.cc", "caffe2/*.cc")
+    objects, edges = _edges(sources, "compile", "kernels/*.cc", "operators/*.cc")
     if inputs.cuda is not None:
         for rule, pattern, flags in (
             ("cuda_kernel", "kernels/*.cu", inputs.cuda.nvcc.kernel_code()),
-            ("cuda_operator", "caffe2/*.cu", cuda_operator_flags(inputs)),
+            ("cuda_operator", "operators/*.cu", cuda_operator_flags(inputs)),
         ):
             command = nvcc_command(inputs.cuda.nvcc, inputs.compiler)
             rules += _rule(rule, f"{command} {' '.join(flags)} {_tag(inputs)} -MD")
@@ -128,7 +136,7 @@ def cuda_check_text(
     objects, edges = _edges(sources, "cuda_kernel", "kernels/*.cu")
     if operators is not None:
         rules += _rule("cuda_operator", f"{command} {' '.join(cuda_operator_flags(operators))} -MD")
-        more_objects, more_edges = _edges(sources, "cuda_operator", "caffe2/*.cu")
+        more_objects, more_edges = _edges(sources, "cuda_operator", "operators/*.cu")
         objects, edges = objects + more_objects, edges + more_edges
     lines = [_sources_line(sources, folder), *rules, *edges, f"default {' '.join(objects)}"]
     return "\n".join(lines) + "\n", len(objects)

@@ -3,12 +3,12 @@
 
 #include <cstdint>
 
-#include "kernels/parallel.h"
 #include "kernels/lane_sum.h"
+#include "kernels/parallel.h"
 
 namespace detectron_ext {
 
-// NCHW: plane is H * W. NHWC is the same with images = N * H * W and plane = 1.
+// For NCHW, plane is H * W. NHWC is the same with images = N * H * W and plane = 1.
 struct AffineChannelShape {
   int64_t images;
   int64_t channels;
@@ -19,9 +19,8 @@ struct AffineChannelShape {
 };
 
 // y may be x. Without a bias (nullptr) this is also the gradient with respect to x.
-inline void AffineChannel(
-    const float* x, const float* scale, const float* bias, const AffineChannelShape& shape,
-    float* y, ParallelFor parallel_for) {
+inline void AffineChannel(const float* x, const float* scale, const float* bias,
+                          const AffineChannelShape& shape, float* y, ParallelFor parallel_for) {
   const int64_t planes = shape.images * shape.channels;
   ForEachBlock(parallel_for, planes, shape.block(), [=](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
@@ -35,10 +34,10 @@ inline void AffineChannel(
   });
 }
 
-// Writes the gradients of scale and bias: sums of dy * x and of dy over each channel.
-inline void AffineChannelParameterGradient(
-    const float* dy, const float* x, const AffineChannelShape& shape, float* dscale,
-    float* dbias, ParallelFor parallel_for) {
+// Writes the gradients of scale and bias: the sums of dy * x and of dy over each channel.
+inline void AffineChannelParameterGradient(const float* dy, const float* x,
+                                           const AffineChannelShape& shape, float* dscale,
+                                           float* dbias, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.channels, 1, [=](int64_t c, int64_t) {
     MomentSums total{0, 0};
     for (int64_t n = 0; n < shape.images; ++n) {

@@ -6,8 +6,8 @@
 //   s[i][j] = scale * sum_c theta[c][i] phi[c][j] + key_biases[j]
 //   out[c][i] = sum_j softmax_j(s[i])[j] g[c][j]
 //
-// Forward, blocks of s pass through a streaming softmax; backward they are computed again. Working
-// memory grows with channels * positions.
+// The forward pass sends blocks of s through a streaming softmax. The backward pass computes them
+// again. Working memory grows with channels * positions.
 #pragma once
 
 #include <cstdint>
@@ -26,14 +26,13 @@ struct AttentionShape {
 };
 
 // Writes `out` and log_sums (images, positions): log_sums[i] = ln(sum_j exp(s[i][j])). A null
-// `out` leaves only log_sums to be computed. key_biases is (images, positions), or null for zeros.
+// `out` means that only log_sums is computed. key_biases is (images, positions), or null for zeros.
 void Attention(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
                const float* key_biases, float* out, float* log_sums, ParallelFor parallel_for);
 
-// out and log_sums are those of Attention without key_biases.
+// out and log_sums are the results of Attention without key_biases.
 void AttentionGradient(const AttentionShape& shape, const float* theta, const float* phi,
-                       const float* g, const float* out, const float* log_sums,
-                       const float* d_out, float* d_theta, float* d_phi, float* d_g,
-                       ParallelFor parallel_for);
+                       const float* g, const float* out, const float* log_sums, const float* d_out,
+                       float* d_theta, float* d_phi, float* d_g, ParallelFor parallel_for);
 
 }  // namespace detectron_ext

@@ -4,9 +4,8 @@
 namespace detectron_ext {
 
 void AttentionGradient(const AttentionShape& shape, const float* theta, const float* phi,
-                       const float* g, const float* out, const float* log_sums,
-                       const float* d_out, float* d_theta, float* d_phi, float* d_g,
-                       ParallelFor parallel_for) {
+                       const float* g, const float* out, const float* log_sums, const float* d_out,
+                       float* d_theta, float* d_phi, float* d_g, ParallelFor parallel_for) {
   if (shape.positions == 0) {
     return;
   }
@@ -16,8 +15,14 @@ void AttentionGradient(const AttentionShape& shape, const float* theta, const fl
     pass.Start(theta + at, out + at, log_sums + image * shape.positions, d_out + at);
     pass.ForEachBand([&](int64_t first, int64_t width) {
       const int64_t key = at + first;
-      pass.Run({first, width, {phi + key, shape.positions}, {g + key, shape.positions}, nullptr,
-                {d_phi + key, shape.positions}, {d_g + key, shape.positions}, nullptr});
+      pass.Run({first,
+                width,
+                {phi + key, shape.positions},
+                {g + key, shape.positions},
+                nullptr,
+                {d_phi + key, shape.positions},
+                {d_g + key, shape.positions},
+                nullptr});
     });
     pass.WriteQueryGradients(nullptr, d_theta + at);
   }

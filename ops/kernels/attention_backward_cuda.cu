@@ -1,6 +1,5 @@
-// Three kernels of one form, one for each gradient: scores are computed again and turned into
-// probabilities p[query][key] or their scores' gradients ds[query][key], and those are multiplied
-// with a map:
+// Three kernels of one form, one for each gradient. Each computes the scores again, turns them into
+// probabilities p[query][key] or score gradients ds[query][key], and multiplies these with a map:
 //
 //   d_theta[c][query] = scale sum_key   ds[query][key] phi[c][key]
 //   d_phi[c][key]     = scale sum_query ds[query][key] theta[c][query]
@@ -23,8 +22,8 @@ struct Maps {
 
 enum class Wanted { kTheta, kPhi, kG };
 
-// Which maps take which part: rows and columns of the scores, rows and columns of dp, and what the
-// weights are multiplied with.
+// The maps of a kernel: rows and columns of the scores, rows and columns of dp, and the map that
+// the weights are multiplied with.
 struct Roles {
   const float* score_rows;
   const float* score_columns;
@@ -36,9 +35,12 @@ struct Roles {
 template <Wanted kWanted>
 __device__ Roles RolesOf(const Maps& maps) {
   switch (kWanted) {
-    case Wanted::kTheta: return {maps.theta, maps.phi, maps.d_out, maps.g, maps.phi};
-    case Wanted::kPhi: return {maps.phi, maps.theta, maps.g, maps.d_out, maps.theta};
-    default: return {maps.phi, maps.theta, nullptr, nullptr, maps.d_out};
+    case Wanted::kTheta:
+      return {maps.theta, maps.phi, maps.d_out, maps.g, maps.phi};
+    case Wanted::kPhi:
+      return {maps.phi, maps.theta, maps.g, maps.d_out, maps.theta};
+    default:
+      return {maps.phi, maps.theta, nullptr, nullptr, maps.d_out};
   }
 }
 
@@ -48,9 +50,9 @@ struct Queries {
   float* row_dots;
 };
 
-// Copies those of queries [first, first + count), zeros beyond `positions`.
-__device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int positions,
-                                            int first, int count, const Queries& queries) {
+// Copies those of queries [first, first + count); beyond `positions` it writes zeros.
+__device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int positions, int first,
+                                            int count, const Queries& queries) {
   const int i = threadIdx.x;
   if (i < count) {
     const bool inside = first + i < positions;
@@ -60,10 +62,10 @@ __device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int pos
   }
 }
 
-// Turns scores into p; pairs beyond the ends get 0.
+// Turns scores into p. Pairs beyond the ends get 0.
 template <typename Products, bool kQueriesAreRows>
-__device__ __forceinline__ void Probabilities(int positions, float scale, int row0,
-                                              int column0, const Queries& queries,
+__device__ __forceinline__ void Probabilities(int positions, float scale, int row0, int column0,
+                                              const Queries& queries,
                                               float (&p)[Products::kScores]) {
 #pragma unroll
   for (int i = 0; i < Products::kScores; ++i) {
@@ -75,7 +77,7 @@ __device__ __forceinline__ void Probabilities(int positions, float scale, int ro
   }
 }
 
-// Turns p and dp into ds, in p.
+// Turns p and dp into ds, which it writes to p.
 template <typename Products, bool kQueriesAreRows>
 __device__ __forceinline__ void Differentiate(const Queries& queries,
                                               const float (&dp)[Products::kScores],
@@ -131,7 +133,8 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
     } else {
       sum_phase.Start();
     }
-    Probabilities<Products, kQueriesAreRows>(positions, shape.scale, block.row0, column0, queries, p);
+    Probabilities<Products, kQueriesAreRows>(positions, shape.scale, block.row0, column0, queries,
+                                             p);
     if (kWanted != Wanted::kG) {
       float dp[Products::kScores];
       dp_phase.Finish(dp);
@@ -142,12 +145,12 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
     sum_phase.Finish(sums);
   }
   __syncthreads();
-  StoreSums<Products>(sums, factors, shape, block,
-                      (whole ? gradient : split_sums) +
-                          block.SplitImage(split_columns) * ImageSize(shape));
+  StoreSums<Products>(
+      sums, factors, shape, block,
+      (whole ? gradient : split_sums) + block.SplitImage(split_columns) * ImageSize(shape));
 }
 
-// gradient = factor * the sum of the splits' sums.
+// gradient = factor * the sum over all splits.
 __global__ void __launch_bounds__(kCudaThreads)
     AddSplitsKernel(int64_t size, int splits, const float* split_sums, float factor,
                     float* gradient) {

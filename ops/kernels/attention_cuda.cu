@@ -5,7 +5,7 @@ namespace detectron_ext {
 namespace {
 
 constexpr int64_t kMaxSplits = 16;
-// What a further split costs, in tiles of a block: its results are written, read and added up.
+// The cost of one more split, in tiles of a block: its results are written, read and added up.
 constexpr double kSplitCost = 0.25;
 
 int DeviceAttribute(cudaDeviceAttr attribute) {
@@ -60,8 +60,8 @@ bool UseTensorCores(AttentionProducts products, const void* kernel) {
     }
     return true;
   }
-  // Others' tensor cores are at most twice as fast as their float32 units, too little for three
-  // products each.
+  // The tensor cores of other GPUs are at most twice as fast as their float32 units. That is too
+  // little: each product takes three.
   const int minor = DeviceAttribute(cudaDevAttrComputeCapabilityMinor);
   return possible && ((major == 8 && minor == 0) || major == 9 || major == 10);
 }

@@ -6,19 +6,20 @@
 
 namespace detectron_ext {
 
-// Images of one launch.
+// The most images of one launch.
 constexpr int64_t kMaxCudaImages = 65535;
-// Positions must stay below this.
+// The number of positions must be below this.
 constexpr int64_t kMaxCudaPositions = 1 << 30;
-// Channels, of which a block of threads owns at least 32, in a grid of 65535 blocks.
+// The most channels: a grid has at most 65535 blocks, and a block of threads owns at least 32
+// channels.
 constexpr int64_t kMaxCudaChannels = 65535 * 32;
 
-// How products of blocks are computed: kTensorCores splits every float32 into two parts that fit
-// tensor cores' inputs and adds three products of parts, with nearly the error of float32. It takes
-// a GPU of compute capability 8.0 or newer; kChosen takes it where that is faster.
+// How products of blocks are computed. kTensorCores splits every float32 into two parts that tensor
+// cores take and adds three products of parts; the error is nearly that of float32. It needs a GPU
+// of compute capability 8.0 or newer. kChosen uses tensor cores where they are faster.
 enum class AttentionProducts { kChosen, kFloat32, kTensorCores };
 
-// Floats that `scratch` must hold on the current device: they grow with channels * positions.
+// Floats that `scratch` must hold on the current device. They grow with channels * positions.
 int64_t AttentionScratch(const AttentionShape& shape);
 
 // As Attention, within the limits above.

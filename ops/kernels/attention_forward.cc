@@ -1,6 +1,6 @@
-// Forward attention. Scores are held transposed, [j][i] with i running along vectors, so that the
-// softmax over j needs no reduction inside a vector and a block of probabilities is, as it lies,
-// the right-hand side of the product with g.
+// Forward attention. Scores are stored transposed, [j][i], with i along vectors. So the softmax
+// over j needs no reduction inside a vector, and a block of probabilities is the right-hand side of
+// the product with g without another copy.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -8,19 +8,19 @@
 
 #include "kernels/attention.h"
 #include "kernels/block_product.h"
-#include "kernels/formulas.h"
+#include "kernels/elementary.h"
 #include "kernels/packing.h"
 
 namespace detectron_ext {
 namespace {
 
 constexpr int64_t kQueryBlock = 96;  // positions i of one unit of work
-constexpr int64_t kKeyBlock = 256;   // positions j whose scores are held at a time
+constexpr int64_t kKeyBlock = 256;   // positions j whose scores are in memory at a time
 constexpr int64_t kQueryPanels = kQueryBlock / kTileColumns;
 static_assert(kQueryBlock % kTileColumns == 0, "a block of queries is made of whole panels");
 static_assert(kKeyBlock % kTileRows == 0, "a block of keys is made of whole tiles");
 
-// One image's phi and g in the order of the products, shared by all threads.
+// One image's phi and g, packed in the order of the products and shared by all threads.
 struct PackedKeys {
   PackedKeys(const AttentionShape& shape)
       : phi(RoundUp(shape.positions, kTileRows) * shape.channels),
@@ -28,8 +28,8 @@ struct PackedKeys {
   FloatBuffer phi;  // [panel of j][channel][kTileRows]
   FloatBuffer g;    // [panel of channels][j][kTileRows]
 
-  void Pack(const AttentionShape& shape, const float* phi_image, const float* g_image,
-            bool with_g, ParallelFor parallel_for) {
+  void Pack(const AttentionShape& shape, const float* phi_image, const float* g_image, bool with_g,
+            ParallelFor parallel_for) {
     const int64_t panel = kTileRows * shape.channels;
     ForEachBlock(parallel_for, shape.positions, kKeyBlock, [&](int64_t begin, int64_t end) {
       PackPanels<kTileRows>(phi_image + begin, shape.positions, shape.channels, end - begin,
@@ -46,7 +46,7 @@ struct PackedKeys {
   }
 };
 
-// A block of queries on its way through all keys.
+// A block of queries, and what it has summed over the keys so far.
 class QueryBlock {
  public:
   QueryBlock(const AttentionShape& shape, const float* theta_image, int64_t begin, int64_t end)
@@ -68,7 +68,7 @@ class QueryBlock {
     std::fill(total_, total_ + kQueryBlock, 0.0f);
   }
 
-  // Takes in keys [first, first + count), count <= kKeyBlock, whose biases are `biases`.
+  // Adds the keys [first, first + count), count <= kKeyBlock, whose biases are `biases`.
   void Visit(const PackedKeys& keys, const float* biases, int64_t first, int64_t count,
              bool with_sums) {
     Score(keys, first, count);
@@ -108,8 +108,8 @@ class QueryBlock {
     return const_cast<float*>(static_cast<const QueryBlock*>(this)->tile(panel, channel_panel));
   }
 
-  // scores_[panel][j - first][i] for all panels. Rows up to the next whole tile hold zeros or
-  // later keys and are not read.
+  // Writes scores_[panel][j - first][i] for all panels. Rows up to the next whole tile hold zeros
+  // or later keys; they are not read.
   void Score(const PackedKeys& keys, int64_t first, int64_t count) {
     for (int64_t j = 0; j < count; j += kTileRows) {
       const float* left = keys.phi.data() + (first + j) * shape_.channels;
@@ -121,8 +121,8 @@ class QueryBlock {
     }
   }
 
-  // Turns a panel's scores into exp(score + bias - maximum so far) and adds them to total_; scales
-  // down what was summed under a smaller maximum.
+  // Turns a panel's scores into exp(score + bias - maximum so far) and adds them to total_. If the
+  // maximum has grown, scales down what was summed under the smaller one.
   void Exponentiate(int64_t panel, const float* biases, int64_t count) {
     float* scores = scores_.data() + panel * kKeyBlock * kTileColumns;
     float* maximum = maximum_ + panel * kTileColumns;

@@ -1,4 +1,5 @@
-// Forward rows are queries and columns keys; a streaming softmax turns scores into weights.
+// Forward attention on CUDA. Rows are queries and columns are keys. A streaming softmax turns
+// scores into weights.
 #include <math.h>
 
 #include "kernels/attention_tile_cuda.h"
@@ -6,17 +7,19 @@
 namespace detectron_ext {
 namespace {
 
-// The softmax of the rows of tiles, seen one tile after another.
+// The softmax of the rows of tiles, which come one after another.
 struct Softmax {
   static constexpr int kParts = kCudaThreads / kAttentionRows;  // threads that share a row
 
   float* maximum;  // [row]
   float* total;    // [row]
-  float* factor;   // [row], by which earlier sums shrink
+  float* factor;   // [row], by which earlier sums are scaled down
   float* partial;  // [part][row]
 
   __device__ explicit Softmax(float* memory)
-      : maximum(memory), total(memory + kAttentionRows), factor(memory + 2 * kAttentionRows),
+      : maximum(memory),
+        total(memory + kAttentionRows),
+        factor(memory + 2 * kAttentionRows),
         partial(memory + 3 * kAttentionRows) {}
 
   __device__ void Clear() const {
@@ -27,7 +30,7 @@ struct Softmax {
   }
 };
 
-// Turns scores in weights[column][row] into exp(score - the row's maximum so far); columns from
+// Turns scores in weights[column][row] into exp(score - the row's maximum so far). Columns from
 // `count` on get 0.
 template <typename Products>
 __device__ __forceinline__ void Exponentiate(int count, float* weights, const Softmax& softmax) {
@@ -77,12 +80,12 @@ __device__ __forceinline__ void Exponentiate(int count, float* weights, const So
 }
 
 struct ForwardOutputs {
-  float* out;       // or nullptr
+  float* out;  // or nullptr
   float* log_sums;
   AttentionScratchParts parts;
 };
 
-// Writes what one of several splits has found, or the result of the only one.
+// Writes the sums of one of several splits, or the result if there is only one split.
 template <typename Products>
 __device__ __forceinline__ void StoreForward(const AttentionShape& shape, int split_columns,
                                              const AttentionBlock& block, const Softmax& softmax,
@@ -110,14 +113,13 @@ __device__ __forceinline__ void StoreForward(const AttentionShape& shape, int sp
   }
   __syncthreads();
   StoreSums<Products>(sums, softmax.factor, shape, block,
-                      (whole ? outputs.out : outputs.parts.sums) +
-                          split_image * ImageSize(shape));
+                      (whole ? outputs.out : outputs.parts.sums) + split_image * ImageSize(shape));
 }
 
 template <typename Products>
 __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocessor)
-    AttentionKernel(AttentionShape shape, int split_columns, const float* theta,
-                    const float* phi, const float* g, ForwardOutputs outputs) {
+    AttentionKernel(AttentionShape shape, int split_columns, const float* theta, const float* phi,
+                    const float* g, ForwardOutputs outputs) {
   if (!Products::kRuns) {
     return;
   }
@@ -146,8 +148,8 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
     }
     StoreScores<Products>(scores, shared.Weights());
     const int left = block.last_column - column0;
-    Exponentiate<Products>(left < Products::kColumns ? left : Products::kColumns,
-                           shared.Weights(), softmax);
+    Exponentiate<Products>(left < Products::kColumns ? left : Products::kColumns, shared.Weights(),
+                           softmax);
     if (outputs.out != nullptr) {
 #pragma unroll
       for (int i = 0; i < Products::kSums; ++i) {
@@ -163,10 +165,10 @@ __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocess
   StoreForward<Products>(shape, split_columns, block, softmax, sums, outputs);
 }
 
-constexpr int kCombinedChannels = 32;  // that a thread of CombineKernel writes
+constexpr int kCombinedChannels = 32;  // channels that a thread of CombineKernel writes
 static_assert(kMaxCudaChannels <= 65535 * kCombinedChannels, "CombineKernel's grid is too high");
 
-// Merges the splits of a row: each was taken relative to its own maximum.
+// Merges the splits of a row. Each split is relative to its own maximum.
 __global__ void __launch_bounds__(kCudaThreads)
     CombineKernel(AttentionShape shape, int splits, ForwardOutputs outputs) {
   const int64_t position = static_cast<int64_t>(blockIdx.x) * kCudaThreads + threadIdx.x;
@@ -206,8 +208,7 @@ template <typename Products>
 void Launch(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
             float* out, float* log_sums, float* scratch, cudaStream_t stream) {
   const char* const name = "EmbeddedGaussianAttention";
-  AttentionPlan plan =
-      PlanAttention(shape, Products::kColumns, Products::kBlocksPerMultiprocessor);
+  AttentionPlan plan = PlanAttention(shape, Products::kColumns, Products::kBlocksPerMultiprocessor);
   if (out == nullptr) {
     plan.grid.y = 1;
   }
@@ -218,16 +219,15 @@ void Launch(const AttentionShape& shape, const float* theta, const float* phi, c
   if (plan.splits > 1) {
     const dim3 grid(
         static_cast<unsigned>((shape.positions + kCudaThreads - 1) / kCudaThreads),
-        out == nullptr ? 1u : static_cast<unsigned>(
-            (shape.channels + kCombinedChannels - 1) / kCombinedChannels),
+        out == nullptr
+            ? 1u
+            : static_cast<unsigned>((shape.channels + kCombinedChannels - 1) / kCombinedChannels),
         static_cast<unsigned>(shape.images));
-    LaunchCuda(name, CombineKernel, grid, kCudaThreads, stream, shape,
-               plan.splits, outputs);
+    LaunchCuda(name, CombineKernel, grid, kCudaThreads, stream, shape, plan.splits, outputs);
   }
 }
 
-__global__ void __launch_bounds__(kCudaThreads)
-    FillKernel(int64_t size, float value, float* to) {
+__global__ void __launch_bounds__(kCudaThreads) FillKernel(int64_t size, float value, float* to) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kCudaThreads + threadIdx.x;
   for (int64_t i = first; i < size; i += static_cast<int64_t>(gridDim.x) * kCudaThreads) {
     to[i] = value;

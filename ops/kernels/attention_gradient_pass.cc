@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/block_product.h"
-#include "kernels/formulas.h"
+#include "kernels/elementary.h"
 
 namespace detectron_ext {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kKeyBand = 192;     // positions j of a band, at most
 constexpr int64_t kQueryBlock = 96;   // positions i of one unit of work of the first stage
 constexpr int64_t kDepthBlock = 512;  // positions i taken at a time in the second stage
-// Between panels of queries, so that the same channels of several do not meet in one cache set.
+// Gap between panels of queries: without it the same channels of several panels share a cache set.
 constexpr int64_t kPanelGap = 16;
 static_assert(kKeyBand % kTileColumns == 0, "a band is made of whole panels");
 static_assert(kTileColumns % kTallTileRows == 0, "a panel of keys is made of whole tall tiles");
@@ -19,8 +19,8 @@ static_assert(kQueryBlock % kTileRows == 0 && kQueryBlock % kTallTileRows == 0,
               "a block of queries is made of whole tiles");
 static_assert(kDepthBlock % kTileRows == 0, "a depth is made of whole panels of queries");
 
-// Turns a row of scores and one of probability gradients into probabilities and score gradients;
-// adds the latter to d_biases.
+// Turns a row of scores (p) and a row of probability gradients (ds) into probabilities and score
+// gradients. Adds the score gradients to d_biases.
 void DifferentiateRow(float scale, const float* __restrict biases, float log_sum, float dot,
                       float* __restrict p, float* __restrict ds, float* __restrict d_biases) {
   for (int j = 0; j < kTileColumns; ++j) {
@@ -61,8 +61,7 @@ void AttentionGradientPass::Start(const float* theta, const float* out, const fl
   DotRows(out, d_out);
   PackQueries(theta, d_out);
   std::fill(query_gradients_.data(),
-            query_gradients_.data() + padded_positions_ * channel_panels_ * kTallTileColumns,
-            0.0f);
+            query_gradients_.data() + padded_positions_ * channel_panels_ * kTallTileColumns, 0.0f);
 }
 
 // row_dots_[i] = sum_c out[c][i] d_out[c][i], which is sum_j p[i][j] dp[i][j].
@@ -102,10 +101,10 @@ void AttentionGradientPass::PackBand(const KeyBand& band) {
   ForEachBlock(parallel_for_, shape_.channels, kTallTileColumns, [&](int64_t begin, int64_t end) {
     PackPanelRows<kTileColumns>(band.phi.data, band.phi.stride, shape_.channels, band.width, begin,
                                 end, phi_columns_.data());
-    PackPanelRows<kTileColumns>(band.g.data, band.g.stride, shape_.channels, band.width, begin,
-                                end, g_columns_.data());
-    PackTransposedPanels<kTallTileColumns>(band.phi.data + begin * band.phi.stride,
-                                           band.phi.stride, end - begin, band.width,
+    PackPanelRows<kTileColumns>(band.g.data, band.g.stride, shape_.channels, band.width, begin, end,
+                                g_columns_.data());
+    PackTransposedPanels<kTallTileColumns>(band.phi.data + begin * band.phi.stride, band.phi.stride,
+                                           end - begin, band.width,
                                            phi_rows_.data() + begin * band.width);
   });
 }
@@ -146,8 +145,8 @@ void AttentionGradientPass::VisitQueries(const KeyBand& band, int64_t begin, int
   AddProductsWithKeys(band.width, begin, size);
 }
 
-// Rows past the last position hold whatever was there; their sums are never read. The sums lie
-// far off: the next tile's are fetched while one is computed.
+// Rows past the last position hold undefined numbers; their sums are never read. The sums are far
+// apart in memory, so those of the next tile are fetched while one is computed.
 void AttentionGradientPass::AddProductsWithKeys(int64_t width, int64_t begin, int64_t size) {
   for (int64_t c = 0; c < channel_panels_; ++c) {
     const float* keys = phi_rows_.data() + c * width * kTallTileColumns;
@@ -163,8 +162,8 @@ void AttentionGradientPass::AddProductsWithKeys(int64_t width, int64_t begin, in
   }
 }
 
-// The band's d_phi and d_g. Their tiles of channels stand in one row and a thread takes a run
-// of it, so that each of few threads reads one of the two large buffers, and that once.
+// Computes the band's d_phi and d_g. The tiles of channels of both form one row, and a thread takes
+// a part of it. So a thread mostly reads only one of the two large buffers, and reads it once.
 void AttentionGradientPass::SumOverQueries(const KeyBand& band) {
   const int64_t tiles = DivideUp(shape_.channels, kTileRows);
   parallel_for_(2 * tiles, [&](int64_t first, int64_t last) {
@@ -183,8 +182,7 @@ void AttentionGradientPass::SumOverQueries(const KeyBand& band) {
 // [first_tile, last_tile).
 void AttentionGradientPass::SumTiles(const KeyBand& band, const FloatBuffer& query,
                                      const FloatBuffer& weights, int64_t first_tile,
-                                     int64_t last_tile, float factor,
-                                     MapPart<float> d_key) const {
+                                     int64_t last_tile, float factor, MapPart<float> d_key) const {
   constexpr int64_t kTile = kTileRows * kTileColumns;
   constexpr int64_t kQueryTile = kTileRows * kTileRows;
   const int64_t panels = DivideUp(band.width, kTileColumns);
@@ -230,8 +228,8 @@ void AttentionGradientPass::AddToQueryGradients(int64_t first, int64_t width,
   ForEachBlock(parallel_for_, width, kTallTileRows, [&](int64_t begin, int64_t end) {
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
       const float* from = more.data + channel * more.stride;
-      float* to = QueryGradient(channel / kTallTileColumns, first + begin) +
-          channel % kTallTileColumns;
+      float* to =
+          QueryGradient(channel / kTallTileColumns, first + begin) + channel % kTallTileColumns;
       for (int64_t j = begin; j < end; ++j, to += kTallTileColumns) {
         *to += from[j];
       }
@@ -249,8 +247,8 @@ void AttentionGradientPass::FreeBands() {
 void AttentionGradientPass::WriteQueryGradients(const float* plus, float* d_theta) const {
   ForEachBlock(parallel_for_, shape_.positions, kTallTileRows, [&](int64_t begin, int64_t end) {
     for (int64_t channel = 0; channel < shape_.channels; ++channel) {
-      const float* from = QueryGradient(channel / kTallTileColumns, begin) +
-          channel % kTallTileColumns;
+      const float* from =
+          QueryGradient(channel / kTallTileColumns, begin) + channel % kTallTileColumns;
       const int64_t row = channel * shape_.positions;
       for (int64_t i = begin; i < end; ++i, from += kTallTileColumns) {
         d_theta[row + i] = shape_.scale * *from + (plus != nullptr ? plus[row + i] : 0.0f);
@@ -259,7 +257,7 @@ void AttentionGradientPass::WriteQueryGradients(const float* plus, float* d_thet
   });
 }
 
-// The row of query i in a panel of a band.
+// Returns the row of query i in a panel of a band.
 const float* AttentionGradientPass::Row(const FloatBuffer& band, int64_t panel, int64_t i) const {
   return band.data() + (panel * padded_positions_ + i) * kTileColumns;
 }
@@ -267,7 +265,7 @@ float* AttentionGradientPass::Row(FloatBuffer& band, int64_t panel, int64_t i) {
   return band.data() + (panel * padded_positions_ + i) * kTileColumns;
 }
 
-// The tile of query i, the first of its tile, and a panel of channels.
+// Returns the tile that starts at query i, for a panel of channels.
 const float* AttentionGradientPass::QueryGradient(int64_t channel_panel, int64_t i) const {
   return query_gradients_.data() +
       (i * channel_panels_ + channel_panel * kTallTileRows) * kTallTileColumns;

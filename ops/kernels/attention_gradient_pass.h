@@ -1,14 +1,14 @@
 // The gradient of attention, in bands of keys j.
 //
-// A band's probabilities p and score gradients ds are computed for all queries i and held as
-// [panel of j][i][j]; so they are, as they lie, either side of the products
+// A band's probabilities p and score gradients ds are computed for all queries i and stored as
+// [panel of j][i][j]. In this order they serve as either side of the products
 //
 //   d_theta[i] += sum_j ds[i][j] phi[j]      (a thread owns blocks of i)
 //   d_phi[j] = sum_i theta[i] ds[i][j]       (a thread owns channels)
 //   d_g[j] = sum_i d_out[i] p[i][j]
 //
-// and each sum has one owner and one order. theta and d_out, which every band reads twice, are
-// packed once, as [panel of i][channel][i]; this too is either side of a product.
+// without another copy. Each sum has one owner and one order. Every band reads theta and d_out
+// twice, so they are packed once, as [panel of i][channel][i]; this order, too, serves either side.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct MapPart {
   int64_t stride;
 };
 
-// The keys [first, first + width), and where their gradients are to be written.
+// The keys [first, first + width), and where to write their gradients.
 struct KeyBand {
   int64_t first;
   int64_t width;
@@ -38,14 +38,15 @@ struct KeyBand {
   float* d_biases;  // (width), or null
 };
 
-// Images of one shape, one after the other: Start, Run for each of Bands, WriteQueryGradients.
+// The gradients of images of one shape, one image after the other. For each image call Start, then
+// Run for each band of ForEachBand, then WriteQueryGradients.
 class AttentionGradientPass {
  public:
-  // shape.images is of no account.
+  // shape.images is not used.
   AttentionGradientPass(const AttentionShape& shape, ParallelFor parallel_for);
 
-  // Begins an image. Pointers are to that image's part; of them log_sums must stay, the others are
-  // read here. d_out may lie in QueryScratch.
+  // Begins an image. The pointers are to that image's part. log_sums must stay valid until the
+  // image is done; the others are read here. d_out may lie in QueryScratch.
   void Start(const float* theta, const float* out, const float* log_sums, const float* d_out);
 
   // Room for (channels, positions) floats, until Start returns.
@@ -54,7 +55,7 @@ class AttentionGradientPass {
   // Calls visit(first, width) for each band in turn.
   template <typename Visit>
   void ForEachBand(const Visit& visit) const {
-    // Bands of like size: the last one is not a sliver.
+    // Bands of nearly equal size, so that the last one is not much smaller.
     const int64_t band = MaxBandWidth();
     for (int64_t first = 0; first < shape_.positions; first += band) {
       visit(first, std::min(band, shape_.positions - first));
@@ -67,7 +68,7 @@ class AttentionGradientPass {
   // Adds more[c][j] to the gradients of the queries [first, first + width) of a band.
   void AddToQueryGradients(int64_t first, int64_t width, MapPart<const float> more);
 
-  // Frees what only the bands need.
+  // Frees the memory that only the bands need.
   void FreeBands();
 
   // Writes d_theta, the sum over all bands; adds `plus` (channels, positions) unless it is null.

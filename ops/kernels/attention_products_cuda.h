@@ -12,7 +12,7 @@
 #pragma once
 
 #include "kernels/cuda_launch.h"
-#include "kernels/formulas.h"
+#include "kernels/elementary.h"
 
 namespace detectron_ext {
 
@@ -77,12 +77,13 @@ struct Float32Products {
   }
 };
 
-// Tensor cores take tf32: a float's sign, exponent and 10 bits of mantissa. x is the sum of two
-// such numbers but for 2^-21 of it, and a product a b of high_a high_b + high_a low_b + low_a
-// high_b but for as little.
+// Tensor cores take tf32: a float's sign, exponent and 10 bits of mantissa. A float x is the sum of
+// two such numbers, high and low, up to a relative error of 2^-21. So a product a b is high_a
+// high_b + high_a low_b + low_a high_b up to as small an error.
 //
-// Their sums are cut off, not rounded, so that long ones drift towards zero; every chunk is added
-// up from zero, and its sum to the total in float32. Warps form 2 x 4 tiles of 32 rows.
+// Tensor cores truncate their sums instead of rounding them, so long sums drift towards zero.
+// Therefore each chunk is summed from zero, and its sum is added to the total in float32. Warps
+// form 2 x 4 tiles of 32 rows.
 struct TensorProducts {
   static constexpr int kColumns = 128;
   static constexpr int kStages = 2;
@@ -110,7 +111,9 @@ struct TensorProducts {
   __device__ static int WarpTile() { return threadIdx.x / 64; }
 
   // i counts elements of a fragment (4), fragments along columns or channels, then along rows.
-  __device__ static int ScoreRow(int i) { return WarpRow() + i / 16 * 16 + Group() + i % 4 / 2 * 8; }
+  __device__ static int ScoreRow(int i) {
+    return WarpRow() + i / 16 * 16 + Group() + i % 4 / 2 * 8;
+  }
   __device__ static int ScoreColumn(int i) {
     return WarpTile() * 32 + i / 4 % 4 * 8 + 2 * Member() + i % 2;
   }
@@ -119,7 +122,7 @@ struct TensorProducts {
     return WarpTile() * 64 + i / 4 % 8 * 8 + 2 * Member() + i % 2;
   }
 
-  // kWords numbers, each split into two. Of `low` tensor cores ignore the bits that do not fit.
+  // kWords numbers, each split into two. Tensor cores ignore the bits of `low` that do not fit.
   template <int kWords>
   struct Fragment {
     uint32_t high[kWords];
@@ -166,7 +169,7 @@ struct TensorProducts {
         b[n].Set(i, right[k * kRightDeep + (8 * n + Group()) * kRightAcross]);
       }
     }
-    // Products of parts in turn, so that successive ones do not wait for each other.
+    // The products of parts alternate, so that successive ones do not wait for each other.
 #pragma unroll
     for (int term = 0; term < 3; ++term) {
 #pragma unroll

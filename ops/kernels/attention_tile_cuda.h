@@ -1,9 +1,9 @@
 // What the forward and the backward kernels of attention share.
 //
-// A block of threads owns kAttentionRows rows (positions) and kSumChannels channels of its output
-// and walks over all columns, or over its split of them, a tile at a time: it computes a tile of
-// scores, turns it into weights in shared memory, and adds the weights' product with another map to
-// sums in registers. Every sum has one owner and one order.
+// A block of threads owns kAttentionRows rows (positions) and kSumChannels channels of its output.
+// It processes all columns, or those of its split, one tile at a time: it computes a tile of
+// scores, turns it into weights in shared memory, and adds the product of the weights and another
+// map to sums in registers. Every sum has one owner and one order.
 #pragma once
 
 #include "kernels/attention_cuda.h"
@@ -26,7 +26,7 @@ struct AttentionBlock {
   int channel0;
   int image;
   int first_column;
-  int last_column;  // not one of its own
+  int last_column;  // the end: not one of its own
 
   __device__ static AttentionBlock OfThread(const AttentionShape& shape, int split_columns) {
     const int positions = static_cast<int>(shape.positions);
@@ -39,7 +39,7 @@ struct AttentionBlock {
             last < positions ? last : positions};
   }
 
-  // Where the results lie among those of all splits and images.
+  // The index of the results among those of all splits and images.
   __device__ int64_t SplitImage(int split_columns) const {
     return static_cast<int64_t>(first_column / split_columns) * gridDim.z + image;
   }
@@ -55,8 +55,8 @@ __device__ inline Map MapOfImage(const AttentionShape& shape, const float* data,
           shape.positions % 4 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0};
 }
 
-// Copies kLines channels x kWidth positions of a map to shared memory, kRun numbers at a time; zeros
-// beyond its ends.
+// Copies kLines channels x kWidth positions of a map to shared memory, kRun numbers at a time.
+// Beyond the map's ends it writes zeros.
 template <int kLines, int kWidth, int kStride, int kRun>
 __device__ __forceinline__ void CopyRuns(const Map& map, int channel0, int position0, float* to) {
   constexpr int kRuns = kWidth / kRun;
@@ -83,7 +83,8 @@ __device__ __forceinline__ void CopyTile(const Map& map, int channel0, int posit
   }
 }
 
-// Shared memory of a block: buffers of the pipelines, weights, and what else a kernel asks for.
+// Shared memory of a block: buffers of the pipelines, weights, and what a kernel asks for in
+// addition.
 template <typename Products>
 struct AttentionShared {
   static constexpr int kScoreBuffer =
@@ -102,7 +103,7 @@ struct AttentionShared {
 };
 
 // The scores of a tile: sums over channels of rows[channel][row0 + r] * columns[channel][column0 +
-// c]. Start and Finish are to be called in turn; between them other shared memory may be used.
+// c]. Call Start, then Finish. Other shared memory may be used between them.
 template <typename Products>
 struct ScorePhase {
   using Shared = AttentionShared<Products>;
@@ -115,9 +116,7 @@ struct ScorePhase {
   int row0;
   int column0;
 
-  __device__ int Chunks() const {
-    return (rows.channels + kChunk - 1) / kChunk;
-  }
+  __device__ int Chunks() const { return (rows.channels + kChunk - 1) / kChunk; }
   __device__ __forceinline__ void Load(int chunk, int stage) const {
     float* buffer = shared.Buffer(stage);
     const int channel0 = chunk * kChunk;
@@ -184,8 +183,7 @@ __device__ __forceinline__ void StoreScores(const float (&scores)[Products::kSco
                                             float* weights) {
 #pragma unroll
   for (int i = 0; i < Products::kScores; ++i) {
-    weights[Products::ScoreColumn(i) * Products::kWeightStride + Products::ScoreRow(i)] =
-        scores[i];
+    weights[Products::ScoreColumn(i) * Products::kWeightStride + Products::ScoreRow(i)] = scores[i];
   }
 }
 
@@ -199,13 +197,14 @@ __device__ __forceinline__ void StoreSums(const float (&sums)[Products::kSums],
     const int channel = block.channel0 + Products::SumChannel(i);
     const int row = block.row0 + Products::SumRow(i);
     if (channel < shape.channels && row < shape.positions) {
-      map[static_cast<int64_t>(channel) * shape.positions + row] = factors[Products::SumRow(i)] * sums[i];
+      map[static_cast<int64_t>(channel) * shape.positions + row] =
+          factors[Products::SumRow(i)] * sums[i];
     }
   }
 }
 
-// How a launch is divided. Columns are split over blocks of threads where rows alone are too few
-// for the GPU; the splits' results are added up in a fixed order.
+// How a launch is divided. Columns are split over blocks of threads if the rows alone are too few
+// for the GPU. The results of the splits are added up in a fixed order.
 struct AttentionPlan {
   int splits;
   int split_columns;
@@ -215,7 +214,7 @@ struct AttentionPlan {
 AttentionPlan PlanAttention(const AttentionShape& shape, int columns,
                             int blocks_per_multiprocessor);
 
-// Whether tensor cores are to be used, given that `kernel` needs them.
+// Returns whether to use tensor cores, which `kernel` needs.
 bool UseTensorCores(AttentionProducts products, const void* kernel);
 
 // Parts of the scratch memory.

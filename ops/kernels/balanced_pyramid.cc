@@ -6,11 +6,11 @@
 namespace detectron_ext {
 namespace {
 
-// Planes that one thread handles with one set of scratch buffers.
+// Planes that a thread processes with one set of scratch buffers.
 constexpr int64_t kPlaneBlock = 8;
 
-// The plans between level `refine` and the others. Level i < fine() uses max_pool[i] in gathering
-// and nearest[i] in scattering; the unused plans of the pair are not built.
+// The plans of resizing between level `refine` and each other level. Before and After are the plans
+// of the levels before and after `refine`.
 template <typename Before, typename After>
 struct PyramidPlans {
   std::vector<Before> before;  // of levels 0 ... refine - 1
@@ -23,9 +23,9 @@ struct PyramidPlans {
   void Reserve(int64_t size) { scratch_size = std::max(scratch_size, size); }
 };
 
-// Finer levels are pooled to level `refine`, coarser ones repeated.
+// Gathering pools finer levels to the size of level `refine` and repeats elements of coarser ones.
 using GatherPlans = PyramidPlans<MaxPoolPlan, NearestPlan>;
-// Level `refine` is repeated in finer levels, pooled to coarser ones.
+// Scattering repeats elements of level `refine` for finer levels and pools it for coarser ones.
 using ScatterPlans = PyramidPlans<NearestPlan, MaxPoolPlan>;
 
 GatherPlans PlanGather(const PyramidShape& shape) {
@@ -82,8 +82,7 @@ void GatherPyramid(const PyramidShape& shape, const std::vector<const float*>& l
   const GatherPlans plans = PlanGather(shape);
   const int64_t area = shape.sizes[shape.refine].area();
   const float weight = 1.0f / static_cast<float>(shape.levels());
-  ForEachPlane(shape, plans.scratch_size, parallel_for,
-               [&](int64_t plane, float* scratch, int32_t*) {
+  const auto process_plane = [&](int64_t plane, float* scratch, int32_t*) {
     float* out = gathered + plane * area;
     std::fill(out, out + area, 0.0f);
     for (int i = 0; i < shape.levels(); ++i) {
@@ -99,7 +98,8 @@ void GatherPyramid(const PyramidShape& shape, const std::vector<const float*>& l
     for (int64_t p = 0; p < area; ++p) {
       out[p] *= weight;
     }
-  });
+  };
+  ForEachPlane(shape, plans.scratch_size, parallel_for, process_plane);
 }
 
 void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const float*>& levels,
@@ -108,8 +108,7 @@ void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const fl
   const GatherPlans plans = PlanGather(shape);
   const int64_t area = shape.sizes[shape.refine].area();
   const float weight = 1.0f / static_cast<float>(shape.levels());
-  ForEachPlane(shape, plans.scratch_size, parallel_for,
-               [&](int64_t plane, float* scratch, int32_t* index_scratch) {
+  const auto process_plane = [&](int64_t plane, float* scratch, int32_t* index_scratch) {
     const float* d_out = d_gathered + plane * area;
     for (int i = 0; i < shape.levels(); ++i) {
       const int64_t level_area = shape.sizes[i].area();
@@ -128,16 +127,16 @@ void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const fl
         plans.after_at(shape, i).AddGradient(d_out, weight, d_in, scratch);
       }
     }
-  });
+  };
+  ForEachPlane(shape, plans.scratch_size, parallel_for, process_plane);
 }
 
 void ScatterPyramid(const PyramidShape& shape, const float* balanced,
-                    const std::vector<const float*>& levels,
-                    const std::vector<float*>& scattered, ParallelFor parallel_for) {
+                    const std::vector<const float*>& levels, const std::vector<float*>& scattered,
+                    ParallelFor parallel_for) {
   const ScatterPlans plans = PlanScatter(shape);
   const int64_t area = shape.sizes[shape.refine].area();
-  ForEachPlane(shape, plans.scratch_size, parallel_for,
-               [&](int64_t plane, float* scratch, int32_t*) {
+  const auto process_plane = [&](int64_t plane, float* scratch, int32_t*) {
     const float* refined = balanced + plane * area;
     for (int i = 0; i < shape.levels(); ++i) {
       const int64_t level_area = shape.sizes[i].area();
@@ -151,7 +150,8 @@ void ScatterPyramid(const PyramidShape& shape, const float* balanced,
         plans.after_at(shape, i).Add(refined, level, out, scratch);
       }
     }
-  });
+  };
+  ForEachPlane(shape, plans.scratch_size, parallel_for, process_plane);
 }
 
 void ScatterPyramidGradient(const PyramidShape& shape, const float* balanced,
@@ -159,8 +159,7 @@ void ScatterPyramidGradient(const PyramidShape& shape, const float* balanced,
                             ParallelFor parallel_for) {
   const ScatterPlans plans = PlanScatter(shape);
   const int64_t area = shape.sizes[shape.refine].area();
-  ForEachPlane(shape, plans.scratch_size, parallel_for,
-               [&](int64_t plane, float* scratch, int32_t* index_scratch) {
+  const auto process_plane = [&](int64_t plane, float* scratch, int32_t* index_scratch) {
     float* d_refined = d_balanced + plane * area;
     std::fill(d_refined, d_refined + area, 0.0f);
     for (int i = 0; i < shape.levels(); ++i) {
@@ -177,7 +176,8 @@ void ScatterPyramidGradient(const PyramidShape& shape, const float* balanced,
                                              scratch, index_scratch);
       }
     }
-  });
+  };
+  ForEachPlane(shape, plans.scratch_size, parallel_for, process_plane);
 }
 
 }  // namespace detectron_ext

@@ -3,7 +3,8 @@
 //
 // Level i of n holds `planes` planes (images times channels) of sizes[i], finest first. Levels
 // before `refine` are max-pooled to its size in gathering and nearest-resized from it in
-// scattering; levels after it the other way round, whatever their sizes are.
+// scattering. Levels after it are nearest-resized in gathering and max-pooled in scattering. This
+// does not depend on their sizes.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +37,8 @@ void GatherPyramidGradient(const PyramidShape& shape, const std::vector<const fl
 
 // scattered[i] = levels[i] + `balanced` at the size of level i.
 void ScatterPyramid(const PyramidShape& shape, const float* balanced,
-                    const std::vector<const float*>& levels,
-                    const std::vector<float*>& scattered, ParallelFor parallel_for);
+                    const std::vector<const float*>& levels, const std::vector<float*>& scattered,
+                    ParallelFor parallel_for);
 
 // d_balanced = the gradient for `balanced`; a null d_scattered[i] counts as zeros. The gradient
 // for levels[i] is d_scattered[i] itself.

@@ -1,8 +1,8 @@
 // Register-blocked matrix products, the inner loops of attention and of 1x1 convolutions.
 //
-// A tile of kRows x (kVectors * kVectorWidth) outputs stays in registers while the depth runs by.
-// On one core of a Zen 4 processor a tile reaches 117 GFLOP/s, its peak; the sgemm of the MKL that
-// Caffe2 brings reaches 30 to 40 there.
+// A tile of kRows x (kVectors * kVectorWidth) outputs stays in registers during the loop over the
+// depth. On one core of a Zen 4 processor a tile reaches 117 GFLOP/s, the core's peak. The sgemm of
+// Caffe2's MKL reaches 30 to 40 there.
 #pragma once
 
 #include <algorithm>
@@ -12,17 +12,17 @@
 
 namespace detectron_ext {
 
-// A tile's shapes: 24 accumulators of the 32 AVX-512 registers, 12 of the 16 of older sets.
+// The shape of a tile: its sums take 24 of the 32 AVX-512 registers, or 12 of the 16 of older sets.
 constexpr int kTileRows = kVectorWidth == 16 ? 8 : 4;
 constexpr int kTileVectors = 3;
 constexpr int kTileColumns = kTileVectors * kVectorWidth;
-// The narrower, taller shape for columns that run over channels, whose number is seldom a multiple
-// of 3.
+// A narrower, taller tile for columns that are channels: their number is seldom a multiple of 3.
 constexpr int kTallTileRows = kVectorWidth == 16 ? 12 : 6;
 constexpr int kTallTileVectors = 2;
 constexpr int kTallTileColumns = kTallTileVectors * kVectorWidth;
 
-// What a product does besides, once a step: nothing, or bring into the cache what comes next.
+// What a product does once a step besides multiplying: nothing here. Others prefetch what comes
+// next.
 struct NoPrefetch {
   void operator()(int64_t) const {}
 };
@@ -51,11 +51,13 @@ inline __attribute__((always_inline)) void AddStep(const float* __restrict a,
 // MultiplyTile. Calls prefetch(k) at every step that is not in a whole panel.
 template <int kRowStride, int kStepStride, int64_t kPanel = 0, int kRows, int kVectors,
           typename Prefetch = NoPrefetch>
-inline __attribute__((always_inline)) void AddProducts(
-    int64_t depth, const float* __restrict a, const float* __restrict b, int64_t panel_stride,
-    FloatVector (&sum)[kRows][kVectors], const Prefetch& prefetch = Prefetch()) {
+inline __attribute__((always_inline)) void AddProducts(int64_t depth, const float* __restrict a,
+                                                       const float* __restrict b,
+                                                       int64_t panel_stride,
+                                                       FloatVector (&sum)[kRows][kVectors],
+                                                       const Prefetch& prefetch = Prefetch()) {
   constexpr int64_t kStep = kVectors * kVectorWidth;
-  // Whole panels apart: their loops have a length that the compiler knows.
+  // Whole panels have a loop of their own, whose length the compiler knows.
   for (; kPanel > 0 && depth >= kPanel; depth -= kPanel, a += panel_stride) {
 #pragma GCC unroll 8
     for (int64_t k = 0; k < kPanel; ++k, b += kStep) {
@@ -68,10 +70,11 @@ inline __attribute__((always_inline)) void AddProducts(
   }
 }
 
-// c[row][column] (= or +=) sum over k < depth of a[row * kRowStride + k * kStepStride] * b[k][column]
+// Sets c[row][column] to, or adds to it, the sum over k < depth of
+//   a[row * kRowStride + k * kStepStride] * b[k][column].
 //
-// b is depth x columns and c is rows x columns, both row-major without gaps. Where a lies in panels,
-// kPanel is the depth of one and panel_stride what lies between the starts of two.
+// b is depth x columns and c is rows x columns, both row-major without gaps. If a lies in panels,
+// kPanel is the depth of a panel and panel_stride the distance between the starts of two.
 template <int kRows, int kVectors, int kRowStride, int kStepStride, bool kAccumulate,
           int64_t kPanel = 0>
 __attribute__((noinline)) void MultiplyTile(int64_t depth, const float* __restrict a,
@@ -82,8 +85,8 @@ __attribute__((noinline)) void MultiplyTile(int64_t depth, const float* __restri
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sum[row][v] = kAccumulate ? LoadVector(c + (row * kVectors + v) * kVectorWidth)
-                                : FloatVector{};
+      sum[row][v] =
+          kAccumulate ? LoadVector(c + (row * kVectors + v) * kVectorWidth) : FloatVector{};
     }
   }
   AddProducts<kRowStride, kStepStride, kPanel>(depth, a, b, panel_stride, sum);

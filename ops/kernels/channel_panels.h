@@ -1,4 +1,5 @@
-// Columns cut into panels of whole vectors that are as alike as can be, so that none is a sliver.
+// Cuts columns into panels of whole vectors. The panels are of nearly equal width, so that none is
+// much narrower than the others.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace detectron_ext {
 
 constexpr int64_t kLineFloats = 16;  // floats of a cache line
 
-// At most kTileVectors vectors a panel; the last column panel may be filled in part.
+// At most kTileVectors vectors a panel. The last panel may be filled only in part.
 struct VectorPanels {
   explicit VectorPanels(int64_t columns)
       : columns(columns),
@@ -21,9 +22,7 @@ struct VectorPanels {
 
   int64_t first(int64_t panel) const { return panel * vectors / count * kVectorWidth; }
   int64_t width(int64_t panel) const { return first(panel + 1) - first(panel); }
-  int64_t filled(int64_t panel) const {
-    return std::min(columns, first(panel + 1)) - first(panel);
-  }
+  int64_t filled(int64_t panel) const { return std::min(columns, first(panel + 1)) - first(panel); }
 
   int64_t columns;
   int64_t vectors;

@@ -1,4 +1,4 @@
-// Where the positions that a convolution with 1x1 filters visits lie in the planes of its tensors.
+// The positions that a convolution with 1x1 filters visits, and where they lie in its tensors.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ struct PositionRun {
   int64_t row;
   int64_t column;
   int64_t count;
-  int64_t at;  // how many positions of the range that was asked for lie before it
+  int64_t at;  // number of positions before it in the range that was asked for
 };
 
 // The positions of y, numbered through all images.
@@ -49,8 +49,8 @@ struct Positions {
   int64_t count;
 };
 
-// A tensor (images, channels, height, width) of which every stride_y-th row and stride_x-th column
-// is visited.
+// A tensor (images, channels, height, width). Every stride_y-th row and stride_x-th column of it is
+// visited.
 template <typename Float>
 struct Planes {
   Float* data;
@@ -78,7 +78,7 @@ Planes<Float> OutputPlanes(const PointwiseShape& shape, Float* y) {
   return {y, shape.out_channels, shape.out_height(), shape.out_width(), 1, 1};
 }
 
-// The same convolution with as few rows as there can be: without a stride a plane is one row.
+// Returns the same convolution with as few rows as possible: without a stride a plane is one row.
 inline PointwiseShape Flattened(PointwiseShape shape) {
   if (shape.stride_y == 1 && shape.stride_x == 1) {
     shape.width *= shape.height;
@@ -98,7 +98,7 @@ inline void CopyStrided(const float* __restrict from, int64_t stride, int64_t co
     for (; i < count; ++i) {
       to[i] = from[i];
     }
-  } else if (stride == 2) {  // a constant, so that it becomes shuffles
+  } else if (stride == 2) {  // a constant, which compiles to shuffles
     for (int64_t i = 0; i < count; ++i) {
       to[i] = from[2 * i];
     }

@@ -1,4 +1,4 @@
-// Copies from global to shared memory that run beside arithmetic, and pipelines of them.
+// Copies from global to shared memory that run in parallel with arithmetic, and pipelines of them.
 #pragma once
 
 #include "kernels/cuda_launch.h"
@@ -9,8 +9,8 @@ namespace detectron_ext {
 #define DETECTRON_EXT_ASYNC_COPIES
 #endif
 
-// Copies 4 or 16 bytes, both addresses aligned to as many, or writes zeros. The destination is
-// valid after CommitCopies and WaitForCopies of all threads and a __syncthreads.
+// Copies 4 or 16 bytes, or writes zeros. Both addresses must be aligned to as many bytes. The
+// destination is valid after all threads called CommitCopies, WaitForCopies and __syncthreads.
 template <int kBytes>
 __device__ __forceinline__ void CopyOrZero(float* to, const float* from, bool copy) {
   static_assert(kBytes == 4 || kBytes == 16, "sizes that the kernels use");
@@ -19,10 +19,11 @@ __device__ __forceinline__ void CopyOrZero(float* to, const float* from, bool co
   const int bytes = copy ? kBytes : 0;
   if (kBytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from),
-                 "r"(bytes) : "memory");
+                 "r"(bytes)
+                 : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from),
-                 "r"(bytes) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from), "r"(bytes)
+                 : "memory");
   }
 #else
   if (kBytes == 16) {
@@ -41,7 +42,7 @@ __device__ __forceinline__ void CommitCopies() {
 #endif
 }
 
-// Waits until at most kPending of the thread's latest groups are under way.
+// Waits until at most kPending of the thread's latest groups are unfinished.
 template <int kPending>
 __device__ __forceinline__ void WaitForCopies() {
 #ifdef DETECTRON_EXT_ASYNC_COPIES
@@ -49,11 +50,11 @@ __device__ __forceinline__ void WaitForCopies() {
 #endif
 }
 
-// Chunks pass through kStages buffers: while one is used, the copies of the next are under way.
-// load(chunk, stage) copies a chunk to a buffer, use(chunk, stage) reads it.
+// Chunks pass through kStages buffers: while one is used, the next ones are copied.
+// load(chunk, stage) copies a chunk to a buffer; use(chunk, stage) reads it.
 template <int kStages>
 struct Pipeline {
-  // To be called when no thread reads the buffers any more.
+  // Call it when no thread reads the buffers any more.
   template <typename Load>
   __device__ __forceinline__ static void Start(int chunks, const Load& load) {
 #pragma unroll
@@ -65,7 +66,7 @@ struct Pipeline {
     }
   }
 
-  // After Start with the same chunks.
+  // Call it after Start, with the same chunks.
   template <typename Load, typename Use>
   __device__ __forceinline__ static void Run(int chunks, const Load& load, const Use& use) {
     int stage = 0;

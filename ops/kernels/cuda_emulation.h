@@ -1,10 +1,10 @@
 // Runs CUDA kernels on the CPU, for tests on machines without a GPU. Compile a .cu file of
 // kernels/ as C++ with DETECTRON_EXT_EMULATE_CUDA defined.
 //
-// Blocks run one after another; the threads of a block are coroutines that take turns at
-// __syncthreads and at products of matrices. What is emulated is what the kernels use: no streams,
-// and of warps only those products. All threads of a block must reach the same of these points, in
-// the same order, or have returned.
+// Blocks run one after another. The threads of a block are coroutines that take turns at
+// __syncthreads and at products of matrices. Only what the kernels use is emulated: there are no
+// streams, and warps have only those products. All threads of a block must reach the same of these
+// points in the same order, or have returned.
 #pragma once
 
 #include <setjmp.h>
@@ -49,7 +49,8 @@ using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 
-// A GPU of few multiprocessors, so that small tests divide their work as large GPUs do.
+// A GPU with few multiprocessors, so that small tests divide their work as large problems do on a
+// GPU.
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 8,
   cudaDevAttrComputeCapabilityMajor = 9,
@@ -104,8 +105,8 @@ struct Emulation {
   size_t running = 0;
   jmp_buf scheduler;
 
-  // What the threads of a warp give to a product of matrices; two of them, since a thread may be
-  // at the next product before another has read this one's.
+  // The operands that the threads of a warp give to a product of matrices. There are two sets: a
+  // thread may reach the next product before another thread has read the operands of this one.
   struct Operands {
     uint32_t a[32][4], b[32][2];
   };
@@ -118,7 +119,7 @@ struct Emulation {
     }
   }
 
-  // Returns when the running thread yields or is done.
+  // Runs a thread until it yields or is done.
   void Resume() {
     if (_setjmp(scheduler) != 0) {
       return;
@@ -162,7 +163,7 @@ inline void RunEmulatedBlock(std::vector<std::unique_ptr<char[]>>& stacks, size_
   }
 }
 
-// The number that tensor cores see in a float's place.
+// Returns the number that tensor cores read from a float.
 inline double Tf32(uint32_t bits) {
   bits &= 0xffffe000u;
   float value;
@@ -170,15 +171,15 @@ inline double Tf32(uint32_t bits) {
   return value;
 }
 
-// The nearest float that is no larger in magnitude.
+// Returns the nearest float whose magnitude is not larger.
 inline float CutOff(double x) {
   const float rounded = static_cast<float>(x);
   return std::fabs(static_cast<double>(rounded)) > std::fabs(x) ? std::nextafter(rounded, 0.0f)
                                                                 : rounded;
 }
 
-// mma.m16n8k8 on tf32 (PTX ISA): c += a b, whose elements are spread over a warp's threads. Sums
-// are cut off to float32.
+// mma.m16n8k8 on tf32 (PTX ISA): c += a b. The elements are spread over a warp's threads. Sums are
+// truncated to float32.
 inline void EmulateMma(const uint32_t (&a)[4], const uint32_t (&b)[2], float* c) {
   Emulation& e = Emulation::Current();
   const size_t warp = e.running / 32;
@@ -215,7 +216,7 @@ inline void EmulateLaunch(dim3 grid, dim3 block, size_t shared_bytes,
     }
   }
   e.threads.resize(e.indices.size());
-  e.shared.assign(shared_bytes / sizeof(float), std::nanf(""));  // what is not written shows
+  e.shared.assign(shared_bytes / sizeof(float), std::nanf(""));  // shows unwritten memory
   e.products.assign(e.indices.size(), 0);
   for (auto& operands : e.operands) {
     operands.resize((e.indices.size() + 31) / 32);
@@ -243,7 +244,7 @@ inline void EmulateLaunch(dim3 grid, dim3 block, size_t shared_bytes,
 #define DETECTRON_EXT_DYNAMIC_SHARED(name) \
   float* const name = detectron_ext::Emulation::Current().shared.data()
 
-// As in CUDA, all threads of a block must reach it, or have returned.
+// As in CUDA, all threads of a block must reach it or have returned.
 inline void __syncthreads() { detectron_ext::Emulation::Current().Yield(); }
 
 inline int atomicMin(int* address, int value) {

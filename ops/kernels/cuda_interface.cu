@@ -1,40 +1,19 @@
 // The CUDA kernels as plain C functions, for callers without Caffe2: tests and benchmarks in other
-// frameworks. Pointers are to device memory, a stream is CUDA's handle. Each function returns 0, or
-// 1 where a launch failed; detectron_ext_last_error says why.
+// frameworks. Those of the box losses are in kernels/box_losses_cuda.cu. Pointers are to device
+// memory; a stream is CUDA's handle. Each function returns 0, or 1 if a launch failed; then
+// detectron_ext_last_error returns the reason.
 //
 // detectron_ext/kernel_benchmark/kernels.py holds the same signatures.
 #include <cstdint>
-#include <exception>
-#include <string>
 #include <vector>
 
 #include "kernels/attention_cuda.h"
 #include "kernels/balanced_pyramid_cuda.h"
+#include "kernels/cuda_interface.h"
 #include "kernels/losses_cuda.h"
 
 namespace detectron_ext {
 namespace {
-
-std::string& LastError() {
-  thread_local std::string message;
-  return message;
-}
-
-template <typename Body>
-int Guarded(const Body& body) {
-  try {
-    body();
-    return 0;
-  } catch (const std::exception& error) {
-    LastError() = error.what();
-    return 1;
-  }
-}
-
-BalancedL1 FormulaOf(float alpha, float gamma, float beta, int mmdet) {
-  return BalancedL1(alpha, gamma, beta,
-                    mmdet ? BalancedL1Formula::kMmdet : BalancedL1Formula::kContinuous);
-}
 
 // sizes: height and width of each level.
 PyramidShape PyramidOf(int64_t planes, int levels, int refine, const int64_t* sizes) {
@@ -57,81 +36,17 @@ using namespace detectron_ext;  // NOLINT: this file is nothing but its interfac
 
 extern "C" {
 
-// Why the last call of this thread that failed did so.
-const char* detectron_ext_last_error() { return LastError().c_str(); }
+// Returns the reason of the last failure in this thread.
+const char* detectron_ext_last_error() { return LastCudaError().c_str(); }
 
 // Doubles that `partial_sums` must hold.
 int64_t detectron_ext_loss_partial_sums() { return kLossPartialSums; }
 
-int detectron_ext_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet, int64_t size,
-                                   const float* prediction, const float* target,
-                                   const float* inside, const float* outside, float factor,
-                                   double* partial_sums, float* loss, cudaStream_t stream) {
-  return Guarded([&] {
-    BalancedL1LossCuda(FormulaOf(alpha, gamma, beta, mmdet),
-                       {size, prediction, target, inside, outside}, factor, partial_sums, loss,
-                       stream);
-  });
-}
-
-int detectron_ext_balanced_l1_gradient(float alpha, float gamma, float beta, int mmdet,
-                                       int64_t size, const float* prediction, const float* target,
-                                       const float* inside, const float* outside, float factor,
-                                       const float* d_loss, float* d_prediction,
-                                       cudaStream_t stream) {
-  return Guarded([&] {
-    BalancedL1GradientCuda(FormulaOf(alpha, gamma, beta, mmdet),
-                           {size, prediction, target, inside, outside}, factor, d_loss,
-                           d_prediction, stream);
-  });
-}
-
-// map: n, c, h, w.
-int detectron_ext_find_outside(const int64_t* map, int64_t rows, const float* places,
-                               int* first_outside, cudaStream_t stream) {
-  return Guarded([&] {
-    FindOutsideCuda({map[0], map[1], map[2], map[3], nullptr, rows, nullptr, places, nullptr},
-                    first_outside, stream);
-  });
-}
-
-int detectron_ext_select_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet,
-                                          const int64_t* map, const float* prediction,
-                                          int64_t rows, const float* target, const float* places,
-                                          const float* normalizer, float scale,
-                                          double* partial_sums, float* loss,
-                                          cudaStream_t stream) {
-  return Guarded([&] {
-    SelectBalancedL1LossCuda(
-        FormulaOf(alpha, gamma, beta, mmdet),
-        {map[0], map[1], map[2], map[3], prediction, rows, target, places, normalizer}, scale,
-        partial_sums, loss, stream);
-  });
-}
-
-// Integers that `scratch` of the gradient must hold.
-int64_t detectron_ext_select_scratch(int64_t rows) { return SelectScratch(rows); }
-
-int detectron_ext_select_balanced_l1_gradient(float alpha, float gamma, float beta, int mmdet,
-                                              const int64_t* map, const float* prediction,
-                                              int64_t rows, const float* target,
-                                              const float* places, const float* normalizer,
-                                              float scale, const float* d_loss,
-                                              float* d_prediction, int32_t* scratch,
-                                              cudaStream_t stream) {
-  return Guarded([&] {
-    SelectBalancedL1GradientCuda(
-        FormulaOf(alpha, gamma, beta, mmdet),
-        {map[0], map[1], map[2], map[3], prediction, rows, target, places, normalizer}, scale,
-        d_loss, d_prediction, scratch, stream);
-  });
-}
-
-int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes,
-                                              int64_t positions, const float* logits,
-                                              const int32_t* labels, const float* weights,
-                                              const float* normalizer, float gamma, float alpha,
-                                              float scale, double* partial_sums, float* loss,
+int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes, int64_t positions,
+                                              const float* logits, const int32_t* labels,
+                                              const float* weights, const float* normalizer,
+                                              float gamma, float alpha, float scale,
+                                              double* partial_sums, float* loss,
                                               cudaStream_t stream) {
   return Guarded([&] {
     WeightedSigmoidFocalLossCuda(
@@ -143,9 +58,9 @@ int detectron_ext_weighted_sigmoid_focal_loss(int64_t anchors, int64_t classes,
 int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t classes,
                                                   int64_t positions, const float* logits,
                                                   const int32_t* labels, const float* weights,
-                                                  const float* normalizer, float gamma,
-                                                  float alpha, float scale, const float* d_loss,
-                                                  float* d_logits, cudaStream_t stream) {
+                                                  const float* normalizer, float gamma, float alpha,
+                                                  float scale, const float* d_loss, float* d_logits,
+                                                  cudaStream_t stream) {
   return Guarded([&] {
     WeightedSigmoidFocalGradientCuda(
         {anchors, classes, positions, logits, labels, weights, normalizer, gamma, alpha}, scale,
@@ -156,22 +71,20 @@ int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t class
 // Arrays of pointers and of sizes are in host memory.
 
 // Indices that `places` of the two gradients must hold.
-int64_t detectron_ext_gather_places(int64_t planes, int levels, int refine,
-                                    const int64_t* sizes) {
+int64_t detectron_ext_gather_places(int64_t planes, int levels, int refine, const int64_t* sizes) {
   return GatherPlaces(PyramidOf(planes, levels, refine, sizes));
 }
 
-int64_t detectron_ext_scatter_places(int64_t planes, int levels, int refine,
-                                     const int64_t* sizes, const float* const* d_scattered) {
+int64_t detectron_ext_scatter_places(int64_t planes, int levels, int refine, const int64_t* sizes,
+                                     const float* const* d_scattered) {
   return ScatterPlaces(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, d_scattered));
 }
 
 int detectron_ext_pyramid_gather(int64_t planes, int levels, int refine, const int64_t* sizes,
-                                 const float* const* data, float* gathered,
-                                 cudaStream_t stream) {
+                                 const float* const* data, float* gathered, cudaStream_t stream) {
   return Guarded([&] {
-    GatherPyramidCuda(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, data),
-                      gathered, stream);
+    GatherPyramidCuda(PyramidOf(planes, levels, refine, sizes), PointersOf(levels, data), gathered,
+                      stream);
   });
 }
 
@@ -189,8 +102,8 @@ int detectron_ext_pyramid_scatter(int64_t planes, int levels, int refine, const 
                                   const float* balanced, const float* const* data,
                                   float* const* scattered, cudaStream_t stream) {
   return Guarded([&] {
-    ScatterPyramidCuda(PyramidOf(planes, levels, refine, sizes), balanced,
-                       PointersOf(levels, data), PointersOf(levels, scattered), stream);
+    ScatterPyramidCuda(PyramidOf(planes, levels, refine, sizes), balanced, PointersOf(levels, data),
+                       PointersOf(levels, scattered), stream);
   });
 }
 

@@ -45,14 +45,14 @@ void LaunchCudaShared(const char* name, void (*kernel)(Parameters...), dim3 grid
   constexpr size_t kFreelyGiven = 48 * 1024;
   if (shared_bytes > kFreelyGiven) {
     CheckCuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(shared_bytes)), name);
+                                   static_cast<int>(shared_bytes)),
+              name);
   }
 #ifdef DETECTRON_EXT_EMULATE_CUDA
   (void)stream;
-  EmulateLaunch(grid, block, shared_bytes,
-                [&] { kernel(static_cast<Parameters>(arguments)...); });
+  EmulateLaunch(grid, block, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
 #else
-  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
+  kernel<<<grid, block, shared_bytes, stream> > >(static_cast<Parameters>(arguments)...);
   CheckCuda(cudaGetLastError(), name);
 #endif
 }

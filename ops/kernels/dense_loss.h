@@ -1,6 +1,10 @@
-// The sum of outside * loss(inside * (prediction - target)) over all elements, and its gradient.
+// The dense form of a box loss: the sum of outside * loss(inside * (prediction - target)) over all
+// elements, and its gradient.
 //
-// A formula is a small struct with Loss(difference) and its derivative Gradient(difference).
+// A formula is a small struct that can be copied to a GPU, such as SmoothL1 or BalancedL1. It has
+//   float Loss(float difference) const        the loss of one difference, and
+//   float Gradient(float difference) const    its derivative: 0 at 0, NaN at NaN,
+// both marked DETECTRON_EXT_HOST_DEVICE.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +31,8 @@ double DenseLossSum(const DenseLossInputs& in, const Formula& formula, ParallelF
 
 // gradient = factor * the derivative of the sum with respect to the prediction.
 template <typename Formula>
-void DenseLossGradient(
-    const DenseLossInputs& in, const Formula& formula, float factor, float* gradient,
-    ParallelFor parallel_for) {
+void DenseLossGradient(const DenseLossInputs& in, const Formula& formula, float factor,
+                       float* gradient, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, in.size, kSumBlock, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float slope = formula.Gradient(in.inside[i] * (in.prediction[i] - in.target[i]));

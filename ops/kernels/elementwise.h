@@ -1,4 +1,4 @@
-// Element-wise arithmetic of activations and of the optimizer. Outputs may be the first input.
+// Element-wise arithmetic of activations and of the optimizer. An output may be the first input.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace detectron_ext {
 
 constexpr int64_t kElementwiseBlock = 16384;
 
-// y = max(x, 0); a NaN stays.
+// y = max(x, 0); a NaN stays NaN.
 inline void Relu(const float* x, int64_t size, float* y, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
 #pragma omp simd
@@ -20,20 +20,20 @@ inline void Relu(const float* x, int64_t size, float* y, ParallelFor parallel_fo
 }
 
 // dx = dy where y > 0, else 0.
-inline void ReluGradient(
-    const float* y, const float* dy, int64_t size, float* dx, ParallelFor parallel_for) {
+inline void ReluGradient(const float* y, const float* dy, int64_t size, float* dx,
+                         ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
-      const float slope = dy[i];  // loaded in any case: a branch would not become vector code
+      const float slope = dy[i];  // always loaded: a branch would prevent vector code
       dx[i] = y[i] > 0 ? slope : 0.0f;
     }
   });
 }
 
 // y = x[0] + x[1] + ... over count >= 2 arrays; y may be x[0] or x[1].
-inline void Add(
-    const float* const* x, int count, int64_t size, float* y, ParallelFor parallel_for) {
+inline void Add(const float* const* x, int count, int64_t size, float* y,
+                ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
     const float* a = x[0];
     const float* b = x[1];
@@ -52,9 +52,8 @@ inline void Add(
 }
 
 // y = weight[0] * x[0] + weight[1] * x[1] + ... over count >= 1 arrays; y may be x[0].
-inline void AddWeighted(
-    const float* const* x, const float* weight, int count, int64_t size, float* y,
-    ParallelFor parallel_for) {
+inline void AddWeighted(const float* const* x, const float* weight, int count, int64_t size,
+                        float* y, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
     const float* a = x[0];
     const float wa = weight[0];
@@ -82,9 +81,9 @@ struct MomentumSgd {
 // velocity' = momentum * velocity + learning_rate * gradient;
 // step = velocity', or with Nesterov's look-ahead (1 + momentum) velocity' - momentum velocity;
 // parameter -= step. Any output may be the input of the same meaning; `step` may be `gradient`.
-inline void MomentumSgdUpdate(
-    const float* gradient, const float* velocity, int64_t size, const MomentumSgd& rule,
-    float* step, float* new_velocity, float* parameter, ParallelFor parallel_for) {
+inline void MomentumSgdUpdate(const float* gradient, const float* velocity, int64_t size,
+                              const MomentumSgd& rule, float* step, float* new_velocity,
+                              float* parameter, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
     const float rate = rule.learning_rate;
     const float momentum = rule.momentum;

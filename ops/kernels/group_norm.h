@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/parallel.h"
 #include "kernels/lane_sum.h"
+#include "kernels/parallel.h"
 
 namespace detectron_ext {
 
@@ -21,11 +21,11 @@ struct GroupNormShape {
   int64_t channels() const { return groups * channels_per_group; }
 };
 
-// mean and inverse_std, both (images, groups), are written too; those of no elements are 0 and
-// 1 / sqrt(epsilon), as Caffe2's.
-inline void GroupNorm(
-    const float* x, const float* gamma, const float* beta, const GroupNormShape& shape,
-    float epsilon, float* y, float* mean, float* inverse_std, ParallelFor parallel_for) {
+// mean and inverse_std, both (images, groups), are written too. For a group without elements they
+// are 0 and 1 / sqrt(epsilon), as in Caffe2.
+inline void GroupNorm(const float* x, const float* gamma, const float* beta,
+                      const GroupNormShape& shape, float epsilon, float* y, float* mean,
+                      float* inverse_std, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.images * shape.groups, 1, [=](int64_t index, int64_t) {
     const int64_t size = shape.channels_per_group * shape.plane;
     const float* from = x + index * size;
@@ -52,13 +52,13 @@ inline void GroupNorm(
 
 // Writes dx, dgamma and dbeta.
 //
-// With p = sum over the group of dy * gamma and q = that of dy * gamma * x, dx is a line in dy
-// and x: gamma * r * dy + a * x + b, where r is the inverse deviation, a = (p * mean - q) r^3 / n
-// and b = -a * mean - p * r / n.
-inline void GroupNormGradient(
-    const float* dy, const float* x, const float* gamma, const float* mean,
-    const float* inverse_std, const GroupNormShape& shape, float* dx, float* dgamma,
-    float* dbeta, ParallelFor parallel_for) {
+// With p = the sum over the group of dy * gamma and q = the sum of dy * gamma * x, dx is linear in
+// dy and x: dx = gamma * r * dy + a * x + b, where r is the inverse deviation, a = (p * mean - q)
+// r^3 / n and b = -a * mean - p * r / n.
+inline void GroupNormGradient(const float* dy, const float* x, const float* gamma,
+                              const float* mean, const float* inverse_std,
+                              const GroupNormShape& shape, float* dx, float* dgamma, float* dbeta,
+                              ParallelFor parallel_for) {
   std::vector<MomentSums> sums(shape.images * shape.channels());  // of dy, and of dy * x
   MomentSums* const all_sums = sums.data();
   ForEachBlock(parallel_for, shape.images * shape.groups, 1, [=](int64_t index, int64_t) {

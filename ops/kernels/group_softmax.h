@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/formulas.h"
+#include "kernels/elementary.h"
 #include "kernels/parallel.h"
 
 namespace detectron_ext {
@@ -16,14 +16,14 @@ struct GroupedShape {
   int64_t positions;
 };
 
-constexpr int64_t kSoftmaxRun = 256;  // positions handled together
+constexpr int64_t kSoftmaxRun = 256;  // positions processed together
 
-// Stretches of positions in a group.
+// Returns the number of runs of positions in a group.
 inline int64_t RunsInGroup(const GroupedShape& shape) {
   return (shape.positions + kSoftmaxRun - 1) / kSoftmaxRun;
 }
 
-// Calls run(group, first position, length) for all stretches of positions of all groups.
+// Calls run(group, first position, length) for all runs of positions of all groups.
 template <typename Run>
 void ForEachGroupRun(const GroupedShape& shape, ParallelFor parallel_for, const Run& run) {
   const int64_t runs = RunsInGroup(shape);
@@ -33,8 +33,8 @@ void ForEachGroupRun(const GroupedShape& shape, ParallelFor parallel_for, const 
   });
 }
 
-inline void GroupSoftmax(
-    const float* x, const GroupedShape& shape, float* p, ParallelFor parallel_for) {
+inline void GroupSoftmax(const float* x, const GroupedShape& shape, float* p,
+                         ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     float largest[kSoftmaxRun];
@@ -69,11 +69,10 @@ inline void GroupSoftmax(
 
 // dx = p * (dp - sum over the group of p * dp).
 //
-// Every dp is taken relative to that of the most probable class: where p is nearly 1, dp and the
-// sum would cancel.
-inline void GroupSoftmaxGradient(
-    const float* p, const float* dp, const GroupedShape& shape, float* dx,
-    ParallelFor parallel_for) {
+// Every dp is taken relative to the dp of the most probable class. Otherwise dp and the sum would
+// cancel where p is nearly 1.
+inline void GroupSoftmaxGradient(const float* p, const float* dp, const GroupedShape& shape,
+                                 float* dx, ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     float largest[kSoftmaxRun];

@@ -1,4 +1,5 @@
-// Sums whose additions have a fixed order, in lanes that a compiler turns into vectors.
+// Sums whose additions have a fixed order. They are split into lanes, which a compiler turns into
+// vectors.
 #pragma once
 
 #include <algorithm>
@@ -30,8 +31,8 @@ inline double LaneSum(const float* x, int64_t size) {
 
 constexpr int64_t kSumBlock = 16384;
 
-// Returns the sum of value(i), a float, over i in [0, size), always added in the same order. The
-// values of a run are computed apart from adding them, so that compilers vectorise both.
+// Returns the sum of value(i), a float, over i in [0, size), always added in the same order. One
+// loop computes the values of a run and another one adds them, so that compilers vectorise both.
 template <typename Value>
 double SumOverElements(ParallelFor parallel_for, int64_t size, const Value& value) {
   return SumOverBlocks(parallel_for, size, kSumBlock, [=](int64_t begin, int64_t end) {

@@ -11,17 +11,15 @@ namespace {
 // The depth that is packed and multiplied at a time: a panel of columns (96 KB with AVX-512) and
 // kRowPanels panels of rows (512 KB) stay in the second-level cache.
 constexpr int64_t kDepthBlock = 512;
-// Panels of rows that a task multiplies with one panel of columns.
+// Number of panels of rows that a task multiplies with one panel of columns.
 constexpr int64_t kRowPanels = 32;
 constexpr int64_t kSumColumns = 64;
 
-// Packs panel number `panel`, of kWidth rows of a or columns of b, of `extent` there are, at depths
-// [first, first + count): packed[depth][kWidth]. `along_rows` tells that the panel's rows or
-// columns are rows of what lies in memory.
+// Packs panel number `panel` at depths [first, first + count): packed[depth][kWidth]. A panel is
+// kWidth of the `extent` rows of a or columns of b. `along_rows`: whether these are rows in memory.
 template <int kWidth>
-void PackPanel(
-    const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
-    int64_t count, float* packed) {
+void PackPanel(const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
+               int64_t count, float* packed) {
   const int64_t start = panel * kWidth;
   const int64_t width = std::min<int64_t>(kWidth, extent - start);
   if (along_rows) {
@@ -33,10 +31,9 @@ void PackPanel(
   }
 }
 
-// Writes a tile's product to its place in c, which starts as `bias` or zero at the first depth.
-void StoreTile(
-    const float* tile, int64_t rows, int64_t width, int64_t stride, bool first, const float* bias,
-    float* c) {
+// Writes a tile's product to its place in c. At the first depth c starts as `bias` or zero.
+void StoreTile(const float* tile, int64_t rows, int64_t width, int64_t stride, bool first,
+               const float* bias, float* c) {
   for (int64_t row = 0; row < rows; ++row, tile += kTileColumns, c += stride) {
     for (int64_t i = 0; i < width; ++i) {
       const float before = !first ? c[i] : bias != nullptr ? bias[i] : 0.0f;
@@ -47,9 +44,8 @@ void StoreTile(
 
 }  // namespace
 
-void MultiplyMatrices(
-    const Factor& a, const Factor& b, int64_t rows, int64_t columns, int64_t depth,
-    const float* bias, float* c, ParallelFor parallel_for) {
+void MultiplyMatrices(const Factor& a, const Factor& b, int64_t rows, int64_t columns,
+                      int64_t depth, const float* bias, float* c, ParallelFor parallel_for) {
   const int64_t row_panels = DivideUp(rows, kTileRows);
   const int64_t column_panels = DivideUp(columns, kTileColumns);
   const int64_t block = std::min(depth, kDepthBlock);
@@ -76,9 +72,8 @@ void MultiplyMatrices(
         MultiplyTile<kTileRows, kTileVectors, 1, kTileRows, false>(
             count, left.data() + panel * kTileRows * count, right.data() + column * count, tile);
         const int64_t row = panel * kTileRows;
-        StoreTile(
-            tile, std::min<int64_t>(kTileRows, rows - row), width, columns, first == 0,
-            bias != nullptr ? bias + column : nullptr, c + row * columns + column);
+        StoreTile(tile, std::min<int64_t>(kTileRows, rows - row), width, columns, first == 0,
+                  bias != nullptr ? bias + column : nullptr, c + row * columns + column);
       }
     });
   }

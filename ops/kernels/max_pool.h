@@ -1,4 +1,4 @@
-// Maximum over windows of a plane, and its gradient, for many planes.
+// Maximum over windows of many planes, and its gradient.
 #pragma once
 
 #include <algorithm>
@@ -65,9 +65,8 @@ inline void MaxPool(const float* x, const PoolShape& shape, float* y, ParallelFo
 }
 
 // Every element that equals its window's maximum gets the window's gradient, as in Caffe2.
-inline void MaxPoolGradient(
-    const float* x, const float* y, const float* dy, const PoolShape& shape, float* dx,
-    ParallelFor parallel_for) {
+inline void MaxPoolGradient(const float* x, const float* y, const float* dy, const PoolShape& shape,
+                            float* dx, ParallelFor parallel_for) {
   const PoolAxis h = shape.h;
   const PoolAxis w = shape.w;
   ForEachBlock(parallel_for, shape.planes, 1, [=](int64_t plane, int64_t) {
@@ -82,7 +81,7 @@ inline void MaxPoolGradient(
           const int64_t last = w.LastWindow(k);
 #pragma omp simd
           for (int64_t o = w.FirstWindow(k); o < last; ++o) {
-            const float slope = slopes[o];  // loaded in any case, so that no branch is needed
+            const float slope = slopes[o];  // always loaded: this avoids a branch
             dx[tap + o * w.stride] += x[tap + o * w.stride] == maxima[o] ? slope : 0.0f;
           }
         }

@@ -30,7 +30,7 @@ std::vector<float> MultiplyVector(const Factor& matrix, int64_t rows, int64_t co
   return y;
 }
 
-// The block's convolutions put together, as the header has it.
+// The composed convolutions of the block: see kernels/non_local_block.h.
 struct Composed {
   Composed(const NonLocalShape& shape, const NonLocalWeights& w, ParallelFor parallel_for)
       : scores(shape.channels * shape.channels), values(shape.channels * shape.channels) {
@@ -42,9 +42,10 @@ struct Composed {
     }
     MultiplyMatrices({w.out_w, shape.embedded, false}, {w.g_w, channels, false}, channels, channels,
                      shape.embedded, nullptr, values.data(), parallel_for);
-    bias = MultiplyVector({w.phi_w, channels, true}, channels, shape.embedded, w.theta_b,
-                          shape.scale);
-    constant = MultiplyVector({w.out_w, shape.embedded, false}, channels, shape.embedded, w.g_b, 1.0f);
+    bias =
+        MultiplyVector({w.phi_w, channels, true}, channels, shape.embedded, w.theta_b, shape.scale);
+    constant =
+        MultiplyVector({w.out_w, shape.embedded, false}, channels, shape.embedded, w.g_b, 1.0f);
     for (int64_t c = 0; c < channels; ++c) {
       constant[c] += w.out_b[c];
     }
@@ -78,13 +79,13 @@ AttentionShape OneImage(const NonLocalShape& shape) {
   return {1, shape.channels, shape.positions, /*scale=*/1.0f};
 }
 
-// The gradients of what Composed holds, but for `values` and `constant`, added up band by band.
+// The gradients of the members of Composed except `values` and `constant`, added up band by band.
 class ComposedGradients {
  public:
   explicit ComposedGradients(int64_t channels)
       : scores(channels * channels), bias(channels), channels_(channels), product_(scores) {}
 
-  // Adds what the keys of a band give; d_keys is (channels, width), x starts at the band.
+  // Adds the share of a band's keys. d_keys is (channels, width); x starts at the band.
   void Add(const float* x, int64_t stride, int64_t width, const float* d_keys,
            const float* d_biases, ParallelFor parallel_for) {
     MultiplyMatrices({d_keys, width, false}, {x, stride, true}, channels_, channels_, width,
@@ -109,7 +110,7 @@ class ComposedGradients {
   std::vector<float> product_;
 };
 
-// One image's keys, made and taken back through their convolution a band at a time.
+// One image's keys: computes them, and the gradient of their convolution, one band at a time.
 class KeyBands {
  public:
   KeyBands(const NonLocalShape& shape, const Composed& composed, int64_t band_width,
@@ -123,7 +124,7 @@ class KeyBands {
         biases_(band_width),
         d_biases_(band_width) {}
 
-  // x is the image's.
+  // x: the image's part of the input.
   void Run(const float* x, int64_t first, int64_t width, AttentionGradientPass* pass,
            ComposedGradients* gradients) {
     const int64_t channels = shape_.channels;
@@ -132,10 +133,16 @@ class KeyBands {
     MultiplyMatrices({composed_.scores.data(), channels, false}, {x, stride, false}, channels,
                      width, channels, nullptr, keys_.data(), parallel_for_);
     KeyBiases(composed_.bias, x, stride, width, biases_.data(), parallel_for_);
-    pass->Run({first, width, {keys_.data(), width}, {x, stride}, biases_.data(),
-               {d_keys_.data(), width}, {d_averaged_.data(), width}, d_biases_.data()});
+    pass->Run({first,
+               width,
+               {keys_.data(), width},
+               {x, stride},
+               biases_.data(),
+               {d_keys_.data(), width},
+               {d_averaged_.data(), width},
+               d_biases_.data()});
     gradients->Add(x, stride, width, d_keys_.data(), d_biases_.data(), parallel_for_);
-    // The keys are no longer needed: their place takes what they pass on to x.
+    // The keys are no longer needed: their memory takes the gradient that they pass on to x.
     MultiplyMatrices({composed_.scores.data(), channels, true}, {d_keys_.data(), width, false},
                      channels, width, channels, nullptr, keys_.data(), parallel_for_);
     for (int64_t channel = 0; channel < channels; ++channel) {
@@ -159,8 +166,8 @@ class KeyBands {
   std::vector<float> d_biases_;
 };
 
-// From the gradients of the composed matrices to those of the weights they are composed of.
-// d_values and d_constant are those of Composed's members.
+// Computes the gradients of the weights from those of the composed matrices. d_values and
+// d_constant are the gradients of Composed's members of these names.
 void WriteWeightGradients(const NonLocalShape& shape, const NonLocalWeights& w,
                           const ComposedGradients& composed, const float* d_values,
                           const float* d_constant, const NonLocalWeightGradients& d,
@@ -171,8 +178,8 @@ void WriteWeightGradients(const NonLocalShape& shape, const NonLocalWeights& w,
                    channels, channels, nullptr, d.theta_w, parallel_for);
   MultiplyMatrices({w.theta_w, channels, false}, {composed.scores.data(), channels, false},
                    embedded, channels, channels, nullptr, d.phi_w, parallel_for);
-  const std::vector<float> d_theta_b = MultiplyVector(
-      {w.phi_w, channels, false}, embedded, channels, composed.bias.data(), shape.scale);
+  const std::vector<float> d_theta_b = MultiplyVector({w.phi_w, channels, false}, embedded,
+                                                      channels, composed.bias.data(), shape.scale);
   std::copy(d_theta_b.begin(), d_theta_b.end(), d.theta_b);
   std::fill(d.phi_b, d.phi_b + embedded, 0.0f);
   for (int64_t k = 0; k < embedded; ++k) {
@@ -182,10 +189,10 @@ void WriteWeightGradients(const NonLocalShape& shape, const NonLocalWeights& w,
       d.phi_w[k * channels + c] *= shape.scale;
     }
   }
-  MultiplyMatrices({d_values, channels, false}, {w.g_w, channels, true}, channels, embedded, channels,
-                   nullptr, d.out_w, parallel_for);
-  MultiplyMatrices({w.out_w, embedded, true}, {d_values, channels, false}, embedded, channels, channels,
-                   nullptr, d.g_w, parallel_for);
+  MultiplyMatrices({d_values, channels, false}, {w.g_w, channels, true}, channels, embedded,
+                   channels, nullptr, d.out_w, parallel_for);
+  MultiplyMatrices({w.out_w, embedded, true}, {d_values, channels, false}, embedded, channels,
+                   channels, nullptr, d.g_w, parallel_for);
   const std::vector<float> d_g_b =
       MultiplyVector({w.out_w, embedded, true}, embedded, channels, d_constant, 1.0f);
   std::copy(d_g_b.begin(), d_g_b.end(), d.g_b);
@@ -212,8 +219,7 @@ void NonLocalBlock(const NonLocalShape& shape, const float* x, const NonLocalWei
       const float* const from = x + image * shape.image_size();
       PointwiseConvolution(Pointwise(shape, 1), from, composed.scores.data(), nullptr, keys.data(),
                            parallel_for);
-      KeyBiases(composed.bias, from, shape.positions, shape.positions, biases.data(),
-                parallel_for);
+      KeyBiases(composed.bias, from, shape.positions, shape.positions, biases.data(), parallel_for);
       Attention(OneImage(shape), from, keys.data(), from, biases.data(),
                 averages + image * shape.image_size(), log_sums + image * shape.positions,
                 parallel_for);
@@ -223,10 +229,10 @@ void NonLocalBlock(const NonLocalShape& shape, const float* x, const NonLocalWei
                        composed.constant.data(), y, parallel_for);
   ForEachBlock(parallel_for, shape.images * shape.image_size(), kPositionBlock,
                [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      y[i] += x[i];
-    }
-  });
+                 for (int64_t i = begin; i < end; ++i) {
+                   y[i] += x[i];
+                 }
+               });
 }
 
 void NonLocalBlockGradient(const NonLocalShape& shape, const float* x,

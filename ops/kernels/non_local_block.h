@@ -1,22 +1,23 @@
 // The non-local block (Non-local neural networks, arXiv:1711.07971, equations 4 and 6; embedded
-// Gaussian) as one function, so that no map but its input has to be kept for the backward pass.
+// Gaussian) as one function. The backward pass needs no other map than the block's input.
 //
-// x and y are (images, channels, positions). With 1x1 convolutions theta, phi, g of x and `out` of
-// what they give,
+// x and y are (images, channels, positions). theta, phi and g are 1x1 convolutions of x; `out` is a
+// 1x1 convolution of the attention's result:
 //
 //   y[i] = x[i] + out(sum_j softmax_j(scale theta(x[i]) . phi(x[j])) g(x[j])).
 //
-// Convolutions of one position are linear, and probabilities add up to 1. So with
+// 1x1 convolutions are linear in each position, and probabilities add up to 1. So with
 //
 //   scores = scale theta_w^T phi_w      bias = scale phi_w^T theta_b
 //   values = out_w g_w                  constant = out_w g_b + out_b
 //
-// the same is y[i] = x[i] + values z[i] + constant, where
+// the same result is y[i] = x[i] + values z[i] + constant, where
 //
 //   z[i] = sum_j softmax_j(x[i] . (scores x[j]) + bias . x[j]) x[j]
 //
-// averages the input itself: two convolutions, not four. phi_b adds the same to all scores of a
-// position, and changes nothing. The backward pass makes the keys scores x[j] of a band at a time.
+// averages the input itself. That takes two convolutions instead of four. phi_b adds the same
+// number to all scores of a position and so changes nothing. The backward pass computes the keys
+// scores x[j] of one band at a time.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +48,7 @@ struct NonLocalWeights {
   const float* out_b;
 };
 
-// Of the shapes of the weights. phi_b is (embedded).
+// The gradients of the weights, of their shapes. phi_b is (embedded).
 struct NonLocalWeightGradients {
   float* theta_w;
   float* theta_b;
@@ -59,12 +60,12 @@ struct NonLocalWeightGradients {
   float* out_b;
 };
 
-// Writes y, averages (z above, of the shape of x) and log_sums (images, positions), the logarithms
+// Writes y, averages (z above, of the shape of x) and log_sums (images, positions): the logarithms
 // of the softmax's denominators.
 void NonLocalBlock(const NonLocalShape& shape, const float* x, const NonLocalWeights& weights,
                    float* y, float* averages, float* log_sums, ParallelFor parallel_for);
 
-// averages and log_sums are those of NonLocalBlock.
+// averages and log_sums are the results of NonLocalBlock.
 void NonLocalBlockGradient(const NonLocalShape& shape, const float* x,
                            const NonLocalWeights& weights, const float* averages,
                            const float* log_sums, const float* d_y, float* d_x,

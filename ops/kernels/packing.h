@@ -1,7 +1,7 @@
-// Copies of matrices in the order in which block products read them.
+// Copies matrices into the order in which block products read them.
 //
-// A source is row-major, `stride` floats from row to row. A panel is a group of columns of fixed
-// width stored [row][column], padded with zeros; panels follow one another.
+// A source is row-major, `stride` floats from row to row. A panel is a group of columns, as many as
+// the panel's width, stored [row][column] and padded with zeros. Panels follow one another.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ namespace detectron_ext {
 inline int64_t DivideUp(int64_t count, int64_t by) { return (count + by - 1) / by; }
 inline int64_t RoundUp(int64_t count, int64_t to) { return DivideUp(count, to) * to; }
 
-// Uninitialised floats, aligned to a cache line; a large buffer lies on huge pages where the system
+// Uninitialised floats, aligned to a cache line. A large buffer lies on huge pages if the system
 // has them.
 class FloatBuffer {
  public:
@@ -41,7 +41,7 @@ class FloatBuffer {
     }
 #ifdef MADV_HUGEPAGE
     if (bytes >= kHugePage) {
-      madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: failing costs speed alone
+      madvise(memory, bytes, MADV_HUGEPAGE);  // only a request: a failure costs speed
     }
 #endif
     return static_cast<float*>(memory);
@@ -74,8 +74,7 @@ void PackPanelRows(const float* __restrict source, int64_t stride, int64_t rows,
 
 // Packs all rows.
 template <int kWidth>
-void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns,
-                float* packed) {
+void PackPanels(const float* source, int64_t stride, int64_t rows, int64_t columns, float* packed) {
   PackPanelRows<kWidth>(source, stride, rows, columns, 0, rows, packed);
 }
 

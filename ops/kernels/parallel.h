@@ -1,8 +1,8 @@
-// Splitting work over threads so that the result never depends on how many there are.
+// Splits work over threads so that the result never depends on the number of threads.
 //
-// A kernel cuts its range into blocks whose size is a constant of the kernel. Threads share out
-// whole blocks, so where a vectorised loop ends and its scalar tail begins, and the order in which
-// floating-point numbers are added, are fixed by the data alone.
+// A kernel cuts its range into blocks whose size is a constant of the kernel, and a thread takes
+// whole blocks. So the data alone decide where a vectorised loop ends and its scalar tail begins,
+// and in which order floating-point numbers are added.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 
 namespace detectron_ext {
 
-// Runs body(begin, end) on disjoint ranges that cover [0, count), perhaps on several threads, and
-// returns when all are done. The caller of a kernel supplies it; kernels know no thread pool.
+// Runs body(begin, end) on disjoint ranges that cover [0, count), possibly on several threads, and
+// returns when all are done. The caller of a kernel supplies it: kernels know no thread pool.
 using RangeBody = std::function<void(int64_t begin, int64_t end)>;
 using ParallelFor = void (*)(int64_t count, const RangeBody& body);
 
@@ -26,8 +26,8 @@ inline void SerialFor(int64_t count, const RangeBody& body) {
 }
 
 // Calls block_body(begin, end) for each block of at most `block` consecutive indices of
-// [0, count). A thread takes the next block whenever it is free: on a machine that has other work,
-// equal shares would not end together.
+// [0, count). A thread takes the next block when it is free: equal shares would not end at the same
+// time on a machine with other work.
 template <typename BlockBody>
 void ForEachBlock(ParallelFor parallel_for, int64_t count, int64_t block,
                   const BlockBody& block_body) {
@@ -46,9 +46,8 @@ template <typename BlockSum>
 double SumOverBlocks(ParallelFor parallel_for, int64_t count, int64_t block,
                      const BlockSum& block_sum) {
   std::vector<double> partial((count + block - 1) / block);
-  ForEachBlock(parallel_for, count, block, [&](int64_t begin, int64_t end) {
-    partial[begin / block] = block_sum(begin, end);
-  });
+  ForEachBlock(parallel_for, count, block,
+               [&](int64_t begin, int64_t end) { partial[begin / block] = block_sum(begin, end); });
   double total = 0;
   for (const double value : partial) {
     total += value;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/formulas.h"
+#include "kernels/resize_indices.h"
 
 namespace detectron_ext {
 namespace {
@@ -24,7 +24,8 @@ std::vector<int32_t> NearestIndices(int64_t in, int64_t out) {
   return indices;
 }
 
-// The inverse of a non-decreasing table of indices into [0, in).
+// Returns the inverse of a non-decreasing table of indices into [0, in): the range of places of
+// each index.
 AxisWindows RunsOf(const std::vector<int32_t>& indices, int64_t in) {
   AxisWindows runs;
   for (int64_t i = 0; i < in; ++i) {
@@ -54,8 +55,8 @@ void ColumnMaxima(const float* in, int64_t rows, int64_t width, float* maxima) {
   }
 }
 
-// The same, with the row of each column's maximum: the first of equal ones, the last of NaNs.
-// Row numbers start at first_row.
+// The same, and writes the row of each column's maximum: the first of equal numbers, the last of
+// NaNs. Row numbers start at first_row.
 void ColumnMaximaAndRows(const float* in, int32_t first_row, int64_t rows, int64_t width,
                          float* maxima, int32_t* maximum_rows) {
   std::copy(in, in + width, maxima);
@@ -143,7 +144,7 @@ void MaxPoolPlan::AddWindowMaxima(const float* maxima, const float* base_row, fl
     }
     return;
   }
-  // Fetching apart from comparing: compilers vectorise the comparison alone.
+  // Fetching and comparing are separate loops: compilers vectorise only the comparison.
   float* const next = best + out_.width;
   Fetch(maxima, columns_.data(), out_.width, best);
   for (int64_t k = 1; k < reach_; ++k) {
@@ -193,8 +194,8 @@ void MaxPoolPlan::LocateWindowMaxima(const float* maxima, const int32_t* rows, f
     Fetch(maxima, columns, out_.width, next);
     Fetch(rows, columns, out_.width, next_rows);
     for (int64_t x = 0; x < out_.width; ++x) {
-      // What a scan row by row would hold on to: the larger maximum; of equal ones the one in the
-      // upper row, else the left one; the last NaN.
+      // The result of a scan row by row: the larger number; of equal ones the one in the upper row,
+      // and in one row the left one; the last NaN.
       const bool is_nan = next[x] != next[x];
       const bool held_is_nan = best[x] != best[x];
       const bool wins = (next[x] > best[x]) |
@@ -241,8 +242,7 @@ void NearestPlan::StretchRow(const float* in_row, float* stretched) const {
   Fetch(in_row, column_of_.data(), out_.width, stretched);
 }
 
-void NearestPlan::AddGradient(const float* d_out, float weight, float* d_in,
-                              float* scratch) const {
+void NearestPlan::AddGradient(const float* d_out, float weight, float* d_in, float* scratch) const {
   for (int64_t y = 0; y < out_.height;) {
     const int32_t in_row = row_of_[y];
     std::copy(d_out + y * out_.width, d_out + (y + 1) * out_.width, scratch);

@@ -26,7 +26,7 @@ class MaxPoolPlan {
  public:
   MaxPoolPlan(PlaneSize in, PlaneSize out);
 
-  // Floats that `scratch` of Add must hold; AddGradient needs as many floats and as many indices.
+  // Floats that `scratch` of Add must hold. AddGradient needs as many floats and as many indices.
   int64_t scratch_size() const { return in_.width + 3 * out_.width; }
 
   // out = base + the maximum of `in` over each window; NaN where a window holds one. base may be
@@ -34,18 +34,18 @@ class MaxPoolPlan {
   void Add(const float* in, const float* base, float* out, float* scratch) const;
 
   // d_in[m] += weight * d_out[o], m the first maximum in scan order of o's window in `in`.
-  void AddGradient(const float* in, const float* d_out, float weight, float* d_in,
-                   float* scratch, int32_t* index_scratch) const;
+  void AddGradient(const float* in, const float* d_out, float weight, float* d_in, float* scratch,
+                   int32_t* index_scratch) const;
 
  private:
-  // Adds to a row of the output the maximum of each window over the maxima of columns.
+  // Adds to a row of the output the maximum of each window, given the maxima of the columns.
   void AddWindowMaxima(const float* maxima, const float* base_row, float* out_row,
                        float* best) const;
 
-  // Finds, for each window, the row and the column of its first maximum in scan order, from the
-  // columns' maxima and their rows.
-  void LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best,
-                          int32_t* best_rows, int32_t* best_columns) const;
+  // Finds the row and the column of each window's first maximum in scan order, given the maxima of
+  // the columns and their rows.
+  void LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best, int32_t* best_rows,
+                          int32_t* best_columns) const;
 
   PlaneSize in_;
   PlaneSize out_;
@@ -71,8 +71,9 @@ class NearestPlan {
   void AddGradient(const float* d_out, float weight, float* d_in, float* scratch) const;
 
  private:
-  // Repeats the elements of an input row; adds to an input row the sums of an output row's.
+  // Writes an output row that repeats the elements of an input row.
   void StretchRow(const float* in_row, float* stretched) const;
+  // The gradient of StretchRow: adds to an input row the sums of the output row's elements.
   void AddShrunkRow(const float* stretched, float weight, float* row) const;
 
   PlaneSize in_;

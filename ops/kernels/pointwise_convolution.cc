@@ -1,5 +1,5 @@
-// The forward pass and the gradient of the input: matrices of channels times positions, multiplied
-// from the left by the filter or its transpose.
+// The forward pass and the gradient of the input: the filter or its transpose, times a matrix of
+// channels by positions.
 #include "kernels/pointwise_convolution.h"
 
 #include <algorithm>
@@ -19,7 +19,7 @@ constexpr int64_t kStripPanels = 4;          // at most
 constexpr int64_t kEnoughStrips = 8;         // fewer only where there are fewer panels
 constexpr int64_t kGroupTiles = 8;           // tiles of rows of one unit of work
 
-// Touches one place a step, a line of the next strip.
+// Prefetches one cache line of the next strip in each step.
 struct PrefetchColumn {
   const float* place;
   int64_t stride;
@@ -51,8 +51,8 @@ __attribute__((noinline)) void MultiplyInto(int64_t depth, const float* __restri
   }
 }
 
-// Writes values[i] to every position i of a run and 0 to those that the stride leaves out between
-// it and the next, below and to the right.
+// Writes values[i] to every position i of a run, and 0 to the positions below and to the right of
+// it that the stride skips.
 void WriteRun(const Positions& positions, const PositionRun& run, const Planes<float>& out,
               int64_t channel, const float* values) {
   float* to = out.At(run, channel);
@@ -74,7 +74,7 @@ void WriteRun(const Positions& positions, const PositionRun& run, const Planes<f
 }
 
 // out[r] = start[r] + sum_k left[r][k] in[k] at every position. left is packed in panels of
-// kTileRows rows, [k][row]; start has whole tiles too.
+// kTileRows rows, [k][row]; start is padded to whole tiles, too.
 class ChannelProduct {
  public:
   ChannelProduct(const Positions& positions, const float* left, const float* start,
@@ -89,7 +89,7 @@ class ChannelProduct {
         row_tiles_(DivideUp(out.channels, kTileRows)),
         strips_(CountStrips()) {}
 
-  // Positions are cut into strips; a unit of work is a group of rows of a strip.
+  // Positions are cut into strips. A unit of work is a group of rows of one strip.
   void Run(ParallelFor parallel_for) const {
     const int64_t groups = DivideUp(row_tiles_, kGroupTiles);
     parallel_for(strips_ * groups, [&](int64_t first, int64_t last) {
@@ -135,8 +135,8 @@ class ChannelProduct {
     });
   }
 
-  // Tiles of rows [tile_begin, tile_end) of a packed strip. On the way every product brings a
-  // column of lines of the next strip into the cache.
+  // Computes tiles of rows [tile_begin, tile_end) of a packed strip. Meanwhile every product
+  // prefetches a column of cache lines of the next strip.
   void MultiplyStrip(int64_t strip, int64_t tile_begin, int64_t tile_end,
                      const float* packed) const {
     const int64_t begin = FirstPanel(strip);
@@ -164,8 +164,7 @@ class ChannelProduct {
     const int64_t width = panels_.width(panel);
     const int64_t row = tile * kTileRows;
     const int64_t rows = std::min<int64_t>(kTileRows, out_.channels - row);
-    if (rows == kTileRows && filled == width && out_.dense() &&
-        positions_.InOneRow(first, width)) {
+    if (rows == kTileRows && filled == width && out_.dense() && positions_.InOneRow(first, width)) {
       float* to = out_.At(positions_.RunAt(first, width), row);
       Multiply(width, left, right, start_ + row, prefetch, to, out_.plane());
       return;
@@ -230,9 +229,9 @@ void PointwiseInputGradient(const PointwiseShape& given, const float* filter, co
   FloatBuffer left(rows * shape.out_channels);
   ForEachBlock(parallel_for, shape.in_channels, kGroupTiles * kTileRows,
                [&](int64_t begin, int64_t end) {
-    PackPanels<kTileRows>(filter + begin, shape.in_channels, shape.out_channels, end - begin,
-                          left.data() + begin * shape.out_channels);
-  });
+                 PackPanels<kTileRows>(filter + begin, shape.in_channels, shape.out_channels,
+                                       end - begin, left.data() + begin * shape.out_channels);
+               });
   const std::vector<float> start(rows, 0.0f);
   ChannelProduct(Positions(shape), left.data(), start.data(), OutputPlanes(shape, d_y),
                  InputPlanes(shape, d_x))

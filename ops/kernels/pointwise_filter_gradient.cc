@@ -1,7 +1,8 @@
 // The gradients of filter and bias: sums over all positions.
 //
-// d_filter is a product with one row a channel of y and one column a channel of x. x is transposed
-// block by block, so that its channels run along vectors; rows of d_y are read as they lie.
+// d_filter is a matrix product with a row for each channel of y and a column for each channel of x.
+// x is transposed block by block, so that its channels run along vectors. Rows of d_y are not
+// copied.
 #include <algorithm>
 #include <vector>
 
@@ -17,19 +18,19 @@ namespace detectron_ext {
 namespace {
 
 constexpr int64_t kDepth = 256;               // positions of a block, at most
-constexpr int64_t kRowGroup = 2 * kTileRows;  // rows of d_y that are held at a time
-constexpr int64_t kColumnPanels = 6;          // panels of x that are held at a time, at most
+constexpr int64_t kRowGroup = 2 * kTileRows;  // rows of d_y in memory at a time
+constexpr int64_t kColumnPanels = 6;          // panels of x in memory at a time, at most
 constexpr int64_t kEnoughUnits = 8;
-constexpr int64_t kPartialFloats = 512 << 10;  // what partial sums may take, if they are to be many
+constexpr int64_t kPartialFloats = 512 << 10;  // memory of the partial sums if there are many
 constexpr int64_t kPrefetchRows = 16;
 
-// Touches the first kDepth positions of kPrefetchRows rows, a line a step.
+// Prefetches the first kDepth positions of kPrefetchRows rows, one cache line in each step.
 struct PrefetchRows {
   const float* place;
   int64_t stride;
   void operator()(int64_t step) const {
-    __builtin_prefetch(
-        place + step % kPrefetchRows * stride + step / kPrefetchRows * kLineFloats, 0, 2);
+    __builtin_prefetch(place + step % kPrefetchRows * stride + step / kPrefetchRows * kLineFloats,
+                       0, 2);
   }
 };
 
@@ -83,8 +84,9 @@ float Sum(const float* x, int64_t size) {
 
 // result[r][c] = sum over all positions of rows[r] columns[c]; row_sums[r] that of rows[r].
 //
-// Positions are cut into blocks, and these shared out to a number of partial sums that depends on
-// the shape alone; so are the columns and, where units of work would still be few, the rows.
+// Positions are cut into blocks, and the blocks are divided among partial sums. Their number
+// depends on the shape alone. Columns are divided, too, and rows if there would be few units of
+// work.
 class PositionProduct {
  public:
   PositionProduct(const Positions& positions, const Planes<const float>& rows,
@@ -180,8 +182,8 @@ class PositionProduct {
     }
   }
 
-  // Multiplies a group of rows with all panels of a unit; on the way, the first product brings the
-  // next group into the cache, the others columns of the next block.
+  // Multiplies a group of rows with all panels of a unit. Meanwhile the first product prefetches
+  // the next group, and the other products prefetch columns of the next block.
   void MultiplyRows(const Unit& unit, int64_t row, int64_t begin, int64_t end, bool add,
                     const Workspace& workspace) {
     const int64_t columns = panels_.first(unit.panel_end) - panels_.first(unit.panel_begin);
@@ -230,7 +232,7 @@ class PositionProduct {
     }
   }
 
-  // result[r] for rows [begin, end), partial sums added in ascending order.
+  // Writes result[r] for rows [begin, end). Partial sums are added in ascending order.
   void AddPartials(int64_t begin, int64_t end, float* result) const {
     for (int64_t panel = 0; panel < panels_.count; ++panel) {
       const int64_t width = panels_.width(panel);

@@ -1,6 +1,10 @@
-// Proposals of a region proposal network (Faster R-CNN, section 3.1), for one image and one map: its
-// best anchors, moved, clipped to the image, without those too small or outside, and of those that
-// overlap a better one too much only the better.
+// Proposals of a region proposal network (Faster R-CNN, section 3.1) for one image and one map. The
+// anchors with the best scores are moved by their deltas and clipped to the image; those too small
+// or with a center outside are dropped. Of boxes that overlap too much only the best one stays.
+//
+// A score and four deltas that are all finite give a proposal. An anchor with an infinity or a NaN
+// in any of them gives none. Finite deltas may be as large as they like: they are capped and
+// clipped.
 #pragma once
 
 #include <algorithm>
@@ -12,16 +16,16 @@ namespace detectron_ext {
 
 struct ProposalSettings {
   float stride;          // pixels between cells of the map
-  int64_t most_anchors;  // enter suppression; 0 or less: all
-  int64_t most_boxes;    // leave it; 0 or less: all
+  int64_t most_anchors;  // the most that are moved; 0 or less: all
+  int64_t most_boxes;    // the most that are returned; 0 or less: all
   float max_overlap;
-  float min_size;        // of a side, in pixels of the image before it was scaled
-  float plus_one;        // 1 where the last pixel belongs to a box, 0 where it does not
+  float min_size;  // of a side, in pixels of the unscaled image
+  float plus_one;  // 1 if the last pixel belongs to a box, else 0
 };
 
-// An image's part of the network's outputs: scores are (anchors, h, w), deltas (4 * anchors, h, w)
-// with dx, dy, dw and dh of an anchor one after another; cell_anchors (anchors, 4) are those of the
-// first cell.
+// An image's part of the network's outputs. Scores are (anchors, h, w). Deltas are (4 * anchors, h,
+// w): dx, dy, dw and dh of an anchor follow one another. cell_anchors (anchors, 4) are the anchors
+// of the first cell.
 struct ProposalInputs {
   const float* scores;
   const float* deltas;
@@ -34,7 +38,7 @@ struct ProposalInputs {
   float image_scale;
 };
 
-// Boxes as an array for each corner, so that loops over boxes run on vectors.
+// Boxes, with an array for each coordinate, so that loops over boxes become vector code.
 struct Proposals {
   std::vector<float> x1, y1, x2, y2, scores;
 
@@ -53,13 +57,13 @@ struct Proposals {
   }
 };
 
-// Returns the indices of the `most` highest scores, best first and, among equals, in order. A score
-// that is no number is none.
+// Returns the indices of the `most` highest finite scores, best first and, among equal ones, in
+// order.
 inline std::vector<int32_t> BestScores(const float* scores, int64_t size, int64_t most) {
   std::vector<int32_t> order;
   order.reserve(size);
   for (int64_t i = 0; i < size; ++i) {
-    if (!std::isnan(scores[i])) {
+    if (std::isfinite(scores[i])) {
       order.push_back(i);
     }
   }
@@ -76,11 +80,16 @@ inline std::vector<int32_t> BestScores(const float* scores, int64_t size, int64_
   return order;
 }
 
-// Moves anchors by their deltas (R-CNN, appendix C) and clips them to the image. Those too small, or
-// with a center outside, are left out, as is what is no number.
-inline Proposals MoveAnchors(
-    const ProposalInputs& inputs, const ProposalSettings& settings,
-    const std::vector<int32_t>& order) {
+// Returns whether the four deltas of an anchor, `plane` floats apart, are finite.
+inline bool DeltasAreFinite(const float* delta, int64_t plane) {
+  return std::isfinite(delta[0]) && std::isfinite(delta[plane]) &&
+      std::isfinite(delta[2 * plane]) && std::isfinite(delta[3 * plane]);
+}
+
+// Moves anchors by their deltas (R-CNN, appendix C) and clips them to the image. Leaves out boxes
+// that are too small or have a center outside, and anchors whose deltas are not finite.
+inline Proposals MoveAnchors(const ProposalInputs& inputs, const ProposalSettings& settings,
+                             const std::vector<int32_t>& order) {
   const float kMaxLogScale = std::log(1000.0f / 16.0f);
   const int64_t plane = inputs.h * inputs.w;
   const float right = inputs.image_width - settings.plus_one;
@@ -93,6 +102,9 @@ inline Proposals MoveAnchors(
     const int64_t cell = index % plane;
     const float* const anchor = inputs.cell_anchors + index / plane * 4;
     const float* const delta = inputs.deltas + index / plane * 4 * plane + cell;
+    if (!DeltasAreFinite(delta, plane)) {
+      continue;
+    }
     const float width = anchor[2] - anchor[0] + settings.plus_one;
     const float height = anchor[3] - anchor[1] + settings.plus_one;
     const float left = anchor[0] + static_cast<float>(cell % inputs.w) * settings.stride;
@@ -109,8 +121,7 @@ inline Proposals MoveAnchors(
     const float clipped_height = y2 - y1 + settings.plus_one;
     const bool is_inside = x1 + 0.5f * clipped_width < inputs.image_width &&
         y1 + 0.5f * clipped_height < inputs.image_height;
-    const bool is_number = center_x + half_width + center_y + half_height < INFINITY;
-    if (is_number && is_inside && clipped_width >= min_size && clipped_height >= min_size) {
+    if (is_inside && clipped_width >= min_size && clipped_height >= min_size) {
       boxes.x1[count] = x1;
       boxes.y1[count] = y1;
       boxes.x2[count] = x2;
@@ -123,8 +134,8 @@ inline Proposals MoveAnchors(
   return boxes;
 }
 
-// Keeps, of boxes in the order of their scores, those that no kept one before overlaps by more than
-// max_overlap (intersection over union), at most `most_boxes`.
+// Keeps at most `most_boxes` of boxes that are in the order of their scores. A box is dropped if a
+// kept box before it overlaps it by more than max_overlap (intersection over union).
 inline void SuppressOverlaps(const ProposalSettings& settings, Proposals* boxes) {
   const int64_t size = boxes->size();
   const int64_t most = settings.most_boxes > 0 ? settings.most_boxes : size;
@@ -150,7 +161,7 @@ inline void SuppressOverlaps(const ProposalSettings& settings, Proposals* boxes)
       const float width = std::min(x2, other_x2[j]) - std::max(x1, other_x1[j]) + one;
       const float height = std::min(y2, other_y2[j]) - std::max(y1, other_y1[j]) + one;
       const float common = std::max(width, 0.0f) * std::max(height, 0.0f);
-      // Boxes without area, which overlap by 0 / 0, are suppressed too.
+      // Boxes without area overlap by 0 / 0; they are dropped, too.
       flags[j] |= !(common / (area + areas[j] - common) <= settings.max_overlap);
     }
     areas[kept] = area;

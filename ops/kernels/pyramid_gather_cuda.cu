@@ -20,7 +20,7 @@ template <int kFactor>
 __device__ __forceinline__ void AddWholeMaxima(const float* level, int64_t area, int y, int x,
                                                int out_width, int count,
                                                float (&sums)[kPlanesAtOnce]) {
-  // As many windows are loaded before the first is used as registers hold well.
+  // Several windows are loaded before the first one is used, as many as fit in registers.
   constexpr int kTogether = kFactor == 2 ? kPlanesAtOnce : 1;
 #pragma unroll
   for (int k0 = 0; k0 < kPlanesAtOnce; k0 += kTogether) {
@@ -105,7 +105,7 @@ struct GatherLauncher {
 };
 
 // ---------------------------------------------------------------------------------------------
-// Backward: a thread has an element of a level, or all of a whole window of one
+// Backward: a thread has an element of a level, or a whole window of a level
 // ---------------------------------------------------------------------------------------------
 
 struct GatherGradientTask {
@@ -116,11 +116,11 @@ struct GatherGradientTask {
   Size sizes[kMaxPyramidLevels];
   int factors[kMaxPyramidLevels];
   const float* levels[kMaxPyramidLevels];
-  const int32_t* places[kMaxPyramidLevels];  // of levels that are pooled by no whole factor
+  const int32_t* places[kMaxPyramidLevels];  // of levels that are not pooled by a whole factor
   float* d_levels[kMaxPyramidLevels];
 };
 
-// The first maximum of a window gets its share, the other elements nothing.
+// The first maximum of a window gets the window's share; the other elements get nothing.
 template <int kFactor>
 __device__ __forceinline__ void WholeWindowGradient(const GatherGradientTask& task, int level,
                                                     int window, const float* d_out) {
@@ -174,7 +174,7 @@ __device__ __forceinline__ void WholeWindowGradient(const GatherGradientTask& ta
   });
 }
 
-// d_in[element] = weight * what add(first plane, count, sums) adds.
+// d_in[element] = weight * the sums of add(first plane, count, sums).
 template <typename Add>
 __device__ __forceinline__ void ElementGradient(const GatherGradientTask& task, int level,
                                                 int element, const Add& add) {

@@ -1,23 +1,23 @@
 // What the kernels of the balanced pyramid share: how elements and planes are divided among
 // threads, and how outputs and inputs of pooling and resizing depend on each other.
 //
-// Threads run along a plane and walk over planes, so that the divisions which find what an element
-// depends on are made once for many planes. One launch serves all levels: what several of them read
-// is then still in the cache.
+// A thread has one place in the planes and loops over planes. So the divisions that find what an
+// element depends on are computed once for many planes. One launch serves all levels: data that
+// several levels read are then still in the cache.
 #pragma once
 
 #include <vector>
 
 #include "kernels/balanced_pyramid_cuda.h"
 #include "kernels/cuda_math.h"
-#include "kernels/formulas.h"
+#include "kernels/resize_indices.h"
 
 namespace detectron_ext {
 
 constexpr int kPlanesOfThread = 8;
-constexpr int kPlanesAtOnce = 4;  // whose loads are under way together
+constexpr int kPlanesAtOnce = 4;  // planes whose loads are in flight together
 constexpr int64_t kMaxGridY = 65535;
-constexpr int kPyramidBlocks = 3;  // on a multiprocessor at least: 80 registers a thread
+constexpr int kPyramidBlocks = 3;  // at least, on a multiprocessor: 80 registers a thread
 
 struct Size {
   int height, width;
@@ -31,8 +31,8 @@ __host__ __device__ inline int64_t Area(Size size) {
   return static_cast<int64_t>(size.height) * size.width;
 }
 
-// The whole factor by which pooling shrinks both sides, 2 or 4; 0 for all other pairs of sizes.
-// Rows of such windows are loaded at once.
+// Returns the whole factor by which pooling shrinks both sides, if it is 2 or 4, else 0. Rows of
+// such windows are loaded at once.
 inline int WholeFactor(Size in, Size out) {
   for (const int factor : {2, 4}) {
     if (in.height == factor * out.height && in.width == factor * out.width) {
@@ -42,7 +42,7 @@ inline int WholeFactor(Size in, Size out) {
   return 0;
 }
 
-// Throws where a level does not start at a multiple of 16 bytes, as allocations do.
+// Throws if a level does not start at a multiple of 16 bytes, as allocations do.
 template <typename Pointer>
 void CheckAligned(const char* name, const std::vector<Pointer>& levels) {
   for (const float* level : levels) {
@@ -56,8 +56,8 @@ void CheckAligned(const char* name, const std::vector<Pointer>& levels) {
 // Positions
 // ---------------------------------------------------------------------------------------------
 
-// Rows [top, bottom) and columns [left, right) of a plane, whose sides are below 2^15: many of them
-// are held in registers.
+// Rows [top, bottom) and columns [left, right) of a plane. Sides are below 2^15, so two numbers
+// share a register: a thread has many windows.
 class Window {
  public:
   Window() = default;
@@ -93,21 +93,20 @@ __device__ inline Window PoolWindow(int y, int x, Size in, Size out) {
                 PoolBegin(x, in.width, out.width), PoolEnd(x, in.width, out.width));
 }
 
-// The outputs that repeat input (y, x) in nearest resizing.
+// Returns the outputs that repeat input (y, x) in nearest resizing.
 __device__ inline Window Copies(int y, int x, Size in, Size out) {
   return Window(CopiesBegin(y, in.height, out.height), CopiesBegin(y + 1, in.height, out.height),
                 CopiesBegin(x, in.width, out.width), CopiesBegin(x + 1, in.width, out.width));
 }
 
-// The outputs of adaptive pooling whose windows hold input (y, x).
+// Returns the outputs of adaptive pooling whose windows contain input (y, x).
 __device__ inline Window WindowsAround(int y, int x, Size in, Size out) {
   return Window(y * out.height / in.height, PoolEnd(y, out.height, in.height),
                 x * out.width / in.width, PoolEnd(x, out.width, in.width));
 }
 
 __device__ inline int NearestOffset(int y, int x, Size in, Size out) {
-  return NearestIndex(y, in.height, out.height) * in.width +
-      NearestIndex(x, in.width, out.width);
+  return NearestIndex(y, in.height, out.height) * in.width + NearestIndex(x, in.width, out.width);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -118,7 +117,7 @@ __device__ __forceinline__ float Larger(float held, float next) {
   return Replaces(next, held) ? next : held;
 }
 
-// Of each of `count` planes, `area` apart: the maximum of a window ...
+// Finds the maximum of a window in each of `count` planes, which are `area` apart.
 struct Maxima {
   float values[kPlanesAtOnce];
   int offsets[kPlanesAtOnce];  // of the first in scan order
@@ -131,7 +130,7 @@ struct Maxima {
       offsets[k] = first;
       values[k] = k < count ? planes[k * area + first] : 0.0f;
     }
-    // The first element is held already; as a NaN it would merely replace itself.
+    // The first element is the start value. If it is NaN it only replaces itself.
     window.ForEach(width, [&](int offset) {
 #pragma unroll
       for (int k = 0; k < kPlanesAtOnce; ++k) {
@@ -145,7 +144,7 @@ struct Maxima {
   }
 };
 
-// ... sums[k] += the sum over a window ...
+// Adds to sums[k] the sum over a window of plane k, for `count` planes, `area` apart.
 __device__ __forceinline__ void AddSumsOverWindow(const float* planes, int64_t area, int count,
                                                   int width, const Window& window,
                                                   float (&sums)[kPlanesAtOnce]) {
@@ -159,7 +158,7 @@ __device__ __forceinline__ void AddSumsOverWindow(const float* planes, int64_t a
   });
 }
 
-// ... sums[k] += the sum of d_out over the windows `around` whose maximum is `element`.
+// Adds to sums[k] the sum of plane k of d_out over the windows `around` whose maximum is `element`.
 __device__ __forceinline__ void AddGradientsOfMaxima(const float* d_out, const int32_t* places,
                                                      int64_t area, int count, int width,
                                                      const Window& around, int element,
@@ -181,8 +180,8 @@ struct WholeWindow {
 
   // output: the window's place, `in` of kFactor times the output's width.
   __device__ __forceinline__ void Load(const float* in, int y, int x, int out_width) {
-    const float* const corner = in + static_cast<int64_t>(kFactor * y) * kFactor * out_width +
-        kFactor * x;
+    const float* const corner =
+        in + static_cast<int64_t>(kFactor * y) * kFactor * out_width + kFactor * x;
 #pragma unroll
     for (int i = 0; i < kFactor; ++i) {
       rows[i] = Run<kFactor, float>::Load(corner + i * kFactor * out_width);
@@ -202,7 +201,7 @@ struct WholeWindow {
 // Threads
 // ---------------------------------------------------------------------------------------------
 
-// Calls body(first, count) for the planes of this thread, count of them up to kPlanesAtOnce.
+// Calls body(first, count) for the planes of this thread, up to kPlanesAtOnce of them at a time.
 template <typename Body>
 __device__ __forceinline__ void ForPlanes(int64_t planes, const Body& body) {
   for (int64_t group = blockIdx.y; group * kPlanesOfThread < planes; group += gridDim.y) {
@@ -226,12 +225,12 @@ inline unsigned BlocksOfPlane(int64_t items) {
   return static_cast<unsigned>((items + kCudaThreads - 1) / kCudaThreads);
 }
 
-// Shares out the blocks of a launch among tasks: levels, say.
+// Divides the blocks of a launch among tasks, such as levels.
 struct Tasks {
   int count = 0;
   unsigned first_block[kMaxPyramidLevels + 1] = {};
 
-  // Adds a task of so many items in each plane.
+  // Adds a task with so many items in each plane.
   void Add(int64_t items) {
     first_block[count + 1] = first_block[count] + BlocksOfPlane(items);
     ++count;
@@ -245,7 +244,7 @@ struct Tasks {
     }
     return task;
   }
-  // Which item of its plane this thread has; it may be beyond the last.
+  // Returns which item of its plane this thread has. It may be beyond the last one.
   __device__ int ItemOfThread(int task) const {
     return static_cast<int>(blockIdx.x - first_block[task]) * kCudaThreads + threadIdx.x;
   }
@@ -255,8 +254,8 @@ struct Tasks {
 // Places of maxima
 // ---------------------------------------------------------------------------------------------
 
-// Adaptive poolings whose maxima are to be found: places[plane][o] = the offset of the first
-// maximum, in scan order, of o's window in `in`.
+// Adaptive poolings whose maxima are wanted: places[plane][o] = the offset in `in` of the first
+// maximum, in scan order, of the window of output o.
 struct PlacesTasks {
   Tasks tasks;
   int64_t planes;
@@ -280,14 +279,22 @@ void FindPlaces(const char* name, const PlacesTasks& tasks, cudaStream_t stream)
 template <typename Use>
 void WithLevels(int levels, const Use& use) {
   switch (levels) {
-    case 2: return use.template Launch<2>();
-    case 3: return use.template Launch<3>();
-    case 4: return use.template Launch<4>();
-    case 5: return use.template Launch<5>();
-    case 6: return use.template Launch<6>();
-    case 7: return use.template Launch<7>();
-    case 8: return use.template Launch<8>();
-    default: throw std::invalid_argument("a pyramid has 2 to 8 levels");
+    case 2:
+      return use.template Launch<2>();
+    case 3:
+      return use.template Launch<3>();
+    case 4:
+      return use.template Launch<4>();
+    case 5:
+      return use.template Launch<5>();
+    case 6:
+      return use.template Launch<6>();
+    case 7:
+      return use.template Launch<7>();
+    case 8:
+      return use.template Launch<8>();
+    default:
+      throw std::invalid_argument("a pyramid has 2 to 8 levels");
   }
 }
 

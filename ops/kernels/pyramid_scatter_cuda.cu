@@ -17,7 +17,8 @@ struct ScatterTask {
   float* scattered[kMaxPyramidLevels];
 };
 
-// scattered = the level + what resized(first plane, count, runs) finds, in runs of kRun elements.
+// scattered = the level + the result of resized(first plane, count, runs), in runs of kRun
+// elements.
 template <int kRun, typename Resized>
 __device__ __forceinline__ void AddToLevel(const ScatterTask& task, int level, int run,
                                            const Resized& resized) {
@@ -65,19 +66,18 @@ __device__ __forceinline__ void ScatterNearest(const ScatterTask& task, int leve
     offsets[i] = row + NearestIndex(x + i, refined.width, size.width);
   }
   const int64_t area = Area(refined);
-  AddToLevel<kRun>(
-      task, level, run,
-      [&](int64_t first, int count, Run<kRun, float>(&found)[kPlanesAtOnce]) {
+  AddToLevel<kRun>(task, level, run,
+                   [&](int64_t first, int count, Run<kRun, float>(&found)[kPlanesAtOnce]) {
 #pragma unroll
-        for (int k = 0; k < kPlanesAtOnce; ++k) {
-          if (k < count) {
+                     for (int k = 0; k < kPlanesAtOnce; ++k) {
+                       if (k < count) {
 #pragma unroll
-            for (int i = 0; i < kRun; ++i) {
-              found[k].values[i] = balanced[(first + k) * area + offsets[i]];
-            }
-          }
-        }
-      });
+                         for (int i = 0; i < kRun; ++i) {
+                           found[k].values[i] = balanced[(first + k) * area + offsets[i]];
+                         }
+                       }
+                     }
+                   });
 }
 
 __device__ __forceinline__ void ScatterPooled(const ScatterTask& task, int level, int element,
@@ -90,15 +90,14 @@ __device__ __forceinline__ void ScatterPooled(const ScatterTask& task, int level
   const int y = element / size.width;
   const Window window = PoolWindow(y, element - y * size.width, refined, size);
   const int64_t area = Area(refined);
-  AddToLevel<1>(
-      task, level, element,
-      [&](int64_t first, int count, Run<1, float>(&found)[kPlanesAtOnce]) {
-        const Maxima maxima(balanced + first * area, area, count, refined.width, window);
+  AddToLevel<1>(task, level, element,
+                [&](int64_t first, int count, Run<1, float>(&found)[kPlanesAtOnce]) {
+                  const Maxima maxima(balanced + first * area, area, count, refined.width, window);
 #pragma unroll
-        for (int k = 0; k < kPlanesAtOnce; ++k) {
-          found[k].values[0] = maxima.values[k];
-        }
-      });
+                  for (int k = 0; k < kPlanesAtOnce; ++k) {
+                    found[k].values[0] = maxima.values[k];
+                  }
+                });
 }
 
 __global__ void __launch_bounds__(kCudaThreads)
@@ -173,8 +172,8 @@ __global__ void __launch_bounds__(kCudaThreads, kPyramidBlocks)
       if (i <= task.refine) {
         AddSumsOverWindow(d_level, area, count, width, windows[i], sums);
       } else {
-        AddGradientsOfMaxima(d_level, task.places[i] + first * area, area, count, width,
-                             windows[i], element, sums);
+        AddGradientsOfMaxima(d_level, task.places[i] + first * area, area, count, width, windows[i],
+                             element, sums);
       }
     }
 #pragma unroll
@@ -194,8 +193,8 @@ struct ScatterGradientLauncher {
   template <int kLevels>
   void Launch() const {
     const dim3 grid(BlocksOfPlane(Area(task.sizes[task.refine])), PlaneGroups(task.planes));
-    LaunchCuda("BalancedPyramidScatterGradient", ScatterGradientKernel<kLevels>, grid,
-               kCudaThreads, stream, task, d_balanced);
+    LaunchCuda("BalancedPyramidScatterGradient", ScatterGradientKernel<kLevels>, grid, kCudaThreads,
+               stream, task, d_balanced);
   }
 };
 

@@ -1,12 +1,13 @@
 // RoIAlign (Mask R-CNN, section 3): the mean of bilinear samples in each bin of a region.
 //
-// A bilinear sample's weight of a cell is the product of a weight of its row and one of its column,
-// and so is the mean over a bin's grid of samples: a region's features are R X C^T, where R and C
-// hold a few weights a bin and depend on the region alone. They are made once and used for every
-// channel, first along one axis, on runs of neighbouring cells, then along the other.
+// In a bilinear sample the weight of a cell is the product of a weight of its row and a weight of
+// its column. The same holds for the mean over a bin's grid of samples. So a region's features are
+// R X C^T, where R and C have a few weights for each bin and depend on the region alone. They are
+// computed once and used for every channel: first along rows, on runs of neighbouring cells, then
+// along columns.
 //
-// A region is the image and x1, y1, x2, y2 in the scale of the image, or the last four alone, which
-// means image 0; `scale` takes them to the map.
+// A region is five numbers: the index of its image, and x1, y1, x2, y2 in pixels of the image. Four
+// numbers are the corners of a region of image 0. `scale` converts pixels to cells of the map.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/index_of_float.h"
 #include "kernels/parallel.h"
 
 namespace detectron_ext {
@@ -28,9 +30,9 @@ struct RoiAlignShape {
   int64_t roi_columns;  // 5, or 4 without the image
   int64_t pooled_h;
   int64_t pooled_w;
-  int64_t sampling_ratio;  // samples along a side of a bin; 0 or less: one for each cell of it
+  int64_t sampling_ratio;  // samples along a side of a bin; 0 or less: one for each cell
   float scale;
-  bool aligned;  // pixel centers lie at halves, and regions may be smaller than a cell
+  bool aligned;  // pixel centers are at halves, and regions may be smaller than a cell
 
   int64_t plane() const { return h * w; }
   int64_t bins() const { return pooled_h * pooled_w; }
@@ -41,12 +43,12 @@ struct RoiAlignShape {
   const float* CornersOf(const float* roi) const { return roi + roi_columns - 4; }
 };
 
-// Returns the first region that names no image or has no usable corners, or -1.
+// Returns the first region without an image or with unusable corners, or -1 if there is none.
 inline int64_t FirstBadAlignedRoi(const float* rois, const RoiAlignShape& shape) {
   constexpr float kLargest = 1e6f;  // pixels, cells; NaN fails the comparison
   for (int64_t r = 0; r < shape.rois; ++r) {
     const float* const roi = rois + r * shape.roi_columns;
-    bool good = shape.roi_columns == 4 || (roi[0] > -1 && roi[0] < shape.images);
+    bool good = shape.roi_columns == 4 ? shape.images > 0 : IndexOfFloat(roi[0], shape.images) >= 0;
     const float* const corners = shape.CornersOf(roi);
     for (int i = 0; i < 4; ++i) {
       good = good && std::fabs(corners[i]) < kLargest &&
@@ -62,8 +64,8 @@ inline int64_t FirstBadAlignedRoi(const float* rois, const RoiAlignShape& shape)
   return -1;
 }
 
-// The weights along one axis: those of bin b of region r stand at starts[r * bins + b] and before
-// starts[r * bins + b + 1], in ascending order of their cells.
+// The weights along one axis. With i = r * bins + b, the weights of bin b of region r are at the
+// indices [starts[i], starts[i + 1]), in ascending order of their cells.
 struct AxisWeights {
   std::vector<int64_t> starts;
   std::vector<int64_t> cells;
@@ -71,7 +73,7 @@ struct AxisWeights {
 
   void Add(int64_t cell, float weight) {
     const int64_t size = cells.size();
-    // A sample's two cells may be those of the sample before.
+    // The two cells of a sample may be those of the previous sample.
     for (int64_t i = size - 1; i >= std::max(starts.back(), size - 2); --i) {
       if (cells[i] == cell) {
         weights[i] += weight;
@@ -85,9 +87,8 @@ struct AxisWeights {
 
 // Appends the weights of one region's bins between the corners `low` and `high`, on an axis of
 // `size` cells.
-inline void AddRegion(
-    float low, float high, int64_t bins, int64_t size, const RoiAlignShape& shape,
-    AxisWeights* axis) {
+inline void AddRegion(float low, float high, int64_t bins, int64_t size, const RoiAlignShape& shape,
+                      AxisWeights* axis) {
   const float offset = shape.aligned ? 0.5f : 0.0f;
   const float start = low * shape.scale - offset;
   const float extent = high * shape.scale - offset - start;
@@ -134,7 +135,7 @@ struct RoiAlignPlan {
   }
 };
 
-// The cells of a row that a region reads: `length` from `first`.
+// The cells of a row that a region reads: `length` cells from `first` on.
 struct CellRange {
   int64_t first;
   int64_t length;
@@ -149,11 +150,10 @@ inline CellRange ColumnsOf(const AxisWeights& columns, int64_t roi, int64_t bins
   return {columns.cells[begin], columns.cells[end - 1] - columns.cells[begin] + 1};
 }
 
-// One region's features from one channel: `plane` is (h, w), `y` (pooled_h, pooled_w); `buffer`
-// holds w numbers.
-inline void AlignPlane(
-    const float* plane, const RoiAlignPlan& plan, int64_t roi, const RoiAlignShape& shape,
-    float* buffer, float* y) {
+// Computes one region's features of one channel. `plane` is (h, w), `y` (pooled_h, pooled_w);
+// `buffer` has room for w numbers.
+inline void AlignPlane(const float* plane, const RoiAlignPlan& plan, int64_t roi,
+                       const RoiAlignShape& shape, float* buffer, float* y) {
   const CellRange run = ColumnsOf(plan.columns, roi, shape.pooled_w);
   for (int64_t i = 0; i < shape.pooled_h; ++i) {
     std::fill_n(buffer, run.length, 0.0f);
@@ -176,11 +176,10 @@ inline void AlignPlane(
   }
 }
 
-// Adds to `d_plane` (h, w) what the gradient `dy` (pooled_h, pooled_w) of a region's features from
-// that channel makes of it.
-inline void AddAlignPlaneGradient(
-    const float* dy, const RoiAlignPlan& plan, int64_t roi, const RoiAlignShape& shape,
-    float* buffer, float* d_plane) {
+// Adds to `d_plane` (h, w) the gradient of the plane, given the gradient `dy` (pooled_h, pooled_w)
+// of a region's features of that channel.
+inline void AddAlignPlaneGradient(const float* dy, const RoiAlignPlan& plan, int64_t roi,
+                                  const RoiAlignShape& shape, float* buffer, float* d_plane) {
   const CellRange run = ColumnsOf(plan.columns, roi, shape.pooled_w);
   for (int64_t i = 0; i < shape.pooled_h; ++i) {
     std::fill_n(buffer, run.length, 0.0f);
@@ -203,9 +202,8 @@ inline void AddAlignPlaneGradient(
 }
 
 // x is (images, channels, h, w), y (rois, channels, pooled_h, pooled_w).
-inline void RoiAlign(
-    const float* x, const float* rois, const RoiAlignShape& shape, float* y,
-    ParallelFor parallel_for) {
+inline void RoiAlign(const float* x, const float* rois, const RoiAlignShape& shape, float* y,
+                     ParallelFor parallel_for) {
   const RoiAlignPlan plan(rois, shape);
   ForEachBlock(parallel_for, shape.images * shape.channels, 1, [&](int64_t index, int64_t) {
     std::vector<float> buffer(shape.w);
@@ -217,10 +215,9 @@ inline void RoiAlign(
   });
 }
 
-// Each plane is one thread's, region by region, so the order of the sums is fixed.
-inline void RoiAlignGradient(
-    const float* rois, const float* dy, const RoiAlignShape& shape, float* dx,
-    ParallelFor parallel_for) {
+// Each plane belongs to one thread, which adds region by region, so the order of the sums is fixed.
+inline void RoiAlignGradient(const float* rois, const float* dy, const RoiAlignShape& shape,
+                             float* dx, ParallelFor parallel_for) {
   const RoiAlignPlan plan(rois, shape);
   ForEachBlock(parallel_for, shape.images * shape.channels, 1, [&](int64_t index, int64_t) {
     std::vector<float> buffer(shape.w);

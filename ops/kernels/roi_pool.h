@@ -1,8 +1,8 @@
 // Pooling of regions of interest: Detectron's RoIPoolF (maximum; Fast R-CNN, section 2.1) and
 // PSRoIPool (position-sensitive mean; R-FCN, section 2.2).
 //
-// A region is five numbers: the image, and x1, y1, x2, y2 in the scale of the image; `scale` takes
-// them to the map. Its bins are cut to the map.
+// A region is five numbers: the index of its image, and x1, y1, x2, y2 in pixels of the image.
+// `scale` converts pixels to cells of the map. Bins are cut to the map.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/index_of_float.h"
 #include "kernels/parallel.h"
 
 namespace detectron_ext {
@@ -36,11 +37,11 @@ struct Range {
   bool empty() const { return end <= begin; }
 };
 
-// Returns the first region that names no image or has no usable corners, or -1.
+// Returns the first region without an image or with unusable corners, or -1 if there is none.
 inline int64_t FirstBadRoi(const float* rois, const RoiPoolShape& shape) {
   constexpr float kLargest = 1e8f;  // converts to an integer; NaN fails the comparison
   for (int64_t r = 0; r < shape.rois; ++r) {
-    bool good = rois[5 * r] > -1 && rois[5 * r] < shape.images;
+    bool good = IndexOfFloat(rois[5 * r], shape.images) >= 0;
     for (int i = 1; i < 5; ++i) {
       good = good && std::fabs(rois[5 * r + i]) < kLargest &&
           std::fabs(rois[5 * r + i] * shape.scale) < kLargest;
@@ -53,11 +54,10 @@ inline int64_t FirstBadRoi(const float* rois, const RoiPoolShape& shape) {
 }
 
 inline Range Cut(int64_t begin, int64_t end, int64_t size) {
-  return {
-      std::min(std::max<int64_t>(begin, 0), size), std::min(std::max<int64_t>(end, 0), size)};
+  return {std::min(std::max<int64_t>(begin, 0), size), std::min(std::max<int64_t>(end, 0), size)};
 }
 
-// The rows (or columns) of bin `bin` of RoIPoolF, between the corners `low` and `high`.
+// Returns the rows (or columns) of bin `bin` of RoIPoolF, between the corners `low` and `high`.
 inline Range MaxBin(float low, float high, float scale, int64_t bin, int64_t bins, int64_t size) {
   const int64_t start = static_cast<int64_t>(std::round(low * scale));
   const int64_t stop = static_cast<int64_t>(std::round(high * scale));
@@ -68,21 +68,23 @@ inline Range MaxBin(float low, float high, float scale, int64_t bin, int64_t bin
   return Cut(begin + start, end + start, size);
 }
 
-// The same of PSRoIPool, whose regions keep their fractions after scaling.
+// The same for PSRoIPool, whose regions keep their fractions after scaling.
 inline Range MeanBin(float low, float high, float scale, int64_t bin, int64_t bins, int64_t size) {
   const float start = std::round(low) * scale;
   const float stop = (std::round(high) + 1.0f) * scale;
   const float step = std::max(stop - start, 0.1f) / static_cast<float>(bins);
   const float begin = std::floor(static_cast<float>(bin) * step + start);
   const float end = std::ceil(static_cast<float>(bin + 1) * step + start);
-  return Cut(static_cast<int64_t>(begin), static_cast<int64_t>(end), size);
+  // A huge scale gives numbers that no integer holds, so they are cut before the conversion.
+  const float largest = static_cast<float>(size);
+  return Cut(static_cast<int64_t>(std::min(std::max(begin, 0.0f), largest)),
+             static_cast<int64_t>(std::min(std::max(end, 0.0f), largest)), size);
 }
 
 // y and argmax are (rois, channels, pooled_h, pooled_w); argmax is the index in the plane of the
 // first maximum, -1 in an empty bin, whose maximum is 0.
-inline void RoiMaxPool(
-    const float* x, const float* rois, const RoiPoolShape& shape, float* y, int32_t* argmax,
-    ParallelFor parallel_for) {
+inline void RoiMaxPool(const float* x, const float* rois, const RoiPoolShape& shape, float* y,
+                       int32_t* argmax, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.rois * shape.channels, 1, [=](int64_t index, int64_t) {
     const float* roi = rois + index / shape.channels * 5;
     const int64_t image = static_cast<int64_t>(roi[0]);
@@ -116,10 +118,10 @@ inline void ClearChannel(int64_t channel, const RoiPoolShape& shape, float* dx) 
   }
 }
 
-// Adds each bin's gradient at its maximum. A channel is one thread's, region by region.
-inline void RoiMaxPoolGradient(
-    const float* rois, const int32_t* argmax, const float* dy, const RoiPoolShape& shape,
-    float* dx, ParallelFor parallel_for) {
+// Adds each bin's gradient at its maximum. A channel belongs to one thread, which adds region by
+// region.
+inline void RoiMaxPoolGradient(const float* rois, const int32_t* argmax, const float* dy,
+                               const RoiPoolShape& shape, float* dx, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.channels, 1, [=](int64_t channel, int64_t) {
     ClearChannel(channel, shape, dx);
     for (int64_t r = 0; r < shape.rois; ++r) {
@@ -135,12 +137,11 @@ inline void RoiMaxPoolGradient(
   });
 }
 
-// Calls visit(plane offset in the image's map, y index, rows, columns) for the bins of a region
-// that read one channel of the map: exactly one bin, as every bin has channels of its own.
+// Calls visit(offset of the plane in x, index in y, rows, columns) for the bin of a region that
+// reads one channel of the map. There is exactly one, as every bin has channels of its own.
 template <typename Visit>
-void VisitPositionSensitiveBin(
-    const float* rois, int64_t r, int64_t channel, const RoiPoolShape& shape,
-    int64_t outputs, const Visit& visit) {
+void VisitPositionSensitiveBin(const float* rois, int64_t r, int64_t channel,
+                               const RoiPoolShape& shape, int64_t outputs, const Visit& visit) {
   const float* roi = rois + 5 * r;
   const int64_t bin = channel % shape.bins();
   const Range rows =
@@ -148,16 +149,15 @@ void VisitPositionSensitiveBin(
   const Range columns =
       MeanBin(roi[1], roi[3], shape.scale, bin % shape.pooled_w, shape.pooled_w, shape.w);
   const int64_t image = static_cast<int64_t>(roi[0]);
-  visit(
-      (image * shape.channels + channel) * shape.plane(),
-      r * outputs * shape.bins() + channel, rows, columns);
+  visit((image * shape.channels + channel) * shape.plane(), r * outputs * shape.bins() + channel,
+        rows, columns);
 }
 
 // y and channels are (rois, outputs, pooled_h, pooled_w). Output o's bin b is the mean of the map's
 // channel o * bins + b over the bin, 0 in an empty bin; `channels` names that channel.
-inline void PositionSensitiveRoiPool(
-    const float* x, const float* rois, const RoiPoolShape& shape, int64_t outputs, float* y,
-    int32_t* channels, ParallelFor parallel_for) {
+inline void PositionSensitiveRoiPool(const float* x, const float* rois, const RoiPoolShape& shape,
+                                     int64_t outputs, float* y, int32_t* channels,
+                                     ParallelFor parallel_for) {
   ForEachBlock(parallel_for, outputs * shape.bins(), 1, [=](int64_t channel, int64_t) {
     for (int64_t r = 0; r < shape.rois; ++r) {
       VisitPositionSensitiveBin(
@@ -177,9 +177,9 @@ inline void PositionSensitiveRoiPool(
   });
 }
 
-inline void PositionSensitiveRoiPoolGradient(
-    const float* rois, const float* dy, const RoiPoolShape& shape, int64_t outputs, float* dx,
-    ParallelFor parallel_for) {
+inline void PositionSensitiveRoiPoolGradient(const float* rois, const float* dy,
+                                             const RoiPoolShape& shape, int64_t outputs, float* dx,
+                                             ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.channels, 1, [=](int64_t channel, int64_t) {
     ClearChannel(channel, shape, dx);
     for (int64_t r = 0; r < shape.rois && channel < outputs * shape.bins(); ++r) {

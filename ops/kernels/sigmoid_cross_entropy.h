@@ -1,19 +1,19 @@
-// Detectron's sigmoid cross entropy: targets 0 and 1, or -1 for what is ignored.
+// Detectron's sigmoid cross entropy. Targets are 0, 1, or -1 for an ignored element.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/formulas.h"
 #include "kernels/lane_sum.h"
 #include "kernels/parallel.h"
+#include "kernels/sigmoid_focal.h"
 
 namespace detectron_ext {
 
-// Returns how many targets are not -1.
+// Returns the number of targets that are not -1.
 inline int64_t CountTargets(const int32_t* targets, int64_t size, ParallelFor parallel_for) {
-  const double count = SumOverBlocks(
-      parallel_for, size, kSumBlock, [targets](int64_t begin, int64_t end) {
+  const double count =
+      SumOverBlocks(parallel_for, size, kSumBlock, [targets](int64_t begin, int64_t end) {
         int32_t counted = 0;
         for (int64_t i = begin; i < end; ++i) {
           counted += targets[i] != -1;
@@ -24,8 +24,8 @@ inline int64_t CountTargets(const int32_t* targets, int64_t size, ParallelFor pa
 }
 
 // Returns the sum of max(x, 0) - x t + log(1 + exp(-|x|)).
-inline double SigmoidCrossEntropy(
-    const float* logits, const int32_t* targets, int64_t size, ParallelFor parallel_for) {
+inline double SigmoidCrossEntropy(const float* logits, const int32_t* targets, int64_t size,
+                                  ParallelFor parallel_for) {
   return SumOverElements(parallel_for, size, [=](int64_t i) {
     const float x = logits[i];
     const int32_t target = targets[i];
@@ -36,9 +36,8 @@ inline double SigmoidCrossEntropy(
 }
 
 // Writes factor * (sigmoid(x) - t), 0 where t is -1.
-inline void SigmoidCrossEntropyGradient(
-    const float* logits, const int32_t* targets, int64_t size, float factor, float* gradient,
-    ParallelFor parallel_for) {
+inline void SigmoidCrossEntropyGradient(const float* logits, const int32_t* targets, int64_t size,
+                                        float factor, float* gradient, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kSumBlock, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int32_t target = targets[i];

@@ -1,14 +1,15 @@
 // A thread takes a run of positions of an anchor and kClasses of its classes, which share labels
 // and weights.
 //
-// The loss of a negative logit x is softplus(x) sigmoid(x)^gamma, that of a positive one the same
-// of -x, each times its weight. That form takes fewer instructions than SigmoidFocal in
-// kernels/formulas.h, few enough to keep up with memory. Bounds are selects, as there: fminf and
-// fmaxf would lose a NaN.
+// The loss of a negative logit x is softplus(x) sigmoid(x)^gamma; that of a positive logit is the
+// same function of -x. Each is multiplied by its weight. This takes fewer instructions than
+// SigmoidFocal in kernels/sigmoid_focal.h, few enough to keep up with memory. As there, bounds are
+// conditional expressions: fminf and fmaxf would lose a NaN.
 #include <cfloat>
 
 #include "kernels/cuda_math.h"
 #include "kernels/loss_sum_cuda.h"
+#include "kernels/sigmoid_focal.h"
 
 namespace detectron_ext {
 namespace {
@@ -20,7 +21,7 @@ constexpr int kAtOnce = 4;  // classes whose logits are loaded before the first 
 // 2 artanh(s), s = t / (2 + t) <= 1/3: s times a minimax polynomial in s^2 (error 7.8e-9).
 struct Softplus {
   float value;
-  float tail;        // ln(1 + t)
+  float tail;  // ln(1 + t)
   float sigmoid;
   float complement;  // 1 - sigmoid, without cancellation
 
@@ -64,13 +65,13 @@ struct Focal {
     const Softplus s(x);
     return Power(s, x) * (gamma * s.complement * s.value + s.sigmoid);
   }
-  // Of a positive logit -x. The logarithm is cut off at that of the smallest normal float, as
-  // Detectron's.
+  // The loss of a positive logit -x. The logarithm is cut off at that of the smallest normal float,
+  // as in Detectron.
   __device__ float PositiveLoss(float x) const {
     const Softplus s(x);
     return Power(s, x) * (s.value > -kLogOfSmallest ? -kLogOfSmallest : s.value);
   }
-  // Minus the slope of a positive logit -x, which the cut leaves as it is; finite where x is
+  // Minus the slope of a positive logit -x. The cut does not change it. It is finite even if x is
   // infinite.
   __device__ __forceinline__ float PositiveSlope(float x) const {
     return Slope(x > FLT_MAX ? FLT_MAX : x);
@@ -99,7 +100,8 @@ struct Item {
   }
 };
 
-// Logits of classes [c, c + kAtOnce) of an item; beyond its classes -FLT_MAX, whose loss is 0.
+// Logits of classes [c, c + kAtOnce) of an item. Beyond its classes they are -FLT_MAX, whose loss
+// is 0.
 template <int kRun>
 struct Logits {
   Run<kRun, float> of_class[kAtOnce];
@@ -120,8 +122,8 @@ struct Logits {
 };
 
 inline int64_t ItemsOf(const FocalPointers& in, int run) {
-  const int64_t items = in.anchors * ((in.classes + kClasses - 1) / kClasses) *
-      (in.positions / run);
+  const int64_t items =
+      in.anchors * ((in.classes + kClasses - 1) / kClasses) * (in.positions / run);
   if (items > INT32_MAX || in.classes > INT32_MAX - kClasses) {
     throw std::invalid_argument("WeightedSigmoidFocalLoss: too many logits for CUDA");
   }
@@ -142,7 +144,7 @@ __device__ __forceinline__ float SumOfItem(const FocalPointers& in, const Focal<
     for (int k = 0; k < kAtOnce; ++k) {
 #pragma unroll
       for (int j = 0; j < kRun; ++j) {
-        const bool positive = labels.values[j] - 1 == item.first_class + c + k;
+        const bool positive = labels.values[j] == item.first_class + c + k + 1;
         negatives[j] += focal.Loss(positive ? -FLT_MAX : logits.of_class[k].values[j]);
       }
     }
@@ -150,11 +152,11 @@ __device__ __forceinline__ float SumOfItem(const FocalPointers& in, const Focal<
   float sum = 0;
 #pragma unroll
   for (int j = 0; j < kRun; ++j) {
-    const int own = labels.values[j] - 1 - item.first_class;
     float loss = (1.0f - in.alpha) * negatives[j];
-    if (own >= 0 && own < item.classes) {
-      loss += in.alpha * focal.PositiveLoss(
-          -in.logits[item.first_logit + own * in.positions + j]);
+    if (labels.values[j] > item.first_class &&
+        labels.values[j] - item.first_class <= item.classes) {
+      const int own = labels.values[j] - item.first_class - 1;
+      loss += in.alpha * focal.PositiveLoss(-in.logits[item.first_logit + own * in.positions + j]);
     }
     sum += labels.values[j] == -1 ? 0.0f : weights.values[j] * loss;
   }
@@ -199,10 +201,10 @@ __global__ void __launch_bounds__(kCudaThreads)
 #pragma unroll
         for (int j = 0; j < kRun; ++j) {
           const int32_t label = labels.values[j];
-          const bool positive = label - 1 == item.first_class + c + k;
+          const bool positive = label == item.first_class + c + k + 1;
           const float x = logits.of_class[k].values[j];
-          const float slope = positive ? -in.alpha * focal.PositiveSlope(-x)
-                                       : (1.0f - in.alpha) * focal.Slope(x);
+          const float slope =
+              positive ? -in.alpha * focal.PositiveSlope(-x) : (1.0f - in.alpha) * focal.Slope(x);
           slopes.values[j] = label == -1 ? 0.0f : factor * weights.values[j] * slope;
         }
         slopes.Store(d_logits + item.first_logit + (c + k) * in.positions);
@@ -216,7 +218,7 @@ bool InFours(const FocalPointers& in, const float* d_logits) {
       AlignedTo(4 * sizeof(float), in.logits, in.labels, in.weights, d_logits);
 }
 
-// Calls use.Run<kGammaTwo, kRun>() as suits `in`.
+// Calls use.Launch<kGammaTwo, kRun>() with the template arguments that fit `in`.
 template <typename Use>
 void WithFocal(const FocalPointers& in, bool fours, const Use& use) {
   if (in.gamma == 2.0f) {
@@ -263,14 +265,12 @@ struct FocalGradientLauncher {
 
 void WeightedSigmoidFocalLossCuda(const FocalPointers& in, float scale, double* partial_sums,
                                   float* loss, cudaStream_t stream) {
-  WithFocal(in, InFours(in, nullptr),
-            FocalLossLauncher{in, scale, partial_sums, loss, stream});
+  WithFocal(in, InFours(in, nullptr), FocalLossLauncher{in, scale, partial_sums, loss, stream});
 }
 
 void WeightedSigmoidFocalGradientCuda(const FocalPointers& in, float scale, const float* d_loss,
                                       float* d_logits, cudaStream_t stream) {
-  WithFocal(in, InFours(in, d_logits),
-            FocalGradientLauncher{in, scale, d_loss, d_logits, stream});
+  WithFocal(in, InFours(in, d_logits), FocalGradientLauncher{in, scale, d_loss, d_logits, stream});
 }
 
 }  // namespace detectron_ext

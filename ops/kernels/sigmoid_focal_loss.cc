@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "kernels/formulas.h"
 #include "kernels/lane_sum.h"
+#include "kernels/sigmoid_focal.h"
 
 namespace detectron_ext {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kBlock = 8192;
 constexpr int64_t kRun = 512;  // logits of one inner loop
 
-// Logits in one plane, side by side.
+// Neighbouring logits of one plane.
 struct Run {
   int64_t first;   // index of the first logit
   int64_t anchor;  // index of its label and weight
@@ -34,19 +34,19 @@ void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, cons
 
 template <bool kGammaTwo, bool kWeighted>
 struct Loops {
-  // Returns a term times its anchor's weight; 0 at an ignored anchor, whatever the two hold.
+  // Returns a term times its anchor's weight, or 0 at an ignored anchor, even if one of them is
+  // NaN.
   static float Counted(float term, int32_t label, const float* weights, int64_t anchor) {
     const float weighted = kWeighted ? weights[anchor] * term : term;
     return label == -1 ? 0.0f : weighted;
   }
 
-  static double Sum(
-      const SigmoidFocalShape& shape, const FocalParameters& parameters,
-      const float* logits, const int32_t* labels, const float* weights,
-      ParallelFor parallel_for) {
+  static double Sum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                    const float* logits, const int32_t* labels, const float* weights,
+                    ParallelFor parallel_for) {
     return SumOverBlocks(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
-      const SigmoidFocal<kGammaTwo> formula{
-          parameters.gamma, parameters.positive_weight, parameters.negative_weight};
+      const SigmoidFocal<kGammaTwo> formula{parameters.gamma, parameters.positive_weight,
+                                            parameters.negative_weight};
       float losses[kRun];
       double sum = 0;
       ForEachRun(shape, begin, end, [&](const Run& run) {
@@ -62,13 +62,12 @@ struct Loops {
     });
   }
 
-  static void Gradient(
-      const SigmoidFocalShape& shape, const FocalParameters& parameters,
-      const float* logits, const int32_t* labels, const float* weights, float factor,
-      float* d_logits, ParallelFor parallel_for) {
+  static void Gradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                       const float* logits, const int32_t* labels, const float* weights,
+                       float factor, float* d_logits, ParallelFor parallel_for) {
     ForEachBlock(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
-      const SigmoidFocal<kGammaTwo> formula{
-          parameters.gamma, parameters.positive_weight, parameters.negative_weight};
+      const SigmoidFocal<kGammaTwo> formula{parameters.gamma, parameters.positive_weight,
+                                            parameters.negative_weight};
       const float scale = factor;
       ForEachRun(shape, begin, end, [&](const Run& run) {
         const float* const x = logits + run.first;
@@ -86,20 +85,18 @@ struct Loops {
 
 }  // namespace
 
-double SigmoidFocalSum(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, ParallelFor parallel_for) {
+double SigmoidFocalSum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                       const float* logits, const int32_t* labels, const float* weights,
+                       ParallelFor parallel_for) {
   const bool two = parameters.gamma == 2.0f;
-  const auto sum = weights == nullptr
-      ? (two ? Loops<true, false>::Sum : Loops<false, false>::Sum)
-      : (two ? Loops<true, true>::Sum : Loops<false, true>::Sum);
+  const auto sum = weights == nullptr ? (two ? Loops<true, false>::Sum : Loops<false, false>::Sum)
+                                      : (two ? Loops<true, true>::Sum : Loops<false, true>::Sum);
   return sum(shape, parameters, logits, labels, weights, parallel_for);
 }
 
-void SigmoidFocalGradient(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, float factor, float* d_logits,
-    ParallelFor parallel_for) {
+void SigmoidFocalGradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                          const float* logits, const int32_t* labels, const float* weights,
+                          float factor, float* d_logits, ParallelFor parallel_for) {
   const bool two = parameters.gamma == 2.0f;
   const auto gradient = weights == nullptr
       ? (two ? Loops<true, false>::Gradient : Loops<false, false>::Gradient)

@@ -1,8 +1,8 @@
-// Sigmoid focal loss (arXiv:1708.02002) on the CPU. The formula is in kernels/formulas.h.
+// Sigmoid focal loss (arXiv:1708.02002) on the CPU. The formula is in kernels/sigmoid_focal.h.
 //
 // Logits are (images, anchors * classes, positions), labels (images, anchors, positions). The
-// classes of one anchor share its label, and its weight where there are weights; class k of an
-// anchor is the positive one where its label is k + 1. Labels 0 are background, -1 ignored.
+// classes of one anchor share its label, and its weight if there are weights. Class k of an anchor
+// is positive if the label is k + 1. Label 0 is background; -1 is ignored.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +20,15 @@ struct SigmoidFocalShape {
   int64_t size() const { return anchors * classes * positions; }
 };
 
-// Returns the sum of weight * loss over all logits; weights may be nullptr, for 1 everywhere.
-double SigmoidFocalSum(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, ParallelFor parallel_for);
+// Returns the sum of weight * loss over all logits. weights may be nullptr, which means 1
+// everywhere.
+double SigmoidFocalSum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                       const float* logits, const int32_t* labels, const float* weights,
+                       ParallelFor parallel_for);
 
 // d_logits = factor * the derivative of that sum.
-void SigmoidFocalGradient(
-    const SigmoidFocalShape& shape, const FocalParameters& parameters, const float* logits,
-    const int32_t* labels, const float* weights, float factor, float* d_logits,
-    ParallelFor parallel_for);
+void SigmoidFocalGradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
+                          const float* logits, const int32_t* labels, const float* weights,
+                          float factor, float* d_logits, ParallelFor parallel_for);
 
 }  // namespace detectron_ext

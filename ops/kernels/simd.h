@@ -1,4 +1,4 @@
-// The vector of floats that the target machine multiplies fastest, through compiler extensions
+// The vector of floats that the target machine multiplies fastest. It uses compiler extensions
 // (GCC, Clang), so that one source serves every instruction set.
 #pragma once
 
@@ -14,7 +14,7 @@ constexpr int kVectorWidth = 8;
 constexpr int kVectorWidth = 4;
 #endif
 
-// Loaded from and stored to any float's address.
+// Can be loaded from and stored to any float's address.
 typedef float FloatVector
     __attribute__((vector_size(kVectorWidth * sizeof(float)), aligned(sizeof(float)), may_alias));
 

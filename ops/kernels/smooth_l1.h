@@ -1,22 +1,27 @@
-// Smooth L1 (Fast R-CNN, section 2.3) with its transition at beta.
+// Smooth L1 (Fast R-CNN, arXiv:1504.08083, section 2.3) of one difference, with its transition at
+// beta.
 #pragma once
 
 #include <cmath>
 
+#include "kernels/elementary.h"
+
 namespace detectron_ext {
 
+// A box loss's formula: kernels/dense_loss.h says what it must have.
 struct SmoothL1 {
   float beta;
 
-  float Loss(float difference) const {
-    const float x = std::fabs(difference);
+  // x^2 / (2 beta) where x = |difference| is below beta, else x - beta / 2.
+  DETECTRON_EXT_HOST_DEVICE float Loss(float difference) const {
+    const float x = fabsf(difference);
     return x < beta ? 0.5f * x * x / beta : x - 0.5f * beta;
   }
 
   // The derivative of Loss; 0 at 0, NaN at NaN.
-  float Gradient(float difference) const {
+  DETECTRON_EXT_HOST_DEVICE float Gradient(float difference) const {
     const float sign = difference > 0 ? 1.0f : difference < 0 ? -1.0f : difference;
-    return std::fabs(difference) < beta ? difference / beta : sign;
+    return fabsf(difference) < beta ? difference / beta : sign;
   }
 };
 

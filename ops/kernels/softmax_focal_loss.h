@@ -1,8 +1,8 @@
 // Detectron's softmax focal loss: one label for each group of K classes at each position.
 //
-// With p the probability of the label, an anchor costs -z (1 - p)^gamma log(p), where z is the
-// weight of negatives for label 0, that of positives for a larger one and 0 for a negative one.
-// log(p) is cut off at the logarithm of the smallest normal float, as Detectron's kernel does.
+// With p the probability of the label, the loss of an anchor is -z (1 - p)^gamma log(p). z is the
+// weight of negatives for label 0, the weight of positives for a larger label and 0 for a negative
+// one. log(p) is cut off at the logarithm of the smallest normal float, as in Detectron's kernel.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ struct SoftmaxFocal {
     return label == 0 ? parameters.negative_weight : parameters.positive_weight;
   }
 
-  // not_p: 1 - p, without that difference's cancellation.
+  // not_p: 1 - p, computed without cancellation.
   static double LogOf(float p, float not_p) {
     return p > 0.5f ? std::log1p(-static_cast<double>(not_p)) : std::log(p > FLT_MIN ? p : FLT_MIN);
   }
@@ -39,17 +39,17 @@ struct SoftmaxFocal {
   float Slope(float p, float not_p, int32_t label) const {
     const double gamma = parameters.gamma;
     const double rest = not_p;
-    // Where p is 1 the second term's limit is 0, while its factors may be 0 and infinite.
-    const double bend = not_p > 0 && gamma > 0
-        ? gamma * std::pow(rest, gamma - 1.0) * p * LogOf(p, not_p) : 0.0;
+    // At p = 1 the limit of this term is 0, while its factors may be 0 and infinite.
+    const double bend =
+        not_p > 0 && gamma > 0 ? gamma * std::pow(rest, gamma - 1.0) * p * LogOf(p, not_p) : 0.0;
     return static_cast<float>(Weight(label) * (bend - std::pow(rest, gamma)));
   }
 };
 
-// Writes the sum of the probabilities of all classes but an anchor's label, for `length` anchors
-// side by side. p and label point to those of the first one.
-inline void SumOtherClasses(
-    const float* p, const int32_t* label, const GroupedShape& shape, int64_t length, float* sum) {
+// Writes, for `length` neighbouring anchors, the sum of the probabilities of all classes but the
+// anchor's label. p and label point to the first anchor's.
+inline void SumOtherClasses(const float* p, const int32_t* label, const GroupedShape& shape,
+                            int64_t length, float* sum) {
   std::fill(sum, sum + length, 0.0f);
   for (int64_t c = 0; c < shape.classes; ++c) {
     const float* const row = p + c * shape.positions;
@@ -61,9 +61,8 @@ inline void SumOtherClasses(
 }
 
 // Returns the sum of the losses, given the probabilities. Labels (groups, positions) are below K.
-inline double SoftmaxFocalLoss(
-    const float* p, const int32_t* labels, const GroupedShape& shape, const SoftmaxFocal& focal,
-    ParallelFor parallel_for) {
+inline double SoftmaxFocalLoss(const float* p, const int32_t* labels, const GroupedShape& shape,
+                               const SoftmaxFocal& focal, ParallelFor parallel_for) {
   std::vector<double> losses(shape.groups * RunsInGroup(shape));
   ForEachGroupRun(shape, parallel_for, [&](int64_t group, int64_t first, int64_t length) {
     const float* const start = p + group * shape.classes * shape.positions + first;
@@ -82,9 +81,9 @@ inline double SoftmaxFocalLoss(
 }
 
 // Writes factor times the derivative of the sum with respect to the logits.
-inline void SoftmaxFocalLossGradient(
-    const float* p, const int32_t* labels, const GroupedShape& shape, const SoftmaxFocal& focal,
-    float factor, float* dx, ParallelFor parallel_for) {
+inline void SoftmaxFocalLossGradient(const float* p, const int32_t* labels,
+                                     const GroupedShape& shape, const SoftmaxFocal& focal,
+                                     float factor, float* dx, ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {
     const int64_t start = group * shape.classes * shape.positions + first;
     const int32_t* const label = labels + group * shape.positions + first;
@@ -102,7 +101,7 @@ inline void SoftmaxFocalLossGradient(
 #pragma omp simd
       for (int64_t i = 0; i < length; ++i) {
         const float gradient = slope[i] * (label[i] == c ? others[i] : -p[at + i]);
-        dx[at + i] = label[i] < 0 ? 0.0f : gradient;  // even where p is no number
+        dx[at + i] = label[i] < 0 ? 0.0f : gradient;  // even if p is NaN
       }
     }
   });

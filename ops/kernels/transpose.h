@@ -1,12 +1,13 @@
-// Transposes of small squares of floats inside vector registers.
+// Transposes small squares of floats inside vector registers.
 #pragma once
 
 #include <cstdint>
 
 namespace detectron_ext {
 
-// A register of kSize floats, which any float's address can be loaded into, and one of as many
-// indices. GCC drops a vector's size that depends on a template's parameter.
+// A register of kSize floats, which can be loaded from any float's address, and one of kSize
+// indices. They are specialisations because GCC ignores a vector's size that depends on a template
+// parameter.
 template <int kSize>
 struct Register;
 template <>

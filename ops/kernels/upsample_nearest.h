@@ -8,8 +8,8 @@
 
 namespace detectron_ext {
 
-// rows: product of all axes but the last, of the smaller tensor; width: its last axis. The larger
-// tensor has scale times the width and, for each row, scale equal rows.
+// rows: the product of all axes but the last one of the smaller tensor; width: its last axis. The
+// larger tensor has `scale` times the width and, for each row, `scale` equal rows.
 struct UpsampleShape {
   int64_t rows;
   int64_t width;
@@ -23,8 +23,8 @@ struct UpsampleShape {
 };
 
 // Writes the larger tensor.
-inline void UpsampleNearest(
-    const float* small, const UpsampleShape& shape, float* large, ParallelFor parallel_for) {
+inline void UpsampleNearest(const float* small, const UpsampleShape& shape, float* large,
+                            ParallelFor parallel_for) {
   const int64_t wide = shape.width * shape.scale;
   ForEachBlock(parallel_for, shape.rows, shape.block(), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -47,9 +47,9 @@ inline void UpsampleNearest(
   });
 }
 
-// Writes the smaller tensor: each element the sum of its scale x scale copies' gradients.
-inline void UpsampleNearestGradient(
-    const float* large, const UpsampleShape& shape, float* small, ParallelFor parallel_for) {
+// Writes the smaller tensor: each element is the sum of the gradients of its scale x scale copies.
+inline void UpsampleNearestGradient(const float* large, const UpsampleShape& shape, float* small,
+                                    ParallelFor parallel_for) {
   const int64_t wide = shape.width * shape.scale;
   ForEachBlock(parallel_for, shape.rows, shape.block(), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

@@ -10,7 +10,6 @@ from detectron_ext import config
 from detectron_ext.config import imports
 from detectron_ext.config.keys import KEYS
 from detectron_ext.config.rules import RegisteredName
-from detectron_ext.config.validate import registered
 from detectron_ext.engine.checkpoints import newest_checkpoint
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.weights_file import Weights, write_weights

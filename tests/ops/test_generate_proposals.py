@@ -65,18 +65,41 @@ def test_rotated_boxes_run_on_caffe2s_own():
     assert all(np.array_equal(a, b) for a, b in zip(*results))
 
 
-def test_what_is_no_number_is_no_proposal():
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("changed", ["score", "dx", "dy", "dw", "dh"])
+def test_a_number_that_is_not_finite_gives_no_proposal(value, changed):
+    """The same rule for a score and for each delta: other anchors are as if it were not there."""
     scores, deltas, *rest = _inputs()
-    scores[0, :, :4] = np.nan
-    deltas[0, 0::4, 4:6] = np.nan
-    deltas[0, 2::4, 6] = np.inf  # capped
-    deltas[1, 3::4] = -np.inf  # a box without height
+    without = scores.copy()
+    without[0, 1, 2:5] = np.nan
+    expected = _run([without, deltas, *rest])
+    if changed == "score":
+        scores[0, 1, 2:5] = value
+    else:
+        deltas[0, 4 + ["dx", "dy", "dw", "dh"].index(changed), 2:5] = value
     rois, probabilities = _run([scores, deltas, *rest])
-    assert np.isfinite(rois).all() and np.isfinite(probabilities).all()
-    assert 0 < (rois[:, 0] == 0).sum() <= 3 * 9
-    nothing = np.full_like(scores, np.nan)
-    rois, probabilities = _run([nothing, deltas, *rest])
+    np.testing.assert_array_equal(rois, expected[0])
+    np.testing.assert_array_equal(probabilities, expected[1])
+    assert np.isfinite(rois).all() and len(rois) > 10
+
+
+def test_without_finite_numbers_there_is_no_proposal():
+    scores, *rest = _inputs()
+    rois, probabilities = _run([np.full_like(scores, np.nan), *rest])
     assert rois.shape == (0, 5) and probabilities.shape == (0,)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_huge_finite_deltas_are_clipped_to_the_image(index, sign):
+    """Moved out of a side they leave a line on it; a huge size is capped."""
+    scores, deltas, im_info, anchors = _inputs()
+    deltas[:, index::4] = sign * 3e38
+    rois, _ = _run([scores, deltas, im_info, anchors])
+    assert np.isfinite(rois).all() and len(rois) > 0
+    for image, (height, width, _) in enumerate(im_info):
+        boxes = rois[rois[:, 0] == image, 1:]
+        assert (boxes >= 0).all() and (boxes <= [width - 1, height - 1] * 2).all()
 
 
 def test_equal_scores_keep_the_order_of_the_anchors():

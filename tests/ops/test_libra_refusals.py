@@ -153,13 +153,13 @@ def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, me
             "BalancedPyramidScatterGradient",
             pyramid(LEVEL, (1, 2, 2, 2), (1, 2, 2, 2)),
             {"refine_level": 0, "levels": [1, 1]},
-            "levels holds 1, must hold different numbers",
+            "levels holds 1; it must hold different numbers",
         ),
         (
             "BalancedPyramidScatterGradient",
             pyramid(LEVEL, (1, 2, 2, 2)),
             {"refine_level": 0, "levels": [0, 1]},
-            "levels holds 2 levels, must hold one for each of the 1 gradients",
+            "levels holds 2 levels; it must hold one for each of the 1 gradients",
         ),
         (
             "BalancedPyramidScatterGradient",

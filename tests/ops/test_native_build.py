@@ -39,7 +39,7 @@ needs_compiler = pytest.mark.skipif(
 def sources(tmp_path, monkeypatch):
     """A tree with one kernel, whose build goes to a temporary folder."""
     (tmp_path / "ops/kernels").mkdir(parents=True)
-    (tmp_path / "ops/caffe2").mkdir()
+    (tmp_path / "ops/operators").mkdir()
     (tmp_path / "ops/kernels/one.h").write_text("int one();\n")
     (tmp_path / "ops/kernels/one.cc").write_text(
         '#include "kernels/one.h"\nint one() { return 1; }\n'
@@ -75,9 +75,9 @@ def test_compiles_new_and_changed_files_only(sources, capfd):
     assert compiled(capfd) == []
     assert built(sources).stat().st_mtime_ns == first
 
-    (sources / "ops/caffe2/two.cc").write_text("int two() { return 2; }\n")
+    (sources / "ops/operators/two.cc").write_text("int two() { return 2; }\n")
     library.build()
-    assert compiled(capfd) == ["caffe2/two.cc"]
+    assert compiled(capfd) == ["operators/two.cc"]
 
     (sources / "ops/kernels/one.h").write_text("int one();  // changed\n")
     library.build()
@@ -219,7 +219,7 @@ def test_a_caffe2_without_cuda_is_named(toolkit):
 
 
 def test_compiles_kernels_for_every_architecture_and_operators_once(sources, toolkit):
-    for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
+    for name in ("kernels/sum.cu", "operators/sum_op.cu"):
         (sources / "ops" / name).write_text("")
     found = cuda.find_cuda(toolkit / "lib")
     caffe2 = Caffe2("torch", Path(), Path())
@@ -232,7 +232,7 @@ def test_compiles_kernels_for_every_architecture_and_operators_once(sources, too
     assert "code=sm_" not in rules["cuda_operator"]
     assert text.startswith("sources = ../ops\n")
     assert "build kernels/sum.cu.o: cuda_kernel $sources/kernels/sum.cu" in text
-    assert "build caffe2/sum_op.cu.o: cuda_operator $sources/caffe2/sum_op.cu" in text
+    assert "build operators/sum_op.cu.o: cuda_operator $sources/operators/sum_op.cu" in text
     assert "-ltorch_cuda" in rules["link"]
     cpu = inputs._replace(cuda=None)
     without = ninja_text(sources / "ops", folder, "lib.so", "release", cpu)
@@ -242,7 +242,7 @@ def test_compiles_kernels_for_every_architecture_and_operators_once(sources, too
 @pytest.fixture
 def cuda_sources(sources, toolkit, monkeypatch):
     """A tree with a CUDA kernel and a CUDA operator, on a machine that can compile both."""
-    for name in ("kernels/sum.cu", "caffe2/sum_op.cu"):
+    for name in ("kernels/sum.cu", "operators/sum_op.cu"):
         (sources / "ops" / name).write_text("")
     caffe2 = Caffe2("torch-1.10.2", toolkit / "include", toolkit / "lib")
     inputs = Inputs("g++", [], [], caffe2, NO_TARGET, "id", None)

@@ -11,7 +11,7 @@ from case_inputs import LABELS, big_case
 from native_runner import needs_native, run_operator, run_with_gradient, threads
 from random_seed import SEED
 
-SOURCES = Path(__file__).resolve().parents[2] / "ops" / "caffe2"
+SOURCES = Path(__file__).resolve().parents[2] / "ops" / "operators"
 REGISTRATION = re.compile(r"(?:REGISTER|DETECTRON_EXT_OVERRIDE)_CPU_OPERATOR\(\s*(\w+),")
 # Gradients by index of input whose sums oneDNN divides by the number of threads.
 BY_THREADS = {"Conv": {1, 2}}

@@ -1,0 +1,17 @@
+// BelowAutograd: while an object of it exists, ATen records nothing for gradients. Caffe2 has its
+// own.
+#pragma once
+
+#include <ATen/core/LegacyTypeDispatch.h>
+
+namespace detectron_ext {
+
+#if __has_include(<c10/core/InferenceMode.h>)  // since torch 1.9
+using BelowAutograd = at::AutoDispatchBelowADInplaceOrView;
+#else
+class BelowAutograd {
+  at::AutoNonVariableTypeMode guard_{true};
+};
+#endif
+
+}  // namespace detectron_ext

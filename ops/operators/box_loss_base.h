@@ -1,0 +1,79 @@
+// What all operators of box losses and their gradients share: arguments, checked inputs, factors.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include <caffe2/core/operator.h>
+
+#include "kernels/dense_loss.h"
+#include "operators/arguments.h"
+#include "operators/box_loss_arguments.h"
+#include "operators/select_inputs.h"
+
+namespace detectron_ext {
+
+// Formula: the loss of one difference, as in kernels/dense_loss.h.
+template <class Context, class Formula>
+class BoxLossBase : public caffe2::Operator<Context> {
+ public:
+  template <class... Args>
+  explicit BoxLossBase(Args&&... args)
+      : caffe2::Operator<Context>(std::forward<Args>(args)...),
+        loss_(FormulaFromArguments<Formula>(*this)),
+        scale_(ScaleArgument(*this)) {}
+
+ protected:
+  const Formula loss_;
+  const float scale_;
+};
+
+// The dense form, of all elements. Inputs Y_hat, Y, alpha_in, alpha_out.
+template <class Context, class Formula>
+class DenseLossBase : public BoxLossBase<Context, Formula> {
+ public:
+  using BoxLossBase<Context, Formula>::BoxLossBase;
+
+ protected:
+  // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, Y as many rows.
+  DenseLossInputs CheckedInputs() {
+    const caffe2::Tensor& y_hat = this->Input(0);
+    CAFFE_ENFORCE(y_hat.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
+    const char* const names[] = {"Y_hat", "Y", "alpha_in", "alpha_out"};
+    for (int i = 1; i < 4; ++i) {
+      const caffe2::Tensor& other = this->Input(i);
+      CAFFE_ENFORCE(other.numel() == y_hat.numel() &&
+                        (i > 1 || (other.dim() > 0 && other.dim(0) == y_hat.dim(0))),
+                    this->type(), ": ", names[i], " of shape ", other.sizes(),
+                    " does not fit Y_hat of shape ", y_hat.sizes(),
+                    ": it must have as many elements", i == 1 ? " and rows" : "");
+    }
+    return {y_hat.numel(), y_hat.template data<float>(), this->Input(1).template data<float>(),
+            this->Input(2).template data<float>(), this->Input(3).template data<float>()};
+  }
+
+  // scale / N; 0 where there are no rows.
+  double Normalizer() {
+    const int64_t rows = this->Input(0).dim(0);
+    return rows == 0 ? 0.0 : static_cast<double>(this->scale_) / rows;
+  }
+};
+
+// The form of selected places of a map. Inputs Y_hat, Y, L, S.
+template <class Context, class Formula>
+class SelectLossBase : public BoxLossBase<Context, Formula> {
+ public:
+  using BoxLossBase<Context, Formula>::BoxLossBase;
+
+ protected:
+  // For tensors on the CPU: enforces their shapes, and that every row of L lies inside Y_hat.
+  SelectLossInputs CheckedInputs() {
+    return CheckSelectInputs(this->type(), this->Input(0), this->Input(1), this->Input(2),
+                             this->Input(3));
+  }
+
+  // For S on the CPU: scale / max(S, 1).
+  float Normalizer() { return this->scale_ / ForegroundCount(this->Input(3)); }
+};
+
+}  // namespace detectron_ext

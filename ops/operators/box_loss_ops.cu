@@ -1,0 +1,17 @@
+// The operators of box losses on CUDA. Detectron has CUDA classes of Smooth L1.
+#include "operators/box_losses_on_cuda.h"
+
+namespace caffe2 {
+
+using detectron_ext::BalancedL1;
+using detectron_ext::DenseLossGradientOnCuda;
+using detectron_ext::DenseLossOnCuda;
+using detectron_ext::SelectLossGradientOnCuda;
+using detectron_ext::SelectLossOnCuda;
+
+REGISTER_CUDA_OPERATOR(BalancedL1Loss, DenseLossOnCuda<BalancedL1>);
+REGISTER_CUDA_OPERATOR(BalancedL1LossGradient, DenseLossGradientOnCuda<BalancedL1>);
+REGISTER_CUDA_OPERATOR(SelectBalancedL1Loss, SelectLossOnCuda<BalancedL1>);
+REGISTER_CUDA_OPERATOR(SelectBalancedL1LossGradient, SelectLossGradientOnCuda<BalancedL1>);
+
+}  // namespace caffe2

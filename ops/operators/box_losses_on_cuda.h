@@ -1,0 +1,135 @@
+// The operators of a box loss on CUDA, for any formula that kernels/box_losses_cuda.cu
+// instantiates.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <caffe2/core/context_gpu.h>
+#include <caffe2/core/operator.h>
+
+#include "kernels/losses_cuda.h"
+#include "operators/box_loss_base.h"
+#include "operators/checks.h"
+#include "operators/cuda_helpers.h"
+#include "operators/select_inputs.h"
+
+namespace detectron_ext {
+
+// Enforces what CheckSelectInputs enforces on the CPU. Waits for the device, which finds the first
+// row of L outside Y_hat; `found` is its working memory.
+inline SelectionPointers CheckSelectInputsCuda(const std::string& type, const caffe2::Tensor& y_hat,
+                                               const caffe2::Tensor& y,
+                                               const caffe2::Tensor& places,
+                                               const caffe2::Tensor& s, caffe2::Tensor* found,
+                                               caffe2::CUDAContext* context) {
+  SelectionPointers in{};
+  in.rows = CheckSelectShapes(type, y_hat, y, places, s);
+  CAFFE_ENFORCE(in.rows < kMaxCudaRows, type, ": Y has ", in.rows, " rows; on CUDA it must have ",
+                "fewer than ", kMaxCudaRows);
+  in.map = {y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
+  in.prediction = y_hat.data<float>();
+  in.normalizer = s.data<float>();
+  if (in.rows == 0) {
+    return in;
+  }
+  in.target = y.data<float>();
+  in.places = places.data<float>();
+  int* first_outside = Scratch<int>(1, found);
+  FindOutsideCuda(type.c_str(), in, first_outside, context->cuda_stream());
+  int row = 0;
+  context->CopyBytes<caffe2::CUDAContext, caffe2::CPUContext>(sizeof(row), first_outside, &row);
+  context->FinishDeviceComputation();
+  if (row < in.rows) {
+    float place[4];
+    context->CopyBytes<caffe2::CUDAContext, caffe2::CPUContext>(sizeof(place), in.places + 4 * row,
+                                                                place);
+    context->FinishDeviceComputation();
+    FailOutside(type, y_hat, places, row, place);
+  }
+  return in;
+}
+
+// Inputs Y_hat, Y, alpha_in, alpha_out; output the loss, a scalar.
+template <class Formula>
+class DenseLossOnCuda final : public DenseLossBase<caffe2::CUDAContext, Formula> {
+ public:
+  using DenseLossBase<caffe2::CUDAContext, Formula>::DenseLossBase;
+
+  bool RunOnDevice() override {
+    const DenseLossInputs in = this->CheckedInputs();
+    auto* loss = this->Output(0, std::vector<int64_t>(), at::dtype<float>());
+    DenseLossCuda(this->type().c_str(), this->loss_, in, static_cast<float>(this->Normalizer()),
+                  PartialSums(&scratch_), loss->template mutable_data<float>(),
+                  this->context_.cuda_stream());
+    return true;
+  }
+
+ private:
+  caffe2::Tensor scratch_;
+};
+
+// Inputs those of the loss and the gradient of the loss; output d_Y_hat.
+template <class Formula>
+class DenseLossGradientOnCuda final : public DenseLossBase<caffe2::CUDAContext, Formula> {
+ public:
+  using DenseLossBase<caffe2::CUDAContext, Formula>::DenseLossBase;
+
+  bool RunOnDevice() override {
+    const DenseLossInputs in = this->CheckedInputs();
+    EnforceOneNumber(this->type(), "d_loss", this->Input(4));
+    auto* d_prediction = this->Output(0, this->Input(0).sizes(), at::dtype<float>());
+    DenseLossGradientCuda(
+        this->type().c_str(), this->loss_, in, static_cast<float>(this->Normalizer()),
+        this->Input(4).template data<float>(), d_prediction->template mutable_data<float>(),
+        this->context_.cuda_stream());
+    return true;
+  }
+};
+
+// Inputs Y_hat, Y, L, S; output the loss, a scalar.
+template <class Formula>
+class SelectLossOnCuda final : public SelectLossBase<caffe2::CUDAContext, Formula> {
+ public:
+  using SelectLossBase<caffe2::CUDAContext, Formula>::SelectLossBase;
+
+  bool RunOnDevice() override {
+    const SelectionPointers in =
+        CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
+                              this->Input(3), &found_, &this->context_);
+    auto* loss = this->Output(0, std::vector<int64_t>(), at::dtype<float>());
+    SelectLossCuda(this->type().c_str(), this->loss_, in, this->scale_, PartialSums(&scratch_),
+                   loss->template mutable_data<float>(), this->context_.cuda_stream());
+    return true;
+  }
+
+ private:
+  caffe2::Tensor scratch_;
+  caffe2::Tensor found_;
+};
+
+// Inputs those of the loss and the gradient of the loss; output d_Y_hat.
+template <class Formula>
+class SelectLossGradientOnCuda final : public SelectLossBase<caffe2::CUDAContext, Formula> {
+ public:
+  using SelectLossBase<caffe2::CUDAContext, Formula>::SelectLossBase;
+
+  bool RunOnDevice() override {
+    const SelectionPointers in =
+        CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
+                              this->Input(3), &found_, &this->context_);
+    EnforceOneNumber(this->type(), "d_loss", this->Input(4));
+    auto* d_prediction = this->Output(0, this->Input(0).sizes(), at::dtype<float>());
+    SelectLossGradientCuda(
+        this->type().c_str(), this->loss_, in, this->scale_, this->Input(4).template data<float>(),
+        d_prediction->template mutable_data<float>(),
+        Scratch<int32_t>(SelectScratch(in.rows), &scratch_), this->context_.cuda_stream());
+    return true;
+  }
+
+ private:
+  caffe2::Tensor scratch_;
+  caffe2::Tensor found_;
+};
+
+}  // namespace detectron_ext

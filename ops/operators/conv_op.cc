@@ -1,0 +1,200 @@
+// Conv and ConvGradient on the CPU: filters of 1x1 through kernels/pointwise_convolution.h, others
+// through oneDNN, on plain NCHW tensors.
+//
+// Caffe2's own CPU convolution unfolds the image into a matrix and multiplies. oneDNN, which is in
+// the same library, is three to five times as fast. On 1x1 filters our kernels are faster than
+// oneDNN, which copies the images into an order of its own and back. Caffe2's own operator runs in
+// all other cases (other orders and ranks, legacy or uneven padding, empty batches), and for every
+// convolution with the argument fast_conv=0 or the environment variable DETECTRON_EXT_FAST_CONV=0.
+// The variable is read when the operator is created.
+#include <cstdlib>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <caffe2/core/operator.h>
+
+#include "kernels/pointwise_convolution.h"
+#include "operators/below_autograd.h"
+#include "operators/checks.h"
+#include "operators/conv_pool_override.h"
+#include "operators/registration.h"
+#include "operators/threads.h"
+
+namespace detectron_ext {
+namespace {
+
+using caffe2::ArgumentHelper;
+using caffe2::OperatorDef;
+using caffe2::Tensor;
+using caffe2::Workspace;
+
+bool SwitchedOn(const OperatorDef& definition) {
+  const char* variable = std::getenv("DETECTRON_EXT_FAST_CONV");
+  return ArgumentHelper::GetSingleArgument<OperatorDef, bool>(definition, "fast_conv", true) &&
+      (variable == nullptr || std::string(variable) != "0");
+}
+
+// ATen returns channels-last order if the shape of the filter does not tell its order, as with one
+// input channel or 1x1 filters.
+Tensor Contiguous(const at::Tensor& tensor) { return Tensor(tensor.contiguous()); }
+
+// What the operator and its gradient share: the switch, the checks, the arguments.
+class ConvBase : public ConvPoolOverride {
+ public:
+  // twin: as in ConvPoolOverride.
+  ConvBase(const OperatorDef& definition, Workspace* workspace, const char* twin)
+      : ConvPoolOverride(definition, workspace, twin), switched_on_(SwitchedOn(definition)) {
+    CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, "; it must be above 0");
+  }
+
+ protected:
+  bool Covers(const Tensor& x) override {
+    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0 && pads_[0] == pads_[2] &&
+        pads_[1] == pads_[3];
+  }
+
+  void RunFast() override {
+    CheckShapes(Input(0), Input(1));
+    if (IsPointwise()) {
+      RunPointwise();
+      return;
+    }
+    const BelowAutograd below_autograd;
+    RunOneDnn();
+  }
+
+  virtual void RunPointwise() = 0;
+  virtual void RunOneDnn() = 0;
+
+  PointwiseShape pointwise_shape(const Tensor& x, const Tensor& filter) const {
+    return {x.dim(0), filter.dim(1), filter.dim(0), x.dim(2), x.dim(3), stride_[0], stride_[1]};
+  }
+
+  void CheckShapes(const Tensor& x, const Tensor& filter) const {
+    CAFFE_ENFORCE(filter.dim() == 4 && filter.dim(0) % group_ == 0 &&
+                      filter.dim(1) * group_ == x.dim(1) && filter.dim(2) == kernel_[0] &&
+                      filter.dim(3) == kernel_[1],
+                  type(), ": filter of shape ", filter.sizes(), " does not fit X of shape ",
+                  x.sizes(), " with kernel ", kernel_[0], "x", kernel_[1], " and group ", group_);
+  }
+
+  std::vector<int64_t> padding() const { return {pads_[0], pads_[1]}; }
+  std::vector<int64_t> stride() const { return {stride_.begin(), stride_.end()}; }
+  std::vector<int64_t> dilation() const { return {dilation_.begin(), dilation_.end()}; }
+
+ private:
+  bool IsPointwise() const {
+    return group_ == 1 && kernel_[0] == 1 && kernel_[1] == 1 && pads_[0] == 0 && pads_[1] == 0;
+  }
+
+  const bool switched_on_;
+};
+
+// Inputs X, filter and optionally bias; output Y.
+class ConvOp final : public ConvBase {
+ public:
+  ConvOp(const OperatorDef& definition, Workspace* workspace)
+      : ConvBase(definition, workspace, "Conv2D") {}
+
+ private:
+  void RunPointwise() override {
+    const Tensor& x = Input(0);
+    const Tensor& filter = Input(1);
+    CheckBias();
+    Tensor* y = Output(0, GetOutputSize(x, filter.dim(0)), at::dtype<float>());
+    PointwiseConvolution(pointwise_shape(x, filter), x.data<float>(), filter.data<float>(),
+                         InputSize() == 3 ? Input(2).data<float>() : nullptr,
+                         y->mutable_data<float>(), ThreadPoolFor);
+  }
+
+  void RunOneDnn() override {
+    const Tensor& x = Input(0);
+    const Tensor& filter = Input(1);
+    CheckBias();
+    // Every version of ATen takes an undefined tensor for "no bias"; only newer ones take an
+    // optional.
+    const at::Tensor bias = InputSize() == 3 ? at::Tensor(Input(2)) : at::Tensor();
+    SetOutputTensor(0,
+                    Contiguous(at::mkldnn_convolution(at::Tensor(x), at::Tensor(filter), bias,
+                                                      padding(), stride(), dilation(), group_)));
+  }
+
+  void CheckBias() {
+    CAFFE_ENFORCE(InputSize() < 3 || (Input(2).dim() == 1 && Input(2).dim(0) == Input(1).dim(0)),
+                  type(), ": bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
+                  Input(1).sizes());
+  }
+};
+
+// Inputs X, filter, dY; outputs dfilter, dbias (unless no_bias is set) and, if it is asked for, dX.
+class ConvGradientOp final : public ConvBase {
+ public:
+  ConvGradientOp(const OperatorDef& definition, Workspace* workspace)
+      : ConvBase(definition, workspace, "Conv2DGradient"),
+        has_bias_(!GetSingleArgument<bool>("no_bias", false)) {
+    CAFFE_ENFORCE(has_bias_ || OutputSize() <= 2, type(),
+                  ": with no_bias there are at most 2 outputs, not ", OutputSize());
+  }
+
+ private:
+  int dx_output() const { return has_bias_ ? 2 : 1; }
+
+  void RunPointwise() override {
+    CheckOutputGradient();
+    const Tensor& x = Input(0);
+    const Tensor& filter = Input(1);
+    const Tensor& dy = Input(2);
+    const PointwiseShape shape = pointwise_shape(x, filter);
+    Tensor* dfilter = Output(0, filter.sizes(), at::dtype<float>());
+    Tensor* dbias = has_bias_ ? Output(1, {filter.dim(0)}, at::dtype<float>()) : nullptr;
+    PointwiseFilterGradient(shape, x.data<float>(), dy.data<float>(),
+                            dfilter->mutable_data<float>(),
+                            has_bias_ ? dbias->mutable_data<float>() : nullptr, ThreadPoolFor);
+    if (OutputSize() > dx_output()) {
+      Tensor* dx = Output(dx_output(), x.sizes(), at::dtype<float>());
+      PointwiseInputGradient(shape, filter.data<float>(), dy.data<float>(),
+                             dx->mutable_data<float>(), ThreadPoolFor);
+    }
+  }
+
+  void RunOneDnn() override {
+    CheckOutputGradient();
+    const at::Tensor x(Input(0));
+    const at::Tensor filter(Input(1));
+    const at::Tensor dy(Input(2));
+    at::Tensor dx;
+    if (OutputSize() > dx_output()) {
+      dx = at::mkldnn_convolution_backward_input(x.sizes(), dy, filter, padding(), stride(),
+                                                 dilation(), group_, has_bias_);
+    }
+    at::Tensor dfilter;
+    at::Tensor dbias;
+    std::tie(dfilter, dbias) = at::mkldnn_convolution_backward_weights(
+        filter.sizes(), dy, x, padding(), stride(), dilation(), group_, has_bias_);
+    SetOutputTensor(0, Contiguous(dfilter));
+    if (has_bias_) {
+      SetOutputTensor(1, Contiguous(dbias));
+    }
+    if (dx.defined()) {
+      SetOutputTensor(dx_output(), Contiguous(dx));
+    }
+  }
+
+  void CheckOutputGradient() {
+    EnforceShape(type(), "dY", Input(2), GetOutputSize(Input(0), Input(1).dim(0)), "X", Input(0));
+  }
+
+  const bool has_bias_;
+};
+
+}  // namespace
+}  // namespace detectron_ext
+
+namespace caffe2 {
+
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(Conv, detectron_ext::ConvOp);
+DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(ConvGradient, detectron_ext::ConvGradientOp);
+
+}  // namespace caffe2

@@ -1,0 +1,225 @@
+// NonLocalBlock: the whole non-local block as one operator. Forward it keeps two maps less than its
+// six layers do; backward it needs a fraction of their memory.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <caffe2/core/operator.h>
+
+#include "kernels/non_local_block.h"
+#include "operators/checks.h"
+#include "operators/gradient_definition.h"
+#include "operators/threads.h"
+
+namespace detectron_ext {
+namespace {
+
+using caffe2::CPUContext;
+using caffe2::Operator;
+using caffe2::OperatorDef;
+using caffe2::Tensor;
+using caffe2::Workspace;
+
+enum Inputs {
+  kX,
+  kThetaW,
+  kThetaB,
+  kPhiW,
+  kPhiB,
+  kGW,
+  kGB,
+  kOutW,
+  kOutB,
+  kAverages,
+  kLogSums,
+  kDY
+};
+constexpr int kWeights = kOutB;  // the number of weights: all inputs of the block but X
+
+// What the operator and its gradient share: the checks, and the inputs in the kernel's form.
+class NonLocalBlockBase : public Operator<CPUContext> {
+ public:
+  NonLocalBlockBase(const OperatorDef& definition, Workspace* workspace)
+      : Operator<CPUContext>(definition, workspace),
+        use_scale_(GetSingleArgument<bool>("use_scale", false)) {}
+
+ protected:
+  NonLocalShape CheckedShape() {
+    const Tensor& x = Input(kX);
+    EnforceDimensions(type(), "X", x, 4);
+    const int64_t channels = x.dim(1);
+    CAFFE_ENFORCE(channels > 0, type(), ": X of shape ", x.sizes(), " must have channels");
+    const Tensor& theta_w = Input(kThetaW);
+    EnforceDimensions(type(), "theta_w", theta_w, 4);
+    const int64_t embedded = theta_w.dim(0);
+    CAFFE_ENFORCE(embedded > 0, type(), ": theta_w of shape ", theta_w.sizes(),
+                  " must have filters");
+    EnforceShape(type(), "theta_w", theta_w, {embedded, channels, 1, 1}, "X", x);
+    EnforceShape(type(), "theta_b", Input(kThetaB), {embedded}, "theta_w", theta_w);
+    EnforceSameShape(type(), "phi_w", Input(kPhiW), "theta_w", theta_w);
+    EnforceShape(type(), "phi_b", Input(kPhiB), {embedded}, "theta_w", theta_w);
+    EnforceSameShape(type(), "g_w", Input(kGW), "theta_w", theta_w);
+    EnforceShape(type(), "g_b", Input(kGB), {embedded}, "theta_w", theta_w);
+    EnforceShape(type(), "out_w", Input(kOutW), {channels, embedded, 1, 1}, "theta_w", theta_w);
+    EnforceShape(type(), "out_b", Input(kOutB), {channels}, "X", x);
+    const float scale = use_scale_ ? 1.0f / std::sqrt(static_cast<float>(embedded)) : 1.0f;
+    return {x.dim(0), channels, x.dim(2) * x.dim(3), embedded, scale};
+  }
+
+  NonLocalWeights Weights() {
+    return {Data(kThetaW), Data(kThetaB), Data(kPhiW), Data(kGW),
+            Data(kGB),     Data(kOutW),   Data(kOutB)};
+  }
+
+  const float* Data(int input) { return Input(input).data<float>(); }
+
+ private:
+  const bool use_scale_;
+};
+
+class NonLocalBlockOp final : public NonLocalBlockBase {
+ public:
+  using NonLocalBlockBase::NonLocalBlockBase;
+
+  bool RunOnDevice() override {
+    const NonLocalShape shape = CheckedShape();
+    auto* y = Output(0, Input(kX).sizes(), at::dtype<float>());
+    auto* averages = Output(1, Input(kX).sizes(), at::dtype<float>());
+    auto* log_sums = Output(2, {shape.images, shape.positions}, at::dtype<float>());
+    NonLocalBlock(shape, Data(kX), Weights(), y->mutable_data<float>(),
+                  averages->mutable_data<float>(), log_sums->mutable_data<float>(), ThreadPoolFor);
+    return true;
+  }
+};
+
+class NonLocalBlockGradientOp final : public NonLocalBlockBase {
+ public:
+  using NonLocalBlockBase::NonLocalBlockBase;
+
+  bool RunOnDevice() override {
+    const NonLocalShape shape = CheckedShape();
+    EnforceSameShape(type(), "averages", Input(kAverages), "X", Input(kX));
+    EnforceShape(type(), "log_sums", Input(kLogSums), {shape.images, shape.positions}, "X",
+                 Input(kX));
+    EnforceSameShape(type(), "d_Y", Input(kDY), "X", Input(kX));
+    NonLocalBlockGradient(shape, Data(kX), Weights(), Data(kAverages), Data(kLogSums), Data(kDY),
+                          Gradient(kX),
+                          {Gradient(kThetaW), Gradient(kThetaB), Gradient(kPhiW), Gradient(kPhiB),
+                           Gradient(kGW), Gradient(kGB), Gradient(kOutW), Gradient(kOutB)},
+                          ThreadPoolFor);
+    return true;
+  }
+
+ private:
+  float* Gradient(int input) {
+    return Output(input, Input(input).sizes(), at::dtype<float>())->mutable_data<float>();
+  }
+};
+
+}  // namespace
+}  // namespace detectron_ext
+
+namespace caffe2 {
+
+REGISTER_CPU_OPERATOR(NonLocalBlock, detectron_ext::NonLocalBlockOp);
+REGISTER_CPU_OPERATOR(NonLocalBlockGradient, detectron_ext::NonLocalBlockGradientOp);
+
+namespace {
+
+const char* const kUseScale = "(bool, default 0) divide the scores by sqrt(K).";
+
+OpSchema& DocumentInputs(OpSchema& schema) {
+  return schema.Arg("use_scale", kUseScale)
+      .Input(0, "X", "Map, (N, C, H, W).")
+      .Input(1, "theta_w", "Filters of the attending positions' embedding, (K, C, 1, 1).")
+      .Input(2, "theta_b", "Their biases, (K).")
+      .Input(3, "phi_w", "Filters of the embedding of positions attended to, (K, C, 1, 1).")
+      .Input(4, "phi_b", "Their biases, (K): the result does not depend on them.")
+      .Input(5, "g_w", "Filters of what is averaged, (K, C, 1, 1).")
+      .Input(6, "g_b", "Their biases, (K).")
+      .Input(7, "out_w", "Filters of the output convolution, (C, K, 1, 1).")
+      .Input(8, "out_b", "Their biases, (C).");
+}
+
+std::vector<TensorShape> InferNonLocalBlock(const OperatorDef&,
+                                            const std::vector<TensorShape>& inputs) {
+  std::vector<TensorShape> outputs(3, inputs[0]);
+  if (inputs[0].dims_size() == 4) {
+    outputs[2].set_dims(1, inputs[0].dims(2) * inputs[0].dims(3));
+    outputs[2].mutable_dims()->Truncate(2);
+  }
+  return outputs;
+}
+
+std::vector<TensorShape> InferNonLocalBlockGradient(const OperatorDef&,
+                                                    const std::vector<TensorShape>& inputs) {
+  return std::vector<TensorShape>(inputs.begin(), inputs.begin() + 1 + detectron_ext::kWeights);
+}
+
+}  // namespace
+
+OPERATOR_SCHEMA(NonLocalBlock)
+    .NumInputs(1 + detectron_ext::kWeights)
+    .NumOutputs(3)
+    .TensorInferenceFunction(InferNonLocalBlock)
+    .SetDoc(R"DOC(
+Non-local block (Non-local neural networks, arXiv:1711.07971, equations 4 and 6, the embedded
+Gaussian): with 1x1 convolutions theta, phi, g and out, for each image
+
+  Y[:, i] = X[:, i] + out(sum_j softmax_j(theta(X[:, i]) . phi(X[:, j])) g(X[:, j]))
+
+It is what four Convs, EmbeddedGaussianAttention and Sum give, but for rounding, and needs a third
+of their memory in training: neither the embeddings nor the matrix of scores are held. CUDA has it
+as those layers only.
+)DOC")
+    .FillUsing(DocumentInputs)
+    .Output(0, "Y", "Of the shape of X.")
+    .Output(1, "averages",
+            "Of the shape of X, for the gradient: X averaged over all positions "
+            "with each position's weights. It has no gradient itself.")
+    .Output(2, "log_sums",
+            "(N, H * W), for the gradient: the logarithm of each position's sum of "
+            "exponentials. It has no gradient itself.");
+
+OPERATOR_SCHEMA(NonLocalBlockGradient)
+    .NumInputs(4 + detectron_ext::kWeights)
+    .NumOutputs(1 + detectron_ext::kWeights)
+    .TensorInferenceFunction(InferNonLocalBlockGradient)
+    .SetDoc("Gradient of NonLocalBlock for all of its inputs; that of phi_b is 0.")
+    .FillUsing(DocumentInputs)
+    .Input(9, "averages", "Second output of NonLocalBlock.")
+    .Input(10, "log_sums", "Third output of NonLocalBlock.")
+    .Input(11, "d_Y", "Gradient of Y.")
+    .Output(0, "d_X", "Gradient of X.")
+    .Output(1, "d_theta_w", "Gradient of theta_w.")
+    .Output(2, "d_theta_b", "Gradient of theta_b.")
+    .Output(3, "d_phi_w", "Gradient of phi_w.")
+    .Output(4, "d_phi_b", "Gradient of phi_b.")
+    .Output(5, "d_g_w", "Gradient of g_w.")
+    .Output(6, "d_g_b", "Gradient of g_b.")
+    .Output(7, "d_out_w", "Gradient of out_w.")
+    .Output(8, "d_out_b", "Gradient of out_b.");
+
+namespace {
+
+class GetNonLocalBlockGradient : public GradientMakerBase {
+  using GradientMakerBase::GradientMakerBase;
+  std::vector<OperatorDef> GetGradientDefs() override {
+    std::vector<std::string> inputs;
+    std::vector<std::string> gradients;
+    for (int i = 0; i < def_.input_size(); ++i) {
+      inputs.push_back(I(i));
+      gradients.push_back(GI(i));
+    }
+    inputs.push_back(O(1));
+    inputs.push_back(O(2));
+    inputs.push_back(GO(0));
+    return detectron_ext::GradientDefinition("NonLocalBlockGradient", inputs, gradients);
+  }
+};
+
+}  // namespace
+
+REGISTER_GRADIENT(NonLocalBlock, GetNonLocalBlockGradient);
+
+}  // namespace caffe2

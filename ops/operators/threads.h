@@ -1,0 +1,18 @@
+// The ParallelFor that operators hand to kernels: the thread pool of the installed Caffe2.
+#pragma once
+
+#include <ATen/Config.h>
+#include <ATen/Parallel.h>
+#ifndef AT_PARALLEL_OPENMP  // torch before 1.5 expects it on the command line
+#include <ATen/ParallelOpenMP.h>
+#endif
+
+#include "kernels/parallel.h"
+
+namespace detectron_ext {
+
+inline void ThreadPoolFor(int64_t count, const RangeBody& body) {
+  at::parallel_for(0, count, /*grain_size=*/1, body);
+}
+
+}  // namespace detectron_ext
