@@ -52,7 +52,7 @@ void LaunchCudaShared(const char* name, void (*kernel)(Parameters...), dim3 grid
   (void)stream;
   EmulateLaunch(grid, block, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
 #else
-  kernel<<<grid, block, shared_bytes, stream> > >(static_cast<Parameters>(arguments)...);
+  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   CheckCuda(cudaGetLastError(), name);
 #endif
 }
