@@ -111,8 +111,8 @@ PROTOBUF_INCLUDE = Variable(
 )
 BUILD_TARGETS = Variable(
     "DETECTRON_EXT_BUILD_TARGETS",
-    "The processors to compile for, such as `x86-64-v2 x86-64-v3`. Default: `native`, the processor "
-    "of this machine.",
+    "The processors to compile for, such as `x86-64-v2 x86-64-v3`. Default: `native`, the "
+    "processor of this machine.",
 )
 
 BUILDING = (
@@ -148,8 +148,8 @@ TEST_SEED = Variable(
 
 TEST_DIST = Variable(
     "DETECTRON_EXT_TEST_DIST",
-    "A folder with a source distribution and a wheel, which the tests of packaging install. Without "
-    "it they build their own.",
+    "A folder with a source distribution and a wheel, which the tests of packaging install. "
+    "Without it they build their own.",
 )
 
 TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED, TEST_DIST)
