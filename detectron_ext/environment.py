@@ -49,6 +49,11 @@ OPERATORS = Variable(
     "DETECTRON_EXT_OPS",
     "`python` runs the Python operators even if the native ones are built.",
 )
+TARGET = Variable(
+    "DETECTRON_EXT_TARGET",
+    "The build of the native operators to load: `native`, `x86-64-v4`, `x86-64-v3` or `x86-64-v2`. "
+    "Default: the best one that the processor runs.",
+)
 FAST_CONV = Variable(
     "DETECTRON_EXT_FAST_CONV",
     "`0` leaves all convolutions on the CPU to Caffe2, whatever `LIBRA.FAST_CONV` says.",
@@ -72,6 +77,7 @@ RUNNING = (
     BCCD_ROOT,
     COCO_ROOT,
     OPERATORS,
+    TARGET,
     FAST_CONV,
     OMP_NUM_THREADS,
     MKL_NUM_THREADS,
@@ -103,6 +109,11 @@ PROTOBUF_INCLUDE = Variable(
     "DETECTRON_EXT_PROTOBUF_INCLUDE",
     "A folder with protobuf's headers, instead of those that pip fetches.",
 )
+BUILD_TARGETS = Variable(
+    "DETECTRON_EXT_BUILD_TARGETS",
+    "The processors to compile for, such as `x86-64-v2 x86-64-v3`. Default: `native`, the "
+    "processor of this machine.",
+)
 
 BUILDING = (
     CXX,
@@ -112,6 +123,7 @@ BUILDING = (
     CUDA_INCLUDE,
     CUDA_ARCHITECTURES,
     PROTOBUF_INCLUDE,
+    BUILD_TARGETS,
 )
 
 DETECTRON_PATH = Variable(
@@ -134,4 +146,10 @@ TEST_SEED = Variable(
     "The seed of random operator tests. A failing test prints the seed that repeats it.",
 )
 
-TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED)
+TEST_DIST = Variable(
+    "DETECTRON_EXT_TEST_DIST",
+    "A folder with a source distribution and a wheel, which the tests of packaging install. "
+    "Without it they build their own.",
+)
+
+TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED, TEST_DIST)
