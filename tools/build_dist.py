@@ -24,7 +24,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron_ext.native_build.library import BUILD, REPOSITORY
-from detectron_ext.native_build.targets import BUILD_VARIABLE, LEVELS, wanted_targets
+from detectron_ext.native_build.targets import (
+    BUILD_VARIABLE,
+    LEVELS,
+    require_known,
+    wanted_targets,
+)
 
 # What a hook of the build backend is run with: its name and the folder of the result.
 _HOOK = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
@@ -51,16 +56,22 @@ def main() -> int:
     arguments = parser.parse_args()
     out, source = Path(arguments.out).resolve(), Path(arguments.work).resolve() / "source"
     try:
+        for name in arguments.targets:
+            require_known(name)
         _run_hook("build_sdist", out, REPOSITORY, {})
         _unpack(_newest(out, "*.tar.gz"), source)
         _run_hook("build_wheel", out, source, {BUILD_VARIABLE: " ".join(arguments.targets)})
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except subprocess.CalledProcessError as error:
         print(f"error: {error.cmd[-2]} failed with status {error.returncode}", file=sys.stderr)
         return 2
     wheel = _newest(out, "*.whl")
     built = [name for name in zipfile.ZipFile(str(wheel)).namelist() if name.endswith(".so")]
     if len(built) != len(arguments.targets):
-        print(f"error: {wheel} lacks native libraries: see the warning above", file=sys.stderr)
+        wheel.unlink()
+        print(f"error: {wheel.name} lacks native libraries: see the warning above", file=sys.stderr)
         return 2
     print(f"source distribution: {_newest(out, '*.tar.gz')}")
     print(f"wheel: {wheel}")

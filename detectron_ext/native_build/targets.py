@@ -87,12 +87,17 @@ def find_target(name: str, compiler: str) -> Target:
 
     Raises ValueError for an unknown name, and Unavailable where the compiler cannot compile for it.
     """
-    if name != NATIVE and name not in LEVELS:
-        raise ValueError(f"unknown target {name}: give {NATIVE} or {', '.join(LEVELS)}")
+    require_known(name)
     if name != NATIVE and platform.machine() not in ("x86_64", "AMD64"):
         raise Unavailable(f"target {name} needs an x86-64 machine, this is {platform.machine()}")
     flags = LEVELS.get(name, "-march=native").split()
     return Target(name, flags, _needed_by(compiler, flags))
+
+
+def require_known(name: str) -> None:
+    """Raise ValueError, with the names that there are, for an unknown target."""
+    if name != NATIVE and name not in LEVELS:
+        raise ValueError(f"unknown target {name}: give {NATIVE} or {', '.join(LEVELS)}")
 
 
 def wanted_targets(names: str | None = None) -> list[str]:
