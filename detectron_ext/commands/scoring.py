@@ -14,7 +14,7 @@ from detectron_ext.engine.test import detect_dataset, propose_dataset
 from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.scores import score_detections
-from detectron_ext.output_files import write_json
+from detectron_ext.output_files import write_json, write_json_list
 
 _LOG = logging.getLogger(__name__)
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
@@ -48,7 +48,7 @@ def detect_and_score(
         pictures = os.path.join(folder, "vis")
         draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
     path = _path(folder, "detections", "json", image_range)
-    write_json(path, detections)
+    write_json_list(path, detections)
     _LOG.info("written: %s", path)
     if not _is_scored(dataset, image_range):
         return {}
