@@ -122,7 +122,8 @@ def _encoded(entry: Any) -> bytes:
     try:
         text = _ENCODER.encode(entry)
     except (TypeError, ValueError):
-        # The entry holds what strict JSON lacks. Converting every entry would take most of the time.
+        # This entry holds what strict JSON lacks. Converting every entry would take most of the
+        # time.
         text = _ENCODER.encode(_plain(entry))
     return text.encode("ascii")
 

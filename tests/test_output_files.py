@@ -44,7 +44,8 @@ def test_a_list_is_written_an_entry_a_line_as_it_comes(tmp_path):
     write_json_list(str(path), iter([plain, odd, 7]))
     expected = [plain, {"score": 0.25, "n": 3, "nan": None, "array": [None, None]}, 7]
     assert json.loads(path.read_text()) == expected
-    assert [json.loads(line.rstrip(",")) for line in path.read_text().splitlines()[1:-1]] == expected
+    lines = path.read_text().splitlines()[1:-1]
+    assert [json.loads(line.rstrip(",")) for line in lines] == expected
     write_json_list(str(path), [])
     assert json.loads(path.read_text()) == []
 

@@ -10,7 +10,7 @@ from detectron_ext.config import reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
-from detectron_ext.engine.test import coco_results
+from detectron_ext.engine.inference import coco_results
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import draw_boxes
 from detectron_ext.output_files import write_json
