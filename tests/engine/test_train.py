@@ -127,7 +127,7 @@ def _interrupt_after(monkeypatch, config, last, advice):
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "_step", interrupted_step)
-        with pytest.raises(UserError, match=rf"model_iter{last}.pkl; {advice} goes on from there"):
+        with pytest.raises(UserError, match=rf"model_iter{last}.pkl; {advice} resumes from there"):
             training.train(config)
 
 

@@ -354,7 +354,7 @@ def _weights(kind: str, workplace, tmp_path):
         ("empty", "truncated or damaged"),
         ("text", "truncated or damaged"),
         ("malicious", "it names posix.mkdir; only arrays of numbers are read"),
-        ("list", "hold a list, not named blobs"),
+        ("list", "hold a list instead of named blobs"),
         ("others", "lack 165 of the model's 165 parameters"),
         ("not a number", "are not finite in 1 of"),
         ("objects", "it holds an array of type O8"),

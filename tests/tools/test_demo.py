@@ -15,7 +15,7 @@ def test_the_report_never_shows_settings_that_its_models_were_not_trained_with(t
     page = demo(model, folder, ["SOLVER.MAX_ITER", "2"])
     with open(page) as file:
         before = file.read()
-    with pytest.raises(UserError, match="SOLVER.MAX_ITER 2, and now it is 6"):
+    with pytest.raises(UserError, match="SOLVER.MAX_ITER 2, but now it is 6"):
         demo(model, folder)
     demo(model, folder, ["SOLVER.MAX_ITER", "2", "LIBRA.LOG_PERIOD", "5"])
     with open(page) as file:
