@@ -1,10 +1,10 @@
 """From scored boxes of all classes to the detections of one image: the same for every detector.
 
 The rule for values that are not finite, here and in the kernel that makes proposals
-(``ops/kernels/proposals.h``): a candidate is dropped if its score, one of its four deltas or one of
-its coordinates before clipping is NaN or infinite. `geometry.boxes.decode` marks such boxes with
-NaN, which clipping keeps, and :func:`best_detections` drops them with the scores that are not
-finite.
+(``ops/kernels/proposals.h``): a candidate is dropped if its score or one of its four deltas is NaN
+or infinite. Finite deltas may be of any size: the box is clipped to the image.
+`geometry.boxes.decode` marks boxes of deltas that are not finite with NaN, which clipping keeps,
+and :func:`best_detections` drops them, and the candidates whose scores are not finite.
 """
 
 from __future__ import annotations

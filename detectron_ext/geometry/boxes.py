@@ -89,12 +89,14 @@ def decode(
             box cannot overflow.
 
     Returns:
-        (N, 4) float32 boxes. A box is four NaN if one of its deltas is NaN or infinite, or if one
-        of its coordinates overflows: no clipping turns such a box into one inside the image.
+        (N, 4) float32 boxes. A box is four NaN if one of its deltas is NaN or infinite; clipping
+        keeps NaN. Finite deltas may be so large that coordinates overflow to infinity, which
+        clipping moves to the border of the image.
     """
     width, height = widths_heights(boxes)
     deltas = np.asarray(deltas, np.float32)
     dx, dy, dw, dh = (deltas / np.asarray(weights, np.float32)).T
+    deltas_are_finite = np.isfinite(deltas).all(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         center_x = boxes[:, 0] + 0.5 * width + dx * width
         center_y = boxes[:, 1] + 0.5 * height + dy * height
@@ -109,7 +111,7 @@ def decode(
             ),
             axis=1,
         ).astype(np.float32)
-    moved[~(np.isfinite(deltas).all(axis=1) & np.isfinite(moved).all(axis=1))] = np.nan
+    moved[~deltas_are_finite] = np.nan
     return moved
 
 

@@ -9,7 +9,7 @@ from detectron_ext import config as configuration
 from detectron_ext.engine.rcnn_decoding import decode_regions
 from detectron_ext.engine.retinanet_decoding import decode_image
 from detectron_ext.engine.suppression import best_detections
-from detectron_ext.geometry.boxes import decode
+from detectron_ext.geometry.boxes import clip_to_image, decode
 
 NOT_FINITE = pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 CONVENTIONS = pytest.mark.parametrize("convention", ["detectron", "mmdet"])
@@ -112,12 +112,12 @@ def test_suppression_and_voting_are_as_without_the_candidate(bad, overrides, pla
     assert len(expected) and np.isfinite(expected).all()
 
 
-def test_a_box_that_overflows_is_dropped():
+@pytest.mark.parametrize("delta, x", [(3e38, 119), (-3e38, 0)])
+def test_a_box_that_overflows_is_clipped(delta, x):
     boxes, deltas = np.array([[0, 0, 99, 99]] * 2, np.float32), np.zeros((2, 4), np.float32)
-    deltas[0, 0] = 3e38
-    moved = decode(boxes, deltas)
-    assert np.isnan(moved[0]).all()
-    np.testing.assert_allclose(moved[1], boxes[1])
+    deltas[0, 0] = delta
+    moved = clip_to_image(decode(boxes, deltas), 100, 120)
+    np.testing.assert_array_equal(moved, [[x, 0, x, 99], [0, 0, 99, 99]])
 
 
 @SUPPRESSIONS
