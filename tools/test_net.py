@@ -12,7 +12,7 @@ from detectron_ext import command_line
 from detectron_ext.errors import UserError
 from detectron_ext.local_files import is_url
 
-_LOG = logging.getLogger("detectron_ext.tools.test_net")
+_LOG = logging.getLogger("detectron_ext")
 _POLL_SECONDS = 10
 
 
