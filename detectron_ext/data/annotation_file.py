@@ -1,4 +1,4 @@
-"""Reading a COCO JSON file so that whatever is wrong with it is said in one line."""
+"""Reading a COCO annotation file; every mistake in it is reported in one line."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _REQUIRED = {
 
 
 def read_annotation_file(path: str) -> dict[str, Any]:
-    """Read a COCO JSON file and check its structure.
+    """Read a COCO annotation file and check its structure.
 
-    ``images`` and ``categories`` must be there; ``annotations`` may be absent, as in the files
-    that describe test images. Inside an annotation ``area``, ``iscrowd`` and ``segmentation``
-    may be absent. Values (sizes, ids that name nothing) are not judged here.
+    ``images`` and ``categories`` are required. ``annotations`` may be missing, as in the files of
+    test images. An annotation may lack ``area``, ``iscrowd`` and ``segmentation``. Whether boxes
+    have an area and ids exist is checked later, in `data.ground_truth`.
 
     Raises:
-        DatasetError: the file cannot be read, is not JSON, lacks a part, or has ids that
-            are not unique or not of one kind.
+        DatasetError: the file cannot be read, is not JSON or lacks a part; ids are used twice, or
+            are numbers and text at once.
     """
     content = _load_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: not COCO format: the top level must be an object")
     for section in ("images", "categories"):
         if section not in content:
-            raise DatasetError(f"{path}: not COCO format: it holds no '{section}'")
+            raise DatasetError(f"{path}: not COCO format: it has no '{section}'")
     for section, fields in _REQUIRED.items():
         items = content.get(section, [])
         if not isinstance(items, list):

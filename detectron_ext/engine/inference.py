@@ -136,7 +136,7 @@ def _images(
         except DatasetError as error:
             if not config.LIBRA.DATA.SKIP_BAD_IMAGES:
                 raise DatasetError(
-                    f"{error}; LIBRA.DATA.SKIP_BAD_IMAGES True goes on without it"
+                    f"{error}; to skip such images, set LIBRA.DATA.SKIP_BAD_IMAGES True"
                 ) from error
             _LOG.warning("skipped: %s", error)
             continue

@@ -82,7 +82,7 @@ def test_only_some_runs_are_taken(swept, capsys):
     folder, spec, _ = swept
     sweep(spec, str(folder / "results"), only="/bad/", dry_run=True)
     assert len(capsys.readouterr().out.splitlines()) == 1
-    with pytest.raises(UserError, match="no run whose folder holds /none/"):
+    with pytest.raises(UserError, match="no run whose folder name contains /none/"):
         sweep(spec, str(folder / "results"), only="/none/", dry_run=True)
 
 

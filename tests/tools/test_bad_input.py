@@ -232,7 +232,7 @@ def test_nothing_to_train_on(train, annotated):
     message = failure(train(*annotated(lambda content: content.update(annotations=[]))))
     assert "squares: no image has a ground-truth box" in message
     message = failure(train(*annotated(lambda content: content.pop("annotations"))))
-    assert "holds no 'annotations'" in message
+    assert "has no 'annotations'" in message
 
 
 # Images
