@@ -1,6 +1,6 @@
-"""What every tool's command line shares: errors as one line, overrides, start-up.
+"""The part of the command line that all tools share: one-line errors, overrides, start-up.
 
-Importing it needs the standard library alone: not every tool runs where Caffe2 is.
+Importing this module needs only the standard library, because some tools run without Caffe2.
 """
 
 from __future__ import annotations
@@ -9,40 +9,43 @@ import argparse
 import re
 import signal
 import sys
+import textwrap
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import UserError
 from detectron_ext.shipped_files import tool_command
 from detectron_ext.standard_output import discard_output, print_any_text
 
+_WIDTH = 80  # of the text above the options in a help, in characters
+
 
 class _Parser(argparse.ArgumentParser):
-    """Takes flags before and after the KEY VALUE pairs, and reports a mistake as one line."""
+    """A parser that takes flags before and after KEY VALUE pairs and reports errors in one line."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        # What is a value and no flag; argparse's own pattern leaves out -1e-3.
+        # Text that is a value and not a flag. The pattern of argparse does not match -1e-3.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def parse_args(self, args=None, namespace=None):
         return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str):
-        print(f"error: {message}; {self.prog} --help says more", file=sys.stderr)
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
         sys.exit(2)
 
 
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
-    """A parser whose help ends with an example and whose errors are one line.
+    """Return a parser whose help ends with an example and whose errors are one line.
 
     Args:
         description: what the tool does.
-        example: command lines, each from ``tools/`` on; shown as they are typed in a checkout or
-            after the wheel was installed.
+        example: command lines, each beginning with ``tools/``. The help shows them as a person types
+            them in a checkout, or after installing the wheel.
     """
     commands = re.sub(r"^tools/(\w+)\.py", _as_typed, example.strip(), flags=re.MULTILINE)
     return _Parser(
-        description=description,
+        description=textwrap.fill(description, _WIDTH),
         epilog="example:\n  " + commands.replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,34 +56,34 @@ def _as_typed(program: re.Match) -> str:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --cfg and KEY VALUE pairs, as Detectron's tools have them."""
+    """Add --cfg and KEY VALUE pairs, as in Detectron's tools."""
     parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
     add_overrides(parser)
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add KEY VALUE pairs; positional arguments of the tool's own have to be added before."""
+    """Add KEY VALUE pairs. A tool must add its own positional arguments before."""
     parser.add_argument(
         "opts",
         nargs="*",
         default=[],
         metavar="KEY VALUE",
-        help="configuration overrides, e.g. SOLVER.MAX_ITER 2000",
+        help="configuration keys and their values, for example SOLVER.MAX_ITER 2000",
     )
 
 
 def add_upstream(parser: argparse.ArgumentParser) -> None:
-    """Add --upstream, for `runs_upstream` to act on."""
+    """Add --upstream, which `runs_upstream` reads."""
     parser.add_argument(
         "--upstream",
         metavar="CHECKOUT",
-        help="run the tool of this name of a checkout of Detectron, which takes the same flags, "
-        "with the LIBRA node in its configuration, on the CPU where there is no GPU",
+        help="run the tool of the same name and flags in this checkout of Detectron, with this "
+        "package's operators and LIBRA keys; without a GPU it runs on the CPU",
     )
 
 
 def runs_upstream(arguments: argparse.Namespace, tool: str) -> bool:
-    """Run upstream's tool with this command line if --upstream asks for it; whether it did."""
+    """Run Detectron's own tool if --upstream is given; return whether it was."""
     if not arguments.upstream:
         return False
     from detectron_ext.upstream.scripts import run_tool
@@ -90,7 +93,7 @@ def runs_upstream(arguments: argparse.Namespace, tool: str) -> bool:
 
 
 def load_config(path: str | None, overrides=()):
-    """Load the configuration, the defaults where there is no file, and start Caffe2 as it asks."""
+    """Load a configuration (``path`` None: the defaults) and start Caffe2 with its threads."""
     from detectron_ext import config as configuration
 
     config = configuration.load(path, overrides)
@@ -99,30 +102,34 @@ def load_config(path: str | None, overrides=()):
 
 
 def start(threads: int) -> None:
-    """Start Caffe2 with a number of threads, 0 for one a processor; before it is imported."""
+    """Start Caffe2 with this many threads (0: one per processor). Call before importing Caffe2."""
     set_threads(threads)
     start_caffe2()
 
 
 def run(main) -> None:
-    """Run a tool: a person's mistake ends as one line and exit status 2, Ctrl-C as 130.
+    """Run a tool's main function and turn errors into messages and exit statuses.
 
-    Where nobody reads its output any more, as behind ``| head -1``, it ends quietly, as 141; where
-    that cannot be written, as on a full disk, with one line and 2. Training goes on without it.
+    - A UserError prints one line; the status is 2.
+    - Ctrl-C: 130.
+    - Nobody reads standard output any more, as in ``tool | head -1``: 141, without a message.
+    - Standard output cannot be written, as on a full disk: one line, 2.
+
+    Training does not end when its output is lost; see `engine.statistics`.
     """
     start_logging()
     print_any_text()
     try:
         _run(main)
     except OSError:
-        _end_without_output("\n")  # if that was at fault, it fails again, unbuffered too
+        _end_without_output("\n")  # fails again if standard output caused the error
         raise
     finally:
-        _end_without_output()  # what cannot be written is found now, not as Python ends
+        _end_without_output()  # an error is found here and not when Python exits
 
 
 def _end_without_output(text: str = "") -> None:
-    """Print text and what is left in the buffer; where that cannot be, end the tool."""
+    """Print text and flush standard output; end the tool if that fails."""
     try:
         print(end=text, flush=True)
     except OSError as error:
@@ -138,7 +145,7 @@ def _run(main) -> None:
     try:
         main()
     except UserError as error:
-        # Paths may hold anything, and the message is one line.
+        # A path may contain line breaks, but the message must be one line.
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Files that a configuration names, by URL perhaps, but that must be here to be read."""
+"""Files named in a configuration. A URL is refused, because nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from detectron_ext.errors import UserError
 
 
 def is_url(path: str) -> bool:
-    """Whether a setting is a URL, as in Detectron's configurations."""
+    """Return whether a setting is a URL, as in some of Detectron's configurations."""
     return re.match(r"[a-z]+://", path) is not None
 
 
 def local_file(path: str, kind: str, advice: str, error_class: type[UserError]) -> str:
-    """Check that a setting names a file on this machine; returns its path.
+    """Check that a setting names a file on this machine, and return its path.
 
     Args:
-        path: the setting.
-        kind: what the file holds, for the message: "weights" or "proposals".
-        advice: what to do with the file once it is here.
-        error_class: what is raised.
+        path: the value of the setting.
+        kind: content of the file for the message, "weights" or "proposals".
+        advice: what the user should do with a downloaded file, for the message.
+        error_class: class of the error.
 
     Raises:
-        error_class: for a URL (nothing is downloaded) or a missing file.
+        error_class: the setting is a URL, or the file does not exist.
     """
     if is_url(path):
         name = path.rsplit("/", 1)[-1]

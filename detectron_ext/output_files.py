@@ -1,4 +1,4 @@
-"""What is written: folders are checked before the work, files appear whole or not at all."""
+"""Writing files: folders are checked before the work, and a file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Iterator
 
 import numpy as np
 
 from detectron_ext.errors import UserError
 
-# What replaced_file calls a file that is not whole yet.
+# The name that replaced_file gives to a file that is not complete yet.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+_ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 def make_writable_folder(folder: str, what: str, advice: str) -> None:
@@ -24,11 +25,11 @@ def make_writable_folder(folder: str, what: str, advice: str) -> None:
 
     Args:
         folder: its path.
-        what: what is written where, for the message: "pictures to folder".
-        advice: what to do if it cannot be.
+        what: what is written and where to, for the message: "pictures to folder".
+        advice: what the user can do about an error, for the message.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made, or files cannot be written to it.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -41,18 +42,19 @@ def make_writable_folder(folder: str, what: str, advice: str) -> None:
 
 @contextlib.contextmanager
 def replaced_file(path: str) -> Iterator[BinaryIO]:
-    """A binary file to write, which takes its place, on the disk, when all is written.
+    """Open a binary file that replaces ``path`` when the ``with`` block has ended.
 
-    Until then, and when anything interrupts it, whatever is there stays as it is.
+    The file is written under another name and renamed once it is on the disk. Until then, and if
+    anything interrupts the block, the old file stays as it is.
 
     Args:
         path: the file; its folder is made if needed.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     folder = os.path.dirname(os.path.abspath(path))
-    # A file of the tempfile module would be readable by its owner alone, whatever the umask says.
+    # The tempfile module makes files that only their owner can read, whatever the umask is.
     temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")  # see _TEMPORARY
     try:
         os.makedirs(folder, exist_ok=True)
@@ -70,34 +72,64 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
 
 
 def remove_temporaries(folder: str) -> None:
-    """Remove what killed processes left of files they wrote to a folder with `replaced_file`.
+    """Remove the incomplete files that killed processes left in a folder (see `replaced_file`).
 
     Args:
-        folder: exists; no other process writes to it now.
+        folder: an existing folder that no other process writes to now.
     """
     for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
-        with contextlib.suppress(OSError):  # it is in nobody's way
+        with contextlib.suppress(OSError):  # such a file does no harm
             os.unlink(os.path.join(folder, name))
 
 
 def write_json(path: str, content: Any) -> None:
-    """Write JSON; the file appears whole or not at all.
+    """Write JSON that is easy to read (indented); the file appears whole or not at all.
 
     Args:
         path: the file; its folder is made if needed.
-        content: mappings, lists, tuples, text, booleans, None and numbers, numpy's included; NaN
-            and infinity are written as null, for JSON has neither.
+        content: mappings, lists, tuples, text, booleans, None and numbers (numpy's too). NaN and
+            infinity are written as null, because JSON has neither.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
     with replaced_file(path) as file:
         file.write(text.encode("utf-8"))
 
 
+def write_json_list(path: str, entries: Iterable[Any]) -> None:
+    """Write a long JSON list, an entry a line; the file appears whole or not at all.
+
+    Entries are written as they come, so neither the list nor its text needs to be in memory. This
+    is several times faster than :func:`write_json`, and the file is half as large.
+
+    Args:
+        path, entries: as ``path`` and ``content`` of :func:`write_json`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with replaced_file(path) as file:
+        separator = b"["
+        for entry in entries:
+            file.write(separator + b"\n" + _encoded(entry))
+            separator = b","
+        file.write(b"\n]\n" if separator == b"," else b"[]\n")
+
+
+def _encoded(entry: Any) -> bytes:
+    try:
+        text = _ENCODER.encode(entry)
+    except (TypeError, ValueError):
+        # This entry holds what strict JSON lacks. Converting every entry would take most of the
+        # time.
+        text = _ENCODER.encode(_plain(entry))
+    return text.encode("ascii")
+
+
 def _plain(value: Any) -> Any:
-    """The same value in types that strict JSON has."""
+    """Return the same value in types that strict JSON has."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Standard output, which can go away under a program: a closed pipe, a full disk."""
+"""Standard output that can fail while a program runs: a closed pipe, a full disk."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 
 
 def print_any_text() -> None:
-    """From now on print "?" for a character that the encoding of standard output lacks."""
+    """Print "?" from now on for characters that the encoding of standard output does not have."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
 def discard_output() -> None:
-    """From now on print to nowhere, what could not be written before included.
+    """Discard what is printed from now on, and what is still in the buffer.
 
-    Python itself would try to write that again, and complain, as it ends.
+    Without this, Python would try to write the buffer when it exits, and print an error.
     """
     if sys.stdout:
         with open(os.devnull, "wb") as nowhere:

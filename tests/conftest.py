@@ -6,9 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from detectron_ext.config.rules import FORMATS, REGISTRIES
-from detectron_ext.config.validate import registered
+from detectron_ext.config.dataset_entry import FORMATS
+from detectron_ext.config.keys import KEYS
+from detectron_ext.config.rules import RegisteredName, registered
+
+# No test may fail because the machine is slow or busy: there is no time limit for an example, nor
+# for drawing one.
+settings.register_profile("any_speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_speed")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,7 +42,9 @@ def restored_registries():
         "detectron_ext.modeling.bodies:BODIES",
         "detectron_ext.modeling.box_heads:HEADS",
     ]
-    before = {place: dict(registered(place)) for place in [*REGISTRIES.values(), *others]}
+    rules = [rule for key in KEYS.values() for rule in key.rules]
+    named = [rule.place for rule in rules if isinstance(rule, RegisteredName)]
+    before = {place: dict(registered(place)) for place in [*named, *others]}
     yield
     for place, parts in before.items():
         registered(place)._parts.clear()

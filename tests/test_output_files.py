@@ -10,7 +10,7 @@ import pytest
 
 from detectron_ext.array_pickle import write_pickle
 from detectron_ext.errors import UserError
-from detectron_ext.output_files import replaced_file, write_json
+from detectron_ext.output_files import replaced_file, write_json, write_json_list
 
 
 def test_json_is_strict_and_replaces_the_old_file(tmp_path):
@@ -35,6 +35,34 @@ def test_failed_write_keeps_the_old_file_and_names_the_path(tmp_path, monkeypatc
         write_json(str(path), {"AP": 0.75})
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_a_list_is_written_an_entry_a_line_as_it_comes(tmp_path):
+    path = tmp_path / "new" / "list.json"
+    plain = {"bbox": [0.5, 1, 2, 3], "name": "é"}
+    odd = {"score": np.float32(0.25), "n": np.int64(3), "nan": math.nan, "array": (math.inf, None)}
+    write_json_list(str(path), iter([plain, odd, 7]))
+    expected = [plain, {"score": 0.25, "n": 3, "nan": None, "array": [None, None]}, 7]
+    assert json.loads(path.read_text()) == expected
+    lines = path.read_text().splitlines()[1:-1]
+    assert [json.loads(line.rstrip(",")) for line in lines] == expected
+    write_json_list(str(path), [])
+    assert json.loads(path.read_text()) == []
+
+
+def test_a_list_that_ends_in_an_error_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text("old")
+
+    def entries():
+        yield 1
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_json_list(str(path), entries())
+    with pytest.raises(TypeError):
+        write_json_list(str(path), [object()])
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["list.json"]
 
 
 class _Interrupting:

@@ -15,7 +15,8 @@ _WHAT = {
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Measure speed and memory. step and ops --help say more.",
+        'Measure speed and memory: "step" measures a training step, "ops" each operator. Add '
+        "--help after either to see its options.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
         "tools/benchmark.py ops --only pyramid attention --json operators.json",
     )
@@ -26,13 +27,16 @@ def main() -> None:
 
 def _step(arguments: list) -> None:
     parser = command_line.make_parser(
-        "Time training steps of a detector on made-up images: no data set is read.",
+        "Measure the time and the peak memory of training steps on random images. No data set is "
+        "read.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
     parser.prog += " step"
-    parser.add_argument("--size", type=int, default=320, help="height and width (default: 320)")
-    parser.add_argument("--batch", type=int, default=2, help="images a step (default: 2)")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps (default: 10)")
+    parser.add_argument(
+        "--size", type=int, default=320, help="height and width in pixels (default: 320)"
+    )
+    parser.add_argument("--batch", type=int, default=2, help="images per step (default: 2)")
+    parser.add_argument("--steps", type=int, default=10, help="number of timed steps (default: 10)")
     command_line.add_config_arguments(parser)
     options = parser.parse_args(arguments)
     if min(options.size, options.batch, options.steps) < 1:
@@ -43,7 +47,7 @@ def _step(arguments: list) -> None:
 
     result = benchmark_step(config, options.size, options.batch, options.steps)
     print(
-        f"{result['seconds']:.3f} s a step (min {result['seconds_min']:.3f}, max "
+        f"{result['seconds']:.3f} s per step (min {result['seconds_min']:.3f}, max "
         f"{result['seconds_max']:.3f}), {options.batch} images of {options.size} pixels padded "
         f"to {result['size']}; peak memory {result['peak_memory_gb']:.2f} GB"
     )
@@ -51,15 +55,24 @@ def _step(arguments: list) -> None:
 
 def _operators(arguments: list) -> None:
     parser = command_line.make_parser(
-        "Time every operator against the same thing in eager PyTorch, in turns in one process.",
+        "Measure the time of every operator and of the same computation in eager PyTorch. Both run "
+        "alternately in one process.",
         "tools/benchmark.py ops --only pyramid attention --json operators.json",
     )
     parser.prog += " ops"
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="operators whose name holds one of these"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="only operators whose name contains one of these texts",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all cores)")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to this file")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="number of CPU threads; 0 uses all cores (default: 0)",
+    )
     options = parser.parse_args(arguments)
     if options.threads < 0:
         parser.error("--threads must be at least 1, or 0 for all cores")

@@ -15,16 +15,25 @@ from detectron_ext.kernel_benchmark.run import KERNELS, SIZES, benchmark_kernels
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Check every CUDA kernel against float64 and time it against PyTorch, eager and compiled.",
+        "Compare the results of every CUDA kernel with float64 references, and its speed with "
+        "PyTorch, eager and compiled. This tool needs a GPU and a PyTorch with CUDA, but not "
+        "Caffe2.",
         "tools/benchmark_kernels.py --size large --kernels attention pyramid_gather",
     )
     parser.add_argument(
         "--size", choices=SIZES, default="small",
-        help="small: a training step's data; large: a gigabyte and more (default: small)",
+        help="size of the inputs: small is that of a training step, large is a gigabyte or more "
+        "(default: small)",
     )  # fmt: skip
-    parser.add_argument("--kernels", nargs="+", choices=KERNELS, default=[], help="default: all")
-    parser.add_argument("--repeat", type=int, default=20, help="timed runs (default: 20)")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.add_argument(
+        "--kernels",
+        nargs="+",
+        choices=KERNELS,
+        default=[],
+        help="only these kernels (default: all)",
+    )
+    parser.add_argument("--repeat", type=int, default=20, help="number of timed runs (default: 20)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     if arguments.repeat < 1:
         parser.error("--repeat must be at least 1")

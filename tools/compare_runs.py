@@ -8,24 +8,64 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Compare runs of this project or of Detectron that were tested on the same data set. "
-        "Several runs of a side are seeds of one model; --candidate can be given several times.",
+        "Compare the tests of trained models: runs of this project or of Detectron that were "
+        "tested on one data set. Several runs after --baseline or --candidate are one model "
+        "trained with several seeds. Give --candidate once for each model that is compared with "
+        "the baseline.",
         "tools/compare_runs.py --baseline output/plain --candidate output/libra\n"
         "tools/compare_runs.py --baseline a/seed1 a/seed2 --candidate b/seed1 b/seed2 "
         "--names plain libra",
     )
-    parser.add_argument("--baseline", nargs="+", required=True, metavar="RUN", help="run folders")
     parser.add_argument(
-        "--candidate", nargs="+", required=True, action="append", metavar="RUN", help="run folders"
+        "--baseline", nargs="+", required=True, metavar="RUN", help="output folders of the baseline"
     )
-    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="of each side")
-    parser.add_argument("--output-dir", default="output/comparison", help="default: %(default)s")
-    parser.add_argument("--dataset", default="", help="the test to compare, if a run has several")
-    parser.add_argument("--annotations", default="", help="COCO JSON file (default: the catalog's)")
-    parser.add_argument("--threshold", type=float, default=0.5, help="score (default: 0.5)")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap (default: 1000)")
     parser.add_argument(
-        "--cfg", dest="cfg_file", help="YAML configuration file with DATASETS_EXTRA, if needed"
+        "--candidate",
+        nargs="+",
+        required=True,
+        action="append",
+        metavar="RUN",
+        help="output folders of a model to compare",
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names for the tables: of the baseline, then of each candidate (default: the folders' "
+        "names)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        default="output/comparison",
+        help="folder for the comparison (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dataset",
+        default="",
+        help="catalog name of the data set, if a run was tested on several",
+    )
+    parser.add_argument(
+        "--annotations",
+        default="",
+        help="COCO annotation file (default: that of the data set in the catalog)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        help="score from which a detection counts for precision and recall (default: 0.5)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        help="number of bootstrap resamples for the intervals (default: 1000)",
+    )
+    parser.add_argument(
+        "--cfg",
+        dest="cfg_file",
+        help="YAML configuration file whose DATASETS_EXTRA has the data set",
     )
     arguments = parser.parse_args()
     if arguments.resamples < 1:

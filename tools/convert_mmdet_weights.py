@@ -9,18 +9,22 @@ from detectron_ext.conversion.mmdet import ARCHITECTURES, config_path, convert_m
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Convert a checkpoint of mmdetection 2.x or 3.x to a weights file, and say which "
-        "configuration runs it. Only tensors are read; nothing in the checkpoint is run.",
+        "Convert a checkpoint of mmdetection 2.x or 3.x to a weights file, and print which "
+        "configuration runs it. Only tensors are read; no code in the checkpoint is run.",
         "tools/convert_mmdet_weights.py --in libra_retinanet_r50_fpn_1x_coco.pth "
         "--out libra_retinanet.pkl --arch libra_retinanet_r50",
     )
-    parser.add_argument("--in", dest="source", required=True, help="checkpoint (.pth)")
+    parser.add_argument(
+        "--in", dest="source", required=True, help="checkpoint of mmdetection (.pth)"
+    )
     parser.add_argument("--out", dest="target", required=True, help="weights file (.pkl) to write")
-    parser.add_argument("--arch", required=True, choices=ARCHITECTURES, help="what it is of")
+    parser.add_argument(
+        "--arch", required=True, choices=ARCHITECTURES, help="model of the checkpoint"
+    )
     parser.add_argument(
         "--style",
         choices=("pytorch", "caffe"),
-        help="the backbone's style (default: what the checkpoint says, else pytorch)",
+        help="style of the backbone (default: that stored in the checkpoint, otherwise pytorch)",
     )
     arguments = parser.parse_args()
     overrides = convert_mmdet_weights(

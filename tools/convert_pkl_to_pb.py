@@ -8,25 +8,31 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Write a trained model as net.pb and init_net.pb, which Caffe2's predictor runs, and as "
-        "net.json what to feed them. Decoding and suppression are in the net.",
+        "Export a trained model for Caffe2's predictor: net.pb (the net, including decoding and "
+        "non-maximum suppression), init_net.pb (its weights) and net.json (a description of the "
+        "inputs).",
         "tools/convert_pkl_to_pb.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "--out_dir output/pb --size 480 640 --stock-ops TEST.WEIGHTS output/model_final.pkl",
     )
     parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
-    parser.add_argument("--out_dir", required=True, help="folder for the three files")
-    parser.add_argument("--net_name", default="detectron", help="default: %(default)s")
+    parser.add_argument(
+        "--out_dir", required=True, help="folder that the three files are written to"
+    )
+    parser.add_argument(
+        "--net_name", default="detectron", help="name of the net (default: %(default)s)"
+    )
     parser.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="size of the images it is for; RetinaNet and --stock-ops need it",
+        help="size in pixels of the images that the net is for; required for RetinaNet and "
+        "--stock-ops",
     )
     parser.add_argument(
         "--stock-ops",
         action="store_true",
-        help="write Libra R-CNN's operators as stock ones: no library of this package is needed",
+        help="replace this package's operators by Caffe2's own, so that its library is not needed",
     )
     command_line.add_overrides(parser)
     arguments = parser.parse_args()

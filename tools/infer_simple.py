@@ -10,41 +10,46 @@ from detectron_ext import command_line
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_line.make_parser(
-        "Detect objects in one image or in every image of a folder. For each image in which "
-        "something is found a picture with boxes, classes and scores is written; detections.json "
-        "lists what was found in each image.",
+        "Detect objects in one image or in every image of a folder. A picture with boxes, classes "
+        "and scores is written for each image with detections; detections.json lists the "
+        "detections of all images.",
         "tools/infer_simple.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "--wts output/model_final.pkl --output-dir output/pictures images/",
     )
     parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
-    parser.add_argument("--wts", required=True, help="weights file (.pkl)")
+    parser.add_argument("--wts", required=True, help="weights file of the model (.pkl)")
     parser.add_argument(
         "--output-dir",
         default="output/infer",
-        help="default: %(default)s; Detectron's: /tmp/infer_simple",
+        help="folder for the pictures (default: %(default)s; in Detectron: /tmp/infer_simple)",
     )
     parser.add_argument(
         "--image-ext",
         default="",
-        help="in a folder, only files of this extension (default: all; Detectron's: jpg)",
+        help="in a folder, read only files with this extension (default: all images; in Detectron: "
+        "jpg)",
     )
     parser.add_argument(
-        "--output-ext", default="png", help="picture format (default: png; Detectron's: pdf)"
+        "--output-ext",
+        default="png",
+        help="file format of the pictures (default: png; in Detectron: pdf)",
     )
     parser.add_argument(
-        "--always-out", action="store_true", help="write a picture even when nothing is found"
+        "--always-out", action="store_true", help="also write pictures of images without detections"
     )
     parser.add_argument(
         "--thresh",
         type=float,
         default=0.7,
-        help="lowest score that is drawn and listed (default: 0.7)",
+        help="lowest score of a detection that is drawn and listed (default: 0.7)",
     )
     parser.add_argument(
-        "--kp-thresh", type=float, help="accepted for Detectron's scripts; no keypoints are drawn"
+        "--kp-thresh",
+        type=float,
+        help="accepted for Detectron's scripts, without effect: no keypoints are drawn",
     )
     command_line.add_upstream(parser)
-    parser.add_argument("im_or_folder", help="image file or folder of images")
+    parser.add_argument("im_or_folder", help="an image file or a folder of images")
     command_line.add_overrides(parser)
     return parser
 

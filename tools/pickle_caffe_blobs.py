@@ -8,12 +8,17 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Convert a Caffe model's weights, such as an ImageNet ResNet's, to a weights file.",
+        "Convert the weights of a Caffe model, such as a ResNet trained on ImageNet, to a weights "
+        "file for TRAIN.WEIGHTS.",
         "tools/pickle_caffe_blobs.py --prototxt ResNet-50-deploy.prototxt "
         "--caffemodel ResNet-50-model.caffemodel --output R-50.pkl",
     )
-    parser.add_argument("--prototxt", required=True, help="definition of the network")
-    parser.add_argument("--caffemodel", required=True, help="its weights")
+    parser.add_argument(
+        "--prototxt", required=True, help="definition of the Caffe network (.prototxt)"
+    )
+    parser.add_argument(
+        "--caffemodel", required=True, help="weights of the Caffe network (.caffemodel)"
+    )
     parser.add_argument("--output", required=True, help="weights file (.pkl) to write")
     arguments = parser.parse_args()
 

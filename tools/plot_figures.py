@@ -8,18 +8,30 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Draw the box losses; with a trained RetinaNet also which negatives each sampler draws, "
-        "whose gradient each loss takes and what the balanced pyramid evens out; with runs their "
-        "training curves. PNG and SVG. KEY VALUE pairs stand before --runs and --names.",
+        "Draw figures as PNG and SVG. The box losses are always drawn. With --cfg and --wts of a "
+        "trained RetinaNet: the IoU of the negatives that each sampler draws, the share of the "
+        "gradient that each box takes, and the energy of the pyramid levels with and without "
+        "balancing. With --runs: training curves. KEY VALUE pairs must stand before --runs and "
+        "--names.",
         "tools/plot_figures.py --cfg configs/bccd/retinanet_R-36-tiny_256_bfp.yaml "
         "--wts model_final.pkl --runs output/plain output/libra",
     )
-    parser.add_argument("--output-dir", default="output/figures", help="default: %(default)s")
+    parser.add_argument(
+        "--output-dir",
+        default="output/figures",
+        help="folder for the figures (default: %(default)s)",
+    )
     parser.add_argument("--cfg", dest="cfg_file", help="configuration of a trained RetinaNet")
-    parser.add_argument("--wts", dest="weights", help="its weights")
-    parser.add_argument("--images", type=int, default=32, help="training images (default: 32)")
-    parser.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="tested runs")
-    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="of the runs")
+    parser.add_argument("--wts", dest="weights", help="weights file of that RetinaNet")
+    parser.add_argument(
+        "--images", type=int, default=32, help="number of training images used (default: 32)"
+    )
+    parser.add_argument(
+        "--runs", nargs="+", default=[], metavar="RUN", help="output folders of runs"
+    )
+    parser.add_argument(
+        "--names", nargs="+", default=[], metavar="NAME", help="names of the runs in the figures"
+    )
     command_line.add_overrides(parser)
     arguments = parser.parse_args()
     if bool(arguments.cfg_file) != bool(arguments.weights):

@@ -8,23 +8,34 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Run every variant, seed and size of a sweep with tools/train_net.py. What is done is "
-        "skipped and what was begun is resumed: the same command goes on where it was stopped.",
+        "Train and test every variant, seed and image size of a sweep with tools/train_net.py. "
+        "Finished runs are skipped and runs that were stopped are resumed, so the same command "
+        "continues a sweep.",
         "tools/sweep.py configs/sweeps/retinanet_ablation.yaml --jobs 2\n"
         "tools/sweep.py configs/sweeps/retinanet_ablation.yaml --dry-run",
     )
-    parser.add_argument("spec", help="YAML file, see configs/sweeps/")
-    parser.add_argument("--results", default="output/sweeps", help="default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1)")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="only runs whose folder's name holds this text"
+        "spec", help="YAML file that describes the sweep, such as those in configs/sweeps/"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    parser.add_argument(
+        "--results", default="output/sweeps", help="folder for the runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="number of runs at the same time (default: 1)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads of each run (default: 1)"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only runs whose folder name contains this text"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only print the state and the command of each run"
+    )
     parser.add_argument(
         "--report",
         metavar="FILE.md",
-        help="run nothing; write what is done into this page and JSON beside it",
+        help="train nothing; write the results of finished runs into this page and JSON beside it",
     )
     arguments = parser.parse_args()
     if min(arguments.jobs, arguments.threads) < 1:

@@ -12,14 +12,15 @@ from detectron_ext import command_line
 from detectron_ext.errors import UserError
 from detectron_ext.local_files import is_url
 
-_LOG = logging.getLogger("detectron_ext.tools.test_net")
+_LOG = logging.getLogger("detectron_ext")
 _POLL_SECONDS = 10
 
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Detect objects in every image of TEST.DATASETS with TEST.WEIGHTS (default: the final "
-        "weights of this configuration's training) and score them: AP, AP50, ... in results.json.",
+        "Detect objects in every image of TEST.DATASETS and write the scores (AP, AP50, ...) to "
+        "results.json. The weights are TEST.WEIGHTS or, without it, the final weights that "
+        "tools/train_net.py left with the same configuration.",
         "tools/test_net.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "TEST.WEIGHTS output/model_final.pkl",
     )
@@ -30,21 +31,26 @@ def main() -> None:
         const=True,
         default=False,
         metavar="True",
-        help="wait until TEST.WEIGHTS exists (default: False, unlike Detectron's); as the last "
-        "flag it needs no value",
+        help="wait until the file TEST.WEIGHTS exists (default: False; in Detectron: True); the "
+        "value True may be left out if this is the last flag",
     )
-    parser.add_argument("--vis", action="store_true", help="draw the detections (VIS True)")
+    parser.add_argument(
+        "--vis",
+        action="store_true",
+        help="also draw the detections on the images; the same as VIS True",
+    )
     parser.add_argument(
         "--multi-gpu-testing",
         action="store_true",
-        help="accepted for Detectron's scripts; testing runs on one device",
+        help="accepted for Detectron's scripts, without effect: one device is used",
     )
     parser.add_argument(
         "--range",
         type=int,
         nargs=2,
         metavar=("START", "END"),
-        help="only images START (inclusive) to END (exclusive); detections are kept, not scored",
+        help="only test images START (inclusive) to END (exclusive); the detections are written "
+        "but not scored",
     )
     command_line.add_upstream(parser)
     command_line.add_config_arguments(parser)

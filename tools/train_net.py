@@ -8,16 +8,16 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Train the network a configuration describes, resuming from its newest checkpoint, then "
-        "test it on TEST.DATASETS.",
+        "Train the model of a configuration, then test it on TEST.DATASETS. Training resumes from "
+        "the newest checkpoint in OUTPUT_DIR.",
         "tools/train_net.py --cfg configs/digits/libra_retinanet_R-36-tiny_256.yaml "
         "SOLVER.MAX_ITER 500 OUTPUT_DIR output/try",
     )
-    parser.add_argument("--skip-test", action="store_true", help="do not test afterwards")
+    parser.add_argument("--skip-test", action="store_true", help="do not test after training")
     parser.add_argument(
         "--multi-gpu-testing",
         action="store_true",
-        help="accepted for Detectron's scripts; testing runs on one device",
+        help="accepted for Detectron's scripts, without effect: one device is used for testing",
     )
     command_line.add_upstream(parser)
     command_line.add_config_arguments(parser)

@@ -10,21 +10,35 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Draw the detections of a test run (detections.json) beside the ground truth.",
+        "Draw the ground truth and the detections of a test side by side, one picture for each "
+        "image.",
         "tools/visualize_results.py --dataset bccd_val "
         "--detections output/.../detections.json --output-dir output/pictures",
     )
     parser.add_argument("--dataset", required=True, help="catalog name of the data set")
-    parser.add_argument("--detections", required=True, help="detections.json of a test run")
-    parser.add_argument("--output-dir", default="output/visualize", help="default: %(default)s")
+    parser.add_argument("--detections", required=True, help="detections.json of the test")
     parser.add_argument(
-        "--thresh", type=float, default=0.5, help="lowest score that is drawn (default: 0.5)"
+        "--output-dir",
+        default="output/visualize",
+        help="folder for the pictures (default: %(default)s)",
     )
     parser.add_argument(
-        "--first", type=_count, default=0, metavar="N", help="only the first N images (0: all)"
+        "--thresh",
+        type=float,
+        default=0.5,
+        help="lowest score of a detection that is drawn (default: 0.5)",
     )
     parser.add_argument(
-        "--cfg", dest="cfg_file", help="YAML configuration file with DATASETS_EXTRA, if needed"
+        "--first",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="only draw the first N images; 0 draws all (default: 0)",
+    )
+    parser.add_argument(
+        "--cfg",
+        dest="cfg_file",
+        help="YAML configuration file whose DATASETS_EXTRA has the data set",
     )
     arguments = parser.parse_args()
     if not 0 <= arguments.thresh <= 1:

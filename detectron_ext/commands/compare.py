@@ -1,4 +1,4 @@
-"""Comparing tested runs."""
+"""Comparing the tests of trained models."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def compare_runs(
     threshold: float = THRESHOLD,
     num_resamples: int = 1000,
 ) -> str:
-    """Compare candidates with a baseline; returns the tables as Markdown.
+    """Compare candidates with a baseline and return the tables as Markdown.
 
     Args:
-        config: for DATASETS_EXTRA.
-        baseline: folders of its runs, which differ in their seeds.
-        candidates: the same of each candidate.
-        output_dir: gets comparison.json, .csv, .md and .html.
-        names: of the baseline and of each candidate; by default that of their first folder, with
-            its path where two folders have one name.
-        dataset: catalog name of the test to compare; needed where runs have several, unless the
-            folder of one is named.
-        annotations: COCO JSON file of what was tested; the catalog's by default.
-        threshold: score at which precision and recall are taken.
-        num_resamples: of the bootstrap.
+        config: a merged configuration, whose DATASETS_EXTRA may have the data set.
+        baseline: output folders of the baseline's runs, which differ only in their seeds.
+        candidates: for each candidate the output folders of its runs.
+        output_dir: folder for comparison.json, .csv, .md and .html.
+        names: names of the baseline and of each candidate. The default is the name of the first
+            folder, or its path if two folders have the same name.
+        dataset: catalog name of the data set; needed if a run was tested on several and its folder
+            is not that of one test.
+        annotations: COCO annotation file of the data set; by default that of the catalog.
+        threshold: score from which detections count for precision and recall, in [0, 1].
+        num_resamples: number of bootstrap resamples.
 
     Raises:
-        UserError: a missing, empty or damaged run, one of an RPN alone, runs on different data sets
-            or images, or two sides given one name.
+        UserError: a run is missing, empty, damaged or of an RPN alone; runs were tested on
+            different data sets or images; or two sides have the same name.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
@@ -80,7 +80,7 @@ def compare_runs(
 
 
 def _folder_names(folders: list) -> list:
-    """Last parts of the paths, or the paths; one given again, to be compared with itself, (2)."""
+    """Return the last parts of paths or, if two are equal, the paths; a repetition gets "(2)"."""
     names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
     if len(set(names)) == len(names):
         return names
@@ -93,12 +93,12 @@ def _entry(dataset: str, config) -> DatasetEntry:
         return resolve(dataset, config)
     except DatasetError as error:
         raise DatasetError(
-            f"{error}; --cfg names that configuration, --annotations a file"
+            f"{error}; name that configuration with --cfg, or an annotation file with --annotations"
         ) from None
 
 
 def _check_distinct(sides: list) -> None:
-    """One run given twice would pass for two seeds without spread."""
+    """Refuse a run that is given twice: it would count as two seeds with equal results."""
     for side in sides:
         paths = [run.path for run in side]
         for run in side:

@@ -34,18 +34,18 @@ _SHOWN_SETTINGS = (
 def demo(config_files: dict, output_dir: str, overrides=()) -> str:
     """Train and test each configuration, then write the report.
 
-    Runs that are finished are not repeated, so a demonstration that was stopped goes on.
+    Finished runs are not repeated, so a demonstration that was stopped is resumed.
 
     Args:
-        config_files: model's name on the page to configuration file.
-        output_dir: gets a folder for each model, and ``report.html`` with its pictures.
-        overrides: further KEY VALUE pairs for every configuration.
+        config_files: name of a model in the report to its configuration file.
+        output_dir: folder for the runs, one folder each, and for ``report.html`` and its pictures.
+        overrides: KEY VALUE pairs for every configuration.
 
     Returns:
         Path of the report.
 
     Raises:
-        UserError: what is finished there is of other settings; as
+        UserError: the folder has runs with other settings, or as
             :func:`detectron_ext.commands.train_and_test.train_and_test`.
     """
     runs = []
@@ -80,7 +80,7 @@ def _training_log(config) -> TrainingLog:
 
 
 def _pictures(config, dataset: CocoDataset) -> list:
-    """The first test images that can be read, with what is there and what the model found."""
+    """Return the first test images that can be read, with ground truth and detections."""
     folder = configuration.output_dir(config, (dataset.name,), training=False)
     detections = read_detections(os.path.join(folder, "detections.json"))
     pictures = []

@@ -1,4 +1,4 @@
-"""Drawing the figures, each as PNG and SVG."""
+"""Drawing figures of losses, samplers and training, each as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -30,28 +30,30 @@ def plot_figures(
     runs: Sequence[str] = (),
     names: Sequence[str] = (),
 ) -> list:
-    """Draw what can be drawn from what is given.
+    """Draw all figures that the given inputs allow.
 
-    Always ``box_loss``; with a trained RetinaNet ``negatives`` and ``gradient_shares``, and where
-    it has a balanced pyramid ``feature_energy``; with runs ``training``.
+    - ``box_loss``: always.
+    - ``negatives`` and ``gradient_shares``: with a trained RetinaNet.
+    - ``feature_energy``: with a trained RetinaNet that has a balanced pyramid.
+    - ``training``: with runs.
 
     Args:
-        output_dir: gets a PNG and an SVG of each.
-        config: of the trained model.
+        output_dir: folder for a PNG and an SVG of each figure.
+        config: a merged configuration of the trained RetinaNet; None without one.
         weights: its weights file.
-        num_images: training images that it is run on.
-        runs: folders of tested runs, for their training curves.
-        names: of the runs; their folders' by default.
+        num_images: number of training images that the RetinaNet is run on.
+        runs: output folders of runs, for the training curves.
+        names: names of the runs; by default their folders.
 
     Returns:
         Paths of the PNG files.
 
     Raises:
-        UserError: bad weights, data or runs, images without positive or negative anchors, two runs
-            of one name, or a folder that cannot be written.
+        UserError: weights, data or runs cannot be used; the images have no positive or no negative
+            anchors; two runs have the same name; or the folder cannot be written.
     """
     if names and len(names) != len(runs):
-        raise UserError(f"--names needs {len(runs)} names, one a run, given {len(names)}")
+        raise UserError(f"--names needs {len(runs)} names, one for each run, given {len(names)}")
     check_names(names or runs)
     prepare_folder(output_dir)
     figures = {"box_loss": box_loss_figure()}
@@ -77,7 +79,7 @@ def _curves(names: Sequence[str], folders: Sequence[str]):
             _LOG.warning("%s", warning)
     curves = training_curves(logs)
     if curves is None:
-        raise UserError(f"{folders[0]} holds no training log to draw (train/*/*/stats.jsonl)")
+        raise UserError(f"{folders[0]} has no training log to draw (train/*/*/stats.jsonl)")
     return curves
 
 

@@ -1,4 +1,4 @@
-"""Detections on image files that belong to no data set."""
+"""Detecting objects in image files that belong to no data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detectron_ext.config import reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
-from detectron_ext.engine.test import coco_results
+from detectron_ext.engine.inference import coco_results
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import draw_boxes
 from detectron_ext.output_files import write_json
@@ -29,26 +29,27 @@ def infer(
     threshold: float = 0.7,
     always: bool = False,
 ) -> dict:
-    """Detect objects in image files; draw them and list them.
+    """Detect objects in image files, draw them and list them in detections.json.
 
     Args:
         config: a merged configuration.
-        weights: a weights file that fits it.
-        image_or_folder: an image, or a folder whose images are taken in order of name.
-        output_dir: gets ``<image file>.<picture_extension>`` (``cat.jpg.png``, as Detectron: two
-            images never share a name) and ``detections.json``: image file to a list of
-            {class, score, bbox (x, y, width, height in image pixels)}.
-        image_extension: in a folder, take only files of this extension; "" is all images.
-        picture_extension: format of the pictures, one that OpenCV writes.
-        threshold: lowest score that is drawn and listed.
-        always: draw images in which nothing is found too.
+        weights: a weights file that fits the configuration.
+        image_or_folder: an image file, or a folder whose images are read in the order of their
+            names.
+        output_dir: folder for the pictures and detections.json. The picture of ``cat.jpg`` is
+            ``cat.jpg.png``, as in Detectron, so that no two images share a name.
+        image_extension: in a folder, read only files with this extension; "" reads all images.
+        picture_extension: file format of the pictures, one that OpenCV can write.
+        threshold: lowest score of a detection that is drawn and listed.
+        always: also draw images without detections.
 
     Returns:
-        What ``detections.json`` holds.
+        The content of detections.json: name of an image file to a list of {class, score, bbox (x,
+        y, width, height in pixels of the image)}.
 
     Raises:
-        UserError: no image, unreadable weights, an output folder that cannot be written, or a model
-            that does not detect objects from an image alone.
+        UserError: there is no image; the weights cannot be read; the output folder cannot be
+            written; or the model cannot detect objects in a single image.
     """
     _check_stands_alone(config)
     paths = _image_paths(image_or_folder, image_extension)
@@ -60,7 +61,7 @@ def infer(
     for path in paths:
         image = read_file(path)
         if image is None:
-            _LOG.warning("%s is not an image that OpenCV can decode: passed over", path)
+            _LOG.warning("skipped %s: not an image that OpenCV can decode", path)
             continue
         file_name = os.path.basename(path)
         entries = coco_results(detector(image), file_name, dict(zip(names, names)))
@@ -81,11 +82,13 @@ def infer(
 
 def _check_stands_alone(config) -> None:
     if config.MODEL.RPN_ONLY:
-        raise UserError("a model with MODEL.RPN_ONLY detects no objects: tools/test_net.py runs it")
+        raise UserError(
+            "a model with MODEL.RPN_ONLY detects no objects: run it with tools/test_net.py"
+        )
     if reads_proposals(config):
         raise UserError(
-            "Fast R-CNN needs precomputed proposals, which single images do not have: "
-            "tools/test_net.py runs it, or set MODEL.FASTER_RCNN True"
+            "Fast R-CNN needs proposals from a file, which single images do not have: run it with "
+            "tools/test_net.py, or set MODEL.FASTER_RCNN True"
         )
 
 
@@ -102,7 +105,7 @@ def _image_paths(image_or_folder: str, extension: str) -> list:
 
 
 def _class_names(classes, num_classes: int) -> dict:
-    """Names by class number: the weights', else COCO's where the number fits, else numbers."""
+    """Return class number to name: the weights' names, COCO's if the number fits, or "class 7"."""
     if classes is None and num_classes == len(COCO_CLASSES):
         classes = COCO_CLASSES
     if classes is None or len(classes) != num_classes:

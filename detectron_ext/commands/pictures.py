@@ -1,4 +1,4 @@
-"""Pictures as files: detections drawn beside their ground truth."""
+"""Picture files with the ground truth and the detections of images side by side."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LOG = logging.getLogger(__name__)
 
 
 def prepare_folder(folder: str, suffix: str = ".png") -> None:
-    """Make a folder for pictures; better now than after the work whose result they show.
+    """Make a folder for pictures and check that they can be written, before the long work.
 
     Args:
-        folder: made if needed.
-        suffix: file name extension with its dot: the format of the pictures.
+        folder: its path; it is made if needed.
+        suffix: extension of the pictures with its dot, which decides their format.
 
     Raises:
-        UserError: the folder cannot be written, or OpenCV does not write the format.
+        UserError: the folder cannot be written, or OpenCV cannot write the format.
     """
     if not cv2.haveImageWriter("picture" + suffix):
         raise UserError(f"cannot write pictures as {suffix}: use png, jpg, bmp, tiff or webp")
@@ -35,10 +35,10 @@ def prepare_folder(folder: str, suffix: str = ".png") -> None:
 
 
 def write_picture(path: str, image: np.ndarray) -> str:
-    """Write an image file; returns the path.
+    """Write an image file and return its path.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     if not cv2.imwrite(path, image):
         raise UserError(f"cannot write picture {path}: is the disk full?")
@@ -46,33 +46,34 @@ def write_picture(path: str, image: np.ndarray) -> str:
 
 
 def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
-    """An image to draw on, (height, width, 3) uint8, BGR; None, with a warning, if unreadable.
+    """Read an image to draw on: (height, width, 3) uint8, BGR.
 
-    Turned as for training and testing, whose boxes are drawn.
+    It is turned as for training and testing, so that boxes fit. If it cannot be read, a warning is
+    logged and None is returned.
     """
     described = dataset.coco.imgs[image_id]
     size = (described["height"], described["width"])
     image = read_file(dataset.image_path(image_id), size)
     if image is None:
-        _LOG.warning("%s: cannot read %s, not drawn", dataset.name, described["file_name"])
+        _LOG.warning("%s: cannot read %s, so it is not drawn", dataset.name, described["file_name"])
     return image
 
 
 def draw_detections(
     dataset: CocoDataset, detections: list, folder: str, threshold: float, image_ids: list
 ) -> list:
-    """Write a picture of each image: ground truth to the left, detections to the right.
+    """Write a picture of each image: ground truth on the left, detections on the right.
 
-    A picture is named for its image: ``a/cat.jpg`` becomes ``a_cat.png``; where another image of
-    the data set would be called that too, ``a_cat.jpg.png``, if need be with the image's id. An
-    image that cannot be read is named in a warning and left out.
+    The picture of ``a/cat.jpg`` is ``a_cat.png``. If the picture of another image would have the
+    same name, it is ``a_cat.jpg.png``, if needed with the id of the image. An image that cannot be
+    read is left out with a warning.
 
     Args:
-        dataset: what was tested.
-        detections: COCO results; image and category are the data set's.
-        folder: made if needed.
-        threshold: lowest score that is drawn.
-        image_ids: the images to draw.
+        dataset: the data set that was tested.
+        detections: COCO results with image and category ids of the data set.
+        folder: folder for the pictures; it is made if needed.
+        threshold: lowest score of a detection that is drawn.
+        image_ids: ids of the images to draw.
 
     Returns:
         Paths of the pictures.
@@ -101,9 +102,9 @@ def draw_detections(
 
 
 def _unique_stems(dataset: CocoDataset) -> dict:
-    """By image id the name of its picture without .png; no two images of the data set share one.
+    """Return image id to the name of its picture without .png; all names are different.
 
-    An image's name is the same however few images of the data set are drawn.
+    The name of a picture does not depend on which other images are drawn.
     """
     flat = {i: dataset.coco.imgs[i]["file_name"].replace("/", "_") for i in dataset.image_ids()}
     counts = collections.Counter(os.path.splitext(name)[0] for name in flat.values())
@@ -121,7 +122,7 @@ def _unique_stems(dataset: CocoDataset) -> dict:
 
 
 def _drawable(annotations: list, image: np.ndarray, dataset: CocoDataset) -> list:
-    """Copies with the box clipped to the image and the class's number; those outside are gone."""
+    """Return copies with clipped boxes and class numbers; boxes outside the image are left out."""
     height, width = image.shape[:2]
     corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))
     boxes = to_xywh(clip_to_image(corners, height, width)).tolist()

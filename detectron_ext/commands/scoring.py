@@ -1,4 +1,4 @@
-"""A model on one data set: what it finds is written, and scored where it was tested."""
+"""Running a model on one data set: its detections or proposals are written and scored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from detectron_ext.commands.pictures import draw_detections
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
-from detectron_ext.engine.test import detect_dataset, propose_dataset
+from detectron_ext.engine.inference import detect_dataset, propose_dataset
 from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.scores import score_detections
-from detectron_ext.output_files import write_json
+from detectron_ext.output_files import write_json, write_json_list
 
 _LOG = logging.getLogger(__name__)
 _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
@@ -28,18 +28,26 @@ def detect_and_score(
     image_range: tuple | None = None,
     proposals_path: str | None = None,
 ) -> dict:
-    """Detect and score; see :func:`detectron_ext.commands.test` for the files.
+    """Detect objects in a data set, write the detections and score them.
+
+    :func:`detectron_ext.commands.train_and_test.test` tells which files are written.
 
     Args:
-        image_ids: the images to test.
-        image_range: where they stand in the data set, when they are not all of it: then nothing is
-            scored.
-        proposals_path: proposals file, for Fast R-CNN.
+        config: a merged configuration.
+        detector: the model.
+        dataset: its classes are the model's.
+        image_ids: ids of the images to test.
+        image_range: (first, end) if the images are only a part of the data set: their positions in
+            it. Then nothing is scored.
+        proposals_path: proposals file for Fast R-CNN; None for other models.
 
     Returns:
         Results of :func:`detectron_ext.evaluation.scores.score_detections` on the images that were
-        tested, and ``untested_images``, ids of those skipped where there are any; {} of a range or
-        of a data set without annotations, which are not scored.
+        tested. ``untested_images`` lists the ids of skipped images, if there are any. A range and a
+        data set without annotations are not scored: {}.
+
+    Raises:
+        UserError: an image or proposal cannot be read, or a file cannot be written.
     """
     folder = _folder(config, dataset)
     tested = detect_dataset(config, detector, dataset, image_ids, proposals_path)
@@ -48,7 +56,7 @@ def detect_and_score(
         pictures = os.path.join(folder, "vis")
         draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
     path = _path(folder, "detections", "json", image_range)
-    write_json(path, detections)
+    write_json_list(path, detections)
     _LOG.info("written: %s", path)
     if not _is_scored(dataset, image_range):
         return {}
@@ -63,11 +71,19 @@ def propose_and_score(
     image_ids: list,
     image_range: tuple | None = None,
 ) -> dict:
-    """Propose and score; arguments as of :func:`detect_and_score`.
+    """Propose regions in a data set, write the proposals and score them.
+
+    Args:
+        config: a merged configuration with MODEL.RPN_ONLY.
+        proposer: the model.
+        dataset, image_ids, image_range: as of :func:`detect_and_score`.
 
     Returns:
-        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`, and
-        ``untested_images`` as there; {} as there.
+        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`, otherwise as
+        :func:`detect_and_score`.
+
+    Raises:
+        UserError: as :func:`detect_and_score`.
     """
     folder = _folder(config, dataset)
     proposals, untested = propose_dataset(config, proposer, dataset, image_ids)
@@ -93,7 +109,7 @@ def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> 
 
 def _is_scored(dataset: CocoDataset, image_range: tuple | None) -> bool:
     if image_range is None and not dataset.has_annotations:
-        _LOG.warning("%s: not scored: its annotation file holds no 'annotations'", dataset.name)
+        _LOG.warning("%s: not scored: its annotation file has no 'annotations'", dataset.name)
     return image_range is None and dataset.has_annotations
 
 
@@ -101,7 +117,7 @@ def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) ->
     if untested:
         results = {**results, "untested_images": untested}
         _LOG.warning(
-            "%s: %d of %d images were not tested and do not count, see untested_images in "
+            "%s: %d of %d images were not tested and are not scored; see untested_images in "
             "results.json", dataset.name, len(untested), len(dataset.image_ids()),
         )  # fmt: skip
     path = os.path.join(folder, "results.json")
@@ -112,7 +128,7 @@ def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) ->
 
 
 def summary(results: dict) -> str:
-    """One line of a test's headline figures."""
+    """Return the main scores of a test as one line: "AP 0.412  AP50 0.633 ..."."""
     keys = [key for key in _HEADLINE if key in results]
     shown = {key: "-" if results[key] is None else f"{results[key]:.3f}" for key in keys}
     return "  ".join(f"{key} {value}" for key, value in shown.items())

@@ -1,4 +1,4 @@
-"""Running a sweep, or saying what it would run."""
+"""Running a sweep, and reporting its results."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def sweep(
     only: str = "",
     dry_run: bool = False,
 ) -> None:
-    """Run what a spec asks for and is not done.
+    """Run the runs of a sweep that are not done.
 
     Args:
-        spec_path: YAML file, see :func:`detectron_ext.experiments.spec.read_spec`.
-        results_dir: gets a folder for each run.
-        jobs: runs at a time.
-        threads: CPU threads of each.
-        only: take only the runs whose folder holds this text.
-        dry_run: print every run's state and command instead.
+        spec_path: YAML file; see :func:`detectron_ext.experiments.spec.read_spec`.
+        results_dir: folder for the runs.
+        jobs: number of runs at the same time.
+        threads: CPU threads of each run.
+        only: only take runs whose folder name contains this text.
+        dry_run: print the state and the command of each run instead of running it.
 
     Raises:
-        UserError: a bad spec or configuration, or runs that failed.
+        UserError: the spec or a configuration is wrong, or runs failed.
     """
     runs = [run for run in read_spec(spec_path).runs if only in run.folder]
     if not runs:
-        raise UserError(f"{spec_path} has no run whose folder holds {only}: see --dry-run")
+        raise UserError(f"{spec_path} has no run whose folder name contains {only}: see --dry-run")
     plan = Sweep(runs, results_dir, threads)
     if not dry_run:
         plan.run_all(jobs)
@@ -52,18 +52,18 @@ def sweep(
 
 
 def report(spec_path: str, results_dir: str, page: str) -> None:
-    """Write what a sweep has found so far; see :mod:`detectron_ext.experiments.results`.
+    """Write the results of a sweep's finished runs; see `experiments.results`.
 
     Args:
-        spec_path: YAML file.
-        results_dir: where it ran.
-        page: Markdown file whose part on this sweep is written anew.
+        spec_path: YAML file of the sweep.
+        results_dir: folder of the runs.
+        page: Markdown file; its part about this sweep is replaced.
 
     Raises:
-        UserError: nothing is done yet, a damaged run, or a file that cannot be written.
+        UserError: no run is done yet, a run is damaged, or a file cannot be written.
     """
     spec = read_spec(spec_path)
-    split_page(page, spec.name)  # refuses a page now, not after minutes of scoring
+    split_page(page, spec.name)  # refuses a wrong page before the runs are scored
     Sweep(spec.runs, results_dir)  # refuses results of other settings
     results = collect_results(spec, results_dir)
     for line in all_warnings(results):

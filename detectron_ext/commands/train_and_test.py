@@ -1,9 +1,9 @@
-"""Training a configuration and scoring what it learnt."""
+"""Training a configuration, and scoring the trained model."""
 
 from __future__ import annotations
 
-import logging
 import os
+from typing import NamedTuple, Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.commands.scoring import detect_and_score, propose_and_score
@@ -17,95 +17,126 @@ from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
 
-_LOG = logging.getLogger(__name__)
+
+class _TestData(NamedTuple):
+    """A data set of TEST.DATASETS, read and checked.
+
+    Attributes:
+        dataset: the data set.
+        proposals_path: its proposals file; None for a model that reads no proposals.
+    """
+
+    dataset: CocoDataset
+    proposals_path: str | None
 
 
 def train_and_test(config, skip_test: bool = False) -> dict:
-    """Train, then test the final weights; returns results by data set, as :func:`test` does."""
-    # A wrong test set is better found now than after hours of training.
-    tested = {} if skip_test else _check_test_datasets(config)
-    source = f"TRAIN.DATASETS ({', '.join(config.TRAIN.DATASETS)})"
-    weights = train(config, lambda classes: check_class_order(classes, source, tested))
-    return {} if skip_test else test(config, weights)
-
-
-def _check_test_datasets(config) -> dict:
-    """Classes of each data set that can be tested; none of an RPN alone, which has no classes."""
-    paths = _proposal_paths(config)
-    datasets = _open_test_datasets(config)
-    for dataset, path in zip(datasets, paths):
-        records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
-        if path is not None:
-            with_proposals(records, path)
-    return {} if config.MODEL.RPN_ONLY else {dataset.name: dataset.classes for dataset in datasets}
-
-
-def test(config, weights: str = "", image_range: tuple | None = None) -> dict:
-    """Run the model on every data set of TEST.DATASETS and score what it finds.
-
-    Writes into ``<OUTPUT_DIR>/test/<data set>/<type>/`` ``results.json`` and, of a detector,
-    ``detections.json`` (COCO results), with VIS also pictures in the folder ``vis``; of an RPN
-    alone (MODEL.RPN_ONLY) ``rpn_proposals.pkl``, which Fast R-CNN reads. A data set without
-    annotations is not scored, and has no ``results.json``.
+    """Train a model, then test its final weights.
 
     Args:
         config: a merged configuration.
-        weights: a weights file; "" takes TEST.WEIGHTS, else the run's own final weights.
-        image_range: test only these images (first, one after the last): what is found is written to
-            a file named for the range, and nothing is scored.
+        skip_test: only train.
 
     Returns:
-        {data set: results}, as :func:`detectron_ext.evaluation.scores.score_detections` returns
-        them, or :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; {} where it is
-        not scored.
+        {data set: results} as :func:`test` returns them; {} with ``skip_test``.
 
     Raises:
-        UserError: bad data, weights or configuration; a class with another number in a data set
-            than in the weights.
+        UserError: as :func:`detectron_ext.engine.train.train` and :func:`test`. Mistakes in the
+            data sets to test are raised before training.
     """
-    datasets = _open_test_datasets(config)
-    paths = _proposal_paths(config)
-    chosen = [_images_in_range(dataset, image_range) for dataset in datasets]
+    tested = [] if skip_test else _read_test_data(config)
+    _check_images_and_proposals(config, tested)
+    classes_by_dataset = _classes_by_dataset(config, tested)
+    source = f"TRAIN.DATASETS ({', '.join(config.TRAIN.DATASETS)})"
+    weights = train(config, lambda classes: check_class_order(classes, source, classes_by_dataset))
+    return {} if skip_test else _test(config, weights, tested)
+
+
+def test(config, weights: str = "", image_range: tuple[int, int] | None = None) -> dict:
+    """Run the model on every data set of TEST.DATASETS and score its detections or proposals.
+
+    Files are written into ``<OUTPUT_DIR>/test/<data set>/<type>/``:
+
+    - ``results.json``, the scores; not for a data set without annotations.
+    - ``detections.json``, COCO results; with VIS also pictures in the folder ``vis``.
+    - ``rpn_proposals.pkl`` instead of detections for an RPN alone (MODEL.RPN_ONLY). Fast R-CNN can
+      read it.
+
+    Args:
+        config: a merged configuration.
+        weights: a weights file. If it is "", TEST.WEIGHTS is used, and if that is empty, too, the
+            final weights in the folder of this configuration.
+        image_range: (first, end): test only the images first to end - 1 of each data set. The range
+            is added to the file names, and nothing is scored.
+
+    Returns:
+        {data set: results}. Results are those of
+        :func:`detectron_ext.evaluation.scores.score_detections` or, for an RPN alone,
+        :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; {} where nothing is
+        scored.
+
+    Raises:
+        UserError: data, weights or configuration are wrong, or a class has another number in a data
+            set than in the weights.
+    """
+    return _test(config, weights, _read_test_data(config), image_range)
+
+
+def _test(
+    config, weights: str, tested: list[_TestData], image_range: tuple[int, int] | None = None
+) -> dict:
+    """Do what :func:`test` does, on data sets that were read before."""
+    chosen = [_images_in_range(dataset, image_range) for dataset, _ in tested]
     weights = weights or _trained_weights(config)
     results = {}
     if config.MODEL.RPN_ONLY:
         proposer = Proposer(config, weights)
-        for dataset, image_ids in zip(datasets, chosen):
+        for (dataset, _), image_ids in zip(tested, chosen):
             results[dataset.name] = propose_and_score(
                 config, proposer, dataset, image_ids, image_range
             )
     else:
         detector = Detector(config, weights)
-        # Detectron's weights do not say which class is which: then there is nothing to compare.
-        tested = {dataset.name: dataset.classes for dataset in datasets}
-        check_class_order(detector.classes or [], f"weights {weights}", tested)
-        for dataset, image_ids, path in zip(datasets, chosen, paths):
+        # Detectron's own weights files hold no class names; then there is nothing to compare.
+        classes_by_dataset = _classes_by_dataset(config, tested)
+        check_class_order(detector.classes or [], f"weights {weights}", classes_by_dataset)
+        for (dataset, path), image_ids in zip(tested, chosen):
             results[dataset.name] = detect_and_score(
                 config, detector, dataset, image_ids, image_range, path
             )
     return results if image_range is None else {}
 
 
-def _proposal_paths(config) -> list:
-    """The proposals file of each data set; None where proposals are not read."""
+def _read_test_data(config) -> list[_TestData]:
+    """Read the data sets of TEST.DATASETS and find their proposals files."""
     names = config.TEST.DATASETS
-    if not reads_proposals(config):
-        return [None] * len(names)
-    return proposal_paths(config.TEST.PROPOSAL_FILES, names, "TEST.PROPOSAL_FILES")
-
-
-def _open_test_datasets(config) -> list:
-    if not config.TEST.DATASETS:
+    if not names:
         raise UserError(
             "TEST.DATASETS is empty: name at least one data set (--skip-test only trains)"
         )
-    datasets = [CocoDataset(resolve(name, config)) for name in config.TEST.DATASETS]
+    paths: Sequence[str | None] = [None] * len(names)
+    if reads_proposals(config):
+        paths = proposal_paths(config.TEST.PROPOSAL_FILES, names, "TEST.PROPOSAL_FILES")
+    datasets = [CocoDataset(resolve(name, config)) for name in names]
     for dataset in datasets:
         check_num_classes(config, dataset)
-    return datasets
+    return [_TestData(dataset, path) for dataset, path in zip(datasets, paths)]
 
 
-def _images_in_range(dataset, image_range) -> list:
+def _check_images_and_proposals(config, tested: list[_TestData]) -> None:
+    """Raise DatasetError now for what would otherwise end the test after hours of training."""
+    for dataset, path in tested:
+        records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+        if path is not None:
+            with_proposals(records, path)
+
+
+def _classes_by_dataset(config, tested: list[_TestData]) -> dict[str, list]:
+    """Return the class names of each data set; {} for an RPN alone, which has no classes."""
+    return {} if config.MODEL.RPN_ONLY else {data.name: data.classes for data, _ in tested}
+
+
+def _images_in_range(dataset: CocoDataset, image_range: tuple[int, int] | None) -> list:
     image_ids = dataset.image_ids()
     if image_range is None:
         return image_ids
@@ -119,7 +150,11 @@ def _images_in_range(dataset, image_range) -> list:
 
 
 def _trained_weights(config) -> str:
-    """TEST.WEIGHTS, or the final weights that training with this configuration leaves."""
+    """Return TEST.WEIGHTS or, if it is empty, the final weights of this configuration's training.
+
+    Raises:
+        UserError: TEST.WEIGHTS is empty, and the configuration has not been trained.
+    """
     if config.TEST.WEIGHTS:
         return config.TEST.WEIGHTS
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)

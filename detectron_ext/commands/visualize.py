@@ -1,4 +1,4 @@
-"""Pictures of a test run, drawn from its detections.json."""
+"""Drawing the detections of a test, read from its detections.json."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from detectron_ext.errors import UserError
 from detectron_ext.evaluation.detections_file import read_detections
 
 
-def visualize(config, dataset_name, detections_path, output_dir, threshold=0.5, first=0) -> list:
-    """Draw the detections of a test run; returns the paths of the pictures.
+def visualize(
+    config,
+    dataset_name: str,
+    detections_path: str,
+    output_dir: str,
+    threshold: float = 0.5,
+    first: int = 0,
+) -> list:
+    """Draw the detections of a test and return the paths of the pictures.
 
     Args:
-        config: for DATASETS_EXTRA.
+        config: a merged configuration, whose DATASETS_EXTRA may have the data set.
         dataset_name: catalog name of the data set that was tested.
-        detections_path: its ``detections.json``.
-        output_dir: folder of the pictures, made if needed.
-        threshold: lowest score that is drawn.
-        first: draw only the first so many images; 0 is all.
+        detections_path: ``detections.json`` of the test.
+        output_dir: folder for the pictures; it is made if needed.
+        threshold: lowest score of a detection that is drawn.
+        first: number of images to draw, the first of the data set; 0 draws all.
 
     Raises:
         UserError: the data set or the detections cannot be read or do not belong together, or the
@@ -40,5 +47,5 @@ def _check_belongs(detections: list, path: str, dataset: CocoDataset) -> None:
             if detection[f"{kind}_id"] not in known:
                 raise UserError(
                     f"{path} has a detection of {kind} {detection[f'{kind}_id']}, which data set "
-                    f"{dataset.name} lacks: name the data set that was tested"
+                    f"{dataset.name} does not have: name the data set that was tested"
                 )

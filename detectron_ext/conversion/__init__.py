@@ -1,1 +1,1 @@
-"""Trained models from and for other programs."""
+"""Conversion of trained models from other programs."""

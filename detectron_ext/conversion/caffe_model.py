@@ -1,7 +1,4 @@
-"""Conversion of Caffe's weights, such as the ImageNet ResNets that Detectron starts from.
-
-OpenCV reads the files.
-"""
+"""Conversion of Caffe's weights, such as ResNets trained on ImageNet. OpenCV reads the files."""
 
 from __future__ import annotations
 
@@ -24,15 +21,15 @@ def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
     ``<layer>_bn_b``; the layers of residual networks get Detectron's names.
 
     Args:
-        prototxt: the network's definition.
-        caffemodel: its weights.
-        target: the weights file to write.
+        prototxt: file with the definition of the network.
+        caffemodel: file with its weights.
+        target: weights file to write.
 
     Returns:
         The names of the blobs, sorted.
 
     Raises:
-        UserError: in one line, when a file cannot be read or written.
+        UserError: a file cannot be read or written.
     """
     layers = _read(prototxt, caffemodel)
     blobs: dict[str, np.ndarray] = {}
@@ -52,7 +49,7 @@ def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
 
 
 def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
-    """Layer name to its type and arrays."""
+    """Return layer name to (type, arrays)."""
     contents = []
     for path in (prototxt, caffemodel):
         try:
@@ -74,12 +71,12 @@ def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
 
 
 def _frozen(path, name, arrays, layers) -> tuple:
-    """Scale and bias of a BatchNorm layer and the Scale layer of its name."""
+    """Return scale and bias of a BatchNorm layer and of the Scale layer that belongs to it."""
     if len(arrays) != 3:
         raise WeightsError(f"{path}: layer {name} has no mean, variance and factor")
     mean, variance, factor = (array.ravel().astype(np.float64) for array in arrays)
     divisor = factor[0] if factor[0] else 1.0
-    # Caffe keeps running sums and what to divide them by.
+    # Caffe stores running sums and a factor to divide them by.
     deviation = np.sqrt(variance / divisor + _EPSILON)
     gamma, beta = np.ones_like(mean), np.zeros_like(mean)
     kind, learned = layers.get("scale" + name[len("bn") :], ("", []))
@@ -91,8 +88,10 @@ def _frozen(path, name, arrays, layers) -> tuple:
 
 
 def blob_name(layer: str) -> str:
-    """Detectron's name of a residual network's layer: ``res4b11_branch2c`` and ``res4l_branch2c``
-    are ``res4_11_branch2c``; other names stay."""
+    """Return Detectron's name of a layer.
+
+    ``res4b11_branch2c`` and ``res4l_branch2c`` become ``res4_11_branch2c``; other names stay.
+    """
     match = re.fullmatch(r"res(\d)(?:([a-z])|b(\d+))(_.*)?", layer)
     if not match:
         return layer

@@ -23,9 +23,10 @@ class Converted(NamedTuple):
     """A converted model.
 
     Attributes:
-        blobs: name to float32 array, as Detectron names them.
-        overrides: KEY VALUE pairs that configs/mmdet/<arch>.yaml needs beside it, often none.
-        classes: class names, background first, or None.
+        blobs: Detectron's blob name to float32 array.
+        overrides: KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml; often
+            none.
+        classes: class names, background first; None if the checkpoint has none.
     """
 
     blobs: dict
@@ -34,7 +35,7 @@ class Converted(NamedTuple):
 
 
 def config_path(arch: str) -> str:
-    """The configuration file that belongs to an architecture."""
+    """Return the configuration file of an architecture."""
     return os.path.normpath(os.path.join(_CONFIGS, arch + ".yaml"))
 
 
@@ -44,11 +45,11 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     Args:
         path: a ``.pth`` file.
         arch: one of `ARCHITECTURES`.
-        style: "pytorch" or "caffe": the backbone's style, where the checkpoint's meta data are
-            missing or wrong; None takes what they say, else "pytorch".
+        style: style of the backbone, "pytorch" or "caffe", if the meta data of the checkpoint are
+            missing or wrong. None takes the style of the meta data, otherwise "pytorch".
 
     Raises:
-        WeightsError: in one line, when the file cannot be read or is of another architecture.
+        WeightsError: the file cannot be read or is of another architecture.
     """
     checkpoint = read_checkpoint(path)
     settings = _with_style(read_settings(checkpoint.meta), style)
@@ -71,7 +72,7 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     return Converted(converter.blobs, _overrides(arch, changes), classes)
 
 
-# What mmdetection feeds a backbone of each style.
+# The input of mmdetection's backbones of each style.
 _BY_STYLE = {
     "pytorch": Settings(),
     "caffe": Settings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
@@ -95,7 +96,7 @@ def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
     if "fpn_6_w" in blobs:
         if settings.extra_levels_on == "on_lateral":
             raise WeightsError(
-                f"checkpoint {path}: P6 is made from a lateral map, which is not built here"
+                f"checkpoint {path}: P6 is made from a lateral map, which is not supported"
             )
         is_input = blobs["fpn_6_w"].shape[1] == 2048
         changes["LIBRA.FPN.EXTRA_LEVELS_ON"] = "input" if is_input else "output"
@@ -105,7 +106,7 @@ def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
 
 
 def _level_changes(settings: Settings, is_retinanet: bool, is_balanced: bool) -> dict[str, Any]:
-    """What the anchors are, and where the pyramid is refined, as far as the checkpoint says so."""
+    """Return settings of the anchors and of the pyramid's refinement that the checkpoint has."""
     finest, node = (3, "RETINANET.") if is_retinanet else (2, "FPN.RPN_")
     changes: dict[str, Any] = {}
     if settings.anchor_scale is not None:
@@ -119,7 +120,7 @@ def _level_changes(settings: Settings, is_retinanet: bool, is_balanced: bool) ->
 
 
 def _overrides(arch: str, changes: dict) -> list:
-    """KEY VALUE pairs of the changes that are changes."""
+    """Return KEY VALUE pairs of the settings that differ from the configuration file."""
     standard = configuration.load(config_path(arch))
     changed = configuration.load(
         config_path(arch), [part for pair in changes.items() for part in pair]
@@ -144,14 +145,18 @@ def _class_names(settings: Settings, num_classes: int) -> list | None:
 
 
 def convert_mmdet_weights(source: str, target: str, arch: str, style: str | None = None) -> list:
-    """Convert a checkpoint file of mmdetection to a weights file; arguments as of
-    :func:`convert_checkpoint`.
+    """Convert a checkpoint file of mmdetection to a weights file.
+
+    Args:
+        source: the checkpoint (``.pth``).
+        target: the weights file to write (``.pkl``).
+        arch, style: as of :func:`convert_checkpoint`.
 
     Returns:
-        The KEY VALUE pairs that configs/mmdet/<arch>.yaml needs beside it, often none.
+        KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml; often none.
 
     Raises:
-        UserError: in one line, when a file cannot be read or written.
+        UserError: a file cannot be read or written.
     """
     if os.path.abspath(source) == os.path.abspath(target):
         raise UserError(f"--out {target} is the checkpoint itself; name another file")

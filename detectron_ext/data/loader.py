@@ -1,4 +1,4 @@
-"""Threads that make minibatches ahead of the network."""
+"""A loader whose threads prepare minibatches ahead of the training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ T = TypeVar("T")
 
 
 class MinibatchLoader(Generic[T]):
-    """Makes minibatches in threads and hands them out strictly in iteration order.
+    """Makes minibatches in threads and returns them in the order of their iterations.
 
-    What comes out depends on ``make_minibatch`` alone, never on the number of threads or their
-    timing. Use it as a context manager, or call :meth:`close`.
+    The minibatches depend only on ``make_minibatch``, not on the number of threads or their timing.
+    Use the loader as a context manager, or call :meth:`close`.
 
     Args:
-        make_minibatch: called with an iteration number, from several threads at once; the same
-            number must give the same minibatch.
-        num_threads: DATA_LOADER.NUM_THREADS, at least 1.
-        capacity: how many minibatches may be ready or in the making, at least 1.
+        make_minibatch: a function of an iteration number. It is called from several threads at
+            once, and must give the same minibatch for the same number.
+        num_threads: number of threads (DATA_LOADER.NUM_THREADS), at least 1.
+        capacity: largest number of minibatches that are ready or being made, at least 1.
         start: first iteration.
-        stop: iteration after the last; None never ends.
+        stop: iteration after the last; None for no end.
+
+    Raises:
+        ValueError: num_threads or capacity is below 1.
     """
 
     def __init__(
@@ -35,13 +38,13 @@ class MinibatchLoader(Generic[T]):
             raise ValueError("needs at least one thread and room for one minibatch")
         self._make_minibatch = make_minibatch
         self._capacity = capacity
-        # A run that is resumed past its end has nothing to make.
+        # A run that is resumed after its end has nothing to make.
         self._stop = None if stop is None else max(start, stop)
         self._to_make = start
         self._to_return = start
         self._closed = False
         self._changed = threading.Condition()
-        # Iteration -> (minibatch, None) or (None, what making it raised).
+        # Iteration to (minibatch, None), or to (None, the exception that was raised).
         self._ready: dict[int, tuple[Any, BaseException | None]] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"minibatch-{n}", daemon=True)
@@ -51,12 +54,12 @@ class MinibatchLoader(Generic[T]):
             thread.start()
 
     def next(self) -> T:
-        """Return the next iteration's minibatch, waiting for it if need be.
+        """Wait for the next iteration's minibatch and return it.
 
         Raises:
-            StopIteration: all were returned.
+            StopIteration: all minibatches were returned.
             RuntimeError: the loader is closed.
-            Whatever ``make_minibatch`` raised for this iteration.
+            Exception: the exception that ``make_minibatch`` raised for this iteration.
         """
         with self._changed:
             if self._to_return == self._stop:
@@ -73,12 +76,12 @@ class MinibatchLoader(Generic[T]):
 
     @property
     def queue_size(self) -> int:
-        """How many minibatches stand ready."""
+        """Number of minibatches that are ready."""
         with self._changed:
             return len(self._ready)
 
     def close(self) -> None:
-        """Stop the threads, waiting only for minibatches in the making. May be called twice."""
+        """Stop the threads after the minibatches that are being made. May be called twice."""
         with self._changed:
             self._closed = True
             self._ready.clear()
@@ -103,7 +106,7 @@ class MinibatchLoader(Generic[T]):
             result: tuple[Any, BaseException | None]
             try:
                 result = (self._make_minibatch(iteration), None)
-            except BaseException as error:  # next() raises it where someone can see it
+            except BaseException as error:  # next() raises it in the training loop
                 result = (None, error)
             with self._changed:
                 if not self._closed:
@@ -112,7 +115,7 @@ class MinibatchLoader(Generic[T]):
             iteration = self._claim()
 
     def _claim(self) -> int | None:
-        """Wait for room, then take the next iteration to make; None when there is no more."""
+        """Wait until there is room and return the next iteration to make; None after the last."""
         with self._changed:
             self._changed.wait_for(
                 lambda: (

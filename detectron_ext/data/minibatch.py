@@ -1,4 +1,4 @@
-"""Network inputs of one minibatch: images read, augmented, scaled and padded into one blob."""
+"""Network inputs of one minibatch: images are read, augmented, scaled and padded into one blob."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class ImageSample:
-    """An image as the network sees it, before padding.
+    """An image as the network gets it, before padding.
 
     Attributes:
-        image: (height, width, 3) float32, BGR, means subtracted.
+        image: (height, width, 3) float32, BGR, the means subtracted.
         scale: network pixels per pixel of the image file.
-        boxes: (N, 4) float32 ground truth in network pixels.
-        classes: (N,) int32, 1-based.
-        is_crowd: (N,) bool: neither object nor background.
-        proposals: (P, 4) float32 precomputed proposals in network pixels, best first.
-        record: where it came from.
+        boxes: (N, 4) float32 ground truth x1, y1, x2, y2 in network pixels.
+        classes: (N,) int32 class numbers, from 1.
+        is_crowd: (N,) bool; a crowd counts neither as an object nor as background.
+        proposals: (P, 4) float32 proposals from a file in network pixels, best first.
+        record: the image's record; None for an image of no data set.
     """
 
     image: np.ndarray
@@ -43,17 +43,21 @@ class ImageSample:
 def load_sample(
     record: ImageRecord, config, rng: np.random.Generator | None, train: bool
 ) -> ImageSample:
-    """Read one image and prepare it as Detectron does, with LIBRA.AUGMENTATION in training.
+    """Read one image and prepare it as Detectron does.
 
     Args:
-        record: the image.
-        config: PIXEL_MEANS; TRAIN.SCALES (one is drawn) and TRAIN.MAX_SIZE, or TEST.SCALE,
-            TEST.MAX_SIZE and TEST.PROPOSAL_LIMIT; LIBRA.AUGMENTATION.
-        rng: source of every random choice; may be None for testing, which makes none.
-        train: training or testing.
+        record: the image and its ground truth.
+        config: a merged configuration. Training uses PIXEL_MEANS, TRAIN.SCALES (one is drawn),
+            TRAIN.MAX_SIZE and LIBRA.AUGMENTATION; testing uses PIXEL_MEANS, TEST.SCALE,
+            TEST.MAX_SIZE and TEST.PROPOSAL_LIMIT.
+        rng: generator for all random choices; None is allowed for testing, which makes none.
+        train: True prepares the image for training, False for testing.
+
+    Returns:
+        The sample, with ground truth.
 
     Raises:
-        DatasetError: the image is missing, cannot be decoded or has another size than annotated.
+        DatasetError: the image is missing, cannot be decoded, or does not have the annotated size.
     """
     image = transforms.read_image(record)
     if train:
@@ -72,10 +76,10 @@ def prepare_image(image: np.ndarray, config, proposals: np.ndarray | None = None
     Args:
         image: (height, width, 3) uint8, BGR.
         config: PIXEL_MEANS, TEST.SCALE, TEST.MAX_SIZE.
-        proposals: (P, 4) in the image's pixels.
+        proposals: (P, 4) float32 in pixels of the image; None for a model that reads none.
 
     Returns:
-        A sample without ground truth or record.
+        A sample without ground truth and record.
     """
     height, width = image.shape[:2]
     scale = transforms.resize_scale(height, width, config.TEST.SCALE, config.TEST.MAX_SIZE)
@@ -97,7 +101,7 @@ def _training_sample(
 ) -> ImageSample:
     options = config.LIBRA.AUGMENTATION
     target_size = config.TRAIN.SCALES[int(rng.integers(len(config.TRAIN.SCALES)))]
-    # Objects and proposals move as one, so that each transformation is said once.
+    # Objects and proposals are moved together, so that each transformation is applied once.
     num_objects = len(record.boxes)
     both = np.concatenate((record.boxes, usable_proposals(record)))
     image, both = _flip_and_turn(image, both, options, rng)
@@ -115,7 +119,7 @@ def _training_sample(
             proposals, np.zeros(len(proposals), dtype=bool), window
         )
     if options.COLOR_JITTER > 0:
-        # Last, when the image is at its smallest.
+        # Colours come last, because the image is smallest then.
         means = np.asarray(config.PIXEL_MEANS, dtype=np.float32).reshape(1, 1, 3)
         image = transforms.jitter_color(image + means, options.COLOR_JITTER, rng) - means
     return ImageSample(image, scale, boxes, classes, is_crowd, proposals, record)
@@ -124,7 +128,7 @@ def _training_sample(
 def _flip_and_turn(
     image: np.ndarray, boxes: np.ndarray, options, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply LIBRA.AUGMENTATION's flips and turns; an option that is off draws no number."""
+    """Apply the flips and turns of LIBRA.AUGMENTATION. An option that is off draws no number."""
     if options.FLIP_VERTICAL and rng.random() < 0.5:
         image, boxes = transforms.flip_vertically(image, boxes)
     if options.ROTATE90:
@@ -140,10 +144,23 @@ def _choose_scale(
     config,
     rng: np.random.Generator,
 ) -> tuple[float, tuple[int, int, int, int] | None]:
-    """Draw the scale, and with CROP the window that keeps the network's input at its usual size.
+    """Draw the scale of an image and, with LIBRA.AUGMENTATION.CROP, a crop window.
 
-    Without CROP a larger scale is capped by TRAIN.MAX_SIZE as always. Where no window shows an
-    object, the image keeps its usual scale and is not cropped.
+    With CROP the window has the size that the image has without augmentation. If no window shows
+    an object, the image keeps its usual scale and is not cropped. Without CROP the longer side is
+    limited by TRAIN.MAX_SIZE.
+
+    Args:
+        image: (height, width, 3) in pixels of the file.
+        boxes: (N, 4) float32 ground truth in the same pixels.
+        is_crowd: (N,) bool.
+        target_size: one of TRAIN.SCALES, in pixels.
+        config: a merged configuration.
+        rng: generator for the random choices.
+
+    Returns:
+        scale: network pixels per pixel of the file.
+        window: left, top, width and height in scaled pixels; None for no crop.
     """
     options = config.LIBRA.AUGMENTATION
     height, width = image.shape[:2]
@@ -168,12 +185,21 @@ def load_samples(
 ) -> list[ImageSample]:
     """Load the training samples of one minibatch.
 
-    With LIBRA.DATA.SKIP_BAD_IMAGES an image that cannot be used is named in one warning, and the
-    next record that can takes its place, so the minibatch keeps its size and the choice stays
-    the same in every run.
+    With LIBRA.DATA.SKIP_BAD_IMAGES an image that cannot be read is replaced by the next record
+    whose image can be read, and a warning names it once. So the minibatch keeps its size, and every
+    run makes the same choice.
+
+    Args:
+        records: all training records.
+        indices: indices of the minibatch's images in ``records``.
+        config: a merged configuration; see :func:`load_sample`.
+        rng: generator for all random choices of the minibatch.
+
+    Returns:
+        One sample for each index, in the same order.
 
     Raises:
-        DatasetError: an image cannot be used and is not to be skipped, or none can be used.
+        DatasetError: an image cannot be read and is not to be skipped, or no image can be read.
     """
     samples = []
     for index in indices:
@@ -185,17 +211,17 @@ def load_samples(
             except DatasetError as error:
                 if not config.LIBRA.DATA.SKIP_BAD_IMAGES:
                     raise DatasetError(
-                        f"{error}; LIBRA.DATA.SKIP_BAD_IMAGES True goes on without it"
+                        f"{error}; to skip such images, set LIBRA.DATA.SKIP_BAD_IMAGES True"
                     ) from error
                 _warn_once(str(error))
         else:
-            raise DatasetError("no training image can be read; the warnings above name them")
+            raise DatasetError("no training image can be read: see the warnings above")
     return samples
 
 
 @lru_cache(maxsize=None)
 def _warn_once(message: str) -> None:
-    """Name a skipped image the first time only: it would come up again in every epoch."""
+    """Log the warning about a skipped image only once, not in every epoch."""
     _LOG.warning("skipped: %s", message)
 
 
@@ -203,15 +229,16 @@ def image_blobs(samples: Sequence[ImageSample], config, train: bool) -> dict[str
     """Pad samples into one blob.
 
     Args:
-        samples: at least one.
-        config: with FPN.FPN_ON, sides become multiples of FPN.COARSEST_STRIDE.
-        train: training or testing.
+        samples: at least one sample.
+        config: a merged configuration. With FPN.FPN_ON, H and W become multiples of
+            FPN.COARSEST_STRIDE.
+        train: whether the blobs are for training.
 
     Returns:
-        data: (N, 3, H, W) float32; images stand in the top left corner, zeros elsewhere.
-        im_info: (N, 3) float32 rows height, width, scale. The size, within which the RPN's
-            proposals are kept, is that of the image without padding when training, and in testing
-            H, W as in Detectron, unless LIBRA.BOX_CONVENTION is mmdet.
+        data: (N, 3, H, W) float32. Each image is in the top left corner; the rest is 0.
+        im_info: (N, 3) float32 rows height, width, scale. The RPN's proposals are clipped to this
+            height and width. They are those of the image without padding in training and with
+            LIBRA.BOX_CONVENTION mmdet; in testing they are H and W, as in Detectron.
     """
     height = max(sample.image.shape[0] for sample in samples)
     width = max(sample.image.shape[1] for sample in samples)

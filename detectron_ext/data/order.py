@@ -1,4 +1,4 @@
-"""Which images make up which minibatch."""
+"""The images of each minibatch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from detectron_ext.data.image_record import ImageRecord
 
 
 class MinibatchOrder:
-    """Shuffled minibatches as a pure function of (seed, iteration).
+    """Shuffled minibatches as a pure function of seed and iteration.
 
-    Nothing is remembered between calls, so a run resumed at iteration i sees exactly what an
-    uninterrupted one would, and threads may ask in any order.
+    Nothing is stored between calls. So a run that is resumed at an iteration gets the same
+    minibatches as an uninterrupted one, and threads may ask in any order.
 
-    Each group of images is an endless stream of shuffled epochs, cut into minibatches. Without
-    aspect grouping there is one group; with it, images at least as wide as high and the others
-    form two, so that padding stays small, and their minibatches alternate in proportion to their
-    sizes. So every image comes equally often, where Detectron drops what does not fill a
-    minibatch, and a group smaller than a minibatch repeats its images.
+    Each group of images is an endless sequence of shuffled epochs, cut into minibatches. Without
+    aspect grouping there is one group. With it there are two, images at least as wide as high and
+    the others, so that little padding is needed; their minibatches alternate in proportion to the
+    sizes of the groups. Every image comes equally often, whereas Detectron drops images that do not
+    fill a minibatch. A group smaller than a minibatch repeats its images.
 
     Args:
         records: the training images.
-        batch_size: TRAIN.IMS_PER_BATCH; may exceed the number of images.
+        batch_size: images per minibatch (TRAIN.IMS_PER_BATCH); may exceed the number of images.
         seed: RNG_SEED.
         aspect_grouping: TRAIN.ASPECT_GROUPING.
+
+    Raises:
+        ValueError: there are no records, or batch_size is below 1.
     """
 
     def __init__(
@@ -41,11 +44,11 @@ class MinibatchOrder:
         if not aspect_grouping:
             wide[:] = True
         self._groups = (np.nonzero(wide)[0], np.nonzero(~wide)[0])
-        # A minibatch may straddle two epochs; a few more are kept for the loader's threads.
+        # A minibatch may extend over two epochs; a few more are kept for the loader's threads.
         self._permutation = lru_cache(maxsize=8)(self._shuffled_group)
 
     def indices(self, iteration: int) -> list[int]:
-        """Indices into the records, batch_size of them, for iteration 0, 1, 2, ..."""
+        """Return the batch_size indices into the records for an iteration, from 0."""
         # Of the first i minibatches, floor(i * wide / all) are of the wide group.
         num_wide = len(self._groups[0])
         before = iteration * num_wide // self._num_records

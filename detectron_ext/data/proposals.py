@@ -1,7 +1,7 @@
-"""Proposals that an RPN made beforehand: Detectron's ``rpn_proposals.pkl``.
+"""Proposals files: the proposals that an RPN made before, in Detectron's ``rpn_proposals.pkl``.
 
 A file is a pickle of ``{"boxes": [(P, 4) array, ...], "scores": [(P,) array, ...], "ids": [image
-id, ...]}``, one element an image, the boxes in pixels of the image file and best first.
+id, ...]}`` with one element per image. Boxes are in pixels of the image file, best score first.
 """
 
 from __future__ import annotations
@@ -25,58 +25,58 @@ _MIN_SIDE = 2
 
 
 def proposal_paths(files: Sequence[str], datasets: Sequence[str], setting: str) -> list[str]:
-    """Check that there is a proposals file on this machine for each data set; returns the paths.
+    """Check that each data set has a proposals file on this machine, and return the paths.
 
     Args:
         files: value of the setting.
-        datasets: the data sets' names.
-        setting: "TRAIN.PROPOSAL_FILES" or "TEST.PROPOSAL_FILES".
+        datasets: names of the data sets.
+        setting: "TRAIN.PROPOSAL_FILES" or "TEST.PROPOSAL_FILES", for messages.
 
     Raises:
-        DatasetError: their numbers differ, or a file is not here.
+        DatasetError: the numbers of files and data sets differ, or a file is missing.
     """
     if len(files) != len(datasets):
         raise DatasetError(
             f"{setting} names {len(files)} files for {len(datasets)} data sets "
-            f"({', '.join(datasets)}): Fast R-CNN needs one for each; testing an RPN-only model "
-            "writes them, and MODEL.FASTER_RCNN True does without"
+            f"({', '.join(datasets)}): Fast R-CNN needs one for each. Testing a model with "
+            "MODEL.RPN_ONLY writes them; a model with MODEL.FASTER_RCNN True needs none"
         )
     advice = f"set {setting} to the file"
     return [local_file(path, "proposals", advice, DatasetError) for path in files]
 
 
 def with_proposals(records: Sequence[ImageRecord], path: str) -> list[ImageRecord]:
-    """The records with their images' proposals from a file.
+    """Return the records with the proposals of a file.
 
-    Images of the file that are not among the records are passed over, as Detectron does: one file
-    serves a data set and parts of it.
+    The file may have more images than the records, as in Detectron: one file serves a data set and
+    parts of it.
 
     Raises:
-        DatasetError: the file cannot be read, is not one of proposals, or lacks an image.
+        DatasetError: the file cannot be read, is not a proposals file, or lacks an image.
     """
     boxes = _read_boxes(path)
     missing = [record.image_id for record in records if record.image_id not in boxes]
     if missing:
         raise DatasetError(
             f"proposals {path} lack {len(missing)} of the {len(records)} images of data set "
-            f"{records[0].dataset_name}, id {missing[0]} for one: name the file made for it"
+            f"{records[0].dataset_name}, first id {missing[0]}: name the file of this data set"
         )
     _LOG.info("%s: proposals of %d images", path, len(boxes))
     return [replace(record, proposals=boxes[record.image_id]) for record in records]
 
 
 def usable_proposals(record: ImageRecord, limit: int = 0) -> np.ndarray:
-    """Proposals of a record's image, mirrored if the record is.
+    """Return the proposals of a record, clipped to the image and mirrored if the record is.
 
-    They are clipped to the image; one that rounds to the same pixels as an earlier one, or with a
-    side of at most 2 pixels, is left out.
+    A proposal is left out if it rounds to the same pixels as an earlier one, or if one of its sides
+    is at most 2 pixels long.
 
     Args:
-        record: its proposals may be None.
-        limit: at most so many, the first in the file; 0 or less takes all.
+        record: the image; its proposals may be None.
+        limit: largest number of proposals, the first in the file; 0 or less takes all.
 
     Returns:
-        (P, 4) float32 in pixels of the image; none without a proposals file.
+        (P, 4) float32 in pixels of the image; P is 0 without a proposals file.
     """
     if record.proposals is None:
         return np.zeros((0, 4), dtype=np.float32)
@@ -90,42 +90,47 @@ def usable_proposals(record: ImageRecord, limit: int = 0) -> np.ndarray:
 
 
 def write_proposals(path: str, image_ids: list, boxes: list, scores: list, cfg: str) -> None:
-    """Write a proposals file that Detectron reads too.
+    """Write a proposals file that Detectron can read.
 
     Args:
-        image_ids: of the images.
-        boxes: an (P, 4) array for each, in pixels of the image, best first.
-        scores: a (P,) array for each.
-        cfg: YAML text of the configuration they were made with.
+        path: the file.
+        image_ids: ids of the images.
+        boxes: a (P, 4) float32 array for each image, in its pixels, best score first.
+        scores: a (P,) float32 array for each image.
+        cfg: YAML text of the configuration that made the proposals.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     content = {"boxes": boxes, "scores": scores, "ids": image_ids, "cfg": cfg}
     write_pickle(path, content)
 
 
 def _read_boxes(path: str) -> dict[Any, np.ndarray]:
-    """Image id to boxes (P, 4)."""
+    """Return image id to boxes (P, 4)."""
     content = read_pickle(path, "proposals", DatasetError)
     # Detectron's oldest files call the ids indexes.
     ids = content.get("ids", content.get("indexes")) if isinstance(content, dict) else None
     boxes = content.get("boxes") if isinstance(content, dict) else None
     if not isinstance(ids, (list, np.ndarray)) or not isinstance(boxes, (list, np.ndarray)):
-        raise DatasetError(f"proposals {path} are no lists of 'boxes' and 'ids', one an image")
+        raise DatasetError(
+            f"{path} is not a proposals file: it has no lists 'boxes' and 'ids' of the images"
+        )
     if len(ids) != len(boxes):
         raise DatasetError(f"proposals {path} hold boxes of {len(boxes)} images but {len(ids)} ids")
     by_id: dict[Any, np.ndarray] = {}
     for image_id, array in zip(ids, boxes):
         if not isinstance(image_id, (int, float, str, np.number)):
-            raise DatasetError(f"proposals {path}: {image_id!r} is no image id")
+            raise DatasetError(f"proposals {path}: {image_id!r} is not an image id")
         if image_id in by_id:
             raise DatasetError(f"proposals {path} name image {image_id} twice")
         array = np.asarray(array)
         if array.size == 0:
             array = np.zeros((0, 4), dtype=np.float32)
         if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "fiu":
-            raise DatasetError(f"proposals {path}: boxes of image {image_id} are no (P, 4) numbers")
+            raise DatasetError(
+                f"proposals {path}: boxes of image {image_id} are not (P, 4) numbers"
+            )
         if not np.isfinite(array).all():
             raise DatasetError(f"proposals {path}: a box of image {image_id} is not finite")
         by_id[image_id] = array

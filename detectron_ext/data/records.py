@@ -1,4 +1,4 @@
-"""The images a run trains on: data sets combined, mirrored and filtered."""
+"""The training images of a run: data sets are combined, filtered and mirrored."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ _LOG = logging.getLogger(__name__)
 def training_records(
     names: str | Sequence[str], config, proposal_files: Sequence[str] | None = None
 ) -> tuple[list[ImageRecord], list[CocoDataset]]:
-    """Records of one or more data sets, ready to train.
+    """Return the records of one or more data sets for training.
 
-    With TRAIN.USE_FLIPPED every image comes a second time, mirrored. Images without a single
-    object (none annotated, or crowds only) are left out, as Detectron does.
+    With TRAIN.USE_FLIPPED every image is added a second time, mirrored. Images without objects (no
+    annotations, or only crowds) are left out, as in Detectron.
 
     Args:
-        names: catalog names, as in TRAIN.DATASETS.
-        config: TRAIN.USE_FLIPPED, TRAIN.GT_MIN_AREA, MODEL.NUM_CLASSES, DATASETS_EXTRA,
-            LIBRA.DATA.SKIP_BAD_IMAGES.
-        proposal_files: as TRAIN.PROPOSAL_FILES; None leaves the records without proposals.
+        names: a catalog name or several, as in TRAIN.DATASETS.
+        config: a merged configuration. It uses TRAIN.USE_FLIPPED, TRAIN.GT_MIN_AREA,
+            MODEL.NUM_CLASSES, DATASETS_EXTRA and LIBRA.DATA.SKIP_BAD_IMAGES.
+        proposal_files: proposals files, one for each name; None gives records without proposals.
 
     Returns:
-        The records, and the data sets in the order of their names.
+        records: the records of all data sets.
+        datasets: the data sets, in the order of ``names``.
 
     Raises:
         DatasetError: a data set or its proposals cannot be read, their classes differ, or nothing
             is left.
-        ConfigError: MODEL.NUM_CLASSES does not match.
+        ConfigError: MODEL.NUM_CLASSES does not match the data sets.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
@@ -86,7 +87,7 @@ def check_same_classes(datasets: Sequence[CocoDataset]) -> None:
 
 
 def check_num_classes(config, dataset: CocoDataset) -> None:
-    """Raise ConfigError unless MODEL.NUM_CLASSES counts the data set's classes and background."""
+    """Raise ConfigError unless MODEL.NUM_CLASSES is the data set's number of classes plus 1."""
     if dataset.num_classes != config.MODEL.NUM_CLASSES:
         raise ConfigError(
             f"MODEL.NUM_CLASSES is {config.MODEL.NUM_CLASSES}, but data set {dataset.name} needs "
@@ -95,17 +96,17 @@ def check_num_classes(config, dataset: CocoDataset) -> None:
 
 
 def check_class_order(classes: Sequence[str], source: str, tested: dict[str, list]) -> None:
-    """Compare the classes that a model knows with those of data sets to test, number by number.
+    """Check that class numbers mean the same in a model and in the data sets to test.
 
-    Other names at the same numbers are a warning: converted weights may spell them otherwise.
+    A class whose name differs is only a warning, because converted weights may spell it otherwise.
 
     Args:
-        classes: names, background first.
-        source: where they are from, for messages: "weights w.pkl".
-        tested: the same of each data set by its name.
+        classes: the model's class names, background first.
+        source: where these names come from, for messages, such as "weights w.pkl".
+        tested: name of a data set to its class names, background first.
 
     Raises:
-        DatasetError: a name has another number in a data set; scores would mix classes up.
+        DatasetError: a class has another number in a data set, so that scores would be wrong.
     """
     for dataset, others in tested.items():
         where = ""
@@ -118,7 +119,7 @@ def check_class_order(classes: Sequence[str], source: str, tested: dict[str, lis
                     f"{where}: list the 'categories' of its annotation file in the same order"
                 )
         if where:
-            _LOG.warning("%s: scored as the same class", where)
+            _LOG.warning("%s: both are scored as the same class", where)
 
 
 def _class_list(dataset: CocoDataset, longest: int = 10) -> str:

@@ -1,7 +1,8 @@
-"""From an image file to the array the network sees, with boxes moved along.
+"""From an image file to the array that the network gets; boxes are moved with the image.
 
-At the defaults of LIBRA.AUGMENTATION this is Detectron's preparation: read as BGR, subtract
-PIXEL_MEANS, resize the shorter side to the scale unless the longer would exceed the maximum.
+With the defaults of LIBRA.AUGMENTATION this is Detectron's preparation: read the image as BGR,
+subtract PIXEL_MEANS, and resize the shorter side to the scale, or the longer side to the maximum if
+it would exceed that.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import numpy as np
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
 
-# The loader's threads are the parallelism; OpenCV's own would oversubscribe the processors.
+# The loader already uses several threads. Threads of OpenCV would be too many for the processors.
 cv2.setNumThreads(0)
 
-# A box with less of its area inside a crop than this is too little to learn from.
+# A box with a smaller part of its area inside a crop shows too little to learn from.
 MIN_VISIBLE_FRACTION = 0.3
 _CROP_ATTEMPTS = 10
 
 
 def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
-    """An image file's bytes (B,) uint8 as (height, width, 3) uint8, BGR.
+    """Decode the bytes (B,) uint8 of an image file.
 
-    None where they are not an image that OpenCV decodes, or one of more pixels than it takes.
+    Returns:
+        (height, width, 3) uint8, BGR. None if OpenCV cannot decode the bytes, or if the image has
+        more pixels than OpenCV allows.
     """
     try:
         return cv2.imdecode(encoded, flags) if len(encoded) else None
@@ -32,10 +35,14 @@ def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | N
 
 
 def decode_as_annotated(encoded: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-    """An image file's bytes as :func:`decode` gives it, turned so that its annotations fit.
+    """Decode an image file as :func:`decode`, turned so that its annotations fit.
 
-    The orientation that a photograph's EXIF tag asks for is applied, as Detectron does, unless
-    only the untouched pixels have the size (height, width) that the annotations were made for.
+    The orientation in the EXIF tag of a photograph is applied, as in Detectron. It is not applied
+    if only the unturned image has the annotated size.
+
+    Args:
+        encoded: (B,) uint8, the bytes of the file.
+        size: annotated height and width in pixels.
     """
     image = decode(encoded)
     if image is None or image.shape[:2] == size:
@@ -45,9 +52,11 @@ def decode_as_annotated(encoded: np.ndarray, size: tuple[int, int]) -> np.ndarra
 
 
 def read_file(path: str, size: tuple[int, int] | None = None) -> np.ndarray | None:
-    """An image file as :func:`decode` gives it; None also where it cannot be read.
+    """Read an image file as :func:`decode`; None also if the file cannot be read.
 
-    With the size (height, width) that it is annotated as, as :func:`decode_as_annotated` gives it.
+    Args:
+        path: the file.
+        size: annotated height and width; then the image is turned as :func:`decode_as_annotated`.
     """
     try:
         encoded = np.fromfile(path, dtype=np.uint8)
@@ -57,13 +66,13 @@ def read_file(path: str, size: tuple[int, int] | None = None) -> np.ndarray | No
 
 
 def read_image(record: ImageRecord) -> np.ndarray:
-    """Read a record's image, turned as :func:`decode_as_annotated` says, mirrored if the record is.
+    """Read the image of a record, turned to fit its annotations and mirrored if the record is.
 
     Returns:
         (height, width, 3) uint8, BGR.
 
     Raises:
-        DatasetError: the file is missing, cannot be decoded, or has another size than annotated.
+        DatasetError: the file is missing, cannot be decoded, or does not have the annotated size.
     """
     where = f"data set {record.dataset_name}: image {record.path}"
     size = (record.height, record.width)
@@ -81,7 +90,13 @@ def read_image(record: ImageRecord) -> np.ndarray:
 
 
 def resize_scale(height: int, width: int, target_size: int, max_size: int) -> float:
-    """Factor that brings the shorter side to target_size, the longer to at most max_size."""
+    """Return the factor that resizes an image as Detectron does.
+
+    Args:
+        height, width: size of the image in pixels.
+        target_size: length of the shorter side after resizing, in pixels.
+        max_size: largest length of the longer side after resizing; it takes precedence.
+    """
     scale = float(target_size) / min(height, width)
     if np.round(scale * max(height, width)) > max_size:
         scale = float(max_size) / max(height, width)
@@ -89,20 +104,20 @@ def resize_scale(height: int, width: int, target_size: int, max_size: int) -> fl
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width after :func:`resize`."""
+    """Return height and width after :func:`resize`."""
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def subtract_means(image: np.ndarray, pixel_means) -> np.ndarray:
-    """Take the mean of each BGR channel from a (height, width, 3) uint8 image; float32."""
-    # Each of the 256 levels once, in double precision as Detectron, so the last bit agrees too.
+    """Subtract the mean of each BGR channel from a (height, width, 3) uint8 image; float32."""
+    # A table of the 256 values, computed in float64, gives the same bits as Detectron.
     means = np.asarray(pixel_means, dtype=np.float64).reshape(1, 1, 3)
     table = (np.arange(256).reshape(1, 256, 1) - means).astype(np.float32)
     return cv2.LUT(image, table)
 
 
 def resize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize with linear interpolation; each side becomes the rounded product, at least 1."""
+    """Resize with linear interpolation; sides are multiplied by scale and rounded (at least 1)."""
     if round(min(image.shape[:2]) * scale) < 1:
         height, width = scaled_size(image.shape[0], image.shape[1], scale)
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -132,7 +147,8 @@ def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -
 
     Args:
         image: (height, width, 3) BGR, values 0 to 255.
-        strength: 0 changes nothing; sensible below 1.
+        strength: largest relative change, in [0, 1); 0 changes nothing.
+        rng: generator for the three factors.
 
     Returns:
         (height, width, 3) float32, values 0 to 255.
@@ -148,18 +164,18 @@ def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -
 def crop_boxes(
     boxes: np.ndarray, is_crowd: np.ndarray, window: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Move boxes into a crop.
+    """Move boxes into the coordinates of a crop.
 
     Args:
-        boxes: (N, 4) float32.
+        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels of the image.
         is_crowd: (N,) bool.
-        window: left, top, width, height of the crop, in pixels.
+        window: left, top, width and height of the crop in pixels.
 
     Returns:
-        boxes: (M, 4) float32, clipped to the crop; those wholly outside are gone.
-        is_crowd: (M,) bool; also true for a box with under 30 % of its area inside, so that it
-            counts neither as an object nor as background.
-        kept: (M,) int64, which of the N they were.
+        boxes: (M, 4) float32, clipped to the crop. Boxes outside the crop are left out.
+        is_crowd: (M,) bool. It is also True for a box with less than 30 % of its area inside, so
+            that the box counts neither as an object nor as background.
+        kept: (M,) int64 indices of the M boxes among the N.
     """
     left, top, width, height = window
     low = np.array([left, top], dtype=np.float32)
@@ -180,17 +196,18 @@ def choose_crop(
     crop_size: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int] | None:
-    """Draw a crop window that still shows an object.
+    """Draw a crop window that shows an object.
 
     Args:
-        boxes: (N, 4) in the image's pixels.
+        boxes: (N, 4) float32 in pixels of the image.
         is_crowd: (N,) bool.
-        size: height, width of the image.
-        crop_size: height, width of the window, no larger than the image.
+        size: height and width of the image in pixels.
+        crop_size: height and width of the window, not larger than the image.
+        rng: generator for the draws.
 
     Returns:
-        left, top, width, height; None when several draws showed no object. An image that has
-        none to begin with takes the first draw.
+        left, top, width, height in pixels. None if 10 draws showed no object. In an image without
+        objects the first draw is taken.
     """
     height, width = crop_size
     for _ in range(_CROP_ATTEMPTS):

@@ -1,7 +1,7 @@
-"""From a detector's raw outputs to detections, inside the net, with stock operators alone.
+"""From a detector's raw outputs to detections, inside the net, with Caffe2's own operators.
 
-The blobs ``score_nms`` (D,), ``bbox_nms`` (D, 4) and ``class_nms`` (D,) are Detectron's names for
-them: boxes x1, y1, x2, y2 in pixels of the image, classes from 1.
+The outputs have Detectron's names: ``score_nms`` (D,), ``bbox_nms`` (D, 4) and ``class_nms`` (D,).
+Boxes are x1, y1, x2, y2 in pixels of the image; classes count from 1.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.anchors import grid_anchors, retinanet_anchor_levels
 
 OUTPUTS = ("score_nms", "bbox_nms", "class_nms")
-# No image is as large: with it BBoxTransform clips nothing.
+# With an image size that is larger than any image, BBoxTransform clips nothing.
 _UNBOUNDED = 1e7
-# The largest logarithm of a change of size that BBoxTransform makes.
+# BBoxTransform limits dw and dh to this value.
 _CLIP = np.log(1000.0 / 16.0)
 
 
 def check_settings(config) -> None:
-    """Refuse what Caffe2's operators cannot do.
+    """Refuse settings that Caffe2's operators do not support.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: a setting is not supported; the message names it.
     """
     if config.TEST.BBOX_VOTE.ENABLED:
-        raise ConfigError("TEST.BBOX_VOTE has no operator in Caffe2: set its ENABLED to False")
+        raise ConfigError(
+            "TEST.BBOX_VOTE has no operator in Caffe2: set TEST.BBOX_VOTE.ENABLED to False"
+        )
     if not config.TEST.BBOX_REG:
-        raise ConfigError("TEST.BBOX_REG False is not exported: set it to True")
+        raise ConfigError("TEST.BBOX_REG False cannot be exported: set it to True")
     if not np.isclose(config.BBOX_XFORM_CLIP, _CLIP):
         raise ConfigError(
-            f"BBOX_XFORM_CLIP is not exported: Caffe2's operator clips at {_CLIP:.4f}"
+            f"BBOX_XFORM_CLIP must be {_CLIP:.4f}, the value of Caffe2's operator, to be exported"
         )
     for key in ("SOFTMAX", "CLASS_SPECIFIC_BBOX"):
         if is_retinanet(config) and config.RETINANET[key]:
-            raise ConfigError(f"RETINANET.{key} is not exported: detections need it False")
+            raise ConfigError(f"RETINANET.{key} True cannot be exported: set it to False")
 
 
 def add_retinanet_detections(
@@ -46,12 +48,14 @@ def add_retinanet_detections(
 ) -> None:
     """Add the decoding of RetinaNet's outputs (Lin et al., section 4.1).
 
-    As :func:`detectron_ext.engine.retinanet_decoding.decode_image`, but that candidates below
-    RETINANET.INFERENCE_TH are left out at the coarsest level, too.
+    It does the same as :func:`detectron_ext.engine.retinanet_decoding.decode_image`. Exception:
+    candidates below RETINANET.INFERENCE_TH are left out on the coarsest level, too.
 
     Args:
-        sizes: blob name to its shape.
-        image_info: (1, 3) height, width and scale of the network's image.
+        writer: the net, to which operators are added.
+        config: a merged configuration.
+        sizes: a function from blob name to shape.
+        image_info: name of the blob (1, 3) with height, width and scale of the network's image.
     """
     classes = config.MODEL.NUM_CLASSES
     unbounded = writer.constant("unbounded", np.array([[_UNBOUNDED, _UNBOUNDED, 1]], "f4"))
@@ -76,7 +80,8 @@ def _edges(config) -> bool:
 
 
 def _add_level(writer, config, level, shape, unbounded) -> tuple[str, str]:
-    """The best candidates of one level: boxes (K, 4) in network pixels, scores (K, classes)."""
+    """Add the best candidates of one level; return the names of boxes (K, 4) in network pixels and
+    of scores (K, classes)."""
     suffix, (_, channels, height, width) = level.suffix, shape
     plane, foreground = height * width, config.MODEL.NUM_CLASSES - 1
     count = min(config.RETINANET.PRE_NMS_TOP_N, channels * plane)
@@ -87,7 +92,7 @@ def _add_level(writer, config, level, shape, unbounded) -> tuple[str, str]:
 
     flat = add("Reshape", [f"retnet_cls_prob{suffix}"], "flat_prob", ["flat_old"], shape=[1, -1])
     scores = add("TopK", [flat], "top_prob", ["top_places", "top_flat"], k=count)
-    # A place counts (anchor, class, row, column).
+    # A place is an index into (anchor, class, row, column).
     place = "top_flat" + suffix
     cells = writer.constant(f"plane{suffix}", np.array([plane], np.int64))
     per_anchor = writer.constant(f"plane_classes{suffix}", np.array([plane * foreground], np.int64))
@@ -117,7 +122,7 @@ def _add_level(writer, config, level, shape, unbounded) -> tuple[str, str]:
 
 
 def _add_class_scores(writer, config, add, scores, class_number) -> str:
-    """(K, classes): each candidate's score in the column of its class, column 0 the background."""
+    """Add scores (K, classes): each candidate's score is in the column of its class."""
     one = writer.constant("one", np.array([1], np.int64))
     number = writer.constant("num_classes", np.array([config.MODEL.NUM_CLASSES], np.int64))
     column = add("Add", [class_number, one], "top_column", broadcast=1)
@@ -128,7 +133,7 @@ def _add_class_scores(writer, config, add, scores, class_number) -> str:
 
 
 def _without_area_removed(writer, boxes, scores) -> str:
-    """Scores (K, classes) with zeros for boxes whose edges meet."""
+    """Add scores (K, classes) that are 0 for boxes without area."""
     corners = [
         writer.add("Slice", [boxes], f"corner_{start}", starts=[0, start], ends=[-1, start + 2])
         for start in (2, 0)
@@ -142,7 +147,7 @@ def _without_area_removed(writer, boxes, scores) -> str:
 
 
 def _to_image_pixels(writer, config, boxes, image_info) -> str:
-    """Divide by the scale and clip to the image. Moving by nothing is BBoxTransform's clipping."""
+    """Divide boxes by the scale and clip them: BBoxTransform with deltas of 0 only clips."""
     scale = writer.add("Slice", [image_info], "im_scale", starts=[0, 2], ends=[-1, 3])
     scale = writer.add("Reshape", [scale], "im_scale_1", ["im_scale_old"], shape=[1])
     boxes = writer.add("Div", [boxes, scale], "image_boxes", broadcast=1)
@@ -155,14 +160,16 @@ def _to_image_pixels(writer, config, boxes, image_info) -> str:
 
 
 def add_region_detections(writer: NetWriter, config, image_info: str) -> None:
-    """Add the decoding of the box head's outputs for the regions ``rois``, as
-    :func:`detectron_ext.engine.rcnn_decoding.decode_regions` does."""
+    """Add the decoding of the box head's outputs for the regions ``rois``.
+
+    It does the same as :func:`detectron_ext.engine.rcnn_decoding.decode_regions`.
+    """
     rois = "rois"
     if _edges(config):
         rois = writer.add("Add", [rois, _offset(writer, 5, 1.0)], "rois_to_edges", broadcast=1)
     agnostic, deltas = config.MODEL.CLS_AGNOSTIC_BBOX_REG, "bbox_pred"
     if agnostic:
-        # Of background and object, BoxWithNMSLimit takes the object's alone.
+        # BoxWithNMSLimit needs the deltas of the object without those of the background.
         deltas = writer.add("Slice", [deltas], "object_pred", starts=[0, 4], ends=[-1, 8])
     boxes = writer.add(
         "BBoxTransform", [rois, deltas, image_info], "pred_bbox",

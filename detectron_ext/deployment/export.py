@@ -1,4 +1,4 @@
-"""Writes a trained model as ``net.pb`` and ``init_net.pb``, which Caffe2's predictor runs."""
+"""Export of a trained model as ``net.pb`` and ``init_net.pb`` for Caffe2's predictor."""
 
 from __future__ import annotations
 
@@ -38,25 +38,29 @@ def export_model(
     keep_custom: bool = True,
     name: str = "detectron",
 ) -> dict:
-    """Write ``net.pb``, ``init_net.pb`` and ``net.json`` (what feeds them) to a folder.
+    """Write ``net.pb``, ``init_net.pb`` and ``net.json`` (a description) to a folder.
 
-    The net takes ``data`` (1, 3, H, W) float32, BGR with the means subtracted, scaled and padded
-    with zeros, and ``im_info`` (1, 3): height and width of the scaled image without the padding,
-    and the scale. It gives `OUTPUTS`. Proposals are kept within H x W, as in testing.
+    The inputs of the net are ``data``, (1, 3, H, W) float32, the image in BGR with the means
+    subtracted, scaled and padded with zeros; and ``im_info``, (1, 3) float32, height and width of
+    the scaled image without padding, and the scale. The outputs are
+    :data:`detectron_ext.deployment.detection_outputs.OUTPUTS`. Proposals are clipped to H x W, as
+    in testing.
 
     Args:
         config: a merged configuration with NUM_GPUS 0.
-        weights: a weights file that fits it.
-        image_size: (height, width) of the images it is for, in their own pixels. RetinaNet's
-            anchors and expanded operators need it; a Faster R-CNN without them takes any size.
-        keep_custom: keep Libra R-CNN's operators, which need this package's library at run time.
-        name: of the net.
+        weights: a weights file that fits the configuration.
+        out_dir: folder for the files; it is made if needed.
+        image_size: height and width in pixels of the images that the net is for. It is required for
+            RetinaNet's anchors and for replaced operators; otherwise a Faster R-CNN takes any size.
+        keep_custom: keep this package's operators, which need its library at run time. If False,
+            they are replaced by Caffe2's own operators.
+        name: name of the net.
 
     Returns:
-        What ``net.json`` holds.
+        The content of ``net.json``.
 
     Raises:
-        UserError: a model that is not exported, or a file that cannot be read or written.
+        UserError: the model cannot be exported, or a file cannot be read or written.
     """
     _check(config)
     path = local_weights(weights)
@@ -67,7 +71,7 @@ def export_model(
     operators = model.net.Proto().op
     is_sized = is_retinanet(config) or any(op.type in SIZED and not keep_custom for op in operators)
     if is_sized and image_size is None:
-        raise UserError("this net is made for one size of images: give --size HEIGHT WIDTH")
+        raise UserError("this net is for images of one size: give it with --size HEIGHT WIDTH")
     writer = NetWriter()
     sizes = _sizes_of_a_run(model, config, image_size) if is_sized else _no_size
     for operator in _with_padded_sizes(writer, config, operators):
@@ -90,16 +94,17 @@ def export_model(
 
 def _check(config) -> None:
     if config.MODEL.RPN_ONLY or reads_proposals(config):
-        raise UserError("only models that detect from an image alone are exported")
+        raise UserError("only models that detect objects in a single image can be exported")
     if not ops.native_library_loaded():
         raise UserError("exporting needs the native operators: run `make ops`")
     check_settings(config)
 
 
 def _with_padded_sizes(writer: NetWriter, config, operators) -> list:
-    """Operators of which those that propose read the size of ``data``, as `image_blobs` gives it.
+    """Return the operators, changed so that proposals are clipped to the size of ``data``.
 
-    What is fed as ``im_info`` stays the size of the image, to which detections are clipped.
+    This is the size in `data.minibatch.image_blobs`. The fed ``im_info`` keeps the size of the
+    image, to which detections are clipped.
     """
     if is_retinanet(config) or config.LIBRA.BOX_CONVENTION == "mmdet":
         return list(operators)
@@ -119,11 +124,11 @@ def _with_padded_sizes(writer: NetWriter, config, operators) -> list:
 
 
 def _no_size(blob: str) -> tuple:
-    raise AssertionError(f"the size of {blob} was not found out")
+    raise AssertionError(f"the size of {blob} is unknown")
 
 
 def _network_inputs(config, image_size: tuple) -> dict:
-    """Inputs of the size that an image of image_size gives; scaled already, it may be any."""
+    """Return inputs of the size that an image of image_size (height, width) gets."""
     height, width = image_size
     scale = resize_scale(height, width, config.TEST.SCALE, config.TEST.MAX_SIZE)
     image = np.zeros((*scaled_size(height, width, scale), 3), dtype=np.uint8)
@@ -131,7 +136,7 @@ def _network_inputs(config, image_size: tuple) -> dict:
 
 
 def _sizes_of_a_run(model, config, image_size):
-    """Blob name to shape, from a run on an empty image."""
+    """Return a function from blob name to shape, found by a run on an empty image."""
     for blob, value in _network_inputs(config, image_size).items():
         workspace.FeedBlob(blob, value)
     workspace.RunNetOnce(model.net)
@@ -139,7 +144,7 @@ def _sizes_of_a_run(model, config, image_size):
 
 
 def _add_parameters(writer: NetWriter) -> None:
-    """Constants of the net: what its operators read and none of them writes."""
+    """Add the constants of the net: the blobs that its operators read and do not write."""
     made = {*_INPUTS, *writer.constants}
     for operator in writer.operators:
         for blob in operator.input:

@@ -1,4 +1,4 @@
-"""A net under construction: operators and the constants they read."""
+"""A net that is being built: its operators and the constants that they read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FILLS = {
 
 
 class NetWriter:
-    """Collects what becomes ``net.pb`` and ``init_net.pb``.
+    """Collects the operators of ``net.pb`` and the constants of ``init_net.pb``.
 
     Attributes:
-        operators: Caffe2's descriptions of operators, in order of execution.
+        operators: Caffe2 OperatorDefs, in the order of execution.
         constants: blob name to array.
     """
 
@@ -28,7 +28,7 @@ class NetWriter:
         self.constants: dict[str, np.ndarray] = {}
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """Add a constant; returns its name."""
+        """Add a constant and return its name."""
         self.constants[name] = np.asarray(value)
         return name
 
@@ -40,22 +40,30 @@ class NetWriter:
         extra: Sequence[str] = (),
         **options: Any,
     ) -> str:
-        """Add an operator of one output, or of ``extra`` ones too; returns the output's name."""
+        """Add an operator and return the name of its first output.
+
+        Args:
+            operator: type of the operator.
+            inputs: names of its inputs.
+            output: name of its first output.
+            extra: names of its further outputs.
+            options: arguments of the operator.
+        """
         self.operators.append(
             core.CreateOperator(operator, list(inputs), [output, *extra], **options)
         )
         return output
 
     def nets(self, name: str, inputs: Sequence[str], outputs: Sequence[str]):
-        """The two nets.
+        """Return the two nets.
 
         Args:
-            name: of the net.
-            inputs: blobs that are fed, in the order the predictor takes them.
-            outputs: blobs to read, in the order the predictor returns them.
+            name: name of the net.
+            inputs: blobs that are fed, in the predictor's order.
+            outputs: blobs that are read, in the predictor's order.
 
         Returns:
-            (net, init_net), both NetDef. Everything runs on the CPU, one operator after the other.
+            (net, init_net), both NetDef. They run on the CPU, one operator after the other.
         """
         net = caffe2_pb2.NetDef(name=name, type="simple", op=self.operators)
         net.external_input.extend([*inputs, *self.constants])
@@ -67,7 +75,7 @@ class NetWriter:
                 core.CreateOperator(fill, [], [blob], shape=value.shape,
                                     values=value.astype(kind).ravel().tolist())
             )  # fmt: skip
-        # A blob that is fed has to exist before the net is made.
+        # A blob that is fed must exist before the net is created.
         for blob in inputs:
             init_net.op.append(
                 core.CreateOperator("GivenTensorFill", [], [blob], shape=[0], values=[])

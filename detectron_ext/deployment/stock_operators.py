@@ -1,7 +1,7 @@
-"""Operators of Detectron and of Libra R-CNN written as operators that every Caffe2 has.
+"""Replacement of Detectron's and this package's operators by operators that every Caffe2 has.
 
-Sizes of feature maps become constants, so a net that is expanded serves one input size. Indices
-follow the same rules as the operators': what is gathered is what they read.
+The sizes of feature maps become constants, so that the net is for one input size. The indices that
+are gathered follow the same rules as in the replaced operators.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ SIZED = (
 
 
 def expand(writer: NetWriter, operator, sizes: Callable[[str], tuple], custom: bool) -> None:
-    """Add an operator of a test net, or what stands for it.
+    """Add an operator of a test net, or the operators that replace it.
 
     Args:
-        operator: its description.
-        sizes: blob name to its shape (N, C, H, W).
-        custom: keep Libra R-CNN's operators, which need this package's library.
+        writer: the net, to which operators are added.
+        operator: OperatorDef of the operator.
+        sizes: a function from blob name to shape (N, C, H, W).
+        custom: keep this package's operators, which need its library.
     """
     if operator.type == "StopGradient" and operator.input[0] == operator.output[0]:
         return
@@ -51,7 +52,7 @@ def _upsample(writer, operator):
 
 
 def _group_softmax(writer, operator):
-    """(N, A * classes, H, W) with a softmax over each anchor's classes."""
+    """Add a softmax over each anchor's classes of a blob (N, A * classes, H, W)."""
     blob, output = operator.input[0], operator.output[0]
     classes = _argument(operator, "num_classes")
     moved = writer.add("NCHW2NHWC", [blob], output + "_last")
@@ -67,10 +68,15 @@ _ALWAYS = {"UpsampleNearest": _upsample, "GroupSpatialSoftmax": _group_softmax}
 
 
 def _resize(writer, blob, output, size, target, pool: bool) -> str:
-    """Bring a map of size (H, W) to another: adaptive maximum (``pool``) or nearest cell.
+    """Resize a map from one size (H, W) to another and return its name.
 
-    Returns:
-        The result's name; the blob itself where the sizes are equal.
+    Args:
+        writer: the net, to which operators are added.
+        blob: name of the map. It is returned if the sizes are equal.
+        output: beginning of the names of new blobs.
+        size: (H, W) of the map.
+        target: the wanted (H, W).
+        pool: use adaptive max pooling if True, the nearest cell if False.
     """
     for axis, (cells, wanted) in enumerate(zip(size, target), start=2):
         indices, span = (_bins if pool else _nearest)(cells, wanted)
@@ -91,7 +97,7 @@ def _nearest(cells: int, wanted: int) -> tuple[np.ndarray, int]:
 
 
 def _bins(cells: int, wanted: int) -> tuple[np.ndarray, int]:
-    """Cells of every bin, all as long as the longest: the shorter repeat their last cell."""
+    """Return the cells of all bins and the length of a bin; short bins repeat their last cell."""
     first = np.arange(wanted) * cells // wanted
     last = -(-(np.arange(wanted) + 1) * cells // wanted) - 1
     span = int((last - first).max()) + 1
@@ -144,7 +150,7 @@ def _non_local(writer, operator, sizes):
 
 
 def _add_attention(writer, embedded, shape, use_scale, output):
-    """Add the attention of theta, phi and g, all of one shape."""
+    """Add the attention of theta, phi and g, which all have the shape (N, C, H, W)."""
     n, channels, height, width = shape
     theta, phi, g = (
         writer.add(

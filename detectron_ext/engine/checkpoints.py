@@ -1,6 +1,7 @@
-"""Which weights a run starts from: its newest checkpoint, else TRAIN.WEIGHTS.
+"""The weights that a run starts from: its newest checkpoint, otherwise TRAIN.WEIGHTS.
 
-A run that starts anew sets an earlier one's files aside: theirs would be taken for its own.
+A run that starts anew moves the files of an earlier run away. Otherwise they could be mistaken for
+its own.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         path: its weights file.
-        iteration: that after which it was written, 0-based.
-        cfg: YAML text of the configuration it was trained with, if stored.
+        iteration: the iteration after which it was written, from 0.
+        cfg: YAML text of the configuration that it was trained with; None if not stored.
     """
 
     path: str
@@ -36,15 +37,15 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint_path(folder: str, iteration: int) -> str:
-    """Where the state after an iteration (0-based) is saved."""
+    """Return the path of the checkpoint after an iteration (from 0)."""
     return os.path.join(folder, f"model_iter{iteration}.pkl")
 
 
 def newest_checkpoint(folder: str) -> Checkpoint | None:
-    """The newest readable checkpoint of a run; None where there is none.
+    """Return the newest readable checkpoint in a run's folder; None if there is none.
 
-    A damaged one is passed over with a warning, so that a full disk costs some iterations and not
-    the run.
+    A damaged checkpoint is skipped with a warning. So a full disk costs some iterations and not the
+    whole run.
     """
     found = {}
     for name in os.listdir(folder):
@@ -55,19 +56,20 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
         try:
             cfg = read_weights(found[iteration]).cfg
         except WeightsError as error:
-            _LOG.warning("passing over a checkpoint: %s", error)
+            _LOG.warning("skipped a damaged checkpoint: %s", error)
             continue
         return Checkpoint(found[iteration], iteration, cfg)
     return None
 
 
 def set_aside(folder: str) -> None:
-    """Move the weights in a run's folder, if any, and their statistics to a new folder in it.
+    """Move weights and statistics in a run's folder to a new folder in it.
 
-    Moved back they are what they were. The new folder is ``earlier_1``, else ``earlier_2``, ...
+    The new folder is ``earlier_1`` or, if that exists, ``earlier_2`` and so on. Moved back, the
+    files are a complete run again. A folder without weights is left as it is.
 
     Raises:
-        UserError: they cannot be moved.
+        UserError: the files cannot be moved.
     """
     names = os.listdir(folder)
     weights = [name for name in names if name == FINAL or _CHECKPOINT.fullmatch(name)]
@@ -81,17 +83,17 @@ def set_aside(folder: str) -> None:
             os.rename(os.path.join(folder, name), os.path.join(place, name))
     except OSError as error:
         raise UserError(
-            f"cannot move the earlier run's files to {place}: {error.strerror}; choose another "
-            "OUTPUT_DIR"
+            f"cannot move the files of the earlier run to {place}: {error.strerror}; choose "
+            "another OUTPUT_DIR"
         ) from error
-    _LOG.info("training starts anew: the earlier run's files are in %s now", place)
+    _LOG.info("training starts anew: the files of the earlier run were moved to %s", place)
 
 
 def local_weights(path: str) -> str:
     """Check that a weights setting names a file on this machine.
 
     Raises:
-        WeightsError: for a URL (nothing is downloaded) or a missing file.
+        WeightsError: the setting is a URL (nothing is downloaded), or the file does not exist.
     """
     advice = "set TRAIN.WEIGHTS or TEST.WEIGHTS to the file (TRAIN.WEIGHTS '' trains from scratch)"
     return local_file(path, "weights", advice, WeightsError)

@@ -1,4 +1,4 @@
-"""A trained model at work: images in, detections or proposals out."""
+"""Running a trained model on images: detections of a detector, proposals of an RPN."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class TestNet:
-    """The test-time net with its weights; making one resets the Caffe2 workspace, which it owns.
+    """The test-time net with its weights.
+
+    It owns the Caffe2 workspace: making one resets the workspace.
 
     Attributes:
-        classes: class names the weights file states, background first, or None.
+        classes: class names in the weights file, background first; None if it has none.
     """
 
     def __init__(self, config, weights: str):
@@ -48,28 +50,28 @@ class TestNet:
         workspace.RunNet(self._model.net.Proto().name)
 
     def operators(self) -> list:
-        """The net's operators, in the order in which they run."""
+        """Return the net's operators in the order in which they run."""
         return list(self._model.net.Proto().op)
 
     def fetch(self, name: str) -> np.ndarray:
-        """A blob as the last run left it."""
+        """Return the value of a blob after the last run."""
         return workspace.FetchBlob(self._scope + name)
 
 
 class Detector:
-    """Loads weights into the test-time net and runs it on images.
+    """A detector with its weights, called with an image.
 
-    One detector (or proposer) owns the Caffe2 workspace at a time: making one resets it.
+    Only one detector or proposer can be used at a time: making one resets the Caffe2 workspace.
 
     Args:
-        config: a merged configuration of a model that detects, not of an RPN alone.
-        weights: a weights file that fits it.
+        config: a merged configuration of a detector, not of an RPN alone.
+        weights: a weights file that fits the configuration.
 
     Attributes:
-        classes: class names the weights file states, background first, or None.
+        classes: class names in the weights file, background first; None if it has none.
 
     Raises:
-        WeightsError: the file is missing, unreadable or does not fit.
+        WeightsError: the file is missing, cannot be read or does not fit.
         ConfigError: the model cannot be built.
     """
 
@@ -78,17 +80,18 @@ class Detector:
         self._net = TestNet(config, weights)
         self.classes = self._net.classes
         if config.TEST.BBOX_AUG.ENABLED:
-            _LOG.warning("TEST.BBOX_AUG is not built here: each image is tested in one view")
+            _LOG.warning("TEST.BBOX_AUG is not supported: each image is tested in one view")
 
     def __call__(self, image: np.ndarray, proposals: np.ndarray | None = None) -> np.ndarray:
         """Detect objects.
 
         Args:
             image: (height, width, 3) uint8, BGR.
-            proposals: (P, 4) float32 in image pixels, for Fast R-CNN, which needs them.
+            proposals: (P, 4) float32 in pixels of the image; only for Fast R-CNN, which needs them.
 
         Returns:
-            (D, 6) float32 rows x1, y1, x2, y2, score, class (1-based) in image pixels, best first.
+            (D, 6) float32 rows x1, y1, x2, y2, score, class (from 1) in pixels of the image, best
+            score first.
         """
         sample = prepare_image(image, self._config, proposals)
         if is_retinanet(self._config):
@@ -123,7 +126,10 @@ class Detector:
         return self._decode_regions(image, rois[:, 1:] / np.float32(sample.scale), which)
 
     def _decode_regions(self, image, boxes, which=slice(None)) -> np.ndarray:
-        """Detections from the box head's outputs for regions (R, 4), taken as ``which`` says."""
+        """Decode the box head's outputs for regions (R, 4).
+
+        ``which`` selects rows of the regions and the outputs; a row may be taken several times.
+        """
         probabilities, deltas = (
             output.reshape(output.shape[:2])[which]
             for output in map(self._net.fetch, ("cls_prob", "bbox_pred"))
@@ -133,11 +139,11 @@ class Detector:
 
 
 class Proposer:
-    """An RPN at work; as :class:`Detector`, but its output is proposals.
+    """An RPN with its weights, called with an image; otherwise as :class:`Detector`.
 
     Args:
         config: a merged configuration with MODEL.RPN_ONLY.
-        weights: a weights file that fits it.
+        weights: a weights file that fits the configuration.
     """
 
     def __init__(self, config, weights: str):
@@ -145,13 +151,14 @@ class Proposer:
         self._net = TestNet(config, weights)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Propose where objects may be.
+        """Propose regions that may show objects.
 
         Args:
             image: (height, width, 3) uint8, BGR.
 
         Returns:
-            boxes: (P, 4) float32 in image pixels, best first, at most TEST.RPN_POST_NMS_TOP_N.
+            boxes: (P, 4) float32 in pixels of the image, best score first, at most
+                TEST.RPN_POST_NMS_TOP_N.
             scores: (P,) float32.
         """
         sample = prepare_image(image, self._config)

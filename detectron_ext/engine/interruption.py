@@ -1,20 +1,24 @@
-"""Ctrl-C and SIGTERM at the end of an iteration instead of in its middle."""
+"""Ctrl-C and SIGTERM that take effect at the end of an iteration."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 
 class Interruption:
-    """While active, remembers that a stop was asked for; a second Ctrl-C stops at once.
+    """A context in which Ctrl-C and SIGTERM set ``requested``; a second one stops at once.
 
-    Signals only reach the main thread; elsewhere (in tests, in notebooks' workers) it does nothing.
+    In another thread than the main one it does nothing, because Python handles signals only there.
+
+    Attributes:
+        requested: whether a signal has arrived.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested = False
-        self._previous: dict = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""The learning rate of every iteration, from the SOLVER settings."""
+"""The learning rate of an iteration, from the SOLVER settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 
 def learning_rate(solver, iteration: int) -> np.float32:
-    """Learning rate at an iteration (0-based), warm-up included.
+    """Return the learning rate of an iteration.
 
     Args:
-        solver: the SOLVER node. LR_POLICY names one of :data:`POLICIES`; during the first
-            WARM_UP_ITERS iterations the rate is lowered by WARM_UP_FACTOR, constantly or rising
-            linearly to 1.
+        solver: the SOLVER node. LR_POLICY names one of :data:`POLICIES`. During the first
+            WARM_UP_ITERS iterations the rate is multiplied by WARM_UP_FACTOR (WARM_UP_METHOD
+            constant) or by a factor that rises linearly from WARM_UP_FACTOR to 1 (linear).
+        iteration: number of the iteration, from 0.
     """
     rate = POLICIES[solver.LR_POLICY](solver, iteration)
     if iteration < solver.WARM_UP_ITERS:
@@ -26,7 +27,7 @@ def learning_rate(solver, iteration: int) -> np.float32:
 
 
 def _step_index(solver, iteration: int) -> int:
-    """Which of SOLVER.STEPS (sorted, first 0) the iteration is in; past the end, the last."""
+    """Return the index of the last of SOLVER.STEPS (sorted, the first is 0) that is reached."""
     return bisect_right(list(solver.STEPS), iteration) - 1
 
 
@@ -47,7 +48,7 @@ def _cosine_decay(solver, iteration: int) -> float:
 
 
 def _exp_decay(solver, iteration: int) -> float:
-    """GAMMA is the ratio of the last rate to the first."""
+    """Exponential decay; GAMMA is the ratio of the last rate to the first."""
     return solver.BASE_LR * solver.GAMMA ** (iteration / solver.MAX_ITER)
 
 

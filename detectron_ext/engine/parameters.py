@@ -1,4 +1,4 @@
-"""Moves a model's parameters between the Caffe2 workspace and weights files."""
+"""Loading a model's parameters from weights files into the Caffe2 workspace, and saving them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _MOMENTUM = "_momentum"
 
 
 def load_parameters(model, path: str, require_all: bool = False) -> list | None:
-    """Overwrite the model's parameters (and momenta) with those of a weights file.
+    """Overwrite the parameters of a model with those of a weights file.
 
-    Blobs that the file has and the model has not are kept and saved with the model, as Detectron
-    does. Momenta are taken only for a training model.
+    The momenta of a training model are loaded, too. Blobs of the file that the model does not have
+    are kept and saved with the model, as Detectron does.
 
     Args:
-        model: its parameters exist in the workspace (param_init_net has run).
+        model: a model whose param_init_net has run, so that its parameters are in the workspace.
         path: a weights file.
-        require_all: raise when the file lacks a parameter or, of a training model, a momentum;
-            else what it lacks keeps its initial value.
+        require_all: raise an error if the file lacks a parameter or, for a training model, a
+            momentum. If False, a missing parameter keeps its initial value.
 
     Returns:
-        The class names the file states, background first, or None.
+        The class names in the file, background first; None if it has none.
 
     Raises:
-        WeightsError: naming every blob whose shape differs, that is not finite, or that is missing
-            when required; or the model is older than the keys its box head is configured by.
+        WeightsError: blobs have another shape, are not finite, or are required and missing (the
+            message names them); no parameter of the model is in the file; or the weights are older
+            than MODEL.BBOX_REG_WEIGHTS and do not fit its value.
     """
     blobs, stored, classes = read_weights(path)
     _check_box_weights(model, path, stored)
@@ -50,7 +51,7 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
     if without_past and require_all:
         raise _lacking(path, without_past, momenta, "momenta")
     if missing:
-        _LOG.info("%s has no %s: kept as initialised", path, _listing(missing))
+        _LOG.info("%s has no %s: they keep their initial values", path, _listing(missing))
     for name in names + momenta:
         if name in blobs:
             _feed_all_replicas(model, name, blobs[name])
@@ -69,13 +70,13 @@ def _lacking(path: str, missing: list, names: list, kind: str) -> WeightsError:
 
 
 def _momenta(model) -> list:
-    """Names of the momenta of a training model."""
+    """Return the names of the momenta of a training model."""
     trainable = _first_replica(model, model.trainable_params())
     return [unscoped(param) + _MOMENTUM for param in trainable]
 
 
 def _check_box_weights(model, path, stored):
-    """Models older than MODEL.BBOX_REG_WEIGHTS were trained with all of them 1."""
+    """Refuse models older than the key MODEL.BBOX_REG_WEIGHTS: theirs were all 1."""
     config = model.config
     has_box_head = not (is_retinanet(config) or config.MODEL.RPN_ONLY)
     if stored is None or not has_box_head or set(config.MODEL.BBOX_REG_WEIGHTS) == {1.0}:
@@ -83,12 +84,12 @@ def _check_box_weights(model, path, stored):
     try:
         trained_with = configuration.load_legacy_yaml(stored).get("MODEL")
     except ConfigError as error:
-        _LOG.warning("%s: MODEL.BBOX_REG_WEIGHTS are not compared: %s", path, error)
+        _LOG.warning("%s: MODEL.BBOX_REG_WEIGHTS cannot be compared: %s", path, error)
         return
     if not isinstance(trained_with, dict) or "BBOX_REG_WEIGHTS" not in trained_with:
         raise WeightsError(
             f"weights {path} are older than MODEL.BBOX_REG_WEIGHTS: test them with "
-            "MODEL.BBOX_REG_WEIGHTS (1.0,1.0,1.0,1.0); they cannot be trained on"
+            "MODEL.BBOX_REG_WEIGHTS (1.0,1.0,1.0,1.0); their training cannot be continued"
         )
 
 
@@ -105,13 +106,16 @@ def _check_shapes(model, path, blobs, names):
 
 
 def _check_finite(path, blobs, names, with_momenta: bool):
-    """NaN would find nothing when testing and blame the learning rate when training."""
+    """Refuse parameters that are not finite.
+
+    A test would find nothing with them, and training would report a wrong learning rate.
+    """
     used = [name for name in blobs if name in names or (with_momenta and name.endswith(_MOMENTUM))]
     broken = [name for name in used if not np.isfinite(blobs[name]).all()]
     if broken:
         raise WeightsError(
             f"weights {path} are not finite in {len(broken)} of {len(used)} parameters and "
-            f"momenta, {_listing(broken)}: take those of an earlier iteration"
+            f"momenta, {_listing(broken)}: use the weights of an earlier iteration"
         )
 
 
@@ -121,7 +125,17 @@ def _listing(names, most: int = 8) -> str:
 
 
 def save_parameters(model, path: str, classes: list) -> None:
-    """Write parameters, momenta, preserved blobs and class names to a weights file, atomically."""
+    """Write a model to a weights file, which appears whole or not at all.
+
+    Args:
+        model: a model in the workspace. Its parameters, the momenta of a training model, and the
+            blobs that :func:`load_parameters` kept are written.
+        path: the weights file.
+        classes: class names, background first.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     scope = replica_scopes(model.num_gpus)[0]
     names = [unscoped(param) for param in _first_replica(model, model.params)]
     if model.train:
@@ -134,7 +148,7 @@ def save_parameters(model, path: str, classes: list) -> None:
 
 
 def broadcast_parameters(model) -> None:
-    """Copy the first replica's parameters and momenta to the others."""
+    """Copy the parameters and momenta of the first replica to the others."""
     if model.num_gpus < 2:
         return
     params = [unscoped(param) for param in _first_replica(model, model.params)]
@@ -143,7 +157,14 @@ def broadcast_parameters(model) -> None:
 
 
 def feed(model, index: int, name: str, value: np.ndarray) -> None:
-    """Set a blob of one replica, on its device."""
+    """Set a blob of one replica on its device.
+
+    Args:
+        model: the model.
+        index: number of the replica, from 0.
+        name: name of the blob without its scope.
+        value: the new content.
+    """
     with replica(index, model.num_gpus):
         workspace.FeedBlob(replica_scopes(model.num_gpus)[index] + name, value)
 

@@ -16,16 +16,20 @@ def decode_regions(
     width: int,
     config,
 ) -> np.ndarray:
-    """Detections of one image.
+    """Decode the box head's outputs for one image.
+
+    Values that are not finite follow the rule of `engine.suppression`.
 
     Args:
-        boxes: (R, 4) float32 regions in pixels of the image.
+        boxes: (R, 4) float32 regions x1, y1, x2, y2 in pixels of the image.
         probabilities: (R, classes) float32, background first.
-        deltas: (R, 4 * classes) float32 for each class, or (R, 8), background and object.
+        deltas: (R, 4 * classes) float32; with MODEL.CLS_AGNOSTIC_BBOX_REG (R, 8), four for
+            background and four for every class.
         height, width: size of the image in its own pixels.
+        config: a merged configuration.
 
     Returns:
-        (D, 6) float32 rows x1, y1, x2, y2, score, class (1-based), best score first; at most
+        (D, 6) float32 rows x1, y1, x2, y2, score, class (from 1), best score first; at most
         TEST.DETECTIONS_PER_IM.
     """
     region, class_index = np.nonzero(probabilities[:, 1:] > config.TEST.SCORE_THRESH)
@@ -42,15 +46,18 @@ def decode_regions(
 
 
 def merge_duplicates(boxes: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
-    """Regions that pool the same features, once (DEDUP_BOXES).
+    """Find proposals that pool the same features, so that each is run once.
+
+    Proposals are the same if they round to the same multiples of 1 / DEDUP_BOXES; the first of them
+    is run. With DEDUP_BOXES 0 or less every proposal is run.
 
     Args:
-        boxes: (P, 4) precomputed proposals in network pixels.
-        config: two that round to the same multiples of 1 / DEDUP_BOXES count as one, the first.
+        boxes: (P, 4) proposals from a file, in network pixels.
+        config: a merged configuration.
 
     Returns:
-        first: (R,) int64, the proposals to run.
-        which: (P,) int64, for each proposal its row among those.
+        first: (R,) int64, indices of the proposals to run.
+        which: (P,) int64, for each proposal its row in ``first``.
     """
     if config.DEDUP_BOXES <= 0:
         everything = np.arange(len(boxes))

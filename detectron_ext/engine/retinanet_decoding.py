@@ -1,4 +1,4 @@
-"""From RetinaNet's raw outputs to detections of one image (Lin et al., section 4.1)."""
+"""From RetinaNet's raw outputs to detections of one image (Lin et al., ICCV 2017, section 4.1)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ from detectron_ext.geometry.boxes import (
 
 
 def decode_image(outputs: dict, scale: float, height: int, width: int, config) -> np.ndarray:
-    """Detections of one image.
+    """Decode the outputs of RetinaNet's heads for one image.
+
+    Values that are not finite follow the rule of `engine.suppression`.
 
     Args:
-        outputs: level to (probabilities (A * classes, H, W), box deltas (A * 4 [* classes], H, W)).
+        outputs: pyramid level to a pair of float32 arrays: probabilities (A * classes, H, W) and
+            box deltas (A * 4, H, W), or (A * 4 * classes, H, W) with
+            RETINANET.CLASS_SPECIFIC_BBOX. With RETINANET.SOFTMAX the classes include the
+            background.
         scale: network pixels per image pixel.
         height, width: size of the image in its own pixels.
+        config: a merged configuration.
 
     Returns:
-        (D, 6) float32 rows x1, y1, x2, y2, score, class (1-based), best score first; at most
-        TEST.DETECTIONS_PER_IM.
+        (D, 6) float32 rows x1, y1, x2, y2, score, class (from 1) in pixels of the image, best score
+        first; at most TEST.DETECTIONS_PER_IM.
     """
     coarsest = max(outputs)
     levels = []
     for level, (probabilities, deltas) in outputs.items():
-        # The coarsest level has few cells, and keeping its best whatever their score is how
-        # Detectron makes sure that every image has candidates.
+        # The coarsest level has few cells. Detectron takes its candidates whatever their score, so
+        # that every image has some.
         threshold = config.RETINANET.INFERENCE_TH if level < coarsest else 0.0
         levels.append(_level_candidates(level, probabilities, deltas, threshold, config))
     boxes, scores, classes = (np.concatenate(parts) for parts in zip(*levels))
@@ -40,7 +46,10 @@ def decode_image(outputs: dict, scale: float, height: int, width: int, config) -
 
 
 def _level_candidates(level, probabilities, deltas, threshold, config):
-    """The best PRE_NMS_TOP_N boxes of one level: boxes (K, 4), scores (K,), classes (K,)."""
+    """Return the boxes (K, 4), scores (K,) and classes (K,) of one level's best candidates.
+
+    K is at most RETINANET.PRE_NMS_TOP_N; boxes are in network pixels, classes count from 1.
+    """
     cell = retinanet_cell_anchors(level, config)
     num_anchors = len(cell)
     grid = probabilities.shape[1:]
@@ -49,6 +58,8 @@ def _level_candidates(level, probabilities, deltas, threshold, config):
         probabilities = probabilities[:, 1:]
     flat = probabilities.ravel()
     candidates = np.flatnonzero(flat > threshold)
+    # An infinite score would take the place of a usable one; NaN is not above the threshold.
+    candidates = candidates[np.isfinite(flat[candidates])]
     most = config.RETINANET.PRE_NMS_TOP_N
     if len(candidates) > most:
         candidates = candidates[np.argpartition(-flat[candidates], most - 1)[:most]]

@@ -1,4 +1,4 @@
-"""What a training run reports: json_stats lines as Detectron prints them, and a progress line."""
+"""Reports of a training run: json_stats lines as Detectron prints them, and a progress line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,17 +25,22 @@ _WINDOW = 20
 
 
 class TrainingStatistics:
-    """Median-smoothed losses and metrics: a line every ``log_period`` iterations and a checkpoint.
+    """Statistics of a training run: one line every ``log_period`` iterations and at checkpoints.
 
-    What the samplers drew and the time are added up from one line to the next instead.
+    Losses and metrics are medians over the last iterations. Times and the counts of the samplers
+    are sums over the iterations since the last line.
 
     Args:
-        losses, metrics: names of the scalars given to :meth:`update`.
+        losses: names of the losses given to :meth:`update`.
+        metrics: names of the other scalars given to :meth:`update`.
         max_iter: iterations of the whole run.
-        log_period: iterations between lines; checkpoints have lines of their own.
-        path: file that json lines are appended to (for figures and reports).
-        start_iter: iteration at which this process starts; later lines of an earlier process,
-            whose iterations are run again, are dropped from the file.
+        log_period: iterations between lines; checkpoints have additional lines.
+        path: file that the lines are appended to, for figures and reports.
+        start_iter: first iteration of this process. Later lines of an earlier process are removed
+            from the file, because their iterations are run again.
+
+    Raises:
+        UserError: the file cannot be read or written.
     """
 
     def __init__(self, losses, metrics, max_iter, log_period, path, start_iter=0):
@@ -44,12 +50,14 @@ class TrainingStatistics:
         self._path = path
         _forget_from(path, start_iter)
         names = [*losses, *metrics, "loss", "mb_qsize"]
-        self._windows = {name: collections.deque(maxlen=_WINDOW) for name in names}
-        # Sampler -> counts since the last line.
-        self._sampling: dict = {}
+        self._windows: dict[str, collections.deque] = {
+            name: collections.deque(maxlen=_WINDOW) for name in names
+        }
+        # Name of a sampler to its counts since the last line.
+        self._sampling: dict[str, np.ndarray] = {}
         self._last_iteration = start_iter - 1
-        # The first steps allocate memory and compile kernels: they say little about the rest.
-        self._step_seconds = collections.deque(maxlen=200)
+        # The first steps are slower: they allocate memory. They leave this window after a while.
+        self._step_seconds: collections.deque = collections.deque(maxlen=200)
         self._start = self._last_log = time.perf_counter()
         self._last_cpu = time.process_time()
         self._bar = tqdm(total=max_iter, initial=start_iter, unit="iter", disable=None)
@@ -59,30 +67,34 @@ class TrainingStatistics:
         self._start = time.perf_counter()
 
     def update(self, values: dict, queue_size: int, sampling_counts: dict) -> float:
-        """Record one iteration; returns its total loss.
+        """Record one iteration and return its total loss.
 
         Args:
-            values: unscoped name to value, for every loss and metric.
-            queue_size: minibatches waiting.
-            sampling_counts: sampler to what it drew, as `sampling_statistics` lays it out.
+            values: name without scope to value, for every loss and metric.
+            queue_size: number of minibatches that are ready.
+            sampling_counts: name of a sampler to the counts of its draw, in the layout of
+                `sampling.sampling_statistics`.
         """
         self._step_seconds.append(time.perf_counter() - self._start)
         total = float(sum(values[name] for name in self._losses))
         for name, value in {**values, "loss": total, "mb_qsize": queue_size}.items():
             self._windows[name].append(value)
         for name, counts in sampling_counts.items():
-            # Summed over a long window, float32 would no longer count one by one.
+            # A float32 sum over many iterations could no longer be raised by 1.
             self._sampling[name] = self._sampling.get(name, 0) + counts.astype(np.float64)
         self._bar.update()
         return total
 
     def log(self, iteration: int, rate: float, at_checkpoint: bool = False) -> None:
-        """Print and append the statistics when a period is full, at a checkpoint and at the end.
+        """Print and append the statistics at the end of a period, at a checkpoint and at the end.
 
         Args:
-            iteration: the one that was just recorded; it is told once.
+            iteration: the iteration that was just recorded. It gets only one line.
             rate: its learning rate.
-            at_checkpoint: a checkpoint of this iteration is about to be written.
+            at_checkpoint: whether a checkpoint of this iteration is written next.
+
+        Raises:
+            UserError: the file cannot be written.
         """
         is_due = iteration % self._log_period == 0 or iteration == self._max_iter - 1
         if iteration == self._last_iteration or not (is_due or at_checkpoint):
@@ -91,9 +103,9 @@ class TrainingStatistics:
         stats = self._stats(iteration, rate)
         self._sampling.clear()
         now = time.perf_counter()
-        # Time since the last line. Every checkpoint has a line, so those that a resumed run keeps
-        # add up to the time of all iterations before it. That of all threads on a processor says
-        # what training costs where other work slows the clock down.
+        # Times since the last line. Every checkpoint has a line, so the lines that a resumed run
+        # keeps add up to the time of all iterations before it. The processor time of all threads
+        # measures the cost of training even if other work slows the machine down.
         stats["seconds"], self._last_log = now - self._last_log, now
         cpu = time.process_time()
         stats["cpu_seconds"], self._last_cpu = cpu - self._last_cpu, cpu
@@ -112,21 +124,23 @@ class TrainingStatistics:
             self._bar.set_postfix_str(text)
 
     def _print(self, line: str) -> None:
-        """Print a line; hours of training do not end because nobody reads it any more."""
+        """Print a line. Training goes on if standard output cannot be written any more."""
         try:
-            with tqdm.external_write_mode(file=sys.stdout):  # takes the bar out of the way
+            with tqdm.external_write_mode(file=sys.stdout):  # hides the bar meanwhile
                 print(line, flush=True)
         except OSError as error:
             discard_output()
             _LOG.warning(
-                "standard output is gone (%s): training goes on, and %s has every line",
+                "cannot write to standard output (%s): training goes on, and %s has all lines",
                 error.strerror or error, self._path,
             )  # fmt: skip
 
     def _stats(self, iteration, rate):
-        seconds = float(np.median(self._step_seconds))
+        seconds = float(np.median(list(self._step_seconds)))
         left = datetime.timedelta(seconds=int(seconds * (self._max_iter - 1 - iteration)))
-        stats = {name: float(np.median(values)) for name, values in self._windows.items()}
+        stats: dict[str, Any] = {
+            name: float(np.median(list(values))) for name, values in self._windows.items()
+        }
         for name, counts in self._sampling.items():
             stats.update(summarise_counts(name, counts))
         stats.update(
@@ -145,9 +159,9 @@ class TrainingStatistics:
 
 
 def _forget_from(path: str, start_iter: int) -> None:
-    """Drop what follows the last line of an iteration before start_iter.
+    """Remove the lines after the last one of an iteration before start_iter.
 
-    A damaged line before that stays: without it, the sums of the others would look complete.
+    A damaged line before it stays. Without it, the sums of the other lines would look complete.
     """
     lines = _read_lines(path) if start_iter and os.path.exists(path) else []
     while lines and not _iteration(lines[-1]) < start_iter:
@@ -164,7 +178,7 @@ def _read_lines(path: str) -> list:
 
 
 def _iteration(line: str) -> float:
-    """The iteration a line reports; past all others for a damaged one, such as a crash leaves."""
+    """Return the iteration of a line; infinity for a damaged line, such as a crash leaves."""
     try:
         number = json.loads(line)["iter"]
     except (ValueError, RecursionError, TypeError, KeyError):

@@ -1,4 +1,11 @@
-"""From scored boxes of all classes to the detections of one image: the same for every detector."""
+"""From scored boxes of all classes to the detections of one image: the same for every detector.
+
+The rule for values that are not finite, here and in the kernel that makes proposals
+(``ops/kernels/proposals.h``): a candidate is dropped if its score or one of its four deltas is NaN
+or infinite. Finite deltas may be of any size: the box is clipped to the image.
+`geometry.boxes.decode` marks boxes of deltas that are not finite with NaN, which clipping keeps,
+and :func:`best_detections` drops them, and the candidates whose scores are not finite.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +20,20 @@ _SOFT_NMS_MIN_SCORE = 0.0001
 def best_detections(
     boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, config
 ) -> np.ndarray:
-    """Suppress duplicates within each class and keep the best of all.
+    """Suppress duplicates within each class and keep the best detections of all classes.
 
     Args:
-        boxes: (K, 4) float32 candidates.
-        scores: (K,) float32.
-        classes: (K,) int, 1-based.
+        boxes: (K, 4) float32 candidates x1, y1, x2, y2; one that is not finite is dropped.
+        scores: (K,) float32; a candidate whose score is not finite is dropped.
+        classes: (K,) int, from 1.
         config: TEST.NMS, TEST.SOFT_NMS, TEST.BBOX_VOTE, TEST.DETECTIONS_PER_IM.
 
     Returns:
-        (D, 6) float32 rows x1, y1, x2, y2, score, class, best score first; at most
-        DETECTIONS_PER_IM, or all where that is not above 0.
+        (D, 6) float32 rows x1, y1, x2, y2, score, class, best score first. D is at most
+        DETECTIONS_PER_IM; if that is 0 or less there is no limit.
     """
+    finite = np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
+    boxes, scores, classes = boxes[finite], scores[finite], classes[finite]
     detections = [
         _suppress(boxes[classes == number], scores[classes == number], number, config)
         for number in np.unique(classes)
@@ -38,7 +47,7 @@ def best_detections(
 
 
 def _suppress(boxes, scores, number, config):
-    """Detections of one class."""
+    """Return the detections (D, 6) of class ``number`` from its boxes (K, 4) and scores (K,)."""
     settings = config.TEST.SOFT_NMS
     if settings.ENABLED:
         keep, kept_scores = soft_nms(

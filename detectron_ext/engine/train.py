@@ -45,27 +45,28 @@ _LOG = logging.getLogger(__name__)
 
 
 def train(config, check_classes: Callable[[list], None] | None = None) -> str:
-    """Train the configured model, from its newest checkpoint if it has one (AUTO_RESUME).
+    """Train a model.
 
-    Weights of other settings are never taken for this configuration's: another setting needs
-    another OUTPUT_DIR. A checkpoint, though, goes on with another SOLVER, with a warning: from its
-    iteration on, the learning rate is what the new schedule says, as if it had been followed from
-    the start. Final weights are a checkpoint too, once they are named as one.
+    With TRAIN.AUTO_RESUME training resumes from the newest checkpoint in the folder, if there is
+    one. The checkpoint must have been trained with the settings of this configuration. Exception: a
+    resumed run may change SOLVER; a warning is logged, and from then on the learning rate follows
+    the new schedule. Final weights that are renamed to a checkpoint can be resumed, too.
 
-    With TRAIN.AUTO_RESUME False training starts anew, and weights and statistics in the folder are
-    set aside, into ``earlier_1``, ``earlier_2``, ... in it.
+    With TRAIN.AUTO_RESUME False training starts anew. Weights and statistics in the folder are
+    moved to ``earlier_1``, ``earlier_2``, ... in it.
 
     Args:
         config: a merged configuration.
-        check_classes: called with the class names, background first, before the first step; raises
-            UserError where they are of no use.
+        check_classes: a function that is called before the first step with the class names of the
+            training data, background first. It raises UserError if they cannot be used.
 
     Returns:
         Path of the final weights, ``<OUTPUT_DIR>/train/<datasets>/<type>/model_final.pkl``.
 
     Raises:
-        UserError: bad data, weights or configuration; a loss that is not a number; weights of
-            other settings in the folder, or of an iteration after SOLVER.MAX_ITER.
+        UserError: data, weights or configuration are wrong; the loss is not finite; the folder
+            holds weights of other settings, or of an iteration after SOLVER.MAX_ITER; or training
+            was interrupted, after a checkpoint was saved.
     """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     final = os.path.join(folder, FINAL)
@@ -87,7 +88,8 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
         _initialise(model, resume)
         if resume:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
-            # The momenta have this rate; should the next be far from it, they are rescaled.
+            # The momenta were made with this rate. They are rescaled if the next rate is far from
+            # it.
             _set_rate(model, learning_rate(solver, start_iter - 1))
         if not config.TRAIN.AUTO_RESUME:
             set_aside(folder)
@@ -101,13 +103,13 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
 
 
 def _checkpoint_to_resume(config, folder: str) -> tuple:
-    """The newest checkpoint, or None, and the SOLVER it was trained with."""
+    """Return the newest checkpoint, or None, and the SOLVER that it was trained with."""
     checkpoint = newest_checkpoint(folder) if config.TRAIN.AUTO_RESUME else None
     return checkpoint, check_checkpoint(config, checkpoint) if checkpoint else config.SOLVER
 
 
 def _initialise(model, resume: Checkpoint | None) -> None:
-    """Fill the parameters at random, overwrite them from a file, make the net runnable."""
+    """Fill the parameters at random, then overwrite them from a file if there is one."""
     workspace.RunNetOnce(model.param_init_net)
     if resume:
         load_parameters(model, resume.path, require_all=True)
@@ -117,7 +119,16 @@ def _initialise(model, resume: Checkpoint | None) -> None:
 
 
 def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) -> None:
-    """Step from start_iter to the end, or until stopped; ``save`` writes a checkpoint to a path."""
+    """Train from iteration start_iter to the end, or until interrupted.
+
+    Args:
+        model: a training model, initialised.
+        loader: gives the minibatches of each iteration.
+        start_iter: first iteration.
+        folder: folder of the run.
+        save: a function that writes a checkpoint to a path.
+        interruption: its ``requested`` is checked after each iteration.
+    """
     config = model.config
     stats = TrainingStatistics(
         model.losses,
@@ -155,13 +166,14 @@ def _interrupted(config, path: str) -> UserError:
     command = "the same command"
     if not config.TRAIN.AUTO_RESUME:
         command += " without TRAIN.AUTO_RESUME False"
-    return UserError(f"interrupted: saved {path}; {command} goes on from there")
+    return UserError(f"interrupted: saved {path}; {command} resumes from there")
 
 
 def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration: int) -> str:
-    """Write the checkpoint after an iteration, and first its line of statistics; returns its path.
+    """Write the line of statistics and the checkpoint of an iteration; return its path.
 
-    A process that resumes from it drops every later line, with the time and the draws told there.
+    A process that resumes from the checkpoint removes all later lines. So the line of this
+    iteration must hold the times and counts up to it.
     """
     stats.log(iteration, float(learning_rate(solver, iteration)), at_checkpoint=True)
     path = checkpoint_path(folder, iteration)
@@ -170,7 +182,7 @@ def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration:
 
 
 def _next_minibatches(loader, iteration: int, folder: str, save_state) -> list:
-    """One iteration's minibatches; where an image went bad, what was learnt is saved first."""
+    """Return the minibatches of an iteration; save a checkpoint first if an image is unreadable."""
     try:
         return next(loader)
     except UserError:
@@ -180,14 +192,14 @@ def _next_minibatches(loader, iteration: int, folder: str, save_state) -> list:
 
 
 def _is_snapshot(model, iteration: int) -> bool:
-    """Whether TRAIN.SNAPSHOT_ITERS (counted over all replicas) asks for a checkpoint now."""
+    """Return whether a checkpoint is due: TRAIN.SNAPSHOT_ITERS counts over all replicas."""
     period = max(1, model.config.TRAIN.SNAPSHOT_ITERS // max(1, model.num_gpus))
     done = iteration + 1
     return done % period == 0 and done < model.config.SOLVER.MAX_ITER
 
 
 def _step(model, minibatches: list, iteration: int, first: bool) -> np.float32:
-    """Feed one minibatch to each replica and run the net once; returns the learning rate."""
+    """Feed one minibatch to each replica and run the net once; return the learning rate."""
     for index, blobs in enumerate(minibatches):
         for name, value in blobs.items():
             feed(model, index, name, value)
@@ -200,10 +212,10 @@ def _step(model, minibatches: list, iteration: int, first: bool) -> np.float32:
 
 
 def _set_rate(model, rate: np.float32) -> None:
-    """Set the learning rate; at a jump also rescale the momenta.
+    """Set the learning rate, and rescale the momenta if it jumps.
 
-    Caffe2's momentum holds past gradients times the rates they had: after a jump it would keep
-    pushing at the old rate (SOLVER.SCALE_MOMENTUM).
+    Caffe2's momenta are past gradients times the rates of their time. Without rescaling, they would
+    continue to act at the old rate after a jump (SOLVER.SCALE_MOMENTUM).
     """
     solver = model.config.SOLVER
     scopes = replica_scopes(model.num_gpus)
@@ -212,7 +224,7 @@ def _set_rate(model, rate: np.float32) -> None:
         return
     for index in range(len(scopes)):
         feed(model, index, "lr", np.array([rate], dtype=np.float32))
-    if not solver.SCALE_MOMENTUM or old <= 1e-7:  # no rate before the first step
+    if not solver.SCALE_MOMENTUM or old <= 1e-7:  # there is no rate before the first step
         return
     ratio = max(rate / old, old / rate) if rate > 1e-7 else 1.0
     if ratio <= solver.SCALE_MOMENTUM_THRESHOLD:
@@ -228,7 +240,7 @@ def _set_rate(model, rate: np.float32) -> None:
 
 
 def _fetch_scalars(model) -> dict:
-    """Losses summed and metrics averaged over replicas."""
+    """Return the losses, summed over replicas, and the metrics, averaged over replicas."""
     scopes = replica_scopes(model.num_gpus)
     values = {}
     for name in [*model.losses, *model.metrics]:
@@ -239,7 +251,7 @@ def _fetch_scalars(model) -> dict:
 
 
 def _fetch_sampling_counts(model) -> dict:
-    """What each sampler drew in this step, added over replicas."""
+    """Return the counts of each sampler in this step, summed over replicas."""
     scopes = replica_scopes(model.num_gpus)
     return {
         name: np.sum([workspace.FetchBlob(scope + counts_blob(name)) for scope in scopes], axis=0)

@@ -1,4 +1,4 @@
-"""Whether weights that lie in a run's folder were trained with the settings it asks for."""
+"""Checks that the weights in a run's folder were trained with the settings of this run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from detectron_ext.modeling.devices import available_gpus
 
 _LOG = logging.getLogger(__name__)
 
-# What differs here is said, and may: images move, and machines have their own number of GPUs.
+# These may differ, with a warning: images are moved, and machines have different numbers of GPUs.
 _ANY_PLACE = re.compile(r"NUM_GPUS|DATASETS_EXTRA\..*\.im_dir")
-# Files move too, and Detectron stores the path of a download in place of its address; but one of
-# another name is another file.
+# Files are moved, too, and Detectron stores the path of a download instead of its URL. Only the
+# names of the files are compared.
 _FILES = re.compile(r"TRAIN\.(WEIGHTS|PROPOSAL_FILES)|DATASETS_EXTRA\..*\.ann_fn")
 
 
 class _Difference(NamedTuple):
-    """A key whose value is not the one that weights were trained with."""
+    """A key whose value differs from the one that the weights were trained with.
+
+    Attributes:
+        key: configuration key.
+        stored: value in the weights file.
+        wanted: value in this run's configuration.
+    """
 
     key: str
     stored: Any
@@ -42,18 +48,18 @@ class _Difference(NamedTuple):
 
 
 def check_final(config, path: str) -> None:
-    """Refuse to take final weights of other settings for this configuration's.
+    """Check that final weights were trained with the settings of this configuration.
 
-    The number of GPUs and the folders of data and weights may differ, with a warning that names
-    them; a file of another name is another file.
+    Exception: the number of GPUs and the folders of data and weights may differ; a warning names
+    them. A file with another name counts as another file.
 
     Args:
         config: a merged configuration.
-        path: a weights file; without a configuration that can be read in it, it passes, with a
-            warning.
+        path: a weights file. If it holds no configuration that can be read, nothing is compared,
+            and a warning is logged.
 
     Raises:
-        UserError: naming the first key that differs.
+        UserError: a setting differs; the message names the first one.
         WeightsError: the file cannot be read.
     """
     differences = _differences(config, path, read_weights(path).cfg)
@@ -63,25 +69,26 @@ def check_final(config, path: str) -> None:
         train_on = ""
         if stored < wanted and all(difference.is_schedule for difference in decisive):
             name = os.path.basename(checkpoint_path("", stored - 1))
-            train_on = f"to train it on, rename it to {name}; else "
-        test = f", or test it as it is with TEST.WEIGHTS {path}"
+            train_on = f"to continue its training, rename it to {name}; otherwise "
+        test = f", or test it unchanged with TEST.WEIGHTS {path}"
         raise _refusal(path, decisive[0], test, train_on)
-    _warn(differences, f"{path} was trained with other settings and is taken as it is")
+    _warn(differences, f"{path} was trained with other settings and is used unchanged")
 
 
 def check_checkpoint(config, checkpoint: Checkpoint):
-    """Refuse to resume what this configuration does not lead on from.
+    """Check that a checkpoint can be resumed with this configuration.
 
-    SOLVER, the number of GPUs and the folders of data and weights may differ, with a warning that
-    names them; a file of another name is another file.
+    All settings must be those that it was trained with. Exception: SOLVER, the number of GPUs and
+    the folders of data and weights may differ; a warning names them. A file with another name
+    counts as another file.
 
     Returns:
-        The SOLVER section that the checkpoint was trained with; this configuration's where that is
-        not known.
+        The SOLVER section that the checkpoint was trained with or, if that is not known, this
+        configuration's.
 
     Raises:
-        UserError: naming the first other key that differs, or the checkpoint where it is of an
-            iteration after SOLVER.MAX_ITER.
+        UserError: another setting differs (the message names the first one), or the checkpoint is
+            at or after SOLVER.MAX_ITER.
     """
     path, iteration, cfg = checkpoint
     differences = _differences(config, path, cfg)
@@ -90,10 +97,10 @@ def check_checkpoint(config, checkpoint: Checkpoint):
             raise _refusal(path, difference)
     if iteration >= config.SOLVER.MAX_ITER:
         raise UserError(
-            f"{path} has {iteration + 1} iterations behind it, and SOLVER.MAX_ITER is "
-            f"{config.SOLVER.MAX_ITER}: raise that, choose another OUTPUT_DIR, or remove the file"
+            f"{path} was written after {iteration + 1} iterations, but SOLVER.MAX_ITER is "
+            f"{config.SOLVER.MAX_ITER}: raise it, choose another OUTPUT_DIR, or remove the file"
         )
-    _warn(differences, f"{path} goes on with other settings")
+    _warn(differences, f"training resumes from {path} with other settings")
     return _stored_solver(config, differences)
 
 
@@ -101,7 +108,7 @@ def _stored_solver(config, differences: list):
     pairs = [(key, stored) for key, stored, _ in differences if key.startswith("SOLVER.")]
     try:
         return config.with_overrides(part for pair in pairs for part in pair).SOLVER
-    except ConfigError:  # a schedule that Detectron takes and this project refuses
+    except ConfigError:  # a schedule that Detectron accepts and this project does not
         return config.SOLVER
 
 
@@ -114,29 +121,29 @@ def _warn(differences: list, what: str) -> None:
 def _refusal(path: str, difference: _Difference, test: str = "", train_on: str = "") -> UserError:
     key, stored, wanted = difference
     return UserError(
-        f"{path} was trained with {key} {stored!r}, and now it is {wanted!r}: {train_on}choose "
+        f"{path} was trained with {key} {stored!r}, but now it is {wanted!r}: {train_on}choose "
         f"another OUTPUT_DIR, remove {os.path.dirname(path)}, set TRAIN.AUTO_RESUME False{test}"
     )
 
 
 def _max_iters(differences: list) -> tuple:
-    """SOLVER.MAX_ITER as stored and as wanted; (0, 0) where it is the same."""
+    """Return SOLVER.MAX_ITER as (stored, wanted); (0, 0) if they are equal."""
     found = [(d.stored, d.wanted) for d in differences if d.key == "SOLVER.MAX_ITER"]
     return found[0] if found and isinstance(found[0][0], int) else (0, 0)
 
 
 def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
-    """Decisive keys that differ, in alphabetical order.
+    """Return the decisive keys that differ, in alphabetical order.
 
-    A key that the file lacks, of Detectron's or of an older version, had its default.
+    If the file lacks a key (it is Detectron's or of an older version), the key had its default.
     """
     if cfg is None:
-        _LOG.warning("%s does not hold its settings: they are not compared", path)
+        _LOG.warning("%s holds no settings: they are not compared", path)
         return []
     try:
         stored = configuration.flat_legacy_settings(cfg)
     except ConfigError as error:
-        _LOG.warning("%s: its settings are not compared: %s", path, error)
+        _LOG.warning("%s: its settings cannot be compared: %s", path, error)
         return []
     stored = {**configuration.flat_settings(configuration.load()), **stored}
     wanted = configuration.flat_settings(config)
@@ -145,13 +152,14 @@ def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
         _Difference(key, stored[key], value)
         for key, value in sorted(wanted.items())
         if (KEYS[key].affects_weights if key in KEYS else key.startswith(extras))
-        # A data set may be known by other means: then nothing is stored, and it has no default.
+        # A data set may be defined elsewhere. Then its keys are not stored, and they have no
+        # default.
         if key in stored and _as_used(key, stored[key]) != _as_used(key, value)
     ]
 
 
 def _same_files(stored: Any, wanted: Any) -> bool:
-    """Whether paths or URLs, or lists of them, end in the same names; "" is no file."""
+    """Return whether paths or URLs, or lists of them, have the same file names; "" is no file."""
     if isinstance(stored, list) and isinstance(wanted, list):
         return len(stored) == len(wanted) and all(map(_same_files, stored, wanted))
     if not (isinstance(stored, str) and isinstance(wanted, str)):
@@ -160,7 +168,7 @@ def _same_files(stored: Any, wanted: Any) -> bool:
 
 
 def _as_used(key: str, value: Any) -> Any:
-    """The value, as far as it counts here: no more GPUs than there are, and the CPU for one."""
+    """Return a value as it takes effect here: NUM_GPUS is at most what there is, and at least 1."""
     if key != "NUM_GPUS" or not isinstance(value, int):
         return value
     return max(1, min(value, available_gpus()))

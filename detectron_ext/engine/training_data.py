@@ -1,4 +1,4 @@
-"""Training minibatches as the network's input blobs, made ahead of it in threads."""
+"""Training minibatches as the network's input blobs, prepared in threads ahead of the training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class TrainingMinibatches:
-    """Input blobs of any minibatch, as a pure function of its number.
+    """The input blobs of each minibatch, as a pure function of its number.
 
     Args:
-        config: TRAIN.DATASETS, TRAIN.IMS_PER_BATCH, RNG_SEED, for Fast R-CNN TRAIN.PROPOSAL_FILES,
-            and what the parts read.
+        config: a merged configuration.
 
     Attributes:
         classes: class names, background first.
@@ -39,10 +38,10 @@ class TrainingMinibatches:
             config.TRAIN.ASPECT_GROUPING,
         )
         self._targets = minibatch_targets(config)
-        _LOG.info("training on %d images, mirrored ones included", len(self._records))
+        _LOG.info("training on %d images, including mirrored ones", len(self._records))
 
     def __call__(self, number: int) -> dict:
-        """Blobs of minibatch ``number``: data, im_info and the model's targets."""
+        """Return the blobs of minibatch ``number``: data, im_info and the training targets."""
         rng = np.random.default_rng((self._config.RNG_SEED, number))
         indices = self._order.indices(number)
         samples = load_samples(self._records, indices, self._config, rng)
@@ -54,7 +53,17 @@ class TrainingMinibatches:
 def open_loader(
     minibatches: TrainingMinibatches, config, num_replicas: int, start_iter: int
 ) -> MinibatchLoader:
-    """Start a loader whose items are one iteration's minibatches, one for each replica."""
+    """Start a loader of training minibatches.
+
+    Args:
+        minibatches: makes the blobs of a minibatch.
+        config: DATA_LOADER and SOLVER.MAX_ITER.
+        num_replicas: number of model replicas, at least 1.
+        start_iter: first iteration.
+
+    Returns:
+        A loader that gives one list per iteration, with the blobs of one minibatch per replica.
+    """
 
     def make(iteration: int) -> list:
         first = iteration * num_replicas

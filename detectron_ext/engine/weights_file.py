@@ -1,7 +1,7 @@
-"""Weights files: Detectron's pickles, read without trusting them.
+"""Weights files: Detectron's pickles, read without running code that they may hold.
 
-A file holds ``{"blobs": {name: array}, "cfg": yaml text}``, or in old files the blobs alone; ours
-add ``"classes"``, the names of the classes, which Detectron ignores.
+A file holds ``{"blobs": {name: array}, "cfg": YAML text}``; old files hold only the blobs. Files of
+this project also have ``"classes"``, the class names, which Detectron ignores.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CAFFE2_TYPES = [
 
 
 class Weights(NamedTuple):
-    """What a weights file holds.
+    """The content of a weights file.
 
     Attributes:
-        blobs: unscoped blob name to numeric array.
-        cfg: YAML text of the configuration the weights were trained with, if stored.
-        classes: class names, background first, if stored.
+        blobs: blob name without scope to numeric array.
+        cfg: YAML text of the configuration the weights were trained with; None if not stored.
+        classes: class names, background first; None if not stored.
     """
 
     blobs: dict
@@ -39,12 +39,12 @@ def read_weights(path: str) -> Weights:
         path: a ``.pkl`` of this package or of Detectron (Python 2 pickles included).
 
     Raises:
-        WeightsError: when the file is missing, truncated, not a pickle of arrays, or holds
-            anything but numeric arrays of types that Caffe2 takes.
+        WeightsError: the file is missing or truncated, is not a pickle of arrays, or holds anything
+            else than numeric arrays of types that Caffe2 has.
     """
     content = read_pickle(path, "weights", WeightsError)
     if not isinstance(content, dict):
-        raise WeightsError(f"weights {path} hold a {type(content).__name__}, not named blobs")
+        raise WeightsError(f"weights {path} hold a {type(content).__name__} instead of named blobs")
     blobs = content.get("blobs", content)
     if not isinstance(blobs, dict):
         raise WeightsError(f"weights {path}: its 'blobs' are not a dictionary")
@@ -68,19 +68,19 @@ def _checked_blobs(path: str, blobs: dict) -> dict:
         native = array.dtype.newbyteorder("=")
         if native not in _CAFFE2_TYPES:
             raise WeightsError(
-                f"weights {path}: blob {name} has type {array.dtype}, which Caffe2 does not take"
+                f"weights {path}: blob {name} has type {array.dtype}, which Caffe2 does not have"
             )
         checked[name] = array.astype(native, copy=False)
     return checked
 
 
 def write_weights(path: str, weights: Weights) -> None:
-    """Write a weights file that Detectron reads too; it appears whole or not at all.
+    """Write a weights file that Detectron can read; it appears whole or not at all.
 
-    What is None is left out: Detectron takes any ``cfg`` that is there for text.
+    Fields that are None are left out, because Detectron expects ``cfg`` to be text if it is there.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     content = {key: value for key, value in weights._asdict().items() if value is not None}
     write_pickle(path, content)

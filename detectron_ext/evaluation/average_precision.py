@@ -1,7 +1,7 @@
-"""COCO average precision of resampled images, without matching anew.
+"""COCO average precision of resampled images, without matching again.
 
-A resample is given by how often each image counts. With every image once the figures are
-pycocotools' own to the last digit.
+A resample is given by how often each image counts. If every image counts once, the results are
+those of pycocotools to the last digit.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import numpy as np
 from detectron_ext.evaluation.coco_eval import METRICS, average_precisions
 from detectron_ext.evaluation.matches import NUM_AREAS, NUM_IOUS, ClassMatches, Matches, chunks
 
-# As COCOeval's parameters have them.
+# The recall thresholds of COCOeval's parameters.
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """AP, AP50, AP75, APs, APm and APl of resamples of the images.
+    """Return AP, AP50, AP75, APs, APm and APl of resamples of the images.
 
     Args:
-        matches: of a test run with I images.
+        matches: matches of a test with I images.
         weights: (B, I) int64, how often each image counts in each of B resamples.
 
     Returns:
-        {metric: (B,) float64}, NaN where a resample has no ground truth that defines it.
+        {metric: (B,) float64}; NaN if a resample has no ground truth for the metric.
     """
     scores: dict[str, list] = {name: [] for name in METRICS}
-    # What is worked on at a time: detections of one class, in several arrays, and the one table of
-    # all classes, which may be larger: 64 MB.
+    # Resamples are processed in chunks. The largest arrays are those of one class's detections, and
+    # the table of all classes, which may take 64 MB.
     table_size = NUM_IOUS * len(_RECALLS) * len(matches.class_names) * NUM_AREAS
     most = max((len(found.scores) for found in matches.areas[0]), default=0)
     for rows in chunks(len(weights), max(most, table_size // 4)):
@@ -38,12 +38,12 @@ def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[s
 
 
 def _metrics(matches: Matches, weights: np.ndarray) -> list[dict]:
-    """Of each resample; its tables are gone before the next ones are made."""
+    """Return the metrics of each resample. The tables are freed when the function returns."""
     return [average_precisions(table) for table in _precision(matches, weights)]
 
 
 def _precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
-    """Precision as COCOeval tabulates it, a table a resample; -1 without ground truth."""
+    """Return COCOeval's table of precision for each resample; -1 without ground truth."""
     shape = (len(weights), NUM_IOUS, len(_RECALLS), len(matches.class_names), NUM_AREAS)
     table = np.full(shape, -1.0)
     for area, classes in enumerate(matches.areas):
@@ -53,10 +53,10 @@ def _precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
 
 
 def _fill(table: np.ndarray, found: ClassMatches, weights: np.ndarray) -> None:
-    """Fill in (B, 10, 101) of one class and area.
+    """Fill the table (B, 10, 101) of one class and area.
 
-    Recall rises, and precision has its local maxima, only where a detection is right; so wrong
-    ones are counted and then left out.
+    Recall rises only at correct detections, and precision has its local maxima there. So wrong
+    detections are counted and then left out.
     """
     num_truth = weights @ found.num_truth
     needed = _needed_hits(num_truth)
@@ -75,9 +75,10 @@ def _fill(table: np.ndarray, found: ClassMatches, weights: np.ndarray) -> None:
 
 
 def _needed_hits(num_truth: np.ndarray) -> np.ndarray:
-    """The least number of hits whose recall reaches each of the 101 recalls: (B, 101) int64.
+    """Return the smallest numbers of hits that reach each of the 101 recalls: (B, 101) int64.
 
-    The product's rounding is put right by the very comparison of floats that COCOeval makes.
+    The product may be rounded wrongly. It is corrected by the comparison of floats that COCOeval
+    makes.
     """
     total = np.maximum(num_truth, 1)[:, None]
     needed = np.floor(_RECALLS * total).astype(np.int64)
@@ -86,9 +87,10 @@ def _needed_hits(num_truth: np.ndarray) -> np.ndarray:
 
 
 def _at_recalls(best: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """best (B, H) where hits (B, H), which rise along a row, first reach needed (B, R); else 0."""
+    """Return best (B, H) where hits (B, H), rising in each row, first reach needed (B, R); or 0."""
     num_rows, num_hits = hits.shape
-    # One search in all rows: each is lifted above all that is looked for in the one before.
+    # One search for all rows: an offset makes the numbers of a row larger than those of the row
+    # before.
     lift = (np.arange(num_rows) * (max(needed.max(), hits.max(initial=0)) + 1))[:, None]
     where = np.searchsorted((hits + lift).ravel(), needed + lift)
     where -= np.arange(num_rows)[:, None] * num_hits

@@ -14,17 +14,20 @@ from pycocotools.cocoeval import COCOeval
 from detectron_ext.errors import DatasetError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_MAX_DETECTIONS = 100  # that count, of one image and class
-# Where COCOeval.eval["precision"], (thresholds, recalls, classes, areas, max_dets), keeps what.
+_MAX_DETECTIONS = 100  # of one image and class that are scored
+# Indices into the fourth axis of COCOeval.eval["precision"], which is (IoU thresholds, recalls,
+# classes, areas, max_dets).
 _AREA_INDEX = {"all": 0, "small": 1, "medium": 2, "large": 3}
 
 
 class MatchedDetections(NamedTuple):
     """Detections matched to ground truth by COCO's rule.
 
-    coco_eval: after its evaluate(); None where there is no image or no class.
-    image_ids, class_names: what was scored, sorted by id; no two classes have one name.
-    num_detections: of those classes.
+    Attributes:
+        coco_eval: COCOeval after evaluate(); None if there is no image or no class.
+        image_ids: ids of the scored images, sorted.
+        class_names: category id to name, sorted by id; all names are different.
+        num_detections: number of detections of these classes.
     """
 
     coco_eval: COCOeval | None
@@ -34,17 +37,17 @@ class MatchedDetections(NamedTuple):
 
 
 def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections:
-    """Match boxes as COCO does; ground truth and detections are left as they were.
+    """Match boxes as COCO does, without changing the ground truth and the detections.
 
     Args:
-        coco_gt: ground truth. Every image in it counts, also those without annotations (all
-            detections there are false). A missing `area` is the box's, a missing `iscrowd` is 0.
-        detections: COCO results, dicts of image_id, category_id, bbox (x, y, width, height in
-            pixels) and score; may be empty. Those of categories that coco_gt lacks are left out.
-            Of one image and class the 100 of the best scores count.
+        coco_gt: ground truth. Images without annotations count, too: all detections in them are
+            wrong. A missing ``area`` is that of the box, a missing ``iscrowd`` is 0.
+        detections: COCO results: dicts of image_id, category_id, bbox (x, y, width, height in
+            pixels) and score. The list may be empty. Detections of categories that coco_gt does
+            not have are left out. The 100 best detections of each image and class count.
 
     Raises:
-        DatasetError: a detection in an image that the ground truth does not have.
+        DatasetError: a detection is in an image that the ground truth does not have.
     """
     class_names = {category["id"]: category["name"] for category in coco_gt.cats.values()}
     image_ids = sorted(coco_gt.imgs)
@@ -52,8 +55,8 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
     for found in detections:
         if found["image_id"] not in coco_gt.imgs:
             raise DatasetError(
-                f"a detection names image {found['image_id']}, which the annotations lack: "
-                "evaluate it against the data set it was made on"
+                f"a detection is of image {found['image_id']}, which the annotations do not have: "
+                "use the annotations of the data set that was tested"
             )
     names = _unique_names(class_names)
     coco_eval = None
@@ -69,7 +72,7 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
 
 
 def _unique_names(class_names: Mapping[int, str]) -> dict:
-    """By category id, sorted; a name that an earlier class has gets the id: "other (7)"."""
+    """Return category id to name, sorted. A name that is used before gets the id: "other (7)"."""
     names: dict = {}
     for category in sorted(class_names):
         name = class_names[category]
@@ -80,13 +83,13 @@ def _unique_names(class_names: Mapping[int, str]) -> dict:
 
 
 def summarise(matched: MatchedDetections) -> dict[str, Any]:
-    """Average precision of matched detections.
+    """Return the average precision of matched detections.
 
     Returns:
-        AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl (ground truth below 32^2,
-        up to 96^2, and above), each the mean over classes, in 0..1, or None where no ground truth
-        defines it; per_class and per_class_AP50, {class name: AP or None}, where a name that
-        another class has is followed by the category id; num_images and num_detections.
+        A dictionary of AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, APs, APm and APl (ground
+        truth below 32^2 pixels, up to 96^2, and above), each the mean over classes, in [0, 1], or
+        None without ground truth; per_class and per_class_AP50, {class name: AP or None};
+        num_images and num_detections.
     """
     precision = _precision(matched)
     names = list(matched.class_names.values())
@@ -99,9 +102,10 @@ def summarise(matched: MatchedDetections) -> dict[str, Any]:
 
 
 def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
-    """AP, AP50, AP75, APs, APm and APl of precision (10 IoUs, 101 recalls, K classes, 4 areas).
+    """Return AP, AP50, AP75, APs, APm and APl of a table of precision.
 
-    Entries of -1 are undefined and do not count.
+    Args:
+        precision: (10 IoUs, 101 recalls, K classes, 4 areas); -1 is undefined and does not count.
     """
     return {
         "AP": _mean(precision[..., 0]),
@@ -114,7 +118,7 @@ def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
 
 
 def _precision(matched: MatchedDetections) -> np.ndarray:
-    """Precision, or -1 without ground truth: (10 IoUs, 101 recalls, K classes, 4 areas)."""
+    """Return precision (10 IoUs, 101 recalls, K classes, 4 areas); -1 without ground truth."""
     if matched.coco_eval is None:
         return np.full((10, 101, len(matched.class_names), 4), -1.0)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -123,10 +127,10 @@ def _precision(matched: MatchedDetections) -> np.ndarray:
 
 
 def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
-    """A COCO of copies of the annotations, with whatever COCOeval needs filled in.
+    """Return a COCO object with copies of the annotations, completed for COCOeval.
 
-    COCOeval writes into annotations, takes id 0 for "no match", and COCO.loadRes rejects an
-    empty list, so neither the caller's dicts nor loadRes will do.
+    Copies are needed because COCOeval writes into annotations and takes the id 0 for "no match".
+    COCO.loadRes cannot be used because it refuses an empty list.
     """
     whole = COCO()
     whole.dataset = {
@@ -144,7 +148,7 @@ def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
 
 
 def without_images(coco_gt: COCO, image_ids: Iterable) -> COCO:
-    """Ground truth without some images and what is annotated in them."""
+    """Return ground truth without some images and their annotations."""
     left_out = set(image_ids)
     smaller = COCO()
     smaller.dataset = {
@@ -158,6 +162,6 @@ def without_images(coco_gt: COCO, image_ids: Iterable) -> COCO:
 
 
 def _mean(precision: np.ndarray) -> float | None:
-    """Mean of the defined entries; None when there is none."""
+    """Return the mean of the defined entries; None if there is none."""
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else None

@@ -1,4 +1,4 @@
-"""What runs must have in common to be compared, and in what they must differ."""
+"""Checks that runs can be compared: different names, the same data set and images."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from detectron_ext.evaluation.run_folder import TestRun
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Tables and figures tell runs apart by their names.
+    """Check that all names are different, because tables and figures identify runs by name.
 
     Raises:
-        UserError: two are equal.
+        UserError: two names are equal.
     """
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two are called {name}: give each a name of its own with --names")
+            raise UserError(f"two runs are called {name}: give them different names with --names")
 
 
 def common_dataset(runs: Sequence[TestRun]) -> str:
-    """Catalog name of the data set that all the runs were tested on.
+    """Return the catalog name of the data set that all runs were tested on.
 
     Raises:
-        UserError: they were tested on several.
+        UserError: they were tested on different data sets.
     """
     for run in runs[1:]:
         if run.dataset != runs[0].dataset:
@@ -38,12 +38,12 @@ def common_dataset(runs: Sequence[TestRun]) -> str:
 
 
 def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
-    """Ground truth of the images that all the runs were tested on.
+    """Return the ground truth of the images that all runs were tested on.
 
-    Where the runs skipped images, each gets a warning that says how many do not count.
+    If the runs skipped images, each gets a warning with their number.
 
     Raises:
-        UserError: the runs skipped different images, or no image or class is left to compare on.
+        UserError: the runs skipped different images, or no image or class is left.
     """
     first, *others = runs
     for run in others:
@@ -51,7 +51,7 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
             raise UserError(
                 f"{first.name} and {run.name} were not tested on the same images (they skipped "
                 f"{len(first.untested_images)} and {len(run.untested_images)}, see untested_images "
-                "in results.json): test both again with all images"
+                "in results.json): repeat both tests with all images"
             )
     truth = without_images(coco_gt, first.untested_images)
     if not truth.imgs or not truth.cats:
@@ -62,6 +62,6 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
     for run in runs:
         run.warnings.append(
             f"{len(coco_gt.imgs) - len(truth.imgs)} of {len(coco_gt.imgs)} images of {run.dataset} "
-            "were skipped when the runs were tested, and do not count"
+            "were skipped when the runs were tested, and are not scored"
         )
     return truth

@@ -1,12 +1,13 @@
-"""Candidate runs beside baseline runs, with the noise of images and of seeds.
+"""Differences between candidate and baseline runs, with intervals over images and over seeds.
 
-A difference is the mean over the candidate's runs less the mean over the baseline's. Two intervals
-come with it, both by the percentile bootstrap with a fixed seed:
+A difference is the mean over the candidate's runs minus the mean over the baseline's runs. It has
+two intervals, both made by the percentile bootstrap with a fixed seed:
 
-- **over images**: the images of the test set are drawn anew, with replacement, the same ones for
-  all runs (paired). It says what another test set could show for these very models.
-- **over images and seeds**: the runs of each side are drawn anew as well. It says what training
-  again could show, too; with the few runs one has it is rather too narrow.
+- **over images**: the images of the test set are drawn again with replacement, the same images for
+  all runs (paired). The interval shows how the difference of these models could be on another test
+  set.
+- **over images and seeds**: the runs of each side are drawn again, too. The interval shows how the
+  difference could be after training again. With few runs it is rather too narrow.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from detectron_ext.evaluation.operating_points import (
 from detectron_ext.evaluation.run_folder import TestRun
 from detectron_ext.evaluation.training_log import training_costs
 
-# Fewer detections may all have high scores although the test kept low ones.
+# With fewer detections, all may have high scores although the test kept low ones.
 _MANY = 20
 _POINTS = ("recall", "precision", "best_f1")
 LABELS = {
@@ -57,12 +58,16 @@ _COSTS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One run's scores: on the images as they are, and on each resample.
+    """The scores of a run, on all images and on each resample.
 
-    values: {metric: float or None}. samples: {metric: (B,) float64}; empty without detections.
-    costs: of training_log.training_costs. sweeps: {box, concept}: scores over thresholds, see
-    operating_points. training: entries of the training log. fingerprint: equal for equal
-    detections; None where there are none.
+    Attributes:
+        run: the tested run.
+        values: {metric: float or None} on all images.
+        samples: {metric: (B,) float64} on the resamples; empty without detections.
+        costs: results of `training_log.training_costs`.
+        sweeps: {box, concept} to scores over thresholds; see `operating_points`.
+        training: entries of the training log.
+        fingerprint: text that is equal for equal detections; None without detections.
     """
 
     run: TestRun
@@ -75,7 +80,7 @@ class Measured:
 
 
 def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each image counts: (1 + B, I) int64, first every image once, then B resamples."""
+    """Return how often each image counts, (1 + B, I) int64: all images once, then B resamples."""
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=num_resamples)
     return np.concatenate([np.ones((1, num_images), np.int64), drawn])
@@ -84,16 +89,17 @@ def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.nd
 def measure(
     run: TestRun, coco_gt: COCO, weights: np.ndarray, threshold: float = THRESHOLD
 ) -> Measured:
-    """Score a run on the images and on resamples of them.
+    """Score a run on all images and on resamples of them.
 
     Args:
-        run: what was tested.
-        coco_gt: ground truth of what it was tested on.
-        weights: of :func:`image_resamples`.
-        threshold: score at which precision and recall are taken.
+        run: the tested run.
+        coco_gt: ground truth of the data set that was tested.
+        weights: (1 + B, I) int64 of :func:`image_resamples`.
+        threshold: score from which detections count for precision and recall.
 
     Raises:
-        UserError: damaged detections, such that fit other annotations, or none but proposals.
+        UserError: the detections are damaged or do not fit the annotations, or there are only
+            proposals.
     """
     _check_images(run, len(coco_gt.imgs))
     detections = run.detections(coco_gt)
@@ -130,36 +136,37 @@ def _match(run: TestRun, coco_gt: COCO, detections: list) -> MatchedDetections:
     if matched.num_detections < len(detections):
         run.warnings.append(
             f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
-            "detections are of classes that the annotations lack, and do not count"
+            "detections are of classes that the annotations do not have, and are not scored"
         )
     return matched
 
 
 def copies(runs: Sequence[Measured]) -> list[str]:
-    """A warning for each run with the detections of an earlier one: no seed of its own."""
+    """Return a warning for each run with the same detections as an earlier one."""
     first: dict = {}
     warnings = []
     for one in runs:
         earlier = first.setdefault(one.fingerprint, one)
         if one.fingerprint is not None and one is not earlier:
             warnings.append(
-                f"{one.run.name} has the very detections of {earlier.run.name}: a copy counts as "
-                "another seed, and the noise of seeds is taken too small"
+                f"{one.run.name} has the same detections as {earlier.run.name}: it counts as "
+                "another seed, so that the spread of seeds is estimated too small"
             )
     return warnings
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Rows of the table.
+    """Return the rows of the table that compares a candidate with the baseline.
 
     Args:
-        baseline, candidate: runs of each side, measured on the same resamples.
+        baseline: runs of the baseline.
+        candidate: runs of the candidate, measured on the same resamples.
 
     Returns:
-        For each metric {metric, label, baseline, candidate: {mean, std, values}, difference,
-        percent, interval, interval_with_seeds: [low, high]}. A number is None where it is
-        undefined: a score that some run of the side lacks, the deviation of one run, the percentage
-        of zero, an interval without detections.
+        For each metric a dictionary of metric, label, baseline and candidate ({mean, std, values}),
+        difference, percent, interval and interval_with_seeds ([low, high]). A number is None if it
+        is undefined: a score that a run does not have, the deviation of one run, a percentage of 0,
+        or an interval without detections.
     """
     rows = [_row(name, label, baseline, candidate) for name, label in LABELS.items()]
     for name, label in _COSTS.items():
@@ -187,12 +194,12 @@ def _row(name: str, label: str, baseline: Sequence[Measured], candidate: Sequenc
 
 
 def _means_of_drawn_runs(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Of samples (R, B): for each resample the mean of R runs drawn with replacement."""
+    """Return the mean of R runs drawn with replacement, for each resample of samples (R, B)."""
     return np.take_along_axis(samples, rng.integers(0, len(samples), samples.shape), 0).mean(axis=0)
 
 
 def _interval(differences: np.ndarray) -> list | None:
-    """The middle 95 %; resamples in which a score is undefined do not count."""
+    """Return the middle 95 %. Resamples in which a score is undefined do not count."""
     differences = differences[~np.isnan(differences)]
     if not differences.size:
         return None
@@ -208,7 +215,7 @@ def _means(baseline: list, candidate: list) -> dict[str, Any]:
 
 
 def mean_and_deviation(values: list) -> dict[str, Any]:
-    """{mean, std (of a sample), values}; None where a value is missing, or one has no spread."""
+    """Return {mean, std, values}; mean and std are None if a value is missing, std of one value."""
     if any(value is None for value in values):
         return {"mean": None, "std": None, "values": values}
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -224,17 +231,17 @@ def _check_images(run: TestRun, num_images: int) -> None:
     if tested != num_images:
         raise UserError(
             f"{run.name} was tested on {tested} images, the annotations of {run.dataset} have "
-            f"{num_images}: compare on the annotations it was tested on"
+            f"{num_images}: use the annotations that it was tested with"
         )
 
 
 def _check_lowest_score(run: TestRun, detections: list, threshold: float) -> None:
-    """Warn where a test kept only scores above the threshold (TEST.SCORE_THRESH)."""
+    """Add a warning if a test kept only scores above the threshold (TEST.SCORE_THRESH)."""
     lowest = min((found["score"] for found in detections), default=0.0)
     shown = math.floor(100 * lowest) / 100
     if len(detections) >= _MANY and shown > threshold:
         run.warnings.append(
-            f"{run.name}: its test kept nothing below {shown:.2f}: precision and recall at "
+            f"{run.name}: its test kept no scores below {shown:.2f}: precision and recall at "
             f"{threshold:g} are those at {shown:.2f}"
         )
 
@@ -249,6 +256,6 @@ def _check_results(run: TestRun, values: dict) -> None:
     told = (run.results or {}).get("AP")
     if told is not None and values["AP"] is not None and abs(told - values["AP"]) > 1e-6:
         run.warnings.append(
-            f"{run.name}: results.json says AP {told:.4f}, its detections score "
+            f"{run.name}: results.json has AP {told:.4f}, but its detections have AP "
             f"{values['AP']:.4f} on these annotations; the latter is compared"
         )

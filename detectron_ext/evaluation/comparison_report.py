@@ -1,4 +1,4 @@
-"""A comparison as Markdown, CSV, JSON and one HTML page that needs no other file."""
+"""A comparison as Markdown, CSV, JSON and an HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -26,18 +26,24 @@ _WHOLE = ("training_cpu_seconds", "training_seconds", "peak_memory_mb")
 
 
 class Side(NamedTuple):
-    """Runs that differ in their seeds alone, under one name."""
+    """Runs of one model under one name; they differ only in their seeds.
+
+    Attributes:
+        name: name of the model.
+        runs: the measured runs.
+    """
 
     name: str
     runs: Sequence[Measured]
 
 
 def comparison(baseline: Side, candidates: Sequence[Side], about: dict) -> dict[str, Any]:
-    """All that is reported, as plain data.
+    """Return the content of a comparison as plain data.
 
     Args:
-        baseline, candidates: measured on the same resamples.
-        about: dataset, num_images, score_threshold, num_resamples.
+        baseline: the baseline.
+        candidates: the candidates, measured on the same resamples.
+        about: dataset, num_images, score_threshold and num_resamples.
     """
     sides = [baseline, *candidates]
     warnings = [line for side in sides for one in side.runs for line in one.run.warnings]
@@ -58,7 +64,11 @@ def comparison(baseline: Side, candidates: Sequence[Side], about: dict) -> dict[
 
 
 def write_comparison(output_dir: str, baseline: Side, candidates: Sequence[Side], about: dict):
-    """Write comparison.json, .csv, .md and .html; returns what the JSON holds.
+    """Write comparison.json, .csv, .md and .html, and return the content of the JSON file.
+
+    Args:
+        output_dir: folder for the files; it is made if needed.
+        baseline, candidates, about: as of :func:`comparison`.
 
     Raises:
         UserError: the folder cannot be written.
@@ -77,7 +87,7 @@ def write_comparison(output_dir: str, baseline: Side, candidates: Sequence[Side]
 
 
 def as_csv(content: dict) -> str:
-    """A line for each candidate and metric; undefined numbers are empty."""
+    """Return CSV with a line for each candidate and metric. Undefined numbers are empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -96,7 +106,7 @@ def as_csv(content: dict) -> str:
 
 
 def as_markdown(content: dict) -> str:
-    """A table for each candidate."""
+    """Return a Markdown table for each candidate, and the warnings."""
     parts = []
     for candidate in content["candidates"]:
         head = shown_head(content["baseline"], candidate)
@@ -106,19 +116,19 @@ def as_markdown(content: dict) -> str:
 
 
 def markdown_table(rows: list) -> str:
-    """Rows of texts, the head first; all but the first column to the right."""
+    """Return rows of texts, the head first, as a Markdown table; numbers are aligned right."""
     lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def shown_head(baseline: dict, candidate: dict) -> list:
-    """Titles of the columns of :func:`shown_row`."""
+    """Return the titles of the columns of :func:`shown_row`."""
     sides = [f"{side['name']} ({len(side['runs'])})" for side in (baseline, candidate)]
     return ["Metric (runs)", *sides, "difference", "%", "95 % over images", "and over seeds"]
 
 
 def shown_row(row: dict) -> list:
-    """A row as texts: mean ± deviation of both sides, difference, percent, both intervals."""
+    """Return a row as texts: mean ± deviation of both sides, difference, percent, intervals."""
     digits = _digits(row["metric"])
     sides = [shown_mean(row["metric"], row[side]) for side in ("baseline", "candidate")]
     percent = "–" if row["percent"] is None else f"{row['percent']:+.1f}"
@@ -132,7 +142,7 @@ def _digits(metric: str) -> int:
 
 
 def shown_mean(metric: str, side: dict) -> str:
-    """Mean ± deviation as a text."""
+    """Return mean ± deviation as text."""
     if side["mean"] is None:
         return "–"
     digits = _digits(metric)
@@ -176,7 +186,7 @@ def _page(content: dict, sides: Sequence[Side]) -> str:
 
 
 def difference_figure(content: dict) -> Figure | None:
-    """Differences of all scores with their intervals, in points; None where there is none."""
+    """Plot the differences of all scores with their intervals, in points; None without scores."""
     shown = [
         (candidate["name"], [row for row in candidate["rows"] if row["interval"]])
         for candidate in content["candidates"]
@@ -209,7 +219,7 @@ def difference_figure(content: dict) -> Figure | None:
 
 
 def sweep_figure(sides: Sequence[Side]) -> Figure | None:
-    """Precision against recall of boxes and of concepts over score thresholds."""
+    """Plot precision against recall of boxes and of concepts over score thresholds."""
     if not any(one.sweeps for side in sides for one in side.runs):
         return None
     figure = new_figure(10, 4)
@@ -230,7 +240,7 @@ def sweep_figure(sides: Sequence[Side]) -> Figure | None:
 
 
 def mean_log(logs: Sequence[Sequence[dict]]) -> list:
-    """Mean of the training logs of several runs, at the iterations that all have logged."""
+    """Return the mean of several training logs, at the iterations that all have logged."""
     by_iteration = [{entry["iter"]: entry for entry in log if "iter" in entry} for log in logs]
     means = []
     for iteration in by_iteration[0]:
@@ -247,5 +257,5 @@ def mean_log(logs: Sequence[Sequence[dict]]) -> list:
 
 
 def _mean_curve(curves: Sequence[list]) -> np.ndarray:
-    """Mean over runs where all have a value, NaN elsewhere."""
+    """Return the mean over runs; NaN where a run has no value."""
     return np.array(curves, np.float64).mean(axis=0)

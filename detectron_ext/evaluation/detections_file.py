@@ -1,4 +1,4 @@
-"""Files of detections, checked: COCO results as JSON, and upstream's pickle."""
+"""Reading and checking files of detections: COCO results in JSON, and Detectron's pickle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_detections(path: str) -> list:
     """Read COCO results from a JSON file.
 
     Raises:
-        UserError: the file is missing or holds something else.
+        UserError: the file is missing or does not hold COCO results.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -26,30 +26,30 @@ def read_detections(path: str) -> list:
     except OSError as error:
         raise UserError(f"cannot read detections {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: name the detections.json of a test run") from error
+        raise UserError(f"{path} is not JSON: name the detections.json of a test") from error
     if not isinstance(detections, list):
-        raise UserError(f"{path} holds no list of COCO results: name a test run's detections.json")
+        raise UserError(f"{path} is not a list of COCO results: name the detections.json of a test")
     for index, detection in enumerate(detections):
         if not _is_coco_result(detection):
             raise UserError(
-                f"{path}: entry {index} is no COCO result (image_id, category_id, bbox of four "
+                f"{path}: entry {index} is not a COCO result (image_id, category_id, bbox of four "
                 "numbers, score)"
             )
     return detections
 
 
 def read_upstream_detections(path: str, coco_gt: COCO) -> list:
-    """Read upstream's detections.pkl as COCO results.
+    """Read Detectron's detections.pkl as COCO results.
 
-    Its boxes (N, 5) x1 y1 x2 y2 score lie by class, in the order of the annotation file, then by
-    image, in the order of their ids.
+    The file has arrays (N, 5) of x1, y1, x2, y2, score: a list for each class in the order of the
+    annotation file, and in it an array for each image in the order of their ids.
 
     Args:
         path: the file.
-        coco_gt: ground truth of what was tested.
+        coco_gt: ground truth of the data set that was tested.
 
     Raises:
-        UserError: the file is damaged, or fits other annotations.
+        UserError: the file is damaged, or does not fit the ground truth.
     """
     content = read_pickle(path, "detections", UserError)
     by_class: Any = content.get("all_boxes") if isinstance(content, dict) else None
@@ -73,11 +73,11 @@ def _is_list_of(value: Any, length: int) -> bool:
 
 
 def _boxes_and_scores(boxes: Any, what: str) -> zip:
-    """Boxes x y width height and scores, as lists, of (N, 5) boxes x1 y1 x2 y2 score."""
+    """Return pairs of box (x, y, width, height) and score from rows x1, y1, x2, y2, score."""
     try:
         found = np.asarray(boxes, np.float64).reshape(-1, 5)
     except (TypeError, ValueError):
-        raise UserError(f"{what} are no rows of five numbers: test again") from None
+        raise UserError(f"{what} are not rows of five numbers: test again") from None
     if not np.isfinite(found).all():
         raise UserError(f"{what} or their scores are not finite: did the training diverge?")
     return zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist())
@@ -98,8 +98,8 @@ def _is_coco_result(detection) -> bool:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a number that a float can hold."""
+    """Return whether a value of a JSON file is a number that fits a float."""
     try:
         return isinstance(value, (int, float)) and math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer that is larger than any float
         return False

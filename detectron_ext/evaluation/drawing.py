@@ -1,7 +1,7 @@
 """Drawing boxes with class and score on images, panels and contact sheets.
 
-Images are (H, W, 3) uint8 in OpenCV's BGR order. What is drawn are COCO annotations or results:
-dicts with bbox (x, y, width, height in pixels), category_id and, for detections, score.
+Images are (H, W, 3) uint8 in OpenCV's BGR order. Boxes are COCO annotations or results: dicts
+with bbox (x, y, width, height in pixels), category_id and, for detections, score.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# Okabe and Ito's colours for the colour-blind (without black), then four of Paul Tol's, as BGR.
+# Colours that colour-blind people can distinguish: Okabe and Ito's (without black), then four of
+# Paul Tol's, as BGR.
 PALETTE = (
     (0, 159, 230),
     (233, 180, 86),
@@ -32,7 +33,7 @@ _PAPER = (255, 255, 255)
 
 
 class _Style(NamedTuple):
-    """Sizes that suit an image: line width in pixels, OpenCV's font scale, text width."""
+    """Sizes for an image: line width in pixels, OpenCV's font scale, width of text lines."""
 
     line: int
     font_scale: float
@@ -40,7 +41,7 @@ class _Style(NamedTuple):
 
 
 def class_colour(category_id: int) -> tuple[int, int, int]:
-    """The BGR colour of a category; they repeat after len(PALETTE)."""
+    """Return the BGR colour of a category; colours repeat after len(PALETTE) categories."""
     return PALETTE[category_id % len(PALETTE)]
 
 
@@ -52,12 +53,17 @@ def draw_boxes(
 ) -> np.ndarray:
     """Return a copy of the image with each box, its class and, if it has one, its score.
 
-    Annotations with a score below min_score are left out; higher scores are drawn on top.
-    Labels stand where they hide the least of other boxes and labels. A category that
-    class_names lacks is labelled with its number. OpenCV's letters are ASCII: of another character
-    each byte of its UTF-8 is drawn as a question mark.
+    Labels are placed where they hide the least of other boxes and labels. OpenCV's letters are
+    ASCII: for another character each byte of its UTF-8 is drawn as a question mark.
 
-    Raises ValueError for an image that is not (H, W, 3) uint8.
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        annotations: COCO annotations or results. Higher scores are drawn on top.
+        class_names: category id to name; a category without a name is labelled with its id.
+        min_score: annotations with a lower score are left out.
+
+    Raises:
+        ValueError: the image is not (H, W, 3) uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}")
@@ -71,7 +77,7 @@ def draw_boxes(
         last = (int(round(x1)) - 1, int(round(y1)) - 1)
         _outlined_rectangle(canvas, first, last, class_colour(annotation["category_id"]), style)
     taken = np.zeros((0, 4))
-    # The best first: they get the best places.
+    # The best scores come first and get the best places.
     for box, annotation in list(zip(boxes, shown))[::-1]:
         text = class_names.get(annotation["category_id"], str(annotation["category_id"]))
         if "score" in annotation:
@@ -85,7 +91,7 @@ def draw_boxes(
 def enlarge(
     image: np.ndarray, annotations: Sequence[Mapping], min_side: int
 ) -> tuple[np.ndarray, list[dict]]:
-    """Scale a small image up until its shorter side is min_side, and its boxes with it."""
+    """Enlarge a small image and its boxes until the shorter side is min_side pixels long."""
     scale = min_side / min(image.shape[:2])
     if scale <= 1:
         return image, [dict(a) for a in annotations]
@@ -95,7 +101,7 @@ def enlarge(
 
 
 def titled(image: np.ndarray, title: str) -> np.ndarray:
-    """Return the image under a white strip with a title."""
+    """Return the image below a white strip with a title."""
     style = _style(image)
     (width, height), base = cv2.getTextSize(title, _FONT, style.font_scale * 1.2, style.text_line)
     scale = style.font_scale * 1.2 * min(1.0, (image.shape[1] - 8) / max(width, 1))
@@ -114,9 +120,15 @@ def side_by_side(
     min_score: float = 0.5,
     min_side: int = 480,
 ) -> np.ndarray:
-    """A panel of the image with its ground truth and, to the right, with its detections.
+    """Return the image with its ground truth and, on the right, with its detections.
 
-    Images whose shorter side is below min_side are enlarged, so that labels can be read.
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        truth: COCO annotations.
+        detections: COCO results.
+        class_names: category id to name.
+        min_score: lowest score of a detection that is drawn.
+        min_side: an image with a shorter side below this is enlarged, so that labels are readable.
     """
     panels = []
     for title, boxes, least in (
@@ -129,9 +141,10 @@ def side_by_side(
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Lay images out in rows on white; each cell is as large as the largest image.
+    """Return images in rows on white; each cell is as large as the largest image.
 
-    Raises ValueError when there are no images or no columns.
+    Raises:
+        ValueError: there are no images, or columns is below 1.
     """
     if not images or columns < 1:
         raise ValueError(f"a sheet of {len(images)} images in {columns} columns")
@@ -151,7 +164,8 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
 def _style(image: np.ndarray) -> _Style:
     side = min(image.shape[:2])
     line = 1 + side // 360
-    # Letters of 8 pixels at 256, the least that can be read, and 22 at 1200.
+    # Letters are 8 pixels high in an image of 256 pixels, the smallest readable size, and 22 in one
+    # of 1200.
     font_scale = float(np.clip(side / 1100, 0.36, 2.0))
     return _Style(line, font_scale, max(1, int(round(font_scale * 1.6))))
 
@@ -162,9 +176,9 @@ def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _outlined_rectangle(canvas, first, last, colour, style: _Style) -> None:
-    """A rectangle just outside the pixels first..last, with a dark rim to tell it from any ground.
+    """Draw a rectangle around the pixels first to last, with a dark rim for contrast.
 
-    Outside, so that a box of a dozen pixels does not hide the object in it.
+    It is outside of these pixels, so that it does not hide a small object.
     """
     away = style.line // 2 + 1
     for distance, ink in ((away + 1, (20, 20, 20)), (away, colour)):
@@ -181,7 +195,16 @@ def _label_place(
     shape: tuple[int, ...],
     style: _Style,
 ) -> np.ndarray:
-    """Choose where the label of `box` hides least: its x0, y0, x1, y1, whole pixels (4,)."""
+    """Return the place of a label that hides least: (4,) x0, y0, x1, y1 in whole pixels.
+
+    Args:
+        text: the label.
+        box: (4,) x0, y0, x1, y1 of the box it belongs to.
+        boxes: (N, 4), all boxes.
+        taken: (M, 4), places of labels that are drawn already.
+        shape: shape of the image.
+        style: sizes of lines and text.
+    """
     (width, height), base = cv2.getTextSize(text, _FONT, style.font_scale, style.text_line)
     width, height = width + 4, height + base + 2
     x0, y0, x1, y1 = box
@@ -200,7 +223,7 @@ def _label_place(
         x = np.clip(round(x), 0, max(shape[1] - width, 0))
         y = np.clip(round(y), 0, max(shape[0] - height, 0))
         place = np.array([x, y, x + width, y + height])
-        # To hide a label is worse than to hide a part of a box; the first place wins a tie.
+        # Hiding a label is worse than hiding a part of a box. The first of equal places is chosen.
         cost = 4 * _overlap(place, taken) + _overlap(place, boxes) + rank
         if cost < least:
             best, least = place, cost
@@ -208,7 +231,7 @@ def _label_place(
 
 
 def _overlap(place: np.ndarray, others: np.ndarray) -> float:
-    """Pixels that `place` shares with the other rectangles, all together."""
+    """Return the sum of the areas in pixels that `place` shares with each other rectangle."""
     low = np.maximum(place[:2], others[:, :2])
     high = np.minimum(place[2:], others[:, 2:])
     return float(np.clip(high - low, 0, None).prod(axis=1).sum())

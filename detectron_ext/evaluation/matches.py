@@ -1,7 +1,7 @@
-"""COCO's matching of detections to ground truth, kept by image.
+"""COCO's matches of detections to ground truth, stored by image.
 
-pycocotools accumulates over all images of a data set. Here the matches keep their image, so that
-scores of any resample of the images follow without matching again (see average_precision).
+pycocotools accumulates over all images of a data set. Here the image of each match is stored, so
+that any resample of the images can be scored without matching again (see `average_precision`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from detectron_ext.evaluation.coco_eval import MatchedDetections
 
 NUM_IOUS = 10
 NUM_AREAS = 4
-# Of the arrays that are worked on at a time, of some resamples: 16 MB of int64 or float64.
+# Largest number of entries in an array of several resamples: 16 MB of int64 or float64.
 _MOST_ENTRIES = 2_000_000
 
 
 class ClassMatches(NamedTuple):
-    """Detections of one class, the best score first, against ground truth of one range of areas.
+    """Detections of one class matched to ground truth of one range of areas, best score first.
 
-    images: (D,) int64, position of each detection's image among the data set's.
-    scores: (D,) float64. matched: (10, D) bool, whether it has a ground-truth box, for each IoU
-    0.50:0.05:0.95. ignored: (10, D) bool: matched to a crowd or to an object of another area, or
-    unmatched and of another area itself; such count neither as right nor as wrong.
-    num_truth: (I,) int64, ground-truth boxes that count, by image.
+    Attributes:
+        images: (D,) int64, index of each detection's image in the data set.
+        scores: (D,) float64.
+        matched: (10, D) bool, whether a detection is matched to a ground-truth box, at each IoU
+            0.50:0.05:0.95.
+        ignored: (10, D) bool, whether a detection counts neither as right nor as wrong: it is
+            matched to a crowd or to an object outside the range of areas, or it is unmatched and
+            outside the range itself.
+        num_truth: (I,) int64, number of ground-truth boxes of each image that count.
     """
 
     images: np.ndarray
@@ -36,10 +40,12 @@ class ClassMatches(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Matches of a test run.
+    """Matches of a test.
 
-    image_ids: the I images. class_names: of the K classes. areas: for all, small, medium and large
-    objects, K ClassMatches.
+    Attributes:
+        image_ids: ids of the I images.
+        class_names: names of the K classes.
+        areas: for all, small, medium and large objects a list of K ClassMatches.
     """
 
     image_ids: list
@@ -48,7 +54,7 @@ class Matches(NamedTuple):
 
 
 def collect_matches(matched: MatchedDetections) -> Matches:
-    """Gather what COCOeval found image by image."""
+    """Collect the matches that COCOeval stores image by image."""
     num_images, names = len(matched.image_ids), list(matched.class_names.values())
     if matched.coco_eval is None:
         nothing = _class_matches([None] * num_images)
@@ -61,7 +67,7 @@ def collect_matches(matched: MatchedDetections) -> Matches:
 
 
 def _class_matches(entries: list) -> ClassMatches:
-    """One class and area, from COCOeval's entry of each image (None where there is nothing)."""
+    """Return the matches of one class and area from COCOeval's entries of all images."""
     num_truth = np.zeros(len(entries), np.int64)
     images, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
     matched, ignored = [np.zeros((NUM_IOUS, 0), bool)], [np.zeros((NUM_IOUS, 0), bool)]
@@ -85,11 +91,11 @@ def _class_matches(entries: list) -> ClassMatches:
 
 
 def chunks(num_resamples: int, num_entries: int) -> Iterator[slice]:
-    """Resamples to work on at a time, so that memory does not grow with their number.
+    """Divide resamples into chunks, so that memory does not grow with their number.
 
     Args:
-        num_resamples: of all.
-        num_entries: numbers that one resample takes in the largest array.
+        num_resamples: number of all resamples.
+        num_entries: number of entries of one resample in the largest array.
     """
     step = int(min(max(_MOST_ENTRIES // max(num_entries, 1), 1), 100))
     for start in range(0, num_resamples, step):

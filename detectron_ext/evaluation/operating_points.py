@@ -1,20 +1,22 @@
-"""Precision and recall at a score threshold: of boxes, and of the concepts an image shows.
+"""Precision and recall at a score threshold, of boxes and of concepts.
 
-**Boxes.** A detection is right when COCO's rule (best score first, each ground-truth box once, same
-class) gives it a ground-truth box at IoU 0.5 or more. Of the detections with a score at or above
-the threshold, box precision is the share that is right, and box recall is their number over that of
-all ground-truth boxes. Detections on crowds count as neither right nor wrong, and a class has at
-most 100 detections an image, as in COCO.
+**Boxes.** Only detections with a score at or above the threshold count. A detection is right if
+COCO's rule matches it to a ground-truth box of its class at IoU 0.5 or more; the rule matches the
+best score first, and each ground-truth box once. Box precision is the number of right detections
+divided by the number of detections. Box recall is the number of right detections divided by the
+number of ground-truth boxes. Detections on crowds count neither as right nor as wrong, and a class
+has at most 100 detections per image, as in COCO.
 
-**Concepts.** An image is said to show a class when the best score of that class's detections in it
-reaches the threshold, and shows it when a box of the class is annotated. Over all pairs of image
-and class, concept precision is the share of those said that are so, and concept recall the share of
-those so that are said. Pairs with nothing but crowds annotated do not count.
+**Concepts.** A concept is a class that an image shows. It is predicted if the best score of the
+class in the image reaches the threshold; it is present if a box of the class is annotated. Concept
+precision is the share of the predicted pairs of image and class that are present. Concept recall is
+the share of the present pairs that are predicted. Pairs in which only crowds are annotated do not
+count.
 
-Both are micro-averaged: pairs or boxes of all classes are counted together. F1 is the harmonic mean
-of precision and recall; the best F1 is that of the best threshold, chosen on the very images that
-it is measured on. Precision is undefined (None, NaN) where nothing is detected, recall where there
-is nothing to find; F1 where there is neither.
+Both are micro-averaged: boxes or pairs of all classes are counted together. F1 is the harmonic mean
+of precision and recall. The best F1 is that of the best threshold, which is chosen on the same
+images that it is measured on. Precision is undefined (None, NaN) without detections, recall without
+ground truth, F1 without both.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ _GRID = np.arange(5, 100, 5) / 100
 
 
 class Scored(NamedTuple):
-    """What was found, the best score first, and what was there.
+    """Detections or predicted concepts of one class, best score first.
 
-    scores: (D,) float64, falling. correct: (D,) bool. images: (D,) int64, position of the image
-    among the data set's I. num_truth: (I,) int64, how many there are to find in each image.
+    Attributes:
+        scores: (D,) float64, in falling order.
+        correct: (D,) bool.
+        images: (D,) int64, index of the image among the I images of the data set.
+        num_truth: (I,) int64, number of boxes or concepts to find in each image.
     """
 
     scores: np.ndarray
@@ -44,7 +49,7 @@ class Scored(NamedTuple):
 
 
 def scored_boxes(matches: Matches) -> dict[str, Scored]:
-    """Boxes by class name, against ground truth of all sizes at IoU 0.5."""
+    """Return class name to boxes, matched to ground truth of all sizes at IoU 0.5."""
     return {
         name: _scored_class(found) for name, found in zip(matches.class_names, matches.areas[0])
     }
@@ -56,12 +61,12 @@ def _scored_class(found: ClassMatches) -> Scored:
 
 
 def scored_concepts(coco_gt: COCO, detections: list, class_names: dict) -> dict[str, Scored]:
-    """Concepts by class name.
+    """Return class name to predicted concepts.
 
     Args:
-        coco_gt: ground truth; an annotation without iscrowd is no crowd.
+        coco_gt: ground truth; an annotation without iscrowd is not a crowd.
         detections: COCO results on images of coco_gt.
-        class_names: category id -> name.
+        class_names: category id to name.
     """
     places = {image_id: index for index, image_id in enumerate(sorted(coco_gt.imgs))}
     columns = {category: index for index, category in enumerate(class_names)}
@@ -89,7 +94,7 @@ def _scored_column(best: np.ndarray, shown: np.ndarray) -> Scored:
 
 
 def merged(scored: dict[str, Scored]) -> Scored:
-    """All classes as one, for micro-averages; without classes nothing, of no image."""
+    """Return all classes as one, for micro-averages; empty without classes."""
     parts = list(scored.values())
     scores = np.concatenate([part.scores for part in parts] or [np.zeros(0)])
     correct = np.concatenate([part.correct for part in parts] or [np.zeros(0, bool)])
@@ -102,15 +107,15 @@ def merged(scored: dict[str, Scored]) -> Scored:
 def resampled_points(
     scored: Scored, weights: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, np.ndarray]:
-    """Precision, recall and F1 at the threshold, and the best F1, of resamples of the images.
+    """Return precision, recall, F1 and best F1 of resamples of the images.
 
     Args:
-        scored: what was found.
+        scored: detections or concepts.
         weights: (B, I) int64, how often each image counts in each of B resamples.
-        threshold: scores at or above it are taken.
+        threshold: scores at or above it count, for precision, recall and F1.
 
     Returns:
-        {precision, recall, f1, best_f1, best_threshold}: (B,) float64, NaN where undefined.
+        {precision, recall, f1, best_f1, best_threshold}: (B,) float64 each, NaN if undefined.
     """
     parts = [
         _resampled_points(scored, weights[rows], threshold)
@@ -121,7 +126,7 @@ def resampled_points(
 
 def _resampled_points(scored: Scored, weights: np.ndarray, threshold: float) -> dict:
     total = (weights @ scored.num_truth).astype(np.float64)
-    # Detections of one score are taken together: a threshold cannot tell them apart.
+    # Detections with equal scores are taken together, because no threshold separates them.
     ends = np.flatnonzero(np.append(np.diff(scored.scores) != 0, True)[: len(scored.scores)])
     taken = np.cumsum(weights[:, scored.images], axis=1)
     right = np.cumsum(weights[:, scored.images] * scored.correct, axis=1)
@@ -142,16 +147,16 @@ def _resampled_points(scored: Scored, weights: np.ndarray, threshold: float) -> 
 
 
 def summarise_points(scored: dict[str, Scored], threshold: float = THRESHOLD) -> dict[str, Any]:
-    """Figures of all classes together and of each, and the sweep over thresholds.
+    """Summarise all classes together, each class, and the sweep over thresholds.
 
     Args:
-        scored: by class name.
-        threshold: of precision, recall and f1.
+        scored: class name to detections or concepts.
+        threshold: threshold of precision, recall and f1.
 
     Returns:
-        score_threshold; precision, recall, f1, best_f1 and best_threshold, numbers or None;
-        per_class, the same by name; sweep, {threshold, precision, recall, f1}: lists over the
-        thresholds 0.05, 0.10, ... 0.95.
+        A dictionary of score_threshold; precision, recall, f1, best_f1 and best_threshold (numbers
+        or None); per_class, the same by class name; and sweep, {threshold, precision, recall, f1},
+        lists over the thresholds 0.05, 0.10, ... 0.95.
     """
     whole = merged(scored)
     points = [_point(whole, value) for value in _GRID]
@@ -171,5 +176,5 @@ def _point(scored: Scored, threshold: float) -> dict[str, float | None]:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, NaN where whole is 0."""
+    """Return part / whole; NaN where whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

@@ -1,4 +1,4 @@
-"""HTML pages from the templates."""
+"""HTML pages made from the templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 
 def page_template(name: str) -> jinja2.Template:
-    """A template of the package; what it is given is escaped, what it misses is an error."""
+    """Return a template of the package. Values are escaped; a missing value is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(Path(__file__).parent / "templates")),
         autoescape=True,
@@ -23,7 +23,7 @@ def page_template(name: str) -> jinja2.Template:
 
 
 def inline_image(figure: Figure) -> str:
-    """A figure as the address of an image that the page itself holds."""
+    """Return a figure as a data URL, so that the page needs no other file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg")
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

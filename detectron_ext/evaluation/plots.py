@@ -1,6 +1,6 @@
-"""Figures without a display: the look that they share, and the training curves.
+"""Figures without a display: the style that all figures share, and the training curves.
 
-Curves differ in dashes as well as in colour, so that they can be told apart in black and white.
+Curves have different dashes as well as colours, so that they can be read in black and white.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Paul Tol's bright scheme: distinct for the colour-blind and in print.
+# Paul Tol's bright scheme: colours that colour-blind people can distinguish, also in print.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
 DASHES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 
-# Panels of the training curves: title, y axis, and which json_stats keys are summed for it.
+# Panels of the training curves: title, y axis, and the json_stats keys that are summed.
 _CURVES = (
     ("Total loss", "loss", re.compile(r"^loss$")),
     ("Classification", "loss", re.compile(r"^fl_|^loss_(rpn_)?cls")),
@@ -26,9 +26,9 @@ _CURVES = (
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of this many inches, with a canvas of its own.
+    """Return a figure of this size in inches with its own canvas.
 
-    pyplot would set a backend for the whole process.
+    pyplot is not used, because it sets a backend for the whole process.
     """
     figure = Figure(figsize=(width, height), constrained_layout=True)
     FigureCanvasAgg(figure)
@@ -36,12 +36,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def style(number: int) -> dict:
-    """Colour and dashes of a figure's curve number 0, 1, ...; they repeat after six."""
+    """Return colour and dashes of curve number 0, 1, ... in a figure; they repeat after six."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
 
 
 def finish(axes, title: str, x_label: str, y_label: str) -> None:
-    """Title, axes' names with units, a light grid; no frame above and to the right."""
+    """Set the title, the labels of the axes and a light grid; remove the top and right frame."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -51,11 +51,11 @@ def finish(axes, title: str, x_label: str, y_label: str) -> None:
 
 
 def smooth(values: Sequence[float], reach: int) -> np.ndarray:
-    """Mean over each value and its neighbours up to `reach` entries away on both sides.
+    """Return the mean of each value and its neighbours up to `reach` entries away.
 
-    Centred, so that a falling curve is not drawn late; at the ends one side is cut off.
-    Entries that are not finite are skipped. Returns float64 of the same length, NaN where no
-    neighbour is finite.
+    The window is centred, so that a falling curve is not delayed; at the ends it is cut off.
+    Entries that are not finite are skipped. The result is float64 of the same length, NaN where no
+    entry of the window is finite.
     """
     array = np.asarray(values, np.float64)
     finite = np.isfinite(array)
@@ -69,10 +69,10 @@ def smooth(values: Sequence[float], reach: int) -> np.ndarray:
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
-    """Losses and the learning rate against the iteration; None when there is nothing to plot.
+    """Plot losses and the learning rate against the iteration; None if there is nothing to plot.
 
     Args:
-        logs: name of a run -> its json_stats entries (dicts with iter, loss, lr and single losses,
+        logs: name of a run to its json_stats entries (dicts with iter, loss, lr and single losses,
             as numbers or text).
     """
     panels = []
@@ -91,7 +91,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
 
 
 def _series(entries: Sequence[Mapping], pattern: re.Pattern) -> tuple[list[float], list[float]]:
-    """Iterations and, at each, the sum of the entries whose key matches."""
+    """Return iterations and, for each, the sum of the values whose key matches."""
     iterations, values = [], []
     for entry in entries:
         matching = [float(value) for key, value in entry.items() if pattern.search(key)]
@@ -110,7 +110,7 @@ def _plot_panel(axes, title: str, unit: str, series: Sequence, names: Sequence[s
         axes.plot(iterations, values, linewidth=1.8, label=name, **style(number))
     finite = [v for _, values in series for v in values if np.isfinite(v)]
     if unit == "loss" and finite:
-        # The first iterations would squeeze the rest; cut them off.
+        # The large losses of the first iterations are cut off, so that the others are readable.
         axes.set_ylim(0, max(1.15 * float(np.percentile(finite, 98)), 1e-6))
     else:
         axes.set_ylim(bottom=0)

@@ -19,14 +19,18 @@ _AREAS = ("", "s", "m", "l")
 
 
 def evaluate_proposals(coco_gt: COCO, proposals: Iterable[tuple]) -> dict[str, Any]:
-    """Score proposals as COCO does; classes do not matter.
+    """Score proposals as COCO does, without regard to classes.
 
-    coco_gt: ground truth; crowds count neither as found nor as missed.
-    proposals: (image id, boxes (P, 4) x1 y1 x2 y2 in image pixels, scores (P,)) of each image.
+    Args:
+        coco_gt: ground truth; crowds count neither as found nor as missed.
+        proposals: (image id, boxes (P, 4) x1 y1 x2 y2 in pixels of the image, scores (P,)) of each
+            image.
 
-    Returns AR@100 and AR@1000: the share of the ground truth that the so many best proposals of its
-    image find, the mean over IoU 0.50:0.05:0.95; ARs@, ARm@ and ARl@ of ground truth below 32^2, up
-    to 96^2, and above; None where there is no ground truth; num_images and num_proposals.
+    Returns:
+        A dictionary of AR@100 and AR@1000: the share of the ground truth that is found by the 100
+        or 1000 best proposals of its image, the mean over IoU 0.50:0.05:0.95. ARs@, ARm@ and ARl@
+        are for ground truth below 32^2 pixels, up to 96^2, and above. A value is None without
+        ground truth. num_images and num_proposals are counts.
     """
     proposals = list(proposals)
     recall = np.full((10, 1, len(_AREAS), len(_LIMITS)), -1.0)
@@ -44,7 +48,7 @@ def evaluate_proposals(coco_gt: COCO, proposals: Iterable[tuple]) -> dict[str, A
 
 
 def _as_detections(coco_gt: COCO, proposals: list) -> list[dict]:
-    """The proposals as COCO results; COCOeval wants a class even where it ignores it."""
+    """Return proposals as COCO results. COCOeval needs a class even if it ignores classes."""
     category = min(coco_gt.cats)
     return [
         {"image_id": image_id, "category_id": category, "bbox": box, "score": float(score)}
@@ -54,7 +58,7 @@ def _as_detections(coco_gt: COCO, proposals: list) -> list[dict]:
 
 
 def _recall(coco_gt: COCO, detections: list[dict]) -> np.ndarray:
-    """Recall, or -1 without ground truth: (10 IoUs, 1, 4 areas, limits)."""
+    """Return recall (10 IoUs, 1, 4 areas, limits); -1 without ground truth."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = indexed_coco(coco_gt, coco_gt.anns.values())
         evaluation = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")

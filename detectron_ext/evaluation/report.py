@@ -1,4 +1,4 @@
-"""The demo's report: models side by side as one HTML page with PNGs next to it."""
+"""The report of the demonstration: an HTML page that compares models, and its PNG files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _PANEL_SIDE = 400
 
 @dataclass(frozen=True)
 class Picture:
-    """A test image with what is there and what a model found.
+    """A test image with its ground truth and the detections of a model.
 
-    name: what the image is called; runs that show the same image use the same name.
-    image: (H, W, 3) uint8, BGR. truth: COCO annotations. detections: COCO results.
+    Attributes:
+        name: name of the image; runs that show the same image use the same name.
+        image: (H, W, 3) uint8, BGR.
+        truth: COCO annotations.
+        detections: COCO results.
     """
 
     name: str
@@ -38,10 +41,14 @@ class Picture:
 class RunSummary:
     """One trained model.
 
-    name: shown in every table and legend; unique. config: settings worth showing.
-    results: as coco_eval.summarise returns. stats: json_stats entries (dicts with iter, loss, lr
-    and single losses, as numbers or text). train_seconds: wall time of training, None where it is
-    not known. pictures: test images. class_names: category id -> name, for the pictures' labels.
+    Attributes:
+        name: unique name for tables and legends.
+        config: settings to show.
+        results: results of `coco_eval.summarise`.
+        stats: json_stats entries (dicts with iter, loss, lr and single losses, as numbers or text).
+        train_seconds: wall time of training; None if unknown.
+        pictures: test images.
+        class_names: category id to name, for the labels in the pictures.
     """
 
     name: str
@@ -54,9 +61,11 @@ class RunSummary:
 
 
 def write_demo_report(out_dir: str, runs: Sequence[RunSummary]) -> str:
-    """Write report.html and its PNGs into out_dir, made if needed; return the page's path.
+    """Write report.html and its PNG files into a folder, and return the path of the page.
 
-    Raises ValueError for no runs or two of one name, UserError when out_dir cannot be written.
+    Raises:
+        ValueError: there are no runs, or two have the same name.
+        UserError: the folder cannot be written.
     """
     names = [run.name for run in runs]
     if not names or len(set(names)) < len(names):
@@ -93,7 +102,7 @@ def _metric_rows(runs: Sequence[RunSummary]) -> list[dict]:
 
 
 def _score_row(label: str, scores: Sequence[float | None]) -> dict:
-    """A row of scores; the best is marked where the models differ in what is shown."""
+    """Return a row of scores. The best one is marked if the shown numbers differ."""
     known = [score for score in scores if score is not None and np.isfinite(score)]
     texts = [f"{s:.3f}" if s is not None and np.isfinite(s) else "–" for s in scores]
     best = f"{max(known):.3f}" if known else None
@@ -126,7 +135,7 @@ def _class_tables(runs: Sequence[RunSummary]) -> list[dict]:
 
 
 def _config_rows(runs: Sequence[RunSummary]) -> list[dict]:
-    """Every setting of any run, those in which the runs differ first."""
+    """Return all settings of all runs; those that differ between runs come first."""
     keys = list(dict.fromkeys(key for run in runs for key in run.config))
     rows = []
     for key in keys:
@@ -136,7 +145,7 @@ def _config_rows(runs: Sequence[RunSummary]) -> list[dict]:
 
 
 def _write_pictures(folder: Path, runs: Sequence[RunSummary]) -> list[dict]:
-    """One PNG an image: ground truth, then each run's detections; their names and files."""
+    """Write a PNG for each image, with ground truth and each run's detections; list the files."""
     shown = {}
     for run in runs:
         for picture in run.pictures:

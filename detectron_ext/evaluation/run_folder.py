@@ -1,8 +1,8 @@
-"""What a test left in a run's folder: ours or an upstream Detectron's.
+"""The files of a test in a run's folder, of this project or of upstream Detectron.
 
-Both write into ``<OUTPUT_DIR>/test/<data set>/<type>/``: this project ``detections.json`` and
-``results.json``, upstream ``bbox_<data set>_results.json`` (with a random suffix outside of
-competition mode, and then often removed) and ``detections.pkl``.
+Both write into ``<OUTPUT_DIR>/test/<data set>/<type>/``. This project writes ``detections.json``
+and ``results.json``. Detectron writes ``detections.pkl`` and ``bbox_<data set>_results.json``; the
+latter has a random suffix outside of competition mode, and is then often removed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class TestRun:
     """A run that was tested.
 
     Attributes:
-        name: what to call it.
-        dataset: catalog name of what it was tested on.
+        name: name of the run in tables and messages.
+        dataset: catalog name of the data set that was tested.
         path: folder of the test's files.
-        results: what results.json holds; None where there is none that can be read.
-        warnings: what is odd about the folder, a line each.
+        results: content of results.json; None if it is missing or cannot be read.
+        warnings: lines about problems of the folder.
     """
 
-    __test__ = False  # it is no test of pytest's
+    __test__ = False  # pytest must not collect this class as a test
 
     name: str
     dataset: str
@@ -49,32 +49,35 @@ class TestRun:
     warnings: list = field(default_factory=list)
 
     def detections(self, coco_gt: COCO) -> list | None:
-        """What was found, as COCO results; None, with a warning, where it was not kept.
+        """Return the detections as COCO results; None, with a warning, if they were not kept.
 
         Raises:
-            UserError: the file is damaged, or fits other annotations; an RPN alone was tested.
+            UserError: the file is damaged or does not fit the annotations, or the model was an RPN
+                alone.
         """
         ours = self.path / "detections.json"
         theirs = sorted(self.path.glob(f"bbox_{glob.escape(self.dataset)}_results*.json"))
         if ours.exists():
             return read_detections(str(ours))
         if len(theirs) > 1:
-            raise UserError(f"{self.path} has {len(theirs)} bbox results: keep the one to compare")
+            raise UserError(f"{self.path} has {len(theirs)} bbox results: keep only one of them")
         if theirs:
             return read_detections(str(theirs[0]))
         if (self.path / _PICKLE).exists():
             return read_upstream_detections(str(self.path / _PICKLE), coco_gt)
         if _scores_proposals(self.results):
             raise UserError(
-                f"{self.name} holds proposals of an RPN alone, which are not compared: "
-                "results.json has their average recall"
+                f"{self.name} has proposals of an RPN alone, which cannot be compared: "
+                "see their average recall in results.json"
             )
-        self.warnings.append(f"{self.name}: no detections kept, only the AP of results.json")
+        self.warnings.append(
+            f"{self.name}: the detections were not kept, only the AP of results.json"
+        )
         return None
 
     @property
     def untested_images(self) -> list:
-        """Ids of the images that the test skipped; none where results.json does not say."""
+        """Ids of the images that the test skipped, according to results.json."""
         return (self.results or {}).get("untested_images", [])
 
     @property
@@ -84,9 +87,10 @@ class TestRun:
         return self.path.parents[2] if is_in_test else self.path
 
     def training(self) -> TrainingLog:
-        """The training log; without entries, and mostly with a warning, where there is none.
+        """Return the training log. Without a usable log it has no entries.
 
-        Of several logs none is taken: nothing says which training the tested model is from.
+        If there are several logs, none is used, because it is unknown which training the tested
+        model is from. A warning is added then, and if the log is damaged.
         """
         paths = sorted(self.root.glob("train/*/*/stats.jsonl"))
         if len(paths) > 1:
@@ -96,7 +100,7 @@ class TestRun:
             return TrainingLog([])
         try:
             log = read_training_log(str(paths[0]))
-        except UserError:  # it names the whole path, which has no place in a report
+        except UserError:  # its message has the whole path, which does not belong in a report
             log_name = paths[0].relative_to(self.root)
             self.warnings.append(f"{self.name}: the training log {log_name} cannot be read")
             return TrainingLog([])
@@ -112,12 +116,12 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
     """Find the test in a run's folder.
 
     Args:
-        folder: OUTPUT_DIR, or the folder of one test in it.
-        dataset: catalog name of the test to take; any by default.
-        name: what to call the run; the folder by default.
+        folder: OUTPUT_DIR of the run, or the folder of one test in it.
+        dataset: catalog name of the data set that was tested; "" takes the only test.
+        name: name of the run; "" takes the folder.
 
     Raises:
-        UserError: no such folder, nothing tested there, not on that data set, or several tests.
+        UserError: the folder does not exist, or has no test, no test on that data set, or several.
     """
     if not os.path.isdir(folder):
         raise UserError(f"no such run folder: {folder}")
@@ -151,14 +155,12 @@ def _is_test(path: Path) -> bool:
 
 def _why_nothing(folder: str, root: Path) -> str:
     if any(root.glob("**/detections_range_*.json")) or any(root.glob("**/detection_range_*.pkl")):
-        return f"{folder} was tested on a part of the images only: test it whole"
-    return (
-        f"{folder} holds no finished test (test/<data set>/<type>/detections.json): test it first"
-    )
+        return f"{folder} was only tested on a part of the images: test it on all images"
+    return f"{folder} has no finished test (test/<data set>/<type>/detections.json): test it first"
 
 
 def _read_results(run: TestRun) -> dict | None:
-    """results.json, ours or in upstream's layout {data set: {box: {AP: ...}}}."""
+    """Read results.json, ours or in Detectron's layout {data set: {box: {AP: ...}}}."""
     path = run.path / "results.json"
     if not path.exists():
         return None
@@ -170,16 +172,16 @@ def _read_results(run: TestRun) -> dict | None:
     if isinstance(content, dict) and isinstance(content.get(run.dataset), dict):
         content = content[run.dataset].get("box")
     if _scores_proposals(content) and (run.path / "detections.json").exists():
-        content = None  # it is of another test than the detections
+        content = None  # it belongs to another test than the detections
     has_scores = isinstance(content, dict) and ("AP" in content or _scores_proposals(content))
     if has_scores and _has_right_types(content):
         return content
-    run.warnings.append(f"{run.name}: results.json is damaged or of another kind")
+    run.warnings.append(f"{run.name}: results.json is damaged or has another format")
     return None
 
 
 def _scores_proposals(results: Any) -> bool:
-    """Whether results.json is of a model with MODEL.RPN_ONLY."""
+    """Return whether results.json is of a model with MODEL.RPN_ONLY."""
     return isinstance(results, dict) and "num_proposals" in results
 
 

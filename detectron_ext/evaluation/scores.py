@@ -1,4 +1,4 @@
-"""All scores of a test run."""
+"""All scores of a test."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from detectron_ext.evaluation.operating_points import (
 
 
 def score_detections(coco_gt: COCO, detections: list[dict]) -> dict[str, Any]:
-    """Average precision, and precision and recall of boxes and concepts.
+    """Return average precision, and precision and recall of boxes and of concepts.
 
     Args:
         coco_gt: ground truth.
         detections: COCO results.
 
     Returns:
-        What :func:`detectron_ext.evaluation.coco_eval.summarise` returns, and ``box`` and
-        ``concept``, each as :func:`detectron_ext.evaluation.operating_points.summarise_points`
-        returns it.
+        The results of :func:`detectron_ext.evaluation.coco_eval.summarise`, and ``box`` and
+        ``concept``, each as of
+        :func:`detectron_ext.evaluation.operating_points.summarise_points`.
 
     Raises:
         DatasetError: a detection in an image that the ground truth does not have.

@@ -1,4 +1,4 @@
-"""The log of a training run, a line of JSON every few iterations, and what the training took."""
+"""The log of a training run, JSON lines, and the time and memory that the training took."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from detectron_ext.errors import UserError
 
 
 class TrainingLog(NamedTuple):
-    """Entries of a log, oldest first: {name: finite number}.
+    """A training log.
 
-    num_damaged: lines that could not be read, whose numbers are missing.
+    Attributes:
+        entries: {name: finite number} of each readable line, oldest first.
+        num_damaged: number of lines that cannot be read; their numbers are missing.
     """
 
     entries: list
@@ -22,9 +24,9 @@ class TrainingLog(NamedTuple):
 
 
 def read_training_log(path: str) -> TrainingLog:
-    """Read a stats.jsonl; numbers may be text, as Detectron prints them in json_stats.
+    """Read a stats.jsonl. Numbers may be text, as in Detectron's json_stats.
 
-    What is no number, such as eta, is left out.
+    Values that are not numbers, such as eta, are left out.
 
     Raises:
         UserError: the file cannot be read.
@@ -58,16 +60,21 @@ def _finite_number(value: Any) -> float | None:
 
 
 def training_costs(log: TrainingLog) -> dict[str, float | None]:
-    """What training took, over all the processes that a run was resumed in.
+    """Return the time and memory of a training, over all processes of a resumed run.
 
     Args:
-        log: of one training.
+        log: log of one training.
 
     Returns:
-        training_cpu_seconds: time on a processor, of all threads; training_seconds: wall time,
-        which other work on the machine lengthens. Each is None where an entry lacks it, or a line
-        is damaged: a part of the sum would be taken for the whole. step_seconds: wall time of the
-        median step, which pauses leave alone. peak_memory_mb: the most memory.
+        A dictionary of numbers or None:
+
+        - training_cpu_seconds: processor time of all threads.
+        - training_seconds: wall time, which other work on the machine makes longer.
+        - step_seconds: wall time of the median step, which pauses do not change.
+        - peak_memory_mb: largest memory.
+
+        The first two are None if an entry lacks them or a line is damaged, because the sum would
+        not be complete.
     """
     steps, memory = (
         [entry[key] for entry in log.entries if key in entry] for key in ("time", "mem")

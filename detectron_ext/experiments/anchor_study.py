@@ -1,7 +1,7 @@
-"""A trained RetinaNet on its training images: every anchor's label, overlap, logits and boxes.
+"""A trained RetinaNet on its training images: label, overlap, logits and box of every anchor.
 
-The raw material of the figures that show which samples a sampler draws and whose gradient a loss
-listens to.
+The figures use these data to show which samples a sampler draws, and which samples the gradient of
+a loss comes from.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from detectron_ext.sampling.retinanet_targets import assign_anchors
 class ImageAnchors(NamedTuple):
     """The A anchors of one image with C foreground classes.
 
-    labels: (A,) int32, class number, 0 background, -1 ignored. overlaps: (A,) float32, IoU with the
-    best ground truth. logits: (A, C) float32. box_errors: (P, 4) float32, regression output less
-    target of the P positives.
+    Attributes:
+        labels: (A,) int32 class numbers; 0 is background, -1 is ignored.
+        overlaps: (A,) float32, largest IoU with a ground-truth box.
+        logits: (A, C) float32.
+        box_errors: (P, 4) float32, regression output minus target of the P positive anchors.
     """
 
     labels: np.ndarray
@@ -36,11 +38,13 @@ class ImageAnchors(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What a model makes of some training images.
+    """Outputs of a model on some training images.
 
-    images: ImageAnchors of each. energies: (2, L) float64, the mean square of the features of each
-    pyramid level before and after the balanced pyramid; None in a model without one. levels: the
-    numbers of the L levels.
+    Attributes:
+        images: ImageAnchors of each image.
+        energies: (2, L) float64, mean square of the features of each pyramid level before and after
+            the balanced pyramid; None for a model without one.
+        levels: numbers of the L pyramid levels.
     """
 
     images: list
@@ -52,16 +56,18 @@ def study_training_images(config, weights: str, num_images: int) -> Study:
     """Run a trained model on training images, scaled and augmented as in training.
 
     Args:
-        config: of a RetinaNet with sigmoid outputs.
-        weights: a weights file that fits it.
-        num_images: how many images, drawn with RNG_SEED.
+        config: a merged configuration of a RetinaNet with sigmoid outputs.
+        weights: a weights file that fits the configuration.
+        num_images: number of images, drawn with RNG_SEED.
 
     Raises:
-        UserError: another kind of model, bad weights or data.
+        UserError: the model is of another kind, or weights or data cannot be read.
     """
     retinanet = config.RETINANET
     if not is_retinanet(config) or retinanet.SOFTMAX or retinanet.CLASS_SPECIFIC_BBOX:
-        raise UserError("the figures of samples need a RetinaNet with sigmoid and common boxes")
+        raise UserError(
+            "these figures need a RetinaNet with RETINANET.SOFTMAX and CLASS_SPECIFIC_BBOX False"
+        )
     rng = np.random.default_rng(config.RNG_SEED)
     records, _ = training_records(config.TRAIN.DATASETS, config, None)
     net = TestNet(config, weights)
@@ -78,12 +84,12 @@ def study_training_images(config, weights: str, num_images: int) -> Study:
 
 
 def _pyramid_blobs(net: TestNet, config) -> tuple:
-    """Names of the pyramid's blobs before and after it is balanced; none where it is not."""
+    """Return the names of the pyramid's blobs before and after balancing; none without it."""
     if not config.LIBRA.BFP.ON:
         return (), ()
     after = [f"bfp_fpn{level}" for level in pyramid_levels(config)]
     (inputs,) = [op.input for op in net.operators() if list(op.output) == after]
-    return list(inputs)[1:], after  # the first is what is scattered to all levels
+    return list(inputs)[1:], after  # the first input is the map that is added to all levels
 
 
 def _energy(net: TestNet, blob: str) -> float:
@@ -106,7 +112,7 @@ def _image_anchors(net: TestNet, sample, size: tuple, config) -> ImageAnchors:
 
 
 def _by_anchor(output: np.ndarray, num_anchors: int) -> np.ndarray:
-    """One image's output (1, A * C, H, W) as (A * H * W, C), in the order of the anchors."""
+    """Reshape the output (1, A * C, H, W) of one image to (A * H * W, C), in the anchors' order."""
     height, width = output.shape[2:]
     split = output.reshape(num_anchors, -1, height, width)
     return np.moveaxis(split, 1, -1).reshape(num_anchors * height * width, -1)

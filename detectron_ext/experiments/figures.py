@@ -1,4 +1,4 @@
-"""Figures of what Libra R-CNN's parts change; each can be read in black and white.
+"""Figures of the effects of Libra R-CNN's parts. They can be read in black and white.
 
 References are to Pang et al., "Libra R-CNN" (CVPR 2019).
 """
@@ -33,10 +33,10 @@ _PER_IMAGE = 256
 
 
 def box_loss_figure(beta: float = 0.11) -> Figure:
-    """Loss and gradient of smooth L1 and balanced L1 against the error (paper, figure 5).
+    """Plot loss and gradient of smooth L1 and balanced L1 against the error (paper, figure 5).
 
-    Above for beta 1, where both formulas of balanced L1 are the paper's, with several alpha; below
-    for ``beta``, where the two formulas differ.
+    The upper row is for beta 1 and several alpha; there both formulas of balanced L1 are that of
+    the paper. The lower row is for ``beta``, where the two formulas differ.
     """
     figure = new_figure(10, 7.5)
     alphas = [
@@ -66,16 +66,16 @@ def box_loss_figure(beta: float = 0.11) -> Figure:
 
 
 def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Figure:
-    """IoU of negatives as four ways of sampling draw them (paper, figure 3).
+    """Plot the IoU of negatives drawn in four ways (paper, figure 3).
 
     Args:
-        study: of a trained model.
-        upper: IoU below which anchors are negative.
-        gamma: of the focal loss that says which negatives are hard.
-        seed: of the random draws.
+        study: outputs of a trained model.
+        upper: IoU below which an anchor is negative.
+        gamma: exponent of the focal loss; the negatives with the largest loss are the hard ones.
+        seed: seed of the random draws.
 
     Raises:
-        UserError: no image has a negative.
+        UserError: no image has a negative anchor.
     """
     _check_some(study, "negative", [image.labels == BACKGROUND for image in study.images])
     rng = np.random.default_rng(seed)
@@ -108,7 +108,7 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     title = f"Negatives, {_PER_IMAGE} drawn in each of {len(study.images)} training images"
     finish(axes, title, f"IoU with the nearest object (bins of {upper / 8:g})", "share")
-    _legend_below(axes, fontsize=9)  # curves may run anywhere inside
+    _legend_below(axes, fontsize=9)  # inside, it could cover curves
     return figure
 
 
@@ -116,26 +116,26 @@ def _check_some(study: Study, kind: str, masks: Sequence[np.ndarray]) -> None:
     if not any(mask.any() for mask in masks):
         raise UserError(
             f"none of the {len(study.images)} training images has a {kind} anchor, so there is "
-            "nothing to draw of it: take more with --images"
+            "nothing to draw: use more images with --images"
         )
 
 
 def _negative_losses(logits: np.ndarray, gamma: float) -> np.ndarray:
-    """Focal loss of negatives with logits (N, C), but for its constant factor: (N,)."""
+    """Return the focal loss (N,) of negatives with logits (N, C), without its constant factor."""
     not_log = np.logaddexp(0, logits)  # -log(1 - p)
     return (np.exp(gamma * (logits - not_log)) * not_log).sum(axis=1)
 
 
 def energy_figure(study: Study) -> Figure:
-    """How the mean squared features spread over the pyramid levels, before and after balance.
+    """Plot the mean squared features of each pyramid level before and after balancing.
 
-    Each side is shown relative to its own mean: balancing also adds energy to every level.
+    Both are shown relative to their own mean, because balancing also adds energy to every level.
 
     Raises:
         ValueError: the model has no balanced pyramid.
     """
     if study.energies is None:
-        raise ValueError("a model without balanced pyramid")
+        raise ValueError("the model has no balanced pyramid")
     figure = new_figure(7, 4)
     axes = figure.add_subplot(1, 1, 1)
     places = np.arange(len(study.levels))
@@ -158,13 +158,14 @@ def energy_figure(study: Study) -> Figure:
 
 
 def gradient_figure(study: Study, config) -> Figure:
-    """Which samples the gradient comes from under each loss.
+    """Plot which samples the gradient of each loss comes from.
 
-    Left, of the box loss of positives, by the error in units of beta, with the sum of all as a
-    multiple of smooth L1's; right, of the class loss, by label and the IoU of negatives.
+    On the left is the box loss of positives, by the size of their error relative to beta; the sum
+    of all gradients is given as a multiple of that of smooth L1. On the right is the class loss, by
+    label and by the IoU of negatives.
 
     Raises:
-        UserError: no image has a positive.
+        UserError: no image has a positive anchor.
     """
     _check_some(study, "positive", [image.labels > BACKGROUND for image in study.images])
     figure = new_figure(11, 4.8)
@@ -195,7 +196,7 @@ def _box_shares(study: Study, config) -> tuple:
 
 
 def _with_multiple(name: str, sums: dict) -> str:
-    """A loss's name, below it how much stronger it is than smooth L1 at the same weight."""
+    """Return the name of a loss and, below it, its gradient sum as a multiple of smooth L1's."""
     if not name.startswith("balanced"):
         return name
     return f"{name}\nin sum {sums[name] / sums['smooth L1']:.1f} x"
@@ -232,7 +233,7 @@ def _class_shares(study: Study, config) -> tuple:
 
 
 def _class_gradients(image: ImageAnchors, weights: np.ndarray, gamma: float, alpha: float):
-    """Sum over classes of the size of the gradient with respect to an anchor's logits: (A,)."""
+    """Return the absolute gradient (A,) of each anchor's logits, summed over classes."""
     num_anchors, num_classes = image.logits.shape
     gradient = weighted_sigmoid_focal_loss_gradient(
         image.logits.reshape(1, -1, 1, 1), image.labels.reshape(1, -1, 1, 1), 1.0,
@@ -242,7 +243,7 @@ def _class_gradients(image: ImageAnchors, weights: np.ndarray, gamma: float, alp
 
 
 def _shares(gradients: dict, groups: np.ndarray, num_groups: int) -> dict:
-    """Each group's part of the sum of the gradients' sizes, by loss: {name: (G,)}."""
+    """Return {name of loss: (G,)}, the share of each group in the sum of absolute gradients."""
     sums = {
         name: np.bincount(groups, np.abs(values), minlength=num_groups)
         for name, values in gradients.items()

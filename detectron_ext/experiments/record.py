@@ -1,4 +1,4 @@
-"""The record of one finished run: what ran, on what, for how long, and what came out."""
+"""The record of a finished run: its settings, versions, machine, time, memory and results."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MEASURED_BY = ("torch", "numpy", "pycocotools", "opencv-python-headless")
 
 
 def read_record(folder: str) -> dict | None:
-    """The record a run left in its folder; None where it has not finished.
+    """Return the record in a run's folder; None if the run has not finished.
 
     Raises:
-        UserError: the file is there and is no record.
+        UserError: the file is not a record.
     """
     path = os.path.join(folder, RECORD)
     if not os.path.exists(path):
@@ -34,15 +34,15 @@ def read_record(folder: str) -> dict | None:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no record of a run ({error}): remove it to run again") from None
+        raise UserError(f"{path} is not a record ({error}): remove it to run again") from None
     parts = [record.get(key) for key in ("settings", "metrics")] if isinstance(record, dict) else []
     if not parts or not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{path} is no record of a run: remove it to run again")
+        raise UserError(f"{path} is not a record: remove it to run again")
     return record
 
 
 def started_settings(folder: str) -> dict | None:
-    """The settings that a run was started with; None where it was not, or they cannot be read."""
+    """Return the settings that a run was started with; None if there are none or not readable."""
     try:
         with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
             started = json.load(file)
@@ -52,16 +52,16 @@ def started_settings(folder: str) -> dict | None:
 
 
 def write_record(folder: str, run: Run, config, measured: dict) -> dict:
-    """Write the record of a run that has finished; returns it.
+    """Write the record of a finished run and return it.
 
     Args:
-        folder: the run's.
-        run: what ran.
-        config: its configuration, whose test results are read.
-        measured: what the sweep knows: seconds, memory, threads, commit.
+        folder: folder of the run.
+        run: the run.
+        config: its merged configuration, which says where its log and results are.
+        measured: values that the sweep measured: seconds, memory, threads and commit.
 
     Raises:
-        UserError: the run left no log or no results.
+        UserError: the run left no log or no results, or the record cannot be written.
     """
     record = {
         "variant": run.variant,
@@ -83,7 +83,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
 
 
 def settings(config) -> dict:
-    """{KEY: value} of all in which a configuration differs from the defaults, but OUTPUT_DIR."""
+    """Return {KEY: value} of all settings that differ from the defaults, except OUTPUT_DIR."""
     defaults, given = map(configuration.flat_settings, (configuration.load(), config))
     differing = {key: value for key, value in given.items() if defaults.get(key) != value}
     differing.pop("OUTPUT_DIR", None)
@@ -91,13 +91,13 @@ def settings(config) -> dict:
 
 
 def versions() -> dict:
-    """Versions of Python, of this package and of what computes the figures (torch has Caffe2)."""
+    """Return the versions of Python, of this package and of the packages that compute results."""
     found = {name: _version(name) for name in _MEASURED_BY}
     return {"python": platform.python_version(), "detectron_ext": __version__, **found}
 
 
 def _version(name: str) -> str | None:
-    import pkg_resources  # importlib.metadata is newer than Python 3.7
+    import pkg_resources  # importlib.metadata needs Python 3.8
 
     try:
         return pkg_resources.get_distribution(name).version
@@ -106,7 +106,7 @@ def _version(name: str) -> str | None:
 
 
 def commit() -> dict:
-    """{commit, modified}: of the checkout the code runs from; None where it is none."""
+    """Return {commit, modified} of the checkout that the code is in; None outside of a checkout."""
     hash_ = _git("rev-parse", "HEAD")
     if hash_ is None:
         return {"commit": None, "modified": None}
@@ -137,15 +137,15 @@ def _processor() -> str:
 
 
 def _shown_path(path: str) -> str:
-    """Relative to the repository where the file is in it."""
+    """Return a path, relative to the repository if the file is in it."""
     shown = os.path.relpath(os.path.abspath(path), str(REPOSITORY))
     return path if shown.startswith("..") else shown
 
 
 def _training_seconds(config) -> dict:
-    """Wall and CPU seconds of training, over all the processes that took part in it.
+    """Return wall and CPU seconds of training, summed over all processes of a resumed run.
 
-    None where a process, of a version that did not log them, took part.
+    They are None if one of the processes was of a version that did not log them.
     """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     costs = training_costs(read_training_log(os.path.join(folder, "stats.jsonl")))
@@ -157,7 +157,7 @@ def _training_seconds(config) -> dict:
 
 
 def _results(config, dataset: str) -> Any:
-    """Scores on a data set; None where it has no annotations to score with."""
+    """Return the scores on a data set; None if it has no annotations."""
     folder = configuration.output_dir(config, (dataset,), training=False)
     path = os.path.join(folder, "results.json")
     if not os.path.exists(path) and os.path.exists(os.path.join(folder, "detections.json")):

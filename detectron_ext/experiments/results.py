@@ -1,4 +1,4 @@
-"""What a sweep found: small JSON for the repository, and tables inside a Markdown page."""
+"""The results of a sweep: a small JSON file, and tables in a Markdown page."""
 
 from __future__ import annotations
 
@@ -46,23 +46,25 @@ _KEPT = (
 
 
 def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> dict[str, Any]:
-    """Score every run that is done, and compare each variant with the baseline.
+    """Score all finished runs of a sweep, and compare each variant with the baseline.
 
-    A variant is compared over the seeds that it and the baseline have both done. Runs are scored
-    on the first of their TEST.DATASETS.
+    A variant is compared over the seeds that both it and the baseline have finished. Runs are
+    scored on the first of their TEST.DATASETS.
 
     Args:
         spec: the sweep.
-        results_dir: where it ran.
-        num_resamples: of the bootstrap.
+        results_dir: folder of the runs.
+        num_resamples: number of bootstrap resamples.
 
     Returns:
-        {sweep, missing: folders of runs not done, places}; places holds for each data set and size
-        runs, each with its record, scores and costs, comparisons, for each variant what
-        comparison_report.comparison returns, and the seeds, and warnings, lines on all its runs.
+        {sweep, missing, places}. ``missing`` lists the folders of runs that are not done.
+        ``places`` has for each data set and size: ``runs``, each with its record, scores and costs;
+        ``comparisons``, for each variant the content that
+        :func:`detectron_ext.evaluation.comparison_report.comparison` returns, and its seeds; and
+        ``warnings``, lines about the runs.
 
     Raises:
-        UserError: nothing is done, or a run's folder is damaged.
+        UserError: no run is done, or the folder of a run is damaged.
     """
     done, missing = [], []
     for run in spec.runs:
@@ -115,7 +117,7 @@ def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> 
 
 
 def _comparisons(spec: Spec, measured: list, about: dict) -> list:
-    """Every variant against the baseline, over the seeds of both."""
+    """Compare every variant with the baseline, over the seeds that both have."""
     by_variant: dict[str, dict] = {name: {} for name in spec.variants}
     for run, one in measured:
         by_variant[run.variant][run.seed] = one
@@ -136,7 +138,7 @@ def write_report(results: dict, page: str) -> str:
     """Write ``<page without extension>/<sweep>.json`` and the sweep's part of the page.
 
     Returns:
-        Path of the JSON.
+        Path of the JSON file.
 
     Raises:
         UserError: as :func:`split_page`, or a file cannot be written.
@@ -153,13 +155,13 @@ def write_report(results: dict, page: str) -> str:
 
 
 def split_page(page: str, sweep: str) -> tuple[str, str]:
-    """The page before and after a sweep's part.
+    """Return the text of a page before and after the part of a sweep.
 
-    The part stands between two comments that name the sweep, at the end where there are none.
+    The part is between two comments that name the sweep. Without comments it is added at the end.
 
     Raises:
-        UserError: the page is no text that can be read, or its name has no extension; one of the
-            comments is missing, stands twice or in the wrong order.
+        UserError: the page is not readable text or its name has no extension; or a comment is
+            missing, occurs twice or is in the wrong order.
     """
     path = Path(page)
     if not path.suffix:
@@ -181,7 +183,7 @@ def split_page(page: str, sweep: str) -> tuple[str, str]:
 
 
 def as_markdown(results: dict) -> str:
-    """For each data set and size scores of all variants, then their differences; warnings."""
+    """Return tables of scores and differences for each data set and size, and the warnings."""
     parts = []
     for name, place in results["places"].items():
         about = place["comparisons"][0] if place["comparisons"] else None
@@ -197,7 +199,7 @@ def as_markdown(results: dict) -> str:
 
 
 def all_warnings(results: dict) -> list:
-    """What is odd about the runs of any place, a line each."""
+    """Return the warnings about all runs, without repetitions."""
     lines = [line for place in results["places"].values() for line in place["warnings"]]
     return list(dict.fromkeys(lines))
 

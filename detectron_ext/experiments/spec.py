@@ -1,4 +1,4 @@
-"""What a sweep runs: variants x seeds x sizes x data sets, read from a YAML file."""
+"""The description of a sweep, read from YAML: variants x seeds x image sizes x data sets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class Run:
     """One training run of a sweep.
 
     Attributes:
-        dataset, size, variant, seed: its place in the sweep; size is None where the spec has none.
-        config_file: the configuration it starts from.
-        overrides: KEY, VALUE, ... merged after it; OUTPUT_DIR is not among them.
-        folder: where it writes, relative to the results folder.
+        dataset: name of the data set in the spec; "" if the spec names none.
+        size: image size in pixels; None if the spec names none.
+        variant: name of the variant.
+        seed: RNG_SEED.
+        config_file: configuration file of the variant.
+        overrides: KEY, VALUE, ... for that configuration, without OUTPUT_DIR.
+        folder: folder of the run, relative to the results folder.
     """
 
     dataset: str
@@ -43,11 +46,11 @@ class Spec:
     """A sweep.
 
     Attributes:
-        name: the file's, without its extension.
+        name: name of the file without its extension.
         baseline: the variant that the others are compared with.
-        variants: names, in the order of the file.
-        runs: seed by seed, so that a sweep that is stopped leaves tables that compare like with
-            like.
+        variants: names of the variants, in the order of the file.
+        runs: all runs of the first seed, then of the next. So a sweep that is stopped has the same
+            seeds of all variants.
     """
 
     name: str
@@ -57,7 +60,7 @@ class Spec:
 
 
 def place_name(dataset: str, size: int | None) -> str:
-    """Name of a data set at a size; one that the spec does not name is "data"."""
+    """Return the folder name of a data set and size; "data" if the spec names no data set."""
     dataset = dataset or "data"
     return dataset if size is None else f"{dataset}_{size}"
 
@@ -67,18 +70,19 @@ def read_spec(path: str) -> Spec:
 
     Its keys:
 
-    - ``variants``: name -> {config: file relative to the spec, overrides: {KEY: value}}. In the
-      file's name ``{dataset}`` stands for the data set.
-    - ``seeds``: list of RNG_SEED.
-    - ``datasets``: name to put for ``{dataset}`` -> {KEY: value} of its own (optional).
-    - ``sizes``: list of image sizes in pixels (optional): TRAIN.SCALES and TEST.SCALE, with the
-      configuration's ratio of MAX_SIZE to them.
-    - ``overrides``: {KEY: value} for every run. ``baseline``: a variant, the first by default.
-    - ``group``: folder of the runs, the spec's name by default. Specs of one group share the runs
-      that they have in common.
+    - ``variants``: name to {config: file relative to the spec, overrides: {KEY: value}}. In the
+      name of the file ``{dataset}`` is replaced by the name of the data set.
+    - ``seeds``: list of values of RNG_SEED.
+    - ``datasets`` (optional): name of a data set to its {KEY: value}.
+    - ``sizes`` (optional): list of image sizes in pixels, for TRAIN.SCALES and TEST.SCALE. MAX_SIZE
+      keeps its ratio to them.
+    - ``overrides`` (optional): {KEY: value} for every run.
+    - ``baseline`` (optional): name of a variant; the default is the first one.
+    - ``group`` (optional): folder of the runs; the default is the name of the spec. Specs of one
+      group share the runs that they have in common.
 
     Raises:
-        ConfigError: unreadable, or not such a file.
+        ConfigError: the file cannot be read or does not have this form.
     """
     content = _read(path)
     variants = _variants(path, content)
@@ -114,10 +118,10 @@ def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Ru
 
 
 def _check_free(path: str, place_settings: dict, given: dict) -> None:
-    """What a run's folder is named for is not overridden: it would hold another run."""
+    """Refuse overrides of the settings that the names of folders stand for."""
     taken = {*place_settings, "OUTPUT_DIR"} - {"TRAIN.MAX_SIZE", "TEST.MAX_SIZE"}
     for key in sorted(taken & set(given)):
-        raise ConfigError(f"sweep {path}: {key} is the sweep's to set: take it out of overrides")
+        raise ConfigError(f"sweep {path}: {key} is set by the sweep: remove it from overrides")
 
 
 def _size_settings(file: str, size: int | None) -> dict:
@@ -186,7 +190,7 @@ def _datasets(path: str, content: dict) -> dict:
 
 
 def _check_name(path: str, name: Any) -> None:
-    """Names become folders."""
+    """Refuse a name that cannot be the name of a folder."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _wrong(path, str(name), "a name of letters, digits, '.', '_' and '-'")
 

@@ -1,4 +1,4 @@
-"""Running a sweep: every run a process of its own, skipped when done, resumed when begun."""
+"""Running a sweep: each run is a process; finished runs are skipped, stopped ones resumed."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ class Sweep:
     """The runs of a sweep in a results folder.
 
     Args:
-        runs: what to run, in this order.
-        results_dir: gets ``<group>/<data set>_<size>/<variant>/seed<k>/`` for each run: what
-            training and testing write, ``log.txt``, and when it has finished ``record.json``.
-        threads: CPU threads of each run; the bits of a result depend on it.
+        runs: the runs, in the order in which they start.
+        results_dir: folder of the runs. Each has a folder
+            ``<group>/<data set>_<size>/<variant>/seed<k>/`` with the files of training and testing,
+            ``log.txt`` and, after it has finished, ``record.json``.
+        threads: CPU threads of each run; the last bits of a result depend on this number.
 
     Raises:
-        UserError: a run's configuration is wrong, or what is there is of other settings.
+        UserError: the configuration of a run is wrong, or its folder has results of other settings.
     """
 
     def __init__(self, runs: Sequence[Run], results_dir: str, threads: int = 1):
@@ -55,35 +56,35 @@ class Sweep:
         self._threads = threads
         self._stopping = threading.Event()
         self._processes: set = set()
-        # Every configuration is checked before the first run, not hours after it.
+        # All configurations are checked before the first run starts.
         self._configs = {run.folder: self._load(run) for run in runs}
         self.runs = runs
         for run in runs:
             self._check_settings(run)
 
     def folder(self, run: Run) -> str:
-        """Where a run writes."""
+        """Return the folder of a run."""
         return os.path.join(self._results_dir, run.folder)
 
     def state(self, run: Run) -> str:
-        """One word or two: done, begun (it has a checkpoint) or to do."""
+        """Return "done", "begun" (the run has a checkpoint) or "to do"."""
         if read_record(self.folder(run)):
             return "done"
         return "begun" if self._checkpoints(run) else "to do"
 
     def command(self, run: Run) -> list:
-        """The command line of a run."""
+        """Return the command line of a run, as a list."""
         pairs = [*run.overrides, "OUTPUT_DIR", self.folder(run)]
         return [sys.executable, str(_TRAIN), "--cfg", run.config_file, *map(str, pairs)]
 
     def run_all(self, jobs: int = 1) -> None:
-        """Run what is not done, ``jobs`` at a time.
+        """Run the runs that are not done, ``jobs`` at the same time.
 
-        Ctrl-C and SIGTERM let the runs save a checkpoint first.
+        After Ctrl-C or SIGTERM the runs save a checkpoint before they end.
 
         Raises:
-            KeyboardInterrupt: after either.
-            UserError: some runs failed; the others were finished all the same.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM.
+            UserError: runs failed; all other runs were finished before.
         """
         waiting = [run for run in self.runs if self.state(run) != "done"]
         _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
@@ -108,7 +109,7 @@ class Sweep:
             raise ConfigError(f"variant {run.variant}: {error}") from None
 
     def _check_settings(self, run: Run) -> None:
-        """Neither a record nor a checkpoint of other settings is taken for this run's."""
+        """Refuse a folder with a record or a checkpoint of other settings."""
         folder, record = self.folder(run), read_record(self.folder(run))
         if record is None and not self._checkpoints(run):
             return
@@ -124,9 +125,10 @@ class Sweep:
             )
 
     def _draw_datasets(self, waiting: list) -> None:
-        """Have data sets drawn that are not there yet: the first run would be charged for it.
+        """Draw missing built-in data sets now, so that no run's time includes it.
 
-        In a process of its own, as a run's peak memory is at least what this one holds.
+        This is done in another process, because the peak memory that a run reports is at least the
+        memory of this process when it started the run.
         """
         configs = [self._configs[run.folder] for run in waiting]
         process = multiprocessing.get_context("spawn").Process(target=_resolve, args=(configs,))
@@ -134,7 +136,7 @@ class Sweep:
         process.join()
 
     def _run_one(self, run: Run) -> str | None:
-        """Train and test in a process; returns what went wrong, in one line."""
+        """Train and test in a process; return an error as one line, or None."""
         if self._stopping.is_set():
             return None
         try:
@@ -148,24 +150,24 @@ class Sweep:
         return failure
 
     def _train_and_record(self, run: Run) -> str | None:
-        """As :meth:`_run_one`.
+        """Do the work of :meth:`_run_one`.
 
         Raises:
-            UserError: the process ended well and left no log or results.
-            OSError: a file cannot be written, or the process not be started.
+            UserError: the process ended without error, but left no log or results.
+            OSError: a file cannot be written, or the process cannot be started.
         """
         folder = self.folder(run)
         os.makedirs(folder, exist_ok=True)
         with _lock(folder) as lock:
             if lock is None:
-                _LOG.info("%s: another sweep is at it", run.folder)
+                _LOG.info("%s: another sweep is running it", run.folder)
                 return None
             if os.path.exists(os.path.join(folder, RECORD)):
                 return None
             resumed = bool(self._checkpoints(run))
             write_json(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
             _LOG.info("%s: %s", run.folder, "resumed" if resumed else "started")
-            code = commit()  # of the start: the checkout may move on before the end
+            code = commit()  # at the start: the checkout may change before the end
             status, measured = self._execute(run, lock)
             if status:
                 return f"{run.folder}: {_last_error(folder)} (see {folder}/{_LOG_FILE})"
@@ -177,7 +179,7 @@ class Sweep:
             return None
 
     def _execute(self, run: Run, lock: int) -> tuple:
-        """Exit status of the run's process, as subprocess has it, and what it used."""
+        """Run the process of a run; return its exit status and its time and memory."""
         environment = {**os.environ}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(self._threads)
@@ -185,8 +187,9 @@ class Sweep:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, packages))
         started = time.perf_counter()
         with open(os.path.join(self.folder(run), _LOG_FILE), "ab") as log:
-            # A session of its own: Ctrl-C reaches it once, through _stop. It holds the lock, too,
-            # so that no other sweep starts the run while it outlives a sweep that was killed.
+            # The process has a session of its own, so that Ctrl-C reaches it once, through _stop.
+            # It also holds the lock: if this sweep is killed, no other sweep starts the run until
+            # the process has ended.
             process = subprocess.Popen(
                 self.command(run), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment, start_new_session=True, pass_fds=[lock],
@@ -207,7 +210,7 @@ class Sweep:
         return glob.glob(os.path.join(glob.escape(self.folder(run)), "train/*/*/model_iter*.pkl"))
 
     def _stop(self, futures: list) -> None:
-        """Ask the running processes to save a checkpoint and end; begin no other."""
+        """Make the running processes save a checkpoint and end, and start no others."""
         self._stopping.set()
         for future in futures:
             future.cancel()
@@ -218,9 +221,9 @@ class Sweep:
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """The runs have sessions of their own: what ends this process alone would leave them behind."""
+    """Handle SIGTERM as Ctrl-C; otherwise the runs, in their own sessions, would go on."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
+        yield  # Python handles signals only in the main thread
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -230,7 +233,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _resolve(configs: list) -> None:
-    """Look up every data set; what is wrong with one is told by the run that needs it."""
+    """Look up every data set. The run that needs a data set reports its errors, not this."""
     names = [(n, c) for c in configs for n in (*c.TRAIN.DATASETS, *c.TEST.DATASETS)]
     with contextlib.suppress(KeyboardInterrupt):
         for name, config in names:
@@ -240,7 +243,7 @@ def _resolve(configs: list) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: str):
-    """Keep a folder for this process and its child; gives the lock's file, None if it is taken."""
+    """Lock a folder for this process and its child; give the lock's file, None if it is taken."""
     with open(os.path.join(folder, ".lock"), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,7 +254,7 @@ def _lock(folder: str):
 
 
 def _exit_status(wait_status: int) -> int:
-    """As os.waitstatus_to_exitcode, newer than Python 3.7: -N where signal N ended the process."""
+    """Return the exit status, -N after signal N; os.waitstatus_to_exitcode needs Python 3.9."""
     if os.WIFSIGNALED(wait_status):
         return -os.WTERMSIG(wait_status)
     return os.WEXITSTATUS(wait_status)

@@ -1,1 +1,1 @@
-"""Boxes and anchors: pure functions over arrays, used on both sides of the network."""
+"""Boxes and anchors: pure functions of arrays, used before and after the network."""

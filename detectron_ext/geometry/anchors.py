@@ -1,8 +1,8 @@
 """Anchors: the fixed boxes that a dense detector classifies and moves.
 
-Sizes and rounding follow Faster R-CNN's original anchor rule, which published weights rely on: the
-reference window of stride x stride pixels is reshaped to each aspect ratio with its sides rounded
-to whole pixels, then scaled. With LIBRA.BOX_CONVENTION mmdet they follow mmdetection's rule.
+Sizes and rounding follow Faster R-CNN's original rule, which published weights rely on: a window of
+stride x stride pixels gets each aspect ratio, its sides are rounded to whole pixels, and it is
+scaled. With LIBRA.BOX_CONVENTION mmdet they follow mmdetection's rule.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def cell_anchors(stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float]):
-    """Anchors of the grid cell at the origin.
+    """Return the anchors of the grid cell at the origin.
 
     Args:
         stride: pixels between neighbouring cells.
@@ -44,13 +44,14 @@ def cell_anchors(stride: float, sizes: Sequence[float], aspect_ratios: Sequence[
 
 
 def corner_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np.ndarray:
-    """Anchors of the grid cell at the origin by mmdetection's rule (version 2 on).
+    """Return the anchors of the grid cell at the origin by the rule of mmdetection 2 and later.
 
-    They are centred on the cell's top left corner and their sides are not rounded. There a box of
-    width w ends at x1 + w; here at its last pixel, x1 + w - 1.
+    They are centred on the top left corner of the cell, and their sides are not rounded. In
+    mmdetection a box of width w ends at x1 + w; here it ends at its last pixel, x1 + w - 1.
 
     Args:
-        sizes, aspect_ratios: as of :func:`cell_anchors`.
+        sizes: square roots of the anchor areas, in pixels.
+        aspect_ratios: height / width.
 
     Returns:
         (len(aspect_ratios) * len(sizes), 4) float64 boxes, aspect ratios outermost.
@@ -70,7 +71,7 @@ class AnchorLevel(NamedTuple):
     """The anchors of one feature map.
 
     Attributes:
-        suffix: ends the names of the feature map's blobs: ``_fpn3``, or nothing without a pyramid.
+        suffix: end of the names of the feature map's blobs: ``_fpn3``, or "" without a pyramid.
         stride: pixels between neighbouring cells.
         cell: (A, 4) float64 anchors of the cell at the origin.
     """
@@ -81,16 +82,17 @@ class AnchorLevel(NamedTuple):
 
 
 def pyramid_levels(config) -> range:
-    """The pyramid levels that the RPN or RetinaNet's heads run on, finest first."""
+    """Return the pyramid levels of the RPN or of RetinaNet's heads, finest first."""
     return range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
 
 
 def rpn_anchor_levels(config) -> list[AnchorLevel]:
-    """The RPN's anchors: every level of the pyramid, finest first, or the one map of a C4 body.
+    """Return the RPN's anchors: for each pyramid level, finest first, or for the map of a C4 body.
 
-    On a pyramid a level has one size, FPN.RPN_ANCHOR_START_SIZE at the finest and doubled at each
-    next (Lin et al., "Feature Pyramid Networks", section 4.1); without one, RPN.SIZES at
-    RPN.STRIDE. Anchors stand in the order of the predictions' channels: aspect ratios outermost.
+    On a pyramid each level has one size: FPN.RPN_ANCHOR_START_SIZE on the finest level, and twice
+    the size on each next one (Lin et al., "Feature Pyramid Networks", section 4.1). Without a
+    pyramid there are RPN.SIZES at RPN.STRIDE. Anchors are in the order of the predictions'
+    channels: aspect ratios outermost.
     """
     if not (config.FPN.FPN_ON and config.FPN.MULTILEVEL_RPN):
         rpn = config.RPN
@@ -106,7 +108,7 @@ def rpn_anchor_levels(config) -> list[AnchorLevel]:
 
 
 def retinanet_anchor_levels(config) -> list[AnchorLevel]:
-    """RetinaNet's anchors on every level of the pyramid, finest first."""
+    """Return RetinaNet's anchors on every level of the pyramid, finest first."""
     return [
         AnchorLevel(f"_fpn{level}", 2.0**level, retinanet_cell_anchors(level, config))
         for level in pyramid_levels(config)
@@ -114,7 +116,7 @@ def retinanet_anchor_levels(config) -> list[AnchorLevel]:
 
 
 def retinanet_cell_anchors(level: int, config) -> np.ndarray:
-    """RetinaNet's anchors of one cell of pyramid level P_level (paper section 4).
+    """Return RetinaNet's anchors of one cell of a pyramid level (Lin et al., section 4).
 
     Returns:
         (A, 4) float64, octave scales outermost, aspect ratios within: the channel order of the
@@ -135,12 +137,12 @@ def retinanet_cell_anchors(level: int, config) -> np.ndarray:
 
 
 def grid_anchors(cell: np.ndarray, stride: float, height: int, width: int) -> np.ndarray:
-    """Anchors of a whole feature map.
+    """Return the anchors of a whole feature map.
 
     Args:
-        cell: (A, 4) anchors of one cell.
-        stride: pixels between cells.
-        height, width: size of the feature map.
+        cell: (A, 4) anchors of the cell at the origin, in pixels.
+        stride: pixels between neighbouring cells.
+        height, width: size of the feature map in cells.
 
     Returns:
         (A, height, width, 4) float32.
@@ -152,9 +154,9 @@ def grid_anchors(cell: np.ndarray, stride: float, height: int, width: int) -> np
 
 
 class AnchorGrids:
-    """The anchors of whole images, kept for the sizes asked for last.
+    """The anchors of whole images, with a cache of the last image sizes.
 
-    Thread-safe: the loader's threads share one instance, and a cache miss only repeats work.
+    The class is thread-safe: the loader's threads share one instance.
 
     Args:
         levels: the feature maps.
@@ -165,11 +167,13 @@ class AnchorGrids:
         self._grids = lru_cache(maxsize=16)(self._make_grids)
 
     def __call__(self, height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Anchors of an image of height x width pixels; a part of a stride counts as a cell.
+        """Return the anchors of an image of height x width network pixels.
+
+        A part of a stride at the border counts as a cell.
 
         Returns:
-            flat: (K, 4) float32, all levels one after the other.
-            grids: views of it, (A, rows, columns, 4) for each level.
+            flat: (K, 4) float32, the anchors of all levels one after the other.
+            grids: for each level a view of ``flat``, (A, rows, columns, 4).
         """
         return self._grids(height, width)
 

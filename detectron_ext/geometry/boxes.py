@@ -1,6 +1,6 @@
 """Axis-aligned boxes as arrays.
 
-A box is (x1, y1, x2, y2) in pixels, and its last pixel belongs to it: the width is
+A box is (x1, y1, x2, y2) in pixels, and the pixel (x2, y2) belongs to it: the width is
 ``x2 - x1 + 1``. This is Detectron's convention; published RetinaNet weights rely on it.
 """
 
@@ -21,18 +21,18 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     Args:
         boxes: (N, 4) float32, x1 y1 x2 y2.
-        others: (M, 4) float32; meant to be the shorter list (ground truth).
+        others: (M, 4) float32; the shorter list (ground truth), for speed.
 
     Returns:
-        (N, M) float32 in [0, 1].
+        (N, M) float32 in [0, 1]; NaN for two boxes that both have no area.
     """
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     others = np.asarray(others, dtype=np.float32).reshape(-1, 4)
     overlaps = np.empty((len(others), len(boxes)), dtype=np.float32)
     x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)
-    # One pass per ground-truth box keeps the temporaries in cache; an (N, M, 4) broadcast of
-    # 200,000 anchors does not.
+    # One pass for each ground-truth box keeps the temporary arrays in the processor's cache. An
+    # (N, M, 4) broadcast of 200,000 anchors would not fit.
     for row, (a1, b1, a2, b2) in zip(overlaps, others):
         width = np.minimum(x2, a2)
         width -= np.maximum(x1, a1)
@@ -43,26 +43,28 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
         height += 1
         np.maximum(height, 0, out=height)
         width *= height
-        np.divide(width, areas + (a2 - a1 + 1) * (b2 - b1 + 1) - width, out=row)
+        with np.errstate(invalid="ignore"):
+            np.divide(width, areas + (a2 - a1 + 1) * (b2 - b1 + 1) - width, out=row)
     return overlaps.T
 
 
 def encode(
     boxes: np.ndarray, targets: np.ndarray, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
 ) -> np.ndarray:
-    """Regression targets that move each box onto its target (R-CNN, appendix C).
+    """Return the regression deltas that move each box onto its target (R-CNN, appendix C).
 
     Args:
-        boxes: (N, 4) anchors or proposals.
-        targets: (N, 4) ground-truth boxes, row by row.
+        boxes: (N, 4) float, anchors or proposals x1 y1 x2 y2 in pixels.
+        targets: (N, 4) float, the ground-truth box of each row.
         weights: factors for dx, dy, dw, dh (MODEL.BBOX_REG_WEIGHTS).
 
     Returns:
-        (N, 4) float32: dx, dy relative to the box size, dw, dh as logarithms of size ratios.
+        (N, 4) float32 dx, dy, dw, dh: dx and dy relative to the size of the box, dw and dh the
+        logarithms of size ratios.
     """
     width, height = widths_heights(boxes)
     target_width, target_height = widths_heights(targets)
-    # Half a box is 0.5 * width from its first pixel's edge: both centres use the same rule.
+    # The centre of a box is x1 + 0.5 * width, for the box and for its target.
     dx = (targets[:, 0] + 0.5 * target_width - boxes[:, 0] - 0.5 * width) / width
     dy = (targets[:, 1] + 0.5 * target_height - boxes[:, 1] - 0.5 * height) / height
     deltas = np.stack(
@@ -80,37 +82,50 @@ def decode(
     """Apply regression deltas to boxes: the inverse of :func:`encode`.
 
     Args:
-        boxes: (N, 4).
-        deltas: (N, 4), dx dy dw dh.
-        weights: factors the deltas were multiplied with.
-        max_log_scale: dw and dh are capped here (BBOX_XFORM_CLIP), so that a wild prediction
-            cannot overflow.
+        boxes: (N, 4) float, x1 y1 x2 y2 in pixels.
+        deltas: (N, 4) float, dx dy dw dh.
+        weights: factors that the deltas were multiplied with (MODEL.BBOX_REG_WEIGHTS).
+        max_log_scale: dw and dh are limited to this value (BBOX_XFORM_CLIP), so that the size of a
+            box cannot overflow.
 
     Returns:
-        (N, 4) float32 boxes.
+        (N, 4) float32 boxes. A box is four NaN if one of its deltas is NaN or infinite; clipping
+        keeps NaN. Finite deltas may be so large that coordinates overflow to infinity, which
+        clipping moves to the border of the image.
     """
     width, height = widths_heights(boxes)
-    dx, dy, dw, dh = (np.asarray(deltas, np.float32) / np.asarray(weights, np.float32)).T
-    center_x = boxes[:, 0] + 0.5 * width + dx * width
-    center_y = boxes[:, 1] + 0.5 * height + dy * height
-    half_width = 0.5 * width * np.exp(np.minimum(dw, max_log_scale))
-    half_height = 0.5 * height * np.exp(np.minimum(dh, max_log_scale))
-    return np.stack(
-        (
-            center_x - half_width,
-            center_y - half_height,
-            center_x + half_width - 1,
-            center_y + half_height - 1,
-        ),
-        axis=1,
-    ).astype(np.float32)
+    deltas = np.asarray(deltas, np.float32)
+    dx, dy, dw, dh = (deltas / np.asarray(weights, np.float32)).T
+    deltas_are_finite = np.isfinite(deltas).all(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        center_x = boxes[:, 0] + 0.5 * width + dx * width
+        center_y = boxes[:, 1] + 0.5 * height + dy * height
+        half_width = 0.5 * width * np.exp(np.minimum(dw, max_log_scale))
+        half_height = 0.5 * height * np.exp(np.minimum(dh, max_log_scale))
+        moved = np.stack(
+            (
+                center_x - half_width,
+                center_y - half_height,
+                center_x + half_width - 1,
+                center_y + half_height - 1,
+            ),
+            axis=1,
+        ).astype(np.float32)
+    moved[~deltas_are_finite] = np.nan
+    return moved
 
 
 def to_image_pixels(boxes: np.ndarray, scale: float, config) -> np.ndarray:
-    """Bring boxes (N, 4) from network pixels to pixels of the image.
+    """Scale boxes (N, 4) from network pixels to pixels of the image.
 
-    Detectron divides the coordinates of the first and of the last pixel; mmdetection
-    (LIBRA.BOX_CONVENTION) those of the edges, of which the far ones lie a pixel on.
+    Detectron divides the coordinates of the first and the last pixel. mmdetection
+    (LIBRA.BOX_CONVENTION mmdet) divides those of the edges; the right and bottom edges lie one
+    pixel after the last pixel.
+
+    Args:
+        boxes: (N, 4) float32 in network pixels.
+        scale: network pixels per image pixel.
+        config: a merged configuration.
     """
     if config.LIBRA.BOX_CONVENTION == "detectron":
         return boxes / np.float32(scale)
@@ -125,10 +140,15 @@ def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def clip_detections(boxes: np.ndarray, height: int, width: int, config) -> np.ndarray:
-    """Clip detected boxes (N, 4) as the model's convention has it.
+    """Clip detected boxes (N, 4) to the image, by the rule of LIBRA.BOX_CONVENTION.
 
-    Detectron moves a box outside to the outermost pixels. With mmdetection's convention
-    (LIBRA.BOX_CONVENTION) its edges meet there: it has no area left, see :func:`has_area`.
+    Detectron moves a box that lies outside to the outermost pixels. mmdetection moves its edges to
+    the border of the image, so that no area is left; see :func:`has_area`.
+
+    Args:
+        boxes: (N, 4) float in pixels of the image; NaN stays NaN.
+        height, width: size of the image in pixels.
+        config: a merged configuration.
     """
     if config.LIBRA.BOX_CONVENTION == "detectron":
         return clip_to_image(boxes, height, width)
@@ -138,7 +158,7 @@ def clip_detections(boxes: np.ndarray, height: int, width: int, config) -> np.nd
 
 
 def has_area(boxes: np.ndarray) -> np.ndarray:
-    """Whether boxes (N, 4) are wider and higher than nothing; bool (N,)."""
+    """Return whether the width and the height of boxes (N, 4) are above 0; bool (N,)."""
     width, height = widths_heights(boxes)
     return (width > 0) & (height > 0)
 
@@ -158,7 +178,7 @@ def to_xywh(boxes: np.ndarray) -> np.ndarray:
 
 
 def from_xywh(boxes: np.ndarray) -> np.ndarray:
-    """Convert COCO's x, y, width, height (N, 4) to corners; sizes below 1 count as 1 pixel."""
+    """Convert COCO's x, y, width, height (N, 4) to float32 corners; sizes below 1 count as 1."""
     x, y, width, height = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
     return np.stack(
         (x, y, x + np.maximum(0, width - 1), y + np.maximum(0, height - 1)), axis=1

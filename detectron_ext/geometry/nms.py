@@ -11,12 +11,14 @@ def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     """Greedy non-maximum suppression.
 
     Args:
-        boxes: (N, 4) float32.
-        scores: (N,).
-        threshold: a box that overlaps a kept, higher-scoring one by at least this IoU is dropped.
+        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels; finite.
+        scores: (N,) float; finite.
+        threshold: a box is dropped if its IoU with a kept box of a higher score is at least this.
+            Two boxes without area (IoU 0 / 0) count as overlapping.
 
     Returns:
-        Indices of the kept boxes, best first; of equal scores the earlier box goes first.
+        (K,) int64 indices of the kept boxes, best score first. Of equal scores the earlier box goes
+        first.
     """
     order = np.argsort(-scores, kind="stable")
     keep = []
@@ -39,18 +41,21 @@ def soft_nms(
     """Soft-NMS (Bodla et al., ICCV 2017): lower the scores of overlapping boxes.
 
     Args:
-        boxes: (N, 4) float32.
-        scores: (N,).
-        threshold: IoU above which "linear" and "hard" act.
-        sigma: width of the "gaussian" method.
-        min_score: boxes whose score falls below are dropped.
-        method: "linear", "gaussian" or "hard".
+        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels; finite.
+        scores: (N,) float; finite.
+        threshold: IoU above which "linear" and "hard" lower a score. Two boxes without area
+            (IoU 0 / 0) count as overlapping fully.
+        sigma: width of the "gaussian" method, above 0.
+        min_score: a box is dropped if its lowered score is below this.
+        method: "linear" multiplies a score by 1 - IoU, "gaussian" by exp(-IoU**2 / sigma), "hard"
+            by 0.
 
     Returns:
-        (indices of the kept boxes in the order they were picked, their lowered scores).
+        keep: (K,) int64 indices of the kept boxes, in the order in which they were picked.
+        kept_scores: (K,) float32, their lowered scores.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: the method is unknown.
     """
     if method not in ("linear", "gaussian", "hard"):
         raise ValueError(f"unknown soft-NMS method {method!r}: linear, gaussian or hard")
@@ -66,11 +71,12 @@ def soft_nms(
         kept_scores.append(scores[best])
         remaining = np.delete(remaining, pick)
         iou = pairwise_iou(boxes[remaining], boxes[best : best + 1])[:, 0]
-        scores[remaining] *= _decay(iou, threshold, sigma, method)
+        scores[remaining] *= _decay(np.nan_to_num(iou, nan=1.0), threshold, sigma, method)
     return np.array(keep, dtype=np.int64), np.array(kept_scores, dtype=np.float32)
 
 
 def _decay(iou: np.ndarray, threshold: float, sigma: float, method: str) -> np.ndarray:
+    """Return the factors (N,) that :func:`soft_nms` lowers scores by."""
     if method == "gaussian":
         return np.exp(-(iou**2) / sigma)
     return np.where(iou > threshold, 1 - iou if method == "linear" else 0.0, 1.0)

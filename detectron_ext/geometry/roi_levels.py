@@ -1,4 +1,4 @@
-"""Which pyramid level a region of interest is pooled from."""
+"""The pyramid level that a region of interest is pooled from."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from detectron_ext.geometry.boxes import widths_heights
 
 
 def roi_levels(boxes: np.ndarray, config) -> np.ndarray:
-    """Pyramid level of every region: level k0 + log2(side / canonical side), rounded down.
+    """Return the pyramid level of every region: k0 + log2(side / canonical side), rounded down.
 
-    Equation 1 of Lin et al., "Feature Pyramid Networks" (CVPR 2017).
+    This is equation 1 of Lin et al., "Feature Pyramid Networks" (CVPR 2017).
 
     Args:
         boxes: (R, 4) in network pixels.
@@ -22,13 +22,13 @@ def roi_levels(boxes: np.ndarray, config) -> np.ndarray:
     fpn = config.FPN
     width, height = widths_heights(boxes)
     side = np.sqrt(np.maximum(width * height, 0)) / fpn.ROI_CANONICAL_SCALE
-    # The small number keeps a side of exactly a power of two on its level despite rounding.
+    # The small number keeps a side that is a power of two on its level despite rounding errors.
     levels = np.floor(fpn.ROI_CANONICAL_LEVEL + np.log2(side + 1e-6))
     return np.clip(levels, fpn.ROI_MIN_LEVEL, fpn.ROI_MAX_LEVEL).astype(np.int64)
 
 
 def roi_level_names(name: str, config) -> list[str]:
-    """Names of the blobs of :func:`distribute_rois`, in its order."""
+    """Return the names of the blobs of :func:`distribute_rois`, in its order."""
     levels = range(config.FPN.ROI_MIN_LEVEL, config.FPN.ROI_MAX_LEVEL + 1)
     return [f"{name}_fpn{level}" for level in levels] + [f"{name}_idx_restore_int32"]
 
@@ -37,13 +37,14 @@ def distribute_rois(rois: np.ndarray, config, name: str = "rois") -> dict[str, n
     """Sort regions by pyramid level.
 
     Args:
-        rois: (R, 5) float32 rows image, x1, y1, x2, y2.
-        name: what the blobs' names begin with.
+        rois: (R, 5) float32 rows image, x1, y1, x2, y2 in network pixels.
+        config: a merged configuration; see :func:`roi_levels`.
+        name: beginning of the blobs' names.
 
     Returns:
-        ``<name>_fpn<level>``: the regions of each level in their order, (0, 5) where there is none;
-        ``<name>_idx_restore_int32`` (R,) int32: row of the concatenated levels, finest first, that
-        each of the R regions became.
+        A blob ``<name>_fpn<level>`` for each level: (R_level, 5), its regions in their order;
+        R_level may be 0. A blob ``<name>_idx_restore_int32``: (R,) int32, the row of each region in
+        the concatenation of the levels, finest first.
     """
     levels = roi_levels(rois[:, 1:], config)
     order = np.argsort(levels, kind="stable")

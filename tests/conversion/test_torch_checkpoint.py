@@ -177,7 +177,7 @@ def test_files_without_named_tensors_are_refused(tmp_path, content):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"w": np.ones(1)}, protocol=2))
-    with pytest.raises(WeightsError, match="does not start as a checkpoint"):
+    with pytest.raises(WeightsError, match="does not begin like a checkpoint"):
         read_checkpoint(str(tmp_path / "w.pkl"))
     with zipfile.ZipFile(str(tmp_path / "z.zip"), "w") as archive:
         archive.writestr("a.txt", "a")

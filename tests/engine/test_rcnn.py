@@ -109,7 +109,7 @@ def test_bad_proposals_to_test_are_found_before_training(tiny_rcnn_config, tmp_p
     assert not os.path.exists(os.path.join(config.OUTPUT_DIR, "train"))
 
 
-@pytest.mark.parametrize("kind, fault", [(_FAST, "precomputed proposals"), (_RPN, "RPN_ONLY")])
+@pytest.mark.parametrize("kind, fault", [(_FAST, "proposals from a file"), (_RPN, "RPN_ONLY")])
 def test_single_images_need_a_detector_that_stands_alone(tiny_rcnn_config, tmp_path, kind, fault):
     with pytest.raises(UserError, match=fault):
         infer(tiny_rcnn_config(*kind), "none.pkl", str(tmp_path), str(tmp_path / "out"))

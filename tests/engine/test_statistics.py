@@ -28,6 +28,6 @@ def test_a_full_output_costs_no_line_of_the_file(tmp_path, monkeypatch, caplog, 
     stats.close()
     assert [json.loads(line)["iter"] for line in path.read_text().splitlines()] == [0, 1, 2]
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "standard output is gone (No space left on device)" in record.message
+    assert "cannot write to standard output (No space left on device)" in record.message
     assert str(path) in record.message
     assert ("loss 1.000" in capfd.readouterr().err) == has_bar

@@ -14,6 +14,7 @@ from squares import REPOSITORY
 
 from detectron_ext.commands.train_and_test import test as run_test
 from detectron_ext.commands.train_and_test import train_and_test
+from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.engine import statistics
 from detectron_ext.engine import train as training
 from detectron_ext.engine.checkpoints import newest_checkpoint
@@ -126,7 +127,7 @@ def _interrupt_after(monkeypatch, config, last, advice):
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "_step", interrupted_step)
-        with pytest.raises(UserError, match=rf"model_iter{last}.pkl; {advice} goes on from there"):
+        with pytest.raises(UserError, match=rf"model_iter{last}.pkl; {advice} resumes from there"):
             training.train(config)
 
 
@@ -246,6 +247,18 @@ def test_unused_blobs_are_preserved(tiny_config, tmp_path):
     blobs = read_weights(training.train(config)).blobs
     assert (blobs["fc1000_w"] == 1).all()
     assert (blobs["conv1_w"] == 1).all()
+
+
+def test_a_data_set_to_test_is_read_once(tiny_config, monkeypatch):
+    opened = []
+
+    def open_dataset(entry):
+        opened.append(entry.name)
+        return CocoDataset(entry)
+
+    monkeypatch.setattr("detectron_ext.commands.train_and_test.CocoDataset", open_dataset)
+    train_and_test(tiny_config("SOLVER.MAX_ITER", "1"))
+    assert opened == ["squares"]
 
 
 @pytest.mark.parametrize("libra", [[], _LIBRA, _REWEIGHT], ids=["plain", "libra", "reweight"])

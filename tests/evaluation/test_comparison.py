@@ -110,7 +110,9 @@ def test_a_run_without_detections_leaves_gaps(world, tmp_path):
     for name in ("AP75", "box_recall", "training_seconds", "training_cpu_seconds"):
         assert rows[name]["candidate"]["mean"] is rows[name]["difference"] is None
     content = comparison(Side("a", _measured(world, "good0")), [Side("b", [old])], _ABOUT)
-    assert "Warning: " in as_markdown(content) and "no detections kept" in as_markdown(content)
+    assert "Warning: " in as_markdown(content) and "the detections were not kept" in as_markdown(
+        content
+    )
 
 
 def test_annotations_of_another_size_are_refused(world, tmp_path):
@@ -125,7 +127,7 @@ def test_results_that_disagree_with_the_detections_are_a_warning(world, tmp_path
     write_test(tmp_path / "run", {"detections.json": [], "results.json": {"AP": 0.5}})
     run = open_run(str(tmp_path / "run"))
     measure(run, *world[1:])
-    assert "results.json says AP 0.5000, its detections score 0.0000" in run.warnings[0]
+    assert "results.json has AP 0.5000, but its detections have AP 0.0000" in run.warnings[0]
 
 
 def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
@@ -133,7 +135,7 @@ def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
     write_test(tmp_path / "run", {"detections.json": [found]})
     run = open_run(str(tmp_path / "run"))
     measure(run, *world[1:])
-    assert "1 of 1 detections are of classes that the annotations lack" in run.warnings[1]
+    assert "1 of 1 detections are of classes that the annotations do not have" in run.warnings[1]
 
 
 def test_costs_add_up_over_the_processes_of_a_run():
@@ -241,7 +243,7 @@ def test_nothing_to_compare_on_is_an_error(world, tmp_path, missing, named):
 def test_a_detection_in_an_unknown_image_is_named_with_its_run(world, tmp_path):
     found = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.9}
     write_test(tmp_path / "run", {"detections.json": [found]})
-    with pytest.raises(UserError, match="/run: a detection names image 99, which"):
+    with pytest.raises(UserError, match="/run: a detection is of image 99, which"):
         measure(open_run(str(tmp_path / "run")), *world[1:])
 
 
@@ -256,7 +258,7 @@ def test_a_test_that_kept_only_high_scores_is_a_warning(world, tmp_path):
         run = open_run(str(tmp_path / name))
         measure(run, coco, weights[:2], threshold)
         assert len(run.warnings) == lines
-        assert all("kept nothing below 0.30" in line for line in run.warnings)
+        assert all("kept no scores below 0.30" in line for line in run.warnings)
 
 
 def test_copies_of_a_run_on_one_side_are_a_warning(world, tmp_path):
@@ -265,7 +267,7 @@ def test_copies_of_a_run_on_one_side_are_a_warning(world, tmp_path):
     runs = _measured(world, "good0", "good1")
     content = comparison(Side("a", [*runs, copy]), [Side("b", [copy])], _ABOUT)
     (warning,) = content["warnings"]
-    assert "copy has the very detections of " in warning and "good0: a copy counts" in warning
+    assert "copy has the same detections as " in warning and "good0: it counts" in warning
     nothing = []
     for name in "xy":
         write_test(tmp_path / name, {"detections.json": [], "results.json": {"AP": 0}})
@@ -279,7 +281,7 @@ def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
         shutil.copytree(str(world[0] / name), path)
     content = _compare(world, tmp_path, *paths)
     assert [content["baseline"]["name"], content["candidates"][0]["name"]] == paths
-    with pytest.raises(UserError, match="two are called seed1"):
+    with pytest.raises(UserError, match="two runs are called seed1"):
         _compare(world, tmp_path, *paths, names=["seed1", "seed1"])
     twice = _compare(world, tmp_path, paths[0], paths[0])
     assert [twice["baseline"]["name"], twice["candidates"][0]["name"]] == [

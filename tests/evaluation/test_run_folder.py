@@ -86,8 +86,8 @@ def test_upstream_numbers_classes_in_the_order_of_the_annotation_file(tmp_path):
     [
         ([[], np.array([[10, 20, 39, 59, np.nan]])], "boxes of image 2 or their scores are not fi"),
         ([np.array([[10, 20, np.inf, 59, 0.5]]), []], "boxes of image 1 or their scores are not f"),
-        ([[[1, 2, 3]], []], "boxes of image 1 are no rows of five numbers"),
-        ([[[1, 2, 3, 4, "x"]], []], "boxes of image 1 are no rows of five numbers"),
+        ([[[1, 2, 3]], []], "boxes of image 1 are not rows of five numbers"),
+        ([[[1, 2, 3, 4, "x"]], []], "boxes of image 1 are not rows of five numbers"),
         ([[]], "does not fit the annotations"),
         (None, "does not fit the annotations"),
     ],
@@ -116,7 +116,7 @@ def test_results_without_detections_are_a_warning(tmp_path):
     write_test(tmp_path, {"results.json": {"AP": 0.5}})
     run = open_run(str(tmp_path))
     assert run.detections(scene(0)[0]) is None
-    assert "no detections kept" in run.warnings[0]
+    assert "the detections were not kept" in run.warnings[0]
 
 
 _RECALL = {"AR@100": 0.5, "AR@1000": 0.6, "num_images": 40, "num_proposals": 9}
@@ -131,15 +131,15 @@ def test_an_rpn_s_proposals_have_no_detections_to_compare(tmp_path):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
     (folder / "detections.json").write_text("[]")
     run = open_run(str(tmp_path))
-    assert "of another kind" in run.warnings[0]
+    assert "another format" in run.warnings[0]
     assert run.detections(scene(0)[0]) == []
 
 
 @pytest.mark.parametrize(
     "files, message",
     [
-        ({}, "holds no finished test"),
-        ({"detections_range_0_9.json": []}, "a part of the images only"),
+        ({}, "has no finished test"),
+        ({"detections_range_0_9.json": []}, "only tested on a part of the images"),
         ({"detections.json": '[{"image_id": 1'}, "is not JSON"),
         ({"bbox_cats_val_results_1.json": [], "bbox_cats_val_results_2.json": []}, "2 bbox"),
     ],

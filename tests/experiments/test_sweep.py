@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_only_some_runs_are_taken(swept, capsys):
     folder, spec, _ = swept
     sweep(spec, str(folder / "results"), only="/bad/", dry_run=True)
     assert len(capsys.readouterr().out.splitlines()) == 1
-    with pytest.raises(UserError, match="no run whose folder holds /none/"):
+    with pytest.raises(UserError, match="no run whose folder name contains /none/"):
         sweep(spec, str(folder / "results"), only="/none/", dry_run=True)
 
 
@@ -130,8 +130,17 @@ def test_results_in_no_folder_are_a_failure(swept, tmp_path):
 def test_a_run_that_leaves_nothing_does_not_stop_the_others(swept, tmp_path, monkeypatch):
     plan = Sweep(read_spec(swept[1]).runs, str(tmp_path))
     quick, slow = plan.runs
-    commands = {quick: ["true"], slow: ["sh", "-c", "sleep 1; echo error: to the end; exit 1"]}
-    monkeypatch.setattr(plan, "command", commands.get)
+    pipe, failures = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    script = f"cat {pipe}; echo error: to the end; exit 1"
+    monkeypatch.setattr(plan, "command", {quick: ["true"], slow: ["sh", "-c", script]}.get)
+
+    def warn(*message):
+        failures.append(message)
+        if len(failures) == 1:  # of the quick run; the slow one waits for the pipe's end
+            pipe.write_text("")
+
+    monkeypatch.setattr("detectron_ext.experiments.sweep._LOG.warning", warn)
     with pytest.raises(UserError, match="2 of 2 runs failed, first .*cannot read training log"):
         plan.run_all(2)
     assert "to the end" in (Path(plan.folder(slow)) / "log.txt").read_text()
@@ -149,22 +158,36 @@ def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
 
 def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatch):
     plan = Sweep(read_spec(swept[1]).runs[:1], str(tmp_path))
-    monkeypatch.setattr(plan, "command", lambda run: ["sleep", "2"])
-    log = Path(plan.folder(plan.runs[0])) / "log.txt"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(plan, "command", lambda run: ["cat", str(pipe)])
     sweeping = os.fork()
     if sweeping == 0:
         try:
             plan.run_all()
         finally:
             os._exit(0)
-    deadline = time.time() + 30
-    while not log.exists() and time.time() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.2)
+    writer = _opened_once_read(pipe, sweeping)
     os.kill(sweeping, signal.SIGKILL)
     os.waitpid(sweeping, 0)
     monkeypatch.setattr(plan, "command", lambda run: ["false"])
-    plan.run_all()  # would say that the run failed
+    plan.run_all()  # would raise an error if it started the run
+    os.close(writer)
+    with (Path(plan.folder(plan.runs[0])) / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits until the run has ended
+    with pytest.raises(UserError, match="1 of 1 runs failed"):
+        plan.run_all()
+
+
+def _opened_once_read(pipe, process):
+    """A named pipe's writing end, opened as soon as a child of ``process`` reads from the pipe."""
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+        assert os.waitpid(process, os.WNOHANG) == (0, 0), "it ended before it started the run"
+        time.sleep(0.01)
 
 
 def test_data_sets_are_drawn_before_the_first_run_and_in_a_process_of_their_own(
@@ -191,23 +214,45 @@ def _heeds_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+# Arguments: a signal's number, tools/train_net.py and its arguments. After its first checkpoint the
+# run sends the sweep, its parent, the signal, and waits until the sweep has passed it on.
+_STOPS_ITS_SWEEP = """
+import os, runpy, signal, sys, time
+from detectron_ext.engine import train
+
+save_state, number, sweep = train._save_state, int(sys.argv[1]), os.getppid()
+
+
+def save_and_stop_the_sweep(*arguments):
+    path = save_state(*arguments)
+    interruption = signal.getsignal(signal.SIGINT).__self__
+    if not interruption.requested:
+        os.kill(sweep, number)
+    while not interruption.requested and os.getppid() == sweep:
+        time.sleep(0.01)
+    return path
+
+
+train._save_state = save_and_stop_the_sweep
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.usefixtures("_heeds_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path, number):
-    content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 100})).read_text())
+def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path, monkeypatch, number):
+    content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 12})).read_text())
     del content["variants"]["bad"]
     path = tmp_path / "long.sweep"
     path.write_text(json.dumps(content))
     plan = Sweep(read_spec(str(path)).runs, str(tmp_path / "results"))
     folder = Path(plan.folder(plan.runs[0]))
-
-    def interrupt():
-        deadline = time.time() + 60
-        while plan.state(plan.runs[0]) != "begun" and time.time() < deadline:
-            time.sleep(0.02)
-        os.kill(os.getpid(), number)
-
-    threading.Thread(target=interrupt).start()
+    wrapper = tmp_path / "wrapper.py"
+    wrapper.write_text(_STOPS_ITS_SWEEP)
+    python, *rest = plan.command(plan.runs[0])
+    command = [python, str(wrapper), str(int(number)), *rest]
+    monkeypatch.setattr(plan, "command", lambda run: command)
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         plan.run_all()
@@ -215,7 +260,7 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path, number):
     assert plan.state(plan.runs[0]) == "begun"
     other = tmp_path / "other" / "long.sweep"
     other.parent.mkdir()
-    content["overrides"]["SOLVER.MAX_ITER"] = 90
+    content["overrides"]["SOLVER.MAX_ITER"] = 11
     other.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"another SOLVER\.MAX_ITER"):
         Sweep(read_spec(str(other)).runs, str(tmp_path / "results"))

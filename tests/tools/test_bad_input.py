@@ -232,7 +232,7 @@ def test_nothing_to_train_on(train, annotated):
     message = failure(train(*annotated(lambda content: content.update(annotations=[]))))
     assert "squares: no image has a ground-truth box" in message
     message = failure(train(*annotated(lambda content: content.pop("annotations"))))
-    assert "holds no 'annotations'" in message
+    assert "has no 'annotations'" in message
 
 
 # Images
@@ -354,7 +354,7 @@ def _weights(kind: str, workplace, tmp_path):
         ("empty", "truncated or damaged"),
         ("text", "truncated or damaged"),
         ("malicious", "it names posix.mkdir; only arrays of numbers are read"),
-        ("list", "hold a list, not named blobs"),
+        ("list", "hold a list instead of named blobs"),
         ("others", "lack 165 of the model's 165 parameters"),
         ("not a number", "are not finite in 1 of"),
         ("objects", "it holds an array of type O8"),

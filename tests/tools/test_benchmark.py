@@ -15,7 +15,7 @@ def test_step_states_seconds_and_memory():
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     line = re.search(
-        r"([\d.]+) s a step .*70 pixels padded to 96; peak memory (.*) GB", outcome.out
+        r"([\d.]+) s per step .*70 pixels padded to 96; peak memory (.*) GB", outcome.out
     )
     assert line and float(line.group(1)) > 0 and float(line.group(2)) > 0.05
 

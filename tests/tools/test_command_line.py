@@ -27,10 +27,10 @@ def test_help_says_what_the_tool_does_with_an_example(name):
 @pytest.mark.parametrize(
     "name, default",
     [
-        ("test_net", "(default: False, unlike Detectron's)"),
-        ("infer_simple", "output/infer; Detectron's: /tmp/infer_simple"),
-        ("infer_simple", "all; Detectron's: jpg"),
-        ("infer_simple", "png; Detectron's: pdf"),
+        ("test_net", "(default: False; in Detectron: True)"),
+        ("infer_simple", "output/infer; in Detectron: /tmp/infer_simple"),
+        ("infer_simple", "all images; in Detectron: jpg"),
+        ("infer_simple", "png; in Detectron: pdf"),
     ],
 )
 def test_help_says_which_defaults_are_not_detectrons(name, default):
@@ -137,7 +137,7 @@ def test_training_outlives_its_output(workplace, tmp_path):
     with _closed_pipe() as pipe:
         done = subprocess.run(command, cwd=str(REPOSITORY), stdout=pipe, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(b"standard output is gone (Broken pipe)") == 1
+    assert done.stderr.count(b"cannot write to standard output (Broken pipe)") == 1
     folder = tmp_path / "train" / "squares" / "retinanet"
     assert len((folder / "stats.jsonl").read_text().splitlines()) == 2
     assert (folder / "model_final.pkl").exists()

@@ -30,9 +30,9 @@ def test_mistakes_are_one_line(workplace, tmp_path):
     output = workplace.folder / "output"
     for arguments, message in (
         (("--candidate", tmp_path / "none"), "no such run folder"),
-        (("--candidate", tmp_path), "holds no finished test"),
-        (("--candidate", output, "--names", "a", "a"), "two are called"),
-        (("--candidate", output, "--names", "one", "same"), "; --cfg names that configuration"),
+        (("--candidate", tmp_path), "has no finished test"),
+        (("--candidate", output, "--names", "a", "a"), "two runs are called"),
+        (("--candidate", output, "--names", "one", "same"), "name that configuration with --cfg"),
         (("--candidate", output, "--names", "one"), "--names needs 2 names"),
         (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
         (("--candidate", output, "--threshold", 50), "--threshold must be a score"),

@@ -58,9 +58,9 @@ def test_mistakes_are_one_line(workplace, tmp_path):
     for arguments, message in (
         (("--cfg", workplace.cfg), "--cfg and --wts go together"),
         (("--cfg", workplace.cfg, "--wts", tmp_path / "none.pkl"), "not found"),
-        (("--runs", tmp_path), "holds no finished test"),
+        (("--runs", tmp_path), "has no finished test"),
         (("--runs", workplace.folder / "output", "--names", "a", "b"), "--names needs 1 names"),
-        (("--runs", workplace.folder, workplace.folder), "two are called"),
+        (("--runs", workplace.folder, workplace.folder), "two runs are called"),
         (("--images", 0), "--images must be at least 1"),
     ):
         outcome = run_tool("plot_figures", "--output-dir", tmp_path / "out", *arguments)

@@ -86,7 +86,7 @@ def test_a_data_set_without_annotations_is_tested_but_not_scored(
             entry["ann_fn"], "--output-dir", tmp_path / "comparison",
         )
     )  # fmt: skip
-    assert "unknown.json: holds no 'annotations' to score with" in message
+    assert "unknown.json: has no 'annotations' to score with" in message
 
 
 @pytest.mark.parametrize("start, end", [(5, 2), (8, 9), (-1, 3), (2, 2)])

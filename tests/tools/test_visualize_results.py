@@ -63,16 +63,16 @@ def test_boxes_beyond_the_image_are_clipped_or_left_out(visualize, tmp_path):
 @pytest.mark.parametrize(
     "change, fault",
     [
-        ({"bbox": None}, "entry 1 is no COCO result"),
-        ({"bbox": [1, 2, 3]}, "entry 1 is no COCO result"),
-        ({"bbox": [1, 2, 3, "4"]}, "entry 1 is no COCO result"),
-        ({"bbox": [1, 2, 3, math.nan]}, "entry 1 is no COCO result"),
-        ({"bbox": [1, 2, 3, 10**400]}, "entry 1 is no COCO result"),
-        ({"score": "high"}, "entry 1 is no COCO result"),
-        ({"image_id": [1]}, "entry 1 is no COCO result"),
-        ({"category_id": None}, "entry 1 is no COCO result"),
-        ({"image_id": 99}, "image 99, which data set squares lacks"),
-        ({"category_id": 99}, "category 99, which data set squares lacks"),
+        ({"bbox": None}, "entry 1 is not a COCO result"),
+        ({"bbox": [1, 2, 3]}, "entry 1 is not a COCO result"),
+        ({"bbox": [1, 2, 3, "4"]}, "entry 1 is not a COCO result"),
+        ({"bbox": [1, 2, 3, math.nan]}, "entry 1 is not a COCO result"),
+        ({"bbox": [1, 2, 3, 10**400]}, "entry 1 is not a COCO result"),
+        ({"score": "high"}, "entry 1 is not a COCO result"),
+        ({"image_id": [1]}, "entry 1 is not a COCO result"),
+        ({"category_id": None}, "entry 1 is not a COCO result"),
+        ({"image_id": 99}, "image 99, which data set squares does not have"),
+        ({"category_id": 99}, "category 99, which data set squares does not have"),
     ],
 )
 def test_a_bad_detection_is_named(visualize, change, fault):

@@ -1,4 +1,4 @@
-"""The testing loop: a trained model over every image of a data set."""
+"""Running a trained model on every image of a data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class ImageProposals(NamedTuple):
-    """What an RPN proposes in one image: boxes (P, 4) in its pixels, best first, scores (P,)."""
+    """The proposals of an RPN in one image.
+
+    Attributes:
+        image_id: id of the image in its COCO file.
+        boxes: (P, 4) float32 x1, y1, x2, y2 in pixels of the image, best score first.
+        scores: (P,) float32.
+    """
 
     image_id: int | str
     boxes: np.ndarray
@@ -29,7 +35,12 @@ class ImageProposals(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """What testing a data set found, and the ids of the images that were skipped instead."""
+    """The result of testing a data set.
+
+    Attributes:
+        found: COCO results (dicts) or ImageProposals.
+        untested: ids of the images that were skipped because they cannot be read.
+    """
 
     found: list
     untested: list
@@ -42,18 +53,23 @@ def detect_dataset(
     image_ids: list | None = None,
     proposals_path: str | None = None,
 ) -> Tested:
-    """Detections of every image, as COCO results.
+    """Detect objects in the images of a data set.
 
     Args:
-        config: LIBRA.DATA.SKIP_BAD_IMAGES says what to do with an unreadable image;
-            TEST.PROPOSAL_LIMIT.
+        config: a merged configuration. LIBRA.DATA.SKIP_BAD_IMAGES decides whether an image that
+            cannot be read is skipped or an error; TEST.PROPOSAL_LIMIT limits the proposals used.
         detector: the model.
         dataset: its classes are the model's.
-        image_ids: only these images; None is all.
-        proposals_path: proposals file, for Fast R-CNN.
+        image_ids: ids of the images to test; None tests all.
+        proposals_path: proposals file for Fast R-CNN; None for other models.
 
     Returns:
-        found: dicts of image_id, category_id, bbox (x, y, width, height in image pixels) and score.
+        ``found`` holds COCO results: dicts of image_id, category_id, bbox (x, y, width, height in
+        pixels of the image) and score.
+
+    Raises:
+        DatasetError: an image cannot be read and is not to be skipped, or the proposals file does
+            not fit the data set.
     """
     records = _records(config, dataset, image_ids)
     if proposals_path is not None:
@@ -70,10 +86,19 @@ def detect_dataset(
 def propose_dataset(
     config, proposer: Proposer, dataset: CocoDataset, image_ids: list | None = None
 ) -> Tested:
-    """Proposals in every image, in the data set's order; arguments as of :func:`detect_dataset`.
+    """Propose regions in the images of a data set.
+
+    Args:
+        config: a merged configuration with MODEL.RPN_ONLY.
+        proposer: the model.
+        dataset, image_ids: as of :func:`detect_dataset`.
 
     Returns:
-        found: ImageProposals; an image that is skipped as unreadable has none.
+        ``found`` holds ImageProposals, in the data set's order. The record of an image that was
+        skipped while reading has no boxes.
+
+    Raises:
+        DatasetError: an image cannot be read and is not to be skipped.
     """
     records = _records(config, dataset, image_ids)
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32)
@@ -87,7 +112,7 @@ def propose_dataset(
 
 
 def _others(dataset: CocoDataset, image_ids: list | None, tested: Collection) -> list:
-    """Of the images that were to be tested those that were not."""
+    """Return the ids of the images that should have been tested and were not."""
     wanted = dataset.image_ids() if image_ids is None else image_ids
     return [image_id for image_id in wanted if image_id not in tested]
 
@@ -103,7 +128,7 @@ def _records(config, dataset: CocoDataset, image_ids: list | None) -> list[Image
 def _images(
     config, dataset: CocoDataset, records: list[ImageRecord]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-    """Read the images one by one, and say in the end how long all took."""
+    """Yield records with their images (BGR, uint8); log at the end how long the loop took."""
     started = time.perf_counter()
     for record in tqdm(records, desc=dataset.name, unit="image", disable=None):
         try:
@@ -111,7 +136,7 @@ def _images(
         except DatasetError as error:
             if not config.LIBRA.DATA.SKIP_BAD_IMAGES:
                 raise DatasetError(
-                    f"{error}; LIBRA.DATA.SKIP_BAD_IMAGES True goes on without it"
+                    f"{error}; to skip such images, set LIBRA.DATA.SKIP_BAD_IMAGES True"
                 ) from error
             _LOG.warning("skipped: %s", error)
             continue
@@ -124,7 +149,7 @@ def _images(
 
 
 def coco_results(detections, image_id, contiguous_to_category: dict) -> list:
-    """COCO result dicts of one image's detections (D, 6): x1 y1 x2 y2 score class."""
+    """Return one image's detections (D, 6), rows x1 y1 x2 y2 score class, as COCO results."""
     boxes = to_xywh(detections[:, :4])
     return [
         {
