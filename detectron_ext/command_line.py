@@ -40,7 +40,7 @@ def make_parser(description: str, example: str) -> argparse.ArgumentParser:
 
     Args:
         description: what the tool does.
-        example: command lines, each beginning with ``tools/``. The help shows them as a person types
+        example: command lines that begin with ``tools/``. The help shows them as a person types
             them in a checkout, or after installing the wheel.
     """
     commands = re.sub(r"^tools/(\w+)\.py", _as_typed, example.strip(), flags=re.MULTILINE)

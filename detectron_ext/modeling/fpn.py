@@ -155,7 +155,7 @@ def _add_top_down(model, stages):
 
 def _add_extra_levels(model, blob, dim, highest):
     """P6 and coarser by strided convolutions, as RetinaNet has them."""
-    extra = []
+    extra: list = []
     for level in range(HIGHEST_BACKBONE_LEVEL + 1, highest + 1):
         if extra and model.config.LIBRA.FPN.EXTRA_LEVELS_RELU:
             blob = brew.relu(model, blob, unscoped(blob) + "_relu")
