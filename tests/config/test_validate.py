@@ -8,6 +8,7 @@ from detectron_ext import config
 from detectron_ext.config import rules
 from detectron_ext.config.defaults import default_tree
 from detectron_ext.config.keys import dotted_keys
+from detectron_ext.config.validate import registered
 from detectron_ext.errors import ConfigError
 
 
@@ -40,9 +41,10 @@ def test_rules_name_known_keys_once():
     ],
 )
 def test_choice_is_named_with_its_alternatives(key, value):
-    choices = ", ".join(rules.CHOICES[key])
-    assert refusal(key, value).startswith(f"{key} must be one of {choices}, given '{value}' (str)")
-    for choice in rules.CHOICES[key]:
+    choices = rules.CHOICES.get(key) or list(registered(rules.REGISTRIES[key]))
+    listed = ", ".join(choices)
+    assert refusal(key, value).startswith(f"{key} must be one of {listed}, given '{value}' (str)")
+    for choice in choices:
         extra = ["SOLVER.STEPS", "[0]", "SOLVER.LRS", "[0.1]"]
         config.load(overrides=[key, choice, *extra])
 
