@@ -54,12 +54,13 @@ An entry is a function (matched, candidates, count, rng) -> indices; arguments a
 of `BoxSampler.positives`.
 """
 
-POSITIVES.register("instance_balanced")(sample_instance_balanced)
-
 
 @POSITIVES.register(_RANDOM)
 def _random_positives(matched, candidates, count, rng):
     return sample_random(candidates, count, rng)
+
+
+POSITIVES.register("instance_balanced")(sample_instance_balanced)
 
 
 @NEGATIVES.register(_RANDOM)
