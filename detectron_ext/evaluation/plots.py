@@ -41,7 +41,13 @@ def style(number: int) -> dict:
 
 
 def finish(axes, title: str, x_label: str, y_label: str) -> None:
-    """Set the title, the labels of the axes and a light grid; remove the top and right frame."""
+    """Set title, labels and a light grid of axes, and remove the frame on the top and the right.
+
+    Args:
+        axes: matplotlib axes.
+        title: title of the figure.
+        x_label, y_label: labels of the axes, with units.
+    """
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

@@ -78,7 +78,7 @@ def test_ids_may_be_of_any_kind_that_annotations_have(tmp_path, records, kind):
         ({"boxes": [_BOXES, _BOXES, _BOXES[:, :3]], "ids": [0, 1, 2]}, "image 2"),
         ({"boxes": [_BOXES, _BOXES, "text"], "ids": [0, 1, 2]}, "image 2"),
         ({"boxes": [_BOXES, _BOXES * np.nan, _BOXES], "ids": [0, 1, 2]}, "image 1 is not finite"),
-        ({"boxes": [_BOXES], "ids": [[0]]}, "no image id"),
+        ({"boxes": [_BOXES], "ids": [[0]]}, "is not an image id"),
         ({"boxes": [print], "ids": [0]}, "print"),
     ],
 )

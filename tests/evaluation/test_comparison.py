@@ -191,7 +191,7 @@ def test_a_page_stands_alone(world, tmp_path):
     page = (tmp_path / "comparison.html").read_text()
     assert page.count("<table>") == 2
     assert page.count('src="data:image/svg+xml;base64,') == page.count("<img ") == 2
-    assert "by its CPU time" in page and "Training, CPU time (s)" in markdown
+    assert "use the CPU time of all threads" in page and "Training, CPU time (s)" in markdown
     assert "<script" not in page and "http" not in page.replace("https://", "")
     assert len(json.loads((tmp_path / "comparison.json").read_text())["candidates"]) == 2
 

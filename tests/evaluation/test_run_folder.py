@@ -126,7 +126,7 @@ def test_an_rpn_s_proposals_have_no_detections_to_compare(tmp_path):
     folder = write_test(tmp_path, {"results.json": _RECALL})
     run = open_run(str(tmp_path))
     assert run.warnings == []
-    with pytest.raises(UserError, match="holds proposals of an RPN alone") as caught:
+    with pytest.raises(UserError, match="has proposals of an RPN alone") as caught:
         run.detections(scene(0)[0])
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
     (folder / "detections.json").write_text("[]")
