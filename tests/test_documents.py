@@ -14,6 +14,7 @@ import yaml
 from squares import REPOSITORY
 
 from detectron_ext import config as configuration
+from detectron_ext.config.keys import KEYS, SECTIONS
 
 _TROUBLESHOOTING = "docs/getting_started.md"
 # Folders whose files the documents name with a path.
@@ -26,16 +27,9 @@ def test_links_lead_somewhere(page):
         name, _, anchor = target.partition("#")
         path = documents.resolve(page, target) if name else REPOSITORY / page
         linked = os.path.relpath(os.path.normpath(str(path)), str(REPOSITORY))
-        assert path.exists() or linked in documents.MISSING, f"{page} links to {target}"
+        assert path.exists(), f"{page} links to {target}"
         if anchor:
             assert anchor in documents.anchors(linked), f"{page} links to {target}"
-
-
-@pytest.mark.parametrize("name", documents.MISSING)
-def test_what_is_to_come_is_missing(name):
-    is_target = name.startswith("make ") and name[len("make ") :] in documents.make_targets()
-    there = (REPOSITORY / name).exists() or _key_exists(name) or is_target
-    assert not there, f"take {name} out of documents.MISSING"
 
 
 @pytest.mark.parametrize("page", documents.PAGES)
@@ -45,7 +39,6 @@ def test_named_files_exist(page):
         pattern = name.rstrip("./").replace("...", "*").replace("SWEEP", "*")
         folders = (REPOSITORY, (REPOSITORY / page).parent)
         found = any(list(folder.glob(pattern)) for folder in folders)
-        found = found or name.rstrip("/") in documents.MISSING
         assert found, f"{page} names {name}"
 
 
@@ -54,21 +47,12 @@ def _defaults() -> Mapping:
     return configuration.load(None)
 
 
-def _key_exists(name: str) -> bool:
-    node = _defaults()
-    for part in name.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
-
-
 # The page that is generated from the keys also names those that were renamed.
 @pytest.mark.parametrize("page", sorted({*documents.PAGES} - {"docs/configuration.md"}))
 def test_named_keys_exist(page):
     sections = "|".join(key for key, value in _defaults().items() if isinstance(value, Mapping))
     for name in re.findall(rf"`((?:{sections})(?:\.[A-Z0-9_]+)+)\b", documents.read_page(page)):
-        assert _key_exists(name) or name in documents.MISSING, f"{page} names {name}"
+        assert name in KEYS or name in SECTIONS, f"{page} names {name}"
 
 
 def _configurations() -> list:
