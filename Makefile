@@ -6,7 +6,7 @@
 #                TARGETS=x86-64-v3: for a level of x86-64 processors
 # make demo      train and compare two small models on the built-in data set, write a report
 # make test      run the tests (SANITIZE=...: only the operators' tests, with that sanitizer)
-# make sanitize  run the operators' tests with both sanitizers, then restore the usual library
+# make sanitize  run the tests that reach every operator with both sanitizers, in one build
 # make bench     time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
 # make lint      check style, types, and that formatted and generated files are current
 # make dist      build a source distribution and a wheel for all x86-64 processors into dist/
@@ -46,10 +46,8 @@ demo: ops
 test: ops
 	$(TESTS)
 
-sanitize:
-	$(MAKE) test SANITIZE=address
-	$(MAKE) test SANITIZE=undefined
-	$(MAKE) ops
+sanitize: env
+	tools/test_ops_sanitized.sh
 
 bench: ops
 	$(PYTHON) tools/benchmark.py ops

@@ -6,7 +6,7 @@ The C++ sources repeat them as constants; a test compares both.
 from __future__ import annotations
 
 # The largest gamma / alpha of the balanced L1 loss: exp(gamma / alpha) must fit single precision.
-# In C++: kMaxBalancedL1Exponent (ops/kernels/formulas.h).
+# In C++: kMaxBalancedL1Exponent (ops/kernels/balanced_l1.h).
 MAX_BALANCED_L1_EXPONENT = 60
 
 # How many levels the balanced pyramid's operators take.

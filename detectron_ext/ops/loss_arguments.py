@@ -51,7 +51,7 @@ def balanced_l1_arguments(
 
 
 def _require_single_precision(alpha: float, gamma: float, beta: float, formula: str) -> None:
-    """Raise ValueError where float32 cannot hold balanced L1's coefficients (formulas.h)."""
+    """Raise ValueError where float32 cannot hold balanced L1's coefficients (balanced_l1.h)."""
     if gamma > MAX_BALANCED_L1_EXPONENT * alpha:
         most = f"at most {MAX_BALANCED_L1_EXPONENT} times alpha ({alpha:g})"
         raise ValueError(f"gamma must be {most}, not {gamma:g}")
