@@ -14,6 +14,7 @@ from detectron_ext.modeling.balanced_pyramid import REFINEMENTS
 from detectron_ext.modeling.bodies import BODIES, one_map
 from detectron_ext.modeling.box_heads import HEADS
 from detectron_ext.modeling.box_losses import BOX_LOSSES, BoxLoss, numpy_box_loss
+from detectron_ext.modeling.fpn import Pyramid, add_fpn
 from detectron_ext.ops import reference
 
 pytestmark = pytest.mark.usefixtures("restored_registries")
@@ -78,6 +79,7 @@ def _run_loss(form, arrays):
     workspace.ResetWorkspace()
 
     class Model:
+        config = _config("retinanet")
         net = core.Net("loss")
         num_gpus = 0
 
@@ -138,7 +140,7 @@ def test_a_body_of_one_map():
     )
     own += ["FPN.FPN_ON", False, "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head"]
     assert _refusal("faster_rcnn", *own).endswith(
-        "goes on with a ResNet, and MODEL.CONV_BODY stem is none: choose another head"
+        "is the last stage of a ResNet, and MODEL.CONV_BODY stem is no ResNet: choose another head"
     )
     assert "need 3, 5, 6, 7" in _refusal("retinanet", "MODEL.CONV_BODY", "stem")
 
@@ -173,3 +175,123 @@ def test_of_many_names_the_nearest_are_listed():
     message = _refusal("retinanet", "MODEL.CONV_BODY", name)
     assert message.startswith("MODEL.CONV_BODY must be one of 24 names such as FPN.add_fpn_ResNet")
     assert message.endswith("did you mean FPN.add_fpn_ResNet50_conv5_body?")
+
+
+def _formula(values):
+    return lambda difference, beta: values(difference)
+
+
+@pytest.mark.parametrize(
+    "penalty, slope, fault",
+    [
+        (lambda d: d[:, :3], np.sign, "the penalty of LIBRA.BOX_LOSS broken must have the shape"),
+        (np.abs, np.sum, "the slope of LIBRA.BOX_LOSS broken must have the shape of the diff"),
+        (
+            np.abs,
+            lambda d: d / d,
+            "the slope of LIBRA.BOX_LOSS broken must be finite: it is not at",
+        ),
+    ],
+)
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_formulas_are_tried_when_the_model_is_built(detector, penalty, slope, fault):
+    BOX_LOSSES.register("broken")(numpy_box_loss(_formula(penalty), _formula(slope)))
+    assert _refusal(detector, "LIBRA.BOX_LOSS", "broken").startswith(fault)
+
+
+def test_a_form_must_return_a_blob():
+    BOX_LOSSES.register("nothing")(BoxLoss(lambda *inputs, beta, scale: None))
+    message = _refusal("faster_rcnn", "LIBRA.BOX_LOSS", "nothing")
+    assert message == (
+        "the dense form of LIBRA.BOX_LOSS nothing must return a blob, given None (NoneType)"
+    )
+
+
+def _half_the_channels(model, blob, dim):
+    fills = {"weight_init": ("XavierFill", {}), "bias_init": ("ConstantFill", {"value": 0.0})}
+    return model.conv(blob, "bfp_half", dim, dim // 2, 1, **fills)
+
+
+@pytest.mark.parametrize(
+    "refine, fault",
+    [
+        (
+            _half_the_channels,
+            "its input's shape: an input of shape (1, 64, 8, 8) gives (1, 32, 8",
+        ),
+        (
+            lambda model, blob, dim: model.net.MaxPool(blob, "bfp_pool", kernel=2, stride=2),
+            "its input's shape: an input of shape (1, 64, 8, 8) gives (1, 64, 4, 4)",
+        ),
+        (lambda model, blob, dim: None, "must return a blob, given None (NoneType)"),
+    ],
+)
+def test_a_refinement_of_another_shape_is_refused(refine, fault):
+    REFINEMENTS.register("odd")(refine)
+    message = _refusal("retinanet", "LIBRA.BFP.ON", True, "LIBRA.BFP.REFINE_TYPE", "odd")
+    assert message.startswith("LIBRA.BFP.REFINE_TYPE odd must return a blob") and fault in message
+
+
+def test_a_refinement_in_python_is_accepted():
+    """Caffe2 does not know the shape of its output; the net checks it when it runs."""
+
+    @REFINEMENTS.register("python")
+    def refine(model, blob, dim):
+        return model.net.Python(lambda inputs, outputs: outputs[0].feed(inputs[0].data))(
+            [blob], ["bfp_python"]
+        )
+
+    on = ["LIBRA.BFP.ON", True, "LIBRA.BFP.REFINE_TYPE", "python"]
+    build_model(_config("retinanet", *on), train=False)
+
+
+@pytest.mark.parametrize(
+    "body, fault",
+    [
+        (lambda model: None, "MODEL.CONV_BODY odd must return a Pyramid, given None (NoneType)"),
+        (
+            lambda model: add_fpn(model, [("res2", 64), ("res3", 128)]),
+            "MODEL.CONV_BODY odd must give add_fpn 4 maps, of strides 4, 8, 16 and 32: it gives [(",
+        ),
+        (
+            lambda model: Pyramid(("fpn_3", "fpn_4"), (3,), 256),
+            "MODEL.CONV_BODY odd must return a Pyramid with one level for each blob",
+        ),
+    ],
+)
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_a_body_that_returns_no_pyramid_is_refused(detector, body, fault):
+    BODIES.register("odd")(body)
+    assert _refusal(detector, "MODEL.CONV_BODY", "odd").startswith(fault)
+
+
+def test_a_body_with_one_level_is_refused_where_more_are_needed():
+    BODIES.register("one_level")(lambda model: Pyramid(("data",), (3,), 3))
+    body = ["MODEL.CONV_BODY", "one_level"]
+    assert "the heads need 4, 5, 6, 7" in _refusal("retinanet", *body)
+    one = ["FPN.RPN_MIN_LEVEL", 3, "FPN.RPN_MAX_LEVEL", 3, "LIBRA.BFP.ON", True]
+    assert _refusal("retinanet", *body, *one).startswith(
+        "LIBRA.BFP.ON needs several pyramid levels, and one_level gives P3 alone"
+    )
+
+
+def test_a_head_that_returns_a_blob_alone_is_refused():
+    HEADS.register("odd")(lambda model, pyramid: "roi_feat")
+    assert _refusal("faster_rcnn", "FAST_RCNN.ROI_BOX_HEAD", "odd") == (
+        "FAST_RCNN.ROI_BOX_HEAD odd must return (blob, dim), given 'roi_feat' (str)"
+    )
+
+
+@pytest.mark.parametrize(
+    "registry, part, kind",
+    [
+        (BOX_LOSSES, _dense_only, "a BoxLoss"),
+        (BODIES, "stem", "a function"),
+        (HEADS, None, "a function"),
+        (REFINEMENTS, 3, "a function"),
+    ],
+)
+def test_a_part_of_another_kind_is_refused(registry, part, kind):
+    with pytest.raises(ConfigError, match=f"^{registry.key}: 'odd' must be {kind}, given"):
+        registry.register("odd")(part)
