@@ -206,3 +206,99 @@ def test_a_mode_may_match_anew():
 
     blobs = _own_mode(False, answer)
     assert sum(len(blobs[f"retnet_roi_bbox_targets_fpn{k}"]) for k in range(3, 8)) == 1
+
+
+def _labels(change):
+    def answer(image):
+        labels = image.labels.copy()
+        return SampledAnchors(change(labels))
+
+    return answer
+
+
+def _with(**fields):
+    def answer(image):
+        count = len(image.labels)
+        return SampledAnchors(image.labels, **{k: v(count) for k, v in fields.items()})
+
+    return answer
+
+
+@pytest.mark.usefixtures("restored_registries")
+@pytest.mark.parametrize(
+    "weighs, answer, fault",
+    [
+        (False, lambda image: image.labels, "it must return SampledAnchors, given ndarray"),
+        (
+            False,
+            _labels(lambda labels: labels[:5]),
+            r"its labels must be \d+ integers, given int32",
+        ),
+        (False, _labels(lambda labels: labels + 0.0), r"its labels must be \d+ integers, given fl"),
+        (False, _labels(lambda labels: None), r"its labels must be \d+ integers, given object of"),
+        (False, _labels(lambda labels: labels * 2), r"its labels must lie between -1 and 3, given"),
+        (False, _labels(lambda labels: labels - 1), r"its labels must lie between -1 and 3, given"),
+        (
+            True,
+            _with(weights=lambda n: np.ones(n - 1)),
+            r"its weights must be \d+ floats, given fl",
+        ),
+        (
+            True,
+            _with(weights=lambda n: np.ones(n, int)),
+            r"its weights must be \d+ floats, given i",
+        ),
+        (True, _with(weights=lambda n: np.full(n, np.nan)), "its weights must be finite and at le"),
+        (
+            True,
+            _with(weights=lambda n: np.full(n, -1.0)),
+            "its weights must be finite and at least",
+        ),
+        (
+            False,
+            _with(matched=lambda n: np.ones(n, int)),
+            "its positives must be matched with boxes",
+        ),
+    ],
+)
+def test_what_a_mode_must_not_return_is_named(weighs, answer, fault):
+    with pytest.raises(ConfigError, match=f"^LIBRA.RETINANET_SAMPLER.MODE own: {fault}") as error:
+        _own_mode(weighs, answer)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_mode_may_return_wider_numbers():
+    def answer(image):
+        labels = image.labels.astype(np.int64)
+        return SampledAnchors(labels, np.ones(len(labels)), image.matched.astype(np.int32))
+
+    blobs = _own_mode(True, answer)
+    assert blobs["retnet_cls_labels_fpn3"].dtype == np.int32
+    assert blobs["retnet_cls_weights_fpn3"].dtype == np.float32
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_positives_need_an_object():
+    @MODES.register("all")
+    class All:
+        weighs = False
+
+        def __init__(self, config):
+            pass
+
+        def __call__(self, image):
+            return SampledAnchors(np.ones_like(image.labels))
+
+    targets = RetinanetTargets(_config("LIBRA.RETINANET_SAMPLER.MODE", "all"))
+    empty = _sample(np.zeros((0, 4)), [])
+    with pytest.raises(ConfigError, match="it labels anchors as positive in an image without"):
+        targets([empty], 128, 128, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("part", [len, object, type("Mode", (), {"weighs": None})])
+def test_a_mode_is_a_class_that_says_whether_it_weighs(part):
+    with pytest.raises(
+        ConfigError, match="'odd' must be a class whose attribute weighs is True or"
+    ):
+        MODES.register("odd")(part)

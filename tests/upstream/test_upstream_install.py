@@ -39,7 +39,10 @@ def test_uninstalling_restores_every_attribute(importable):
     added = during.keys() - before.keys()
     assert ("detectron.modeling.fast_rcnn_heads", "add_fast_rcnn_losses") in changed
     assert ("caffe2.python.core", "DeviceOption") in changed
-    assert {("cfg", "LIBRA"), ("numpy", "asscalar")} <= added
+    assert ("cfg", "LIBRA") in added
+    # numpy 1.23 removed asscalar; where numpy has it, it stays numpy's own.
+    assert (("numpy", "asscalar") in added) is not (("numpy", "asscalar") in before)
+    assert ("numpy", "asscalar") not in changed
     upstream.install()
     assert _snapshot(importable) == during
     upstream.uninstall()

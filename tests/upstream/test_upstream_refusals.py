@@ -50,7 +50,7 @@ def test_a_folder_that_is_no_checkout(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"detectron/core/config.py": "cfg = {}"}, "detectron.datasets.dataset_catalog does not"),
+        ({"detectron/core/config.py": "cfg = {}"}, "detectron.datasets.dataset_catalog cannot"),
         ({"detectron/core/config.py": "import nowhere"}, "needs the Python package nowhere"),
         ({"detectron/core/config.py": "import cPickle"}, "is for Python 2"),
         ({"detectron/core/config.py": "print 'x'"}, "does not run under this Python"),
