@@ -1,4 +1,4 @@
-"""The registry of parts: entries by name, and one-line errors for names that are wrong."""
+"""The registry of parts: entries by name, and one-line errors for wrong names and parts."""
 
 from __future__ import annotations
 

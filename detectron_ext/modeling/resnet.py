@@ -150,8 +150,18 @@ def _uses_group_norm(config: Settings, spec: ResNetSpec, part: str) -> bool:
 
 
 def _add_normalized_conv(
-    model, part, spec, blob_in, prefix, dim_in, dim_out, kernel, *, in_place=True, **options
-):
+    model: DetectionModel,
+    part: str,
+    spec: ResNetSpec,
+    blob_in: Blob,
+    prefix: str,
+    dim_in: int,
+    dim_out: int,
+    kernel: int,
+    *,
+    in_place: bool = True,
+    **options: Any,
+) -> Blob:
     """Add a convolution and the normalisation that RESNETS.<part> or the network asks for."""
     if _uses_group_norm(model.config, spec, part):
         groups = group_norm_groups(dim_out, model.config, spec.width)
@@ -172,7 +182,17 @@ def _add_stem(model: DetectionModel, spec: ResNetSpec, blob_in: Blob) -> Blob:
     return brew.max_pool(model, model.relu(blob), "pool1", kernel=3, pad=1, stride=2)
 
 
-def _add_block(model, spec, prefix, blob_in, dims, *, stride, dilation, keep_sum):
+def _add_block(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    prefix: str,
+    blob_in: Blob,
+    dims: tuple[int, int, int],
+    *,
+    stride: int,
+    dilation: int,
+    keep_sum: bool,
+) -> Blob:
     """Add one residual block.
 
     Args:
@@ -207,7 +227,15 @@ def _add_block(model, spec, prefix, blob_in, dims, *, stride, dilation, keep_sum
     return model.relu(total)
 
 
-def _add_bottleneck(model, spec, prefix, blob_in, dims, stride, dilation):
+def _add_bottleneck(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    prefix: str,
+    blob_in: Blob,
+    dims: tuple[int, int, int],
+    stride: int,
+    dilation: int,
+) -> Blob:
     dim_in, dim_inner, dim_out = dims
     # In the original networks the first 1x1 convolution has the stride, in Torch's the 3x3 has it.
     stride_1x1, stride_3x3 = (stride, 1) if model.config.RESNETS.STRIDE_1X1 else (1, stride)
@@ -228,7 +256,15 @@ def _add_bottleneck(model, spec, prefix, blob_in, dims, stride, dilation):
     return add(model.relu(blob), "c", dim_inner, dim_out, 1, in_place=False)
 
 
-def _add_basic(model, spec, prefix, blob_in, dims, stride, dilation):
+def _add_basic(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    prefix: str,
+    blob_in: Blob,
+    dims: tuple[int, int, int],
+    stride: int,
+    dilation: int,
+) -> Blob:
     dim_in, _, dim_out = dims
 
     def add(blob, letter, dim_from, block_stride, in_place):

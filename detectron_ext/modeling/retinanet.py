@@ -97,7 +97,16 @@ def _add_predictions(
         )
 
 
-def _add_level_conv(model, blob, layer, level, finest, dim, bias_init, dim_out=None):
+def _add_level_conv(
+    model: DetectionModel,
+    blob: Blob,
+    layer: str,
+    level: int,
+    finest: int,
+    dim: int,
+    bias_init: Fill,
+    dim_out: int | None = None,
+) -> Blob:
     """Add a 3x3 convolution. The finest level owns its weights, and the other levels use them."""
     return model.conv(
         blob, f"{layer}{level}", dim, dim_out or dim, 3, pad=1,
@@ -106,7 +115,9 @@ def _add_level_conv(model, blob, layer, level, finest, dim, bias_init, dim_out=N
     )  # fmt: skip
 
 
-def _add_level_norm(model, blob, layer, level, finest, dim):
+def _add_level_norm(
+    model: DetectionModel, blob: Blob, layer: str, level: int, finest: int, dim: int
+) -> Blob:
     """Add GroupNorm. The finest level owns its scale and bias, and the other levels use them."""
     groups = group_norm_groups(dim, model.config)
     if level == finest:

@@ -1,4 +1,4 @@
-"""Parts from outside the package in the graphs of detectors, and what is refused."""
+"""Parts from outside the package in the graphs of detectors, and errors about wrong parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _operators(model):
 
 
 def _native(model):
-    """The operators but those in Python, each of which has a number of its own in the process."""
+    """Return the operators that are not in Python: the names of those always differ."""
     return [op for op in model.net.Proto().op if op.type != "Python"]
 
 
@@ -47,7 +47,7 @@ def _dense_only(model, inputs, blob_out, *, beta, scale):
     return model.net.AveragedLoss(difference, blob_out)
 
 
-def test_a_loss_without_a_select_form_serves_faster_rcnn_alone():
+def test_a_loss_without_a_select_form_works_for_faster_rcnn_only():
     BOX_LOSSES.register("mean")(BoxLoss(_dense_only))
     model = build_model(_config("faster_rcnn", "LIBRA.BOX_LOSS", "mean"), train=True)
     assert "loss_bbox" in [out for op in model.net.Proto().op for out in op.output]
@@ -57,7 +57,7 @@ def test_a_loss_without_a_select_form_serves_faster_rcnn_alone():
 
 
 @pytest.mark.parametrize("detector, count", [("retinanet", 5), ("faster_rcnn", 1)])
-def test_the_name_of_a_loss_wins_over_the_switch(detector, count):
+def test_box_loss_has_precedence_over_balanced_l1_on(detector, count):
     """The RPN's four levels keep their smooth L1."""
     native = "SelectBalancedL1Loss" if detector == "retinanet" else "BalancedL1Loss"
     by_switch = build_model(_config(detector, "LIBRA.BALANCED_L1.ON", True), train=True)
@@ -71,7 +71,7 @@ def test_the_name_of_a_loss_wins_over_the_switch(detector, count):
 
 
 def _run_loss(form, arrays):
-    """Value and gradient of smooth L1 written in numpy."""
+    """Return value and gradient of smooth L1, written in numpy."""
     smooth_l1 = numpy_box_loss(
         lambda x, beta: reference.box_losses.smooth_l1(x, beta),
         lambda x, beta: reference.box_losses.smooth_l1_slope(x, beta),
@@ -112,7 +112,7 @@ def test_a_numpy_loss_has_the_definitions_value_and_gradient(rows):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
 
-def test_a_refinement_of_ones_own():
+def test_a_users_refinement():
     @REFINEMENTS.register("double")
     def double(model, blob, dim):
         return model.net.Scale(blob, "bfp_double", scale=2.0)
@@ -145,7 +145,7 @@ def test_a_body_of_one_map():
     assert "need 3, 5, 6, 7" in _refusal("retinanet", "MODEL.CONV_BODY", "stem")
 
 
-def test_a_body_that_freezes_stages_itself_may():
+def test_a_body_may_freeze_stages_itself():
     def frozen(model):
         return _stem_alone(model)
 
@@ -155,7 +155,7 @@ def test_a_body_that_freezes_stages_itself_may():
     build_model(_config("faster_rcnn", *own, "TRAIN.FREEZE_AT", 2), train=True)
 
 
-def test_a_head_of_ones_own():
+def test_a_users_head():
     @HEADS.register("mean")
     def add_mean(model, pyramid):
         from detectron_ext.modeling.roi_features import add_roi_features
@@ -170,7 +170,7 @@ def test_a_head_of_ones_own():
     assert message.endswith("given 'meen' (str); did you mean mean?")
 
 
-def test_of_many_names_the_nearest_are_listed():
+def test_a_long_list_of_names_is_shortened_to_the_nearest():
     name = "FPN.add_fpn_ResNet50_conv_body"
     message = _refusal("retinanet", "MODEL.CONV_BODY", name)
     assert message.startswith("MODEL.CONV_BODY must be one of 24 names such as FPN.add_fpn_ResNet")

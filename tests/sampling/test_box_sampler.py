@@ -49,7 +49,7 @@ def test_a_floor_that_leaves_nothing_to_balance_is_refused():
 
 
 def test_a_fraction_below_a_floor_of_zero_is_refused():
-    """It would be drawn at random from all negatives, which switches the balance off."""
+    """The fraction would be drawn at random from all negatives, without any balance."""
     fraction = ("NEGATIVE", "iou_balanced"), ("FLOOR_FRACTION", "0.5")
     with pytest.raises(ConfigError, match=r"FLOOR_FRACTION \(0.5\) .*raise FLOOR_THRESH") as caught:
         _sampler(*fraction)
@@ -61,7 +61,7 @@ def test_a_fraction_below_a_floor_of_zero_is_refused():
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_samplers_of_ones_own_draw():
+def test_a_users_samplers_draw():
     @NEGATIVES.register("first")
     class First:
         floor_thresh = 0.25

@@ -1,4 +1,4 @@
-"""What is no checkout, or not one the adapter knows, ends in one line; needs no real one."""
+"""A folder that is not a known checkout ends in a one-line error; needs no real checkout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FAKE = {
 
 
 def _run(*arguments):
-    """Run Python here; returns (status, standard error)."""
+    """Run Python in the repository; return the status and the last line of standard error."""
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
