@@ -1,4 +1,4 @@
-"""Annotations in a CSV file: lines of file_name,class,x1,y1,x2,y2 after a line of these names."""
+"""Annotations in a CSV file: columns file_name, class, x1, y1, x2, y2, named in the first line."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ from detectron_ext.data.formats import FORMATS
 
 @FORMATS.register("csv")
 def read_csv(entry):
-    """Read entry.ann_fn; images without a line in it are not part of the data set."""
+    """Read entry.ann_fn. The data set has only the images that the file names."""
     with open(entry.ann_fn, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = sorted({row["class"] for row in rows})

@@ -1,4 +1,4 @@
-"""A body that is no residual network: one strided convolution a stage, and a pyramid on them."""
+"""A body that is not a residual network: one strided convolution per stage, and a pyramid."""
 
 from detectron_ext.modeling.bodies import BODIES
 from detectron_ext.modeling.fpn import add_fpn
@@ -10,7 +10,7 @@ MSRA = ("MSRAFill", {})
 
 @BODIES.register("plain_net")
 def add_plain_net(model):
-    """Add the stages from the blob "data", (N, 3, H, W), and a pyramid; returns the pyramid."""
+    """Add the stages on the blob "data", (N, 3, H, W), and a pyramid; return the pyramid."""
 
     def add_conv(blob, name, dim_in, dim):
         options = {"stride": 2, "pad": 1, "weight_init": MSRA, "groups": NUM_GROUPS}

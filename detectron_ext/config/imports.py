@@ -18,6 +18,7 @@ from typing import Any, Iterable
 
 from detectron_ext.config.values import coerce, decode
 from detectron_ext.errors import ConfigError
+from detectron_ext.registry import undone_on_failure
 
 KEY = "LIBRA.IMPORTS"
 _SECTION, _NAME = KEY.split(".")
@@ -39,7 +40,8 @@ def import_parts(layers: Iterable[tuple[dict, str]] = (), overrides: Iterable[An
 
     Raises:
         ConfigError: in one line: a wrong type, a file or module that does not exist, or whatever
-            the module raised, with its file and line.
+            the module raised, with its file and line. What the module registered before it failed
+            is removed again.
     """
     found: dict[str, None] = {}
     for entries, source, folder in _lists(layers, list(overrides)):
@@ -85,8 +87,9 @@ def _import(entry: str, source: str, folder: str) -> None:
             f"{where}: {entry!r} is neither a module's name nor the path of a .py file"
         )
     try:
-        import_it(what)
-    except Exception as error:
+        with undone_on_failure():
+            import_it(what)
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{where}: {_place(error, path)}: {_reason(error)}") from error
 
 
@@ -125,7 +128,7 @@ def _module_file(name: str, where: str, folder: str) -> str:
     raise ConfigError(f"{where}: there is no module {name}: {advice}")
 
 
-def _place(error: Exception, path: str) -> str:
+def _place(error: BaseException, path: str) -> str:
     """Return the file, and if known the line, of the user's code that raised an error."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
@@ -137,6 +140,6 @@ def _place(error: Exception, path: str) -> str:
     return f"{path}, line {lines[-1]}" if lines else path or "it cannot be imported"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return text if isinstance(error, ConfigError) else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""Builds Caffe2 graphs of detectors; never runs one."""
+"""Builds Caffe2 graphs of detectors. It never runs one."""
 
 from detectron_ext.modeling.builder import build_model
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable
 
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.settings import Settings
+from detectron_ext.errors import ConfigError, shown
 from detectron_ext.modeling.fpn import Pyramid, add_fpn_body
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.resnet import RESNETS, ResNetSpec, add_resnet, highest_level
@@ -13,30 +14,30 @@ from detectron_ext.registry import Registry
 
 Body = Callable[[DetectionModel], Pyramid]
 
-BODIES: Registry[Body] = Registry("MODEL.CONV_BODY")
+BODIES: Registry[Body] = Registry("MODEL.CONV_BODY", "a function", callable)
 """Bodies by the names that MODEL.CONV_BODY takes.
 
-An entry is a function (model) -> `Pyramid`. It adds layers from the blob ``data``, float32
-(N, 3, H, W), to the model and returns a feature pyramid, or `one_map` for a body without one:
+An entry is a function (model) -> `Pyramid`. It adds layers to the model, starting from the blob
+``data``, float32 (N, 3, H, W). It returns a feature pyramid, or `one_map` for a body without one.
 
-- Images are padded to multiples of FPN.COARSEST_STRIDE on a pyramid. A map of level l must have
-  exactly H / 2**l rows and W / 2**l columns then.
+- With FPN.FPN_ON, images are padded to multiples of FPN.COARSEST_STRIDE. The map of level l must
+  then have exactly H / 2**l rows and W / 2**l columns.
 - FPN.FPN_ON must be True for a pyramid and False for one map; this is checked.
 - ``modeling.fpn.add_fpn`` makes the pyramid from maps of strides 4, 8, 16 and 32.
-- At training time TRAIN.FREEZE_AT must be 0, unless the function has an attribute
-  ``freezes_stages = True`` and stops the gradient after the stage that the key names.
+- In training TRAIN.FREEZE_AT must be 0. Exception: a function with the attribute
+  ``freezes_stages = True`` stops the gradient after the stage that the key names.
 """
 
 
 @dataclass(frozen=True)
 class ResNetBody:
-    """A body of Detectron's: a residual network, alone or with a feature pyramid on it.
+    """One of Detectron's bodies: a residual network, alone or with a feature pyramid on top.
 
     Attributes:
         network: the residual network.
-        last_stage: stage, 4 or 5, that the network ends in.
-        has_pyramid: whether a pyramid follows.
-        finest_only: keep P2 of the pyramid alone.
+        last_stage: the last stage of the network, 4 or 5.
+        has_pyramid: whether a feature pyramid follows.
+        finest_only: whether the pyramid keeps P2 only.
     """
 
     network: ResNetSpec
@@ -46,7 +47,7 @@ class ResNetBody:
     freezes_stages = True
 
     def __call__(self, model: DetectionModel) -> Pyramid:
-        """Add the body; returns its pyramid or its one map."""
+        """Add the body, and return its pyramid or its one map."""
         if self.has_pyramid:
             return add_fpn_body(model, self.network, self.finest_only)
         blob, dim = add_resnet(model, self.network, last_stage=self.last_stage)[-1]
@@ -54,12 +55,12 @@ class ResNetBody:
 
 
 def one_map(blob: str, level: int, dim: int) -> Pyramid:
-    """Return what a body without a pyramid returns.
+    """Return the result of a body without a pyramid.
 
     Args:
         blob: unscoped name of the map, float32 (N, dim, H, W).
-        level: its stride is 2**level pixels.
-        dim: its channels.
+        level: base-2 logarithm of the map's stride in pixels.
+        dim: number of its channels.
     """
     return Pyramid((blob,), (level,), dim, is_one_map=True)
 
@@ -84,11 +85,11 @@ def add_conv_body(model: DetectionModel) -> Pyramid:
     """Add the body that MODEL.CONV_BODY names.
 
     Returns:
-        Its feature pyramid (of a P2only body the finest level), or the one map of a body without.
+        Its feature pyramid (a P2only body's has only the finest level), or the one map of a body
+        without a pyramid.
 
     Raises:
-        ConfigError: there is no such body, it is a pyramid and FPN.FPN_ON False or the reverse, or
-            it cannot freeze stages.
+        ConfigError: there is no such body, it cannot freeze stages, or it returns no `Pyramid`.
     """
     config = model.config
     name = config.MODEL.CONV_BODY
@@ -99,11 +100,19 @@ def add_conv_body(model: DetectionModel) -> Pyramid:
             f"TRAIN.FREEZE_AT {config.TRAIN.FREEZE_AT} freezes stages of a ResNet, and "
             f"MODEL.CONV_BODY {name} has none: set it to 0"
         )
-    return body(model)
+    pyramid = body(model)
+    if not isinstance(pyramid, Pyramid):
+        raise ConfigError(f"MODEL.CONV_BODY {name} must return a Pyramid, given {shown(pyramid)}")
+    if len(pyramid.blobs) != len(pyramid.levels) or not pyramid.levels:
+        raise ConfigError(
+            f"MODEL.CONV_BODY {name} must return a Pyramid with one level for each blob, given "
+            f"{len(pyramid.blobs)} blobs and {len(pyramid.levels)} levels"
+        )
+    return pyramid
 
 
-def resnet_body(config) -> ResNetBody | None:
-    """Return the body that MODEL.CONV_BODY names; None where it is not a residual network.
+def resnet_body(config: Settings) -> ResNetBody | None:
+    """Return the body that MODEL.CONV_BODY names, or None if it is not a residual network.
 
     Raises:
         ConfigError: there is no such body.

@@ -6,47 +6,58 @@ from typing import Any, Callable, Tuple
 
 from caffe2.python import brew
 
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.settings import Settings
+from detectron_ext.errors import ConfigError, shown
 from detectron_ext.modeling.bodies import ResNetBody, resnet_body
 from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.modeling.resnet import add_stage
 from detectron_ext.modeling.roi_features import add_roi_features
 from detectron_ext.registry import Registry
 
-Head = Callable[[DetectionModel, Pyramid], Tuple[Any, int]]
+Head = Callable[[DetectionModel, Pyramid], Tuple[Blob, int]]
 
-HEADS: Registry[Head] = Registry("FAST_RCNN.ROI_BOX_HEAD")
+HEADS: Registry[Head] = Registry("FAST_RCNN.ROI_BOX_HEAD", "a function", callable)
 """Heads on regions by the names that FAST_RCNN.ROI_BOX_HEAD takes.
 
-An entry is a function (model, pyramid) -> (blob, dim). It pools the features of R regions with
-``modeling.roi_features.add_roi_features(model, pyramid, name)``, a float32 blob (R, pyramid.dim, r,
-r) with r = FAST_RCNN.ROI_XFORM_RESOLUTION, adds layers, and returns the blob that the class and box
-predictions start from, (R, dim) or (R, dim, 1, 1), and its channels.
+An entry is a function (model, pyramid) -> (blob, dim):
+
+- It pools the features of the R regions with
+  ``modeling.roi_features.add_roi_features(model, pyramid, name)``. That gives a float32 blob
+  (R, pyramid.dim, r, r) with r = FAST_RCNN.ROI_XFORM_RESOLUTION.
+- It adds layers to the model.
+- It returns the blob from which classes and boxes are predicted, (R, dim) or (R, dim, 1, 1), and
+  the number of its channels.
 """
 
-_MSRA: tuple = ("MSRAFill", {})
-_ZERO = ("ConstantFill", {"value": 0.0})
+_MSRA: Fill = ("MSRAFill", {})
+_ZERO: Fill = ("ConstantFill", {"value": 0.0})
 
 
-def add_box_head(model: DetectionModel, pyramid: Pyramid) -> tuple:
+def add_box_head(model: DetectionModel, pyramid: Pyramid) -> tuple[Blob, int]:
     """Add the head that FAST_RCNN.ROI_BOX_HEAD names.
 
     Returns:
-        (blob (R, dim) or (R, dim, 1, 1), dim).
+        A blob, float32 (R, dim) or (R, dim, 1, 1), and dim.
 
     Raises:
-        ConfigError: when there is no such head, or it does not suit the body.
+        ConfigError: there is no such head, it does not suit the body, or it returns anything else.
     """
     name = model.config.FAST_RCNN.ROI_BOX_HEAD
-    # Old configurations name the module by what it was called once.
+    # Detectron's module of heads was called head_builder once, and old configurations name it so.
     present = name.replace("head_builder.", "fast_rcnn_heads.")
-    return HEADS.choose(present if present in HEADS else name)(model, pyramid)
+    result = HEADS.choose(present if present in HEADS else name)(model, pyramid)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ConfigError(
+            f"FAST_RCNN.ROI_BOX_HEAD {name} must return (blob, dim), given {shown(result)}"
+        )
+    return result
 
 
 @HEADS.register("fast_rcnn_heads.add_roi_2mlp_head")
-def _add_2mlp_head(model, pyramid):
-    """Two fully connected layers with rectifiers (FPN, section 4.2)."""
+def _add_2mlp_head(model: DetectionModel, pyramid: Pyramid) -> tuple[Blob, int]:
+    """Add two fully connected layers with rectifiers (FPN, section 4.2)."""
     blob = add_roi_features(model, pyramid, "roi_feat")
     dim_in = pyramid.dim * model.config.FAST_RCNN.ROI_XFORM_RESOLUTION**2
     dim = model.config.FAST_RCNN.MLP_HEAD_DIM
@@ -54,17 +65,17 @@ def _add_2mlp_head(model, pyramid):
     return _add_fc(model, blob, "fc7", dim, dim), dim
 
 
-def _add_fc(model, blob, name, dim_in, dim_out):
+def _add_fc(model: DetectionModel, blob: Blob, name: str, dim_in: int, dim_out: int) -> Blob:
     return model.relu(brew.fc(model, blob, name, dim_in, dim_out))
 
 
-def _add_conv_head(model, pyramid, group_norm):
-    """NUM_STACKED_CONVS 3x3 convolutions and a fully connected layer (GroupNorm, section 4.2)."""
+def _add_conv_head(model: DetectionModel, pyramid: Pyramid, group_norm: bool) -> tuple[Blob, int]:
+    """Add NUM_STACKED_CONVS 3x3 convolutions and one fully connected layer (GroupNorm, 4.2)."""
     settings = model.config.FAST_RCNN
     blob = add_roi_features(model, pyramid, "roi_feat")
     dim_in, dim = pyramid.dim, settings.CONV_HEAD_DIM
     for index in range(settings.NUM_STACKED_CONVS):
-        options = {"pad": 1, "weight_init": _MSRA, "bias_init": _ZERO}
+        options: dict[str, Any] = {"pad": 1, "weight_init": _MSRA, "bias_init": _ZERO}
         name = f"head_conv{index + 1}"
         if group_norm:
             groups = group_norm_groups(dim, model.config)
@@ -79,36 +90,36 @@ def _add_conv_head(model, pyramid, group_norm):
 
 
 @HEADS.register("fast_rcnn_heads.add_roi_Xconv1fc_head")
-def _add_plain_conv_head(model, pyramid):
+def _add_plain_conv_head(model: DetectionModel, pyramid: Pyramid) -> tuple[Blob, int]:
     return _add_conv_head(model, pyramid, group_norm=False)
 
 
 @HEADS.register("fast_rcnn_heads.add_roi_Xconv1fc_gn_head")
-def _add_group_norm_conv_head(model, pyramid):
+def _add_group_norm_conv_head(model: DetectionModel, pyramid: Pyramid) -> tuple[Blob, int]:
     return _add_conv_head(model, pyramid, group_norm=True)
 
 
-def _body_without_res5(config) -> ResNetBody:
+def _body_without_res5(config: Settings) -> ResNetBody:
     head, name = config.FAST_RCNN.ROI_BOX_HEAD, config.MODEL.CONV_BODY
     body = resnet_body(config)
     if body is None:
         raise ConfigError(
-            f"FAST_RCNN.ROI_BOX_HEAD {head} goes on with a ResNet, and MODEL.CONV_BODY {name} is "
-            "none: choose another head"
+            f"FAST_RCNN.ROI_BOX_HEAD {head} is the last stage of a ResNet, and MODEL.CONV_BODY "
+            f"{name} is no ResNet: choose another head"
         )
     if body.last_stage > 4:
         raise ConfigError(
-            f"FAST_RCNN.ROI_BOX_HEAD {head} is res5, which MODEL.CONV_BODY"
-            f" {name} has already: choose a conv4 body or another head"
+            f"FAST_RCNN.ROI_BOX_HEAD {head} is res5, and MODEL.CONV_BODY {name} has res5 already: "
+            "choose a conv4 body or another head"
         )
     return body
 
 
 @HEADS.register("ResNet.add_ResNet_roi_conv5_head")
-def _add_res5_head(model, pyramid):
-    """Stage 5 of the residual network on each region's 7x7 or 14x14 features (ResNet, appendix A).
+def _add_res5_head(model: DetectionModel, pyramid: Pyramid) -> tuple[Blob, int]:
+    """Add stage 5 of the residual network (ResNet, appendix A).
 
-    For bodies that end in stage 4.
+    It works on the 7x7 or 14x14 features of each region. The body must end in stage 4.
     """
     network = _body_without_res5(model.config).network
     resolution = model.config.FAST_RCNN.ROI_XFORM_RESOLUTION

@@ -1,48 +1,60 @@
 """Box regression losses, chosen by LIBRA.BOX_LOSS, for every detector that has one.
 
-Two places need a loss. The Fast R-CNN head predicts one row of numbers for each region: the dense
-form of a loss compares whole arrays. RetinaNet predicts a box for every anchor and trains few of
-them: the select form takes these from the map.
+A loss has two forms. The Fast R-CNN head predicts one row of numbers for each region, and the dense
+form compares whole arrays. RetinaNet predicts a box for every anchor and trains few of them, and
+the select form picks these from the map.
 
-The RPN's box loss is not among them: it is always smooth L1, as in Libra R-CNN.
+The RPN's box loss is not chosen here. It is always smooth L1, as in Libra R-CNN.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable, Sequence
 
 import numpy as np
+from caffe2.python import core
 
 from detectron_ext import ops
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.settings import Settings
+from detectron_ext.errors import ConfigError, shown
+from detectron_ext.modeling.layers import Blob
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.ops.reference import box_losses as formulas
 from detectron_ext.registry import Protocol, Registry
 
-# The loss of a configuration that asks for no other (Fast R-CNN, equation 3).
+# The loss that is used unless the configuration asks for another one (Fast R-CNN, equation 3).
 DEFAULT = "smooth_l1"
 _BALANCED = "balanced_l1"
+# (difference, beta) -> one number for each difference
+Formula = Callable[[np.ndarray, float], np.ndarray]
 
 
 class BoxLossForm(Protocol):
-    """Adds one box loss to ``model.net`` and returns its blob, a float32 scalar."""
+    """A function that adds one box loss to ``model.net`` and returns its blob, a float32 scalar."""
 
     def __call__(
-        self, model: DetectionModel, inputs: tuple, blob_out: str, *, beta: float, scale: float
-    ) -> Any:
+        self,
+        model: DetectionModel,
+        inputs: Sequence[Blob],
+        blob_out: str,
+        *,
+        beta: float,
+        scale: float,
+    ) -> Blob:
         """Add the loss.
 
         Args:
             model: ``model.net`` gets the operators, ``model.config`` holds all settings.
-            inputs: four blobs, see `BoxLoss`. Only the first may get a gradient: Caffe2 operators
-                that differentiate the others as well need copies of those from StopGradient.
-            blob_out: name of the loss. Other blobs of the loss need names that begin with it:
-                the same function runs for every pyramid level.
-            beta: difference at which smooth L1 turns linear, above 0; RETINANET.BBOX_REG_BETA, or
-                1.0 in the Fast R-CNN head. A loss without such a point ignores it.
-            scale: factor of the loss, at least 0; it holds LIBRA.LOSS_WEIGHTS.BBOX and the share
-                of one GPU.
+            inputs: four blobs, see `BoxLoss`. Only the first may get a gradient. Caffe2 operators
+                that differentiate the others, too, must take copies of them from StopGradient.
+            blob_out: name of the loss. Names of further blobs must begin with it, since the
+                function is called for every pyramid level.
+            beta: absolute difference at which smooth L1 turns linear, above 0. It is
+                RETINANET.BBOX_REG_BETA, or 1.0 in the Fast R-CNN head. A loss without such a point
+                ignores it.
+            scale: factor of the loss, at least 0: LIBRA.LOSS_WEIGHTS.BBOX, and RetinaNet's
+                BBOX_REG_WEIGHT, divided by the number of GPUs.
         """
         ...
 
@@ -52,8 +64,8 @@ class BoxLoss:
     """A loss in the forms that detectors need. All blobs are float32.
 
     Attributes:
-        dense: for heads on regions. Inputs: predictions (R, D), targets (R, D), weights inside the
-            penalty (R, D), weights outside it (R, D). The loss is
+        dense: for heads on regions. Inputs: predictions, targets, inside weights and outside
+            weights, each (R, D). The loss is
             scale / R * sum(outside * penalty(inside * (predictions - targets))).
         select: for RetinaNet. Inputs: predictions (N, A * 4, H, W); targets (M, 4); locations
             (M, 4), rows (image, first channel, y, x) that select channels c to c + 3; number of
@@ -66,37 +78,50 @@ class BoxLoss:
     select: BoxLossForm | None = None
 
 
-BOX_LOSSES: Registry[BoxLoss] = Registry("LIBRA.BOX_LOSS")
-"""Box losses by the names that LIBRA.BOX_LOSS takes; an entry is a `BoxLoss`.
+BOX_LOSSES: Registry[BoxLoss] = Registry(
+    "LIBRA.BOX_LOSS", "a BoxLoss", lambda part: isinstance(part, BoxLoss)
+)
+"""Box losses by the names that LIBRA.BOX_LOSS takes. An entry is a `BoxLoss`.
 
 `numpy_box_loss` makes one from two formulas.
 """
 
 
-def box_loss_name(config) -> str:
-    """Return the name of the box loss in use: LIBRA.BOX_LOSS, or where that is "" balanced_l1 if
-    LIBRA.BALANCED_L1.ON and else smooth_l1."""
+def box_loss_name(config: Settings) -> str:
+    """Return the name of the box loss in use.
+
+    It is LIBRA.BOX_LOSS unless that is "". Then it is balanced_l1 if LIBRA.BALANCED_L1.ON, else
+    smooth_l1.
+    """
     libra = config.LIBRA
     return libra.BOX_LOSS or (_BALANCED if libra.BALANCED_L1.ON else DEFAULT)
 
 
 def add_box_loss(
-    model: DetectionModel, form: str, inputs: tuple, blob_out: str, *, beta: float, scale: float
-) -> Any:
+    model: DetectionModel,
+    form: str,
+    inputs: Sequence[Blob],
+    blob_out: str,
+    *,
+    beta: float,
+    scale: float,
+) -> Blob:
     """Add the box loss that the configuration names.
 
     Args:
-        model: LIBRA.BOX_LOSS and LIBRA.BALANCED_L1 are used.
+        model: gets the operators; LIBRA.BOX_LOSS and LIBRA.BALANCED_L1 of its configuration are
+            used.
         form: "dense" or "select".
         inputs: four blobs, shaped as `BoxLoss` says for the form.
         blob_out: name of the loss.
-        beta, scale: see `BoxLossForm`.
+        beta: absolute difference at which smooth L1 turns linear, above 0.
+        scale: factor of the loss, at least 0.
 
     Returns:
         The loss blob, a float32 scalar.
 
     Raises:
-        ConfigError: there is no such loss, or it has no such form.
+        ConfigError: there is no such loss, it has no such form, or the form returns no blob.
     """
     name = box_loss_name(model.config)
     add = getattr(BOX_LOSSES.choose(name), form)
@@ -105,17 +130,22 @@ def add_box_loss(
             f"LIBRA.BOX_LOSS {name} has no {form} form, which this detector needs: choose another "
             "loss, or give its BoxLoss that form"
         )
-    return add(model, inputs, blob_out, beta=beta, scale=scale)
+    loss = add(model, inputs, blob_out, beta=beta, scale=scale)
+    if not isinstance(loss, (core.BlobReference, str)):
+        raise ConfigError(
+            f"the {form} form of LIBRA.BOX_LOSS {name} must return a blob, given {shown(loss)}"
+        )
+    return loss
 
 
-def _smooth_l1(operator):
+def _smooth_l1(operator: Callable[..., Blob]) -> BoxLossForm:
     def add(model, inputs, blob_out, *, beta, scale):
         return operator(model.net, *inputs, blob_out, beta=beta, scale=scale)
 
     return add
 
 
-def _balanced_l1(operator):
+def _balanced_l1(operator: Callable[..., Blob]) -> BoxLossForm:
     def add(model, inputs, blob_out, *, beta, scale):
         settings = model.config.LIBRA.BALANCED_L1
         return operator(
@@ -135,15 +165,15 @@ BOX_LOSSES.register(_BALANCED)(
 )
 
 
-def numpy_box_loss(
-    penalty: Callable[[np.ndarray, float], np.ndarray],
-    slope: Callable[[np.ndarray, float], np.ndarray],
-) -> BoxLoss:
-    """Make a box loss, both forms, from numpy formulas. It runs on the CPU only.
+def numpy_box_loss(penalty: Formula, slope: Formula) -> BoxLoss:
+    """Make both forms of a box loss from numpy formulas. It runs on the CPU only.
+
+    Both formulas are tried when the model is built. They must return finite numbers in the shape of
+    the difference.
 
     Args:
-        penalty: (difference, beta) -> what each difference costs. The difference is a float64 array
-            of any shape; the result has that shape.
+        penalty: (difference, beta) -> the penalty of each difference. The difference is a float64
+            array of any shape, with no elements at times; the result has its shape.
         slope: (difference, beta) -> the derivative of the penalty, of the same shape.
 
     Returns:
@@ -155,13 +185,20 @@ def numpy_box_loss(
     )
 
 
-def _numpy_form(penalty, slope, loss, gradient) -> BoxLossForm:
+def _numpy_form(
+    penalty: Formula,
+    slope: Formula,
+    loss: Callable[..., np.ndarray],
+    gradient: Callable[..., np.ndarray],
+) -> BoxLossForm:
     def add(model, inputs, blob_out, *, beta, scale):
+        name = f"LIBRA.BOX_LOSS {box_loss_name(model.config)}"
         if model.num_gpus:
             raise ConfigError(
-                f"LIBRA.BOX_LOSS {box_loss_name(model.config)} is written in numpy and runs on the "
-                "CPU only: set NUM_GPUS to 0"
+                f"{name} is written in numpy and runs on the CPU only: set NUM_GPUS to 0"
             )
+        _check_formula(penalty, beta, f"the penalty of {name}")
+        _check_formula(slope, beta, f"the slope of {name}")
 
         def forward(tensors, outputs):
             arrays = [tensor.data for tensor in tensors]
@@ -180,3 +217,20 @@ def _numpy_form(penalty, slope, loss, gradient) -> BoxLossForm:
         return operator(list(inputs), [blob_out])
 
     return add
+
+
+def _check_formula(formula: Formula, beta: float, name: str) -> None:
+    """Try a formula on differences around 0, on both sides of beta and far beyond it."""
+    steps = np.array([-100.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 100.0])
+    for difference in (np.zeros((0, 4)), beta * steps.reshape(2, 4)):
+        values = np.asarray(formula(difference, beta))
+        if values.shape != difference.shape:
+            raise ConfigError(
+                f"{name} must have the shape of the difference: for {difference.shape} it has "
+                f"{values.shape}"
+            )
+        broken = difference[~np.isfinite(values)]
+        if len(broken):
+            raise ConfigError(
+                f"{name} must be finite: it is not at difference {broken[0]:g}, beta {beta:g}"
+            )

@@ -1,8 +1,11 @@
-"""From a configuration to a model: which parts, on which device. Nothing is run here."""
+"""Builds the model that a configuration describes, for the device that it asks for."""
 
 from __future__ import annotations
 
+from typing import Callable
+
 from detectron_ext.config import is_retinanet
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.devices import replica, usable_gpus
 from detectron_ext.modeling.generalized_rcnn import add_generalized_rcnn
@@ -15,19 +18,19 @@ from detectron_ext.modeling.optimizer import (
 from detectron_ext.modeling.retinanet_detector import add_retinanet
 
 
-def build_model(config, train: bool) -> DetectionModel:
-    """Build the detector that MODEL.TYPE names.
+def build_model(config: Settings, train: bool) -> DetectionModel:
+    """Build the detector that MODEL.TYPE names. Nothing is run.
 
     Args:
         config: a merged configuration.
-        train: add losses, gradients and parameter updates; else the test-time outputs.
+        train: True adds losses, gradients and parameter updates, False the test-time outputs.
 
     Returns:
-        A model helper: ``net`` and ``param_init_net`` are ready to run, on NUM_GPUS GPUs (as many
-        as the machine has) or the CPU. At test time there is one replica.
+        A model helper with ``net`` and ``param_init_net``. They are made for the CPU, or for
+        NUM_GPUS GPUs but at most those of the machine. A test model uses one GPU at most.
 
     Raises:
-        ConfigError: for a model type, body or setting that cannot be built.
+        ConfigError: a model type, a body or a setting that cannot be built.
     """
     _check_num_classes(config)
     num_gpus = usable_gpus(config)
@@ -49,7 +52,7 @@ def build_model(config, train: bool) -> DetectionModel:
     return model
 
 
-def _check_num_classes(config) -> None:
+def _check_num_classes(config: Settings) -> None:
     has_classes = is_retinanet(config) or not config.MODEL.RPN_ONLY
     if has_classes and config.MODEL.NUM_CLASSES < 2:
         raise ConfigError(
@@ -58,29 +61,31 @@ def _check_num_classes(config) -> None:
         )
 
 
-def _detector(model_type: str):
+def _detector(model_type: str) -> Callable[[DetectionModel], list]:
     if model_type not in _DETECTORS:
         raise ConfigError(
-            f"MODEL.TYPE {model_type!r} is not one this builds: generalized_rcnn or retinanet"
+            f"MODEL.TYPE {model_type!r} is not built here: set generalized_rcnn or retinanet"
         )
     return _DETECTORS[model_type]
 
 
 def _set_execution(model: DetectionModel) -> None:
-    """GPU nets run as MODEL.EXECUTION_TYPE says; on the CPU each operator uses all threads, and
-    running several at once would only make them compete."""
+    """Set how the net runs: on GPUs as MODEL.EXECUTION_TYPE says, on the CPU operator by operator.
+
+    On the CPU each operator uses all threads. Operators that ran at the same time would compete.
+    """
     proto = model.net.Proto()
     proto.type = model.config.MODEL.EXECUTION_TYPE if model.num_gpus else "simple"
     proto.num_workers = max(1, 4 * model.num_gpus)
 
 
 def _seed_initializers(model: DetectionModel) -> None:
-    """Give every initialiser a seed of its own: same RNG_SEED, same weights."""
+    """Give every initialiser its own seed, so that the same RNG_SEED gives the same weights."""
     for index, operator in enumerate(model.param_init_net.Proto().op):
         operator.device_option.random_seed = (model.config.RNG_SEED * 1_000_003 + index) % 2**31
 
 
-# Names that Detectron had for what generalized_rcnn builds since, by its settings.
+# Detectron's old names of models that are generalized_rcnn with certain settings now.
 _OLD_TYPES = (
     "fast_rcnn", "faster_rcnn", "rpn", "fpn_rpn",
     "mask_rcnn", "keypoint_rcnn", "mask_and_keypoint_rcnn",

@@ -1,7 +1,7 @@
-"""Where a graph's operators run: the CPU, or one name scope for each GPU.
+"""The devices that a graph's operators run on, and the names of blobs there.
 
-On the CPU blobs have their plain names (``conv1_w``); on GPUs each replica lives in Detectron's
-scope (``gpu_0/conv1_w``).
+On the CPU blobs have their plain names (``conv1_w``). On GPUs each replica has its own name scope,
+as in Detectron (``gpu_0/conv1_w``).
 """
 
 from __future__ import annotations
@@ -9,20 +9,30 @@ from __future__ import annotations
 import contextlib
 import logging
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, scope, workspace
+
+from detectron_ext.config.settings import Settings
+
+if TYPE_CHECKING:
+    from detectron_ext.modeling.layers import Blob
+    from detectron_ext.modeling.model import DetectionModel
 
 _LOG = logging.getLogger(__name__)
 
 
 def available_gpus() -> int:
-    """GPUs of this machine that this Caffe2 can use."""
+    """Return the number of this machine's GPUs that this Caffe2 can use."""
     return workspace.NumGpuDevices() if workspace.has_gpu_support else 0
 
 
-def usable_gpus(config) -> int:
-    """NUM_GPUS capped at what the machine has; 0 means the CPU. A cap is logged once."""
+def usable_gpus(config: Settings) -> int:
+    """Return NUM_GPUS, or the number of the machine's GPUs if that is less; 0 means the CPU.
+
+    A lowered number is logged once.
+    """
     available = available_gpus()
     wanted = config.NUM_GPUS
     if wanted > available:
@@ -42,14 +52,19 @@ def _say_once(wanted: int, available: int) -> None:
     )
 
 
-def replica_scopes(num_gpus: int) -> list:
-    """Name scopes of the model's replicas: [""] on the CPU, ["gpu_0/", ...] on GPUs."""
+def replica_scopes(num_gpus: int) -> list[str]:
+    """Return the name scopes of a model's replicas: [""] on the CPU, ["gpu_0/", ...] on GPUs."""
     return [f"gpu_{gpu}/" for gpu in range(num_gpus)] or [""]
 
 
 @contextlib.contextmanager
-def replica(index: int, num_gpus: int):
-    """Scope in which operators of one replica are added or its blobs are fed."""
+def replica(index: int, num_gpus: int) -> Iterator[None]:
+    """Set the name scope and the device of one replica, to add its operators or feed its blobs.
+
+    Args:
+        index: number of the replica, from 0.
+        num_gpus: number of all replicas; 0 is one replica on the CPU.
+    """
     if num_gpus == 0:
         with core.DeviceScope(core.DeviceOption(caffe2_pb2.CPU)):
             yield
@@ -59,13 +74,20 @@ def replica(index: int, num_gpus: int):
         yield
 
 
-def add_cpu_operator(model, operator: str, inputs: list, outputs: list, **arguments) -> None:
-    """Add an operator that Caffe2 has for the CPU alone; on a GPU copies surround it.
+def add_cpu_operator(
+    model: DetectionModel,
+    operator: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    **arguments: Any,
+) -> None:
+    """Add an operator that Caffe2 has for the CPU only. On a GPU, copies are added around it.
 
     Args:
         model: gets the operators.
-        operator: a name of Caffe2's registry.
-        inputs, outputs: names of blobs, on the device of the scope.
+        operator: type of the operator, as Caffe2's registry names it.
+        inputs: names of blobs, on the device of the scope.
+        outputs: names of blobs, on the device of the scope.
         arguments: the operator's arguments.
     """
     add = getattr(model.net, operator)
@@ -79,6 +101,6 @@ def add_cpu_operator(model, operator: str, inputs: list, outputs: list, **argume
         model.net.CopyCPUToGPU(result, output)
 
 
-def unscoped(name) -> str:
-    """A blob's name without its replica scope: gpu_0/conv1_w becomes conv1_w."""
+def unscoped(name: Blob) -> str:
+    """Return a blob's name without its replica's scope: gpu_0/conv1_w becomes conv1_w."""
     return str(name).rsplit(scope._NAMESCOPE_SEPARATOR, 1)[-1]

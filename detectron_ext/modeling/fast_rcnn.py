@@ -1,25 +1,30 @@
-"""Fast R-CNN's outputs and losses (Girshick, ICCV 2015): a class and boxes for each region."""
+"""Fast R-CNN's outputs and losses (Girshick, ICCV 2015): class and boxes of each region."""
 
 from __future__ import annotations
 
 from caffe2.python import brew
 
 from detectron_ext.modeling.box_losses import add_box_loss
+from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.sampling.proposal_targets import SAMPLER
 
-_ZERO = ("ConstantFill", {"value": 0.0})
-# |difference| where the box loss turns linear (Libra R-CNN, section 3.3; Fast R-CNN, equation 3).
+_ZERO: Fill = ("ConstantFill", {"value": 0.0})
+# |difference| at which the box loss turns linear (Libra R-CNN, section 3.3; Fast R-CNN, equation 3)
 _BOX_LOSS_BETA = 1.0
 
 
-def add_fast_rcnn_outputs(model: DetectionModel, blob, dim: int) -> None:
-    """Add ``cls_score`` (R, classes), in testing ``cls_prob``, and ``bbox_pred`` (R, 4 * classes).
+def add_fast_rcnn_outputs(model: DetectionModel, blob: Blob, dim: int) -> None:
+    """Add the class scores and the box regressions of R regions.
 
-    With MODEL.CLS_AGNOSTIC_BBOX_REG the box classes are two, background and foreground.
+    Blobs, all float32: ``cls_score`` (R, classes), ``bbox_pred`` (R, 4 * classes), and in testing
+    the probabilities ``cls_prob`` (R, classes). With MODEL.CLS_AGNOSTIC_BBOX_REG the boxes have two
+    classes, background and foreground.
 
     Args:
-        blob: (R, dim), or (R, dim, 1, 1), features of the regions.
+        model: gets the layers; MODEL of its configuration is used.
+        blob: features of the regions, float32 (R, dim) or (R, dim, 1, 1).
+        dim: number of their channels.
     """
     settings = model.config.MODEL
     classes = settings.NUM_CLASSES
@@ -30,15 +35,17 @@ def add_fast_rcnn_outputs(model: DetectionModel, blob, dim: int) -> None:
     _add_fc(model, blob, "bbox_pred", dim, 4 * box_classes, std=0.001)
 
 
-def _add_fc(model, blob, name, dim_in, dim_out, std):
-    init = ("GaussianFill", {"std": std})
+def _add_fc(
+    model: DetectionModel, blob: Blob, name: str, dim_in: int, dim_out: int, std: float
+) -> Blob:
+    init: Fill = ("GaussianFill", {"std": std})
     return brew.fc(model, blob, name, dim_in, dim_out, weight_init=init, bias_init=_ZERO)
 
 
 def add_fast_rcnn_losses(model: DetectionModel) -> list:
-    """Add ``loss_cls`` and ``loss_bbox``, each a mean over the regions; returns the loss blobs.
+    """Add ``loss_cls`` and ``loss_bbox``, each a mean over the regions, and return both blobs.
 
-    LIBRA.LOSS_WEIGHTS and LIBRA.BOX_LOSS apply here, and not to the RPN.
+    LIBRA.LOSS_WEIGHTS and LIBRA.BOX_LOSS apply here and not to the RPN.
 
     Raises:
         ConfigError: see `add_box_loss`.

@@ -6,44 +6,48 @@ Blob names are Detectron's: ``fpn_res4_5_sum`` is P4 of a ResNet-50, ``fpn_6`` i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Sequence
 
 from caffe2.python import brew
 
 from detectron_ext import ops
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.settings import Settings
+from detectron_ext.errors import ConfigError, shown
 from detectron_ext.modeling.devices import unscoped
+from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
 
 LOWEST_BACKBONE_LEVEL = 2
 HIGHEST_BACKBONE_LEVEL = 5
+_NUM_STAGES = HIGHEST_BACKBONE_LEVEL - LOWEST_BACKBONE_LEVEL + 1
 
 MULTILEVEL_KEYS = {"RPN": "MULTILEVEL_RPN", "ROI": "MULTILEVEL_ROIS"}
-_XAVIER: tuple = ("XavierFill", {})
-_ZERO = ("ConstantFill", {"value": 0.0})
+_XAVIER: Fill = ("XavierFill", {})
+_ZERO: Fill = ("ConstantFill", {"value": 0.0})
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """Feature maps of one size each, finest first.
+    """The feature maps of pyramid levels, finest first.
 
     Attributes:
-        blobs: unscoped names of the maps, each (N, dim, H_l, W_l).
-        levels: their pyramid levels; level l has a stride of 2**l pixels.
-        dim: channels.
-        is_one_map: it is the single map of a body without a pyramid, not a pyramid's level.
+        blobs: unscoped names of the maps, each float32 (N, dim, H_l, W_l).
+        levels: their pyramid levels. Level l has a stride of 2**l pixels.
+        dim: number of channels of each map.
+        is_one_map: whether this is the single map of a body without a pyramid.
     """
 
-    blobs: tuple
-    levels: tuple
+    blobs: tuple[str, ...]
+    levels: tuple[int, ...]
     dim: int
     is_one_map: bool = False
 
     def between(self, lowest: int, highest: int) -> Pyramid:
-        """The maps of levels ``lowest`` to ``highest``.
+        """Return the maps of levels ``lowest`` to ``highest``, both included.
 
         Raises:
-            ConfigError: when one of them is missing.
+            ConfigError: one of these levels is missing.
         """
         wanted = range(lowest, highest + 1)
         missing = [str(level) for level in wanted if level not in self.levels]
@@ -56,11 +60,11 @@ class Pyramid:
         return Pyramid(blobs, tuple(wanted), self.dim)
 
 
-def level_range(config) -> tuple:
-    """Lowest and highest pyramid level that the heads in use need.
+def level_range(config: Settings) -> tuple[int, int]:
+    """Return the lowest and the highest pyramid level that the heads in use need.
 
     Raises:
-        ConfigError: when all of them lie above the network's last map.
+        ConfigError: all of these levels are coarser than the last map of the network.
     """
     fpn, top = config.FPN, HIGHEST_BACKBONE_LEVEL
     kinds = [kind for kind, key in MULTILEVEL_KEYS.items() if fpn[key]]
@@ -70,14 +74,14 @@ def level_range(config) -> tuple:
     if lowest > top:
         keys = " or ".join(f"FPN.{kind}_MIN_LEVEL" for kind in kinds)
         raise ConfigError(
-            f"all pyramid levels in use lie above {top}, the last of the network's own: set {keys} "
-            f"({lowest}) to at most {top}"
+            f"all pyramid levels in use lie above {top}, the last level of the network itself: set "
+            f"{keys} ({lowest}) to at most {top}"
         )
     return lowest, max(fpn[f"{kind}_MAX_LEVEL"] for kind in kinds)
 
 
 def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = False) -> Pyramid:
-    """Add a residual network and a feature pyramid on it; ``finest_only`` keeps P2 alone."""
+    """Add a residual network and a feature pyramid on it. ``finest_only`` keeps P2 only."""
     stages = add_resnet(model, spec)
     pyramid = add_fpn(model, stages)
     if finest_only:
@@ -85,13 +89,26 @@ def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = Fa
     return pyramid
 
 
-def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
-    """Add the pyramid on the (blob, channels) of res2 to res5.
+def add_fpn(model: DetectionModel, stages: Sequence[tuple[str, int]]) -> Pyramid:
+    """Add a feature pyramid on the maps of a network.
+
+    Args:
+        model: gets the layers; FPN of its configuration is used.
+        stages: (unscoped blob name, number of channels) of the maps with strides 4, 8, 16 and 32,
+            in this order. In a ResNet these are the outputs of res2 to res5.
+
+    Returns:
+        The pyramid. Its blobs are named ``fpn_<name of the map>``, coarser ones ``fpn_<level>``.
 
     Raises:
-        ConfigError: for levels or strides that make no pyramid.
+        ConfigError: another number of maps, or levels or strides that make no pyramid.
     """
     config = model.config
+    if len(stages) != _NUM_STAGES:
+        raise ConfigError(
+            f"MODEL.CONV_BODY {config.MODEL.CONV_BODY} must give add_fpn {_NUM_STAGES} maps, of "
+            f"strides 4, 8, 16 and 32: it gives {shown(stages)}"
+        )
     _check_strides(config)
     lowest, highest = level_range(config)
     backbone = {LOWEST_BACKBONE_LEVEL + i: stage for i, stage in enumerate(stages)}
@@ -115,8 +132,8 @@ def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
     return Pyramid(tuple(map(unscoped, blobs)), tuple(levels), config.FPN.DIM)
 
 
-def _check_strides(config) -> None:
-    """The top-down path doubles a map's sides, which must then be those of the next."""
+def _check_strides(config: Settings) -> None:
+    """Check that each map has exactly twice the rows and columns of the next coarser one."""
     if config.RESNETS.RES5_DILATION > 1:
         raise ConfigError(
             f"RESNETS.RES5_DILATION {config.RESNETS.RES5_DILATION} gives res5 the size of res4, "
@@ -130,8 +147,16 @@ def _check_strides(config) -> None:
         )
 
 
-def _add_conv(model, blob_in, name, dim_in, kernel, weight_init=_XAVIER, **options):
-    """A pyramid convolution, normalised when FPN.USE_GN."""
+def _add_conv(
+    model: DetectionModel,
+    blob_in: Blob,
+    name: str,
+    dim_in: int,
+    kernel: int,
+    weight_init: Fill = _XAVIER,
+    **options: Any,
+) -> Blob:
+    """Add a convolution of the pyramid, with GroupNorm if FPN.USE_GN."""
     dim = model.config.FPN.DIM
     options.update(weight_init=weight_init, bias_init=_ZERO)
     if model.config.FPN.USE_GN:
@@ -140,8 +165,8 @@ def _add_conv(model, blob_in, name, dim_in, kernel, weight_init=_XAVIER, **optio
     return model.conv(blob_in, name, dim_in, dim, kernel, **options)
 
 
-def _add_top_down(model, stages):
-    """Lateral 1x1 convolutions and the top-down path; returns the merged maps, finest first."""
+def _add_top_down(model: DetectionModel, stages: Sequence[tuple[str, int]]) -> list[Blob]:
+    """Add lateral 1x1 convolutions and the top-down path; return the merged maps, finest first."""
     lateral_init = _ZERO if model.config.FPN.ZERO_INIT_LATERAL else _XAVIER
     top_blob, top_dim = stages[-1]
     merged = [_add_conv(model, top_blob, f"fpn_inner_{top_blob}", top_dim, 1)]
@@ -153,13 +178,13 @@ def _add_top_down(model, stages):
     return merged
 
 
-def _add_extra_levels(model, blob, dim, highest):
-    """P6 and coarser by strided convolutions, as RetinaNet has them."""
+def _add_extra_levels(model: DetectionModel, blob: Blob, dim: int, highest: int) -> list[Blob]:
+    """Add P6 to P<highest> by strided convolutions, as in RetinaNet."""
     extra: list = []
     for level in range(HIGHEST_BACKBONE_LEVEL + 1, highest + 1):
         if extra and model.config.LIBRA.FPN.EXTRA_LEVELS_RELU:
             blob = brew.relu(model, blob, unscoped(blob) + "_relu")
-        # No GroupNorm here even with FPN.USE_GN: that is how Detectron builds these levels.
+        # Detectron builds these levels without GroupNorm even if FPN.USE_GN is set.
         blob = model.conv(
             blob, f"fpn_{level}", dim, model.config.FPN.DIM, 3,
             stride=2, pad=1, weight_init=_XAVIER, bias_init=_ZERO,
@@ -169,6 +194,6 @@ def _add_extra_levels(model, blob, dim, highest):
     return extra
 
 
-def _add_subsampled(model, blob):
-    """P6 as every second cell of P5, as the FPN paper has it."""
+def _add_subsampled(model: DetectionModel, blob: Blob) -> Blob:
+    """Add P6 as every second cell of P5, as in the FPN paper."""
     return brew.max_pool(model, blob, unscoped(blob) + "_subsampled_2x", kernel=1, pad=0, stride=2)

@@ -1,12 +1,13 @@
-"""Detectors of two stages: Faster R-CNN, Fast R-CNN on precomputed proposals, the RPN alone.
+"""Two-stage detectors: Faster R-CNN, Fast R-CNN on precomputed proposals, or an RPN alone.
 
-What is built follows from MODEL.FASTER_RCNN and MODEL.RPN_ONLY, on a feature pyramid (FPN.FPN_ON)
-or on one map.
+MODEL.FASTER_RCNN and MODEL.RPN_ONLY decide which of them is built. FPN.FPN_ON decides whether it
+works on a feature pyramid or on one map.
 """
 
 from __future__ import annotations
 
 from detectron_ext.config import reads_proposals
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.balanced_pyramid import add_balanced_pyramid
 from detectron_ext.modeling.bodies import add_conv_body
@@ -24,10 +25,10 @@ from detectron_ext.modeling.rpn import add_rpn_heads, add_rpn_losses
 
 
 def add_generalized_rcnn(model: DetectionModel) -> list:
-    """Add the detector's graph; returns the loss blobs, none at test time.
+    """Add the detector's graph, and return the loss blobs; there are none at test time.
 
     Raises:
-        ConfigError: for parts that are not built here, or settings that contradict each other.
+        ConfigError: parts that are not built here, or settings that contradict each other.
     """
     config = model.config
     _refuse_other_heads(config)
@@ -43,20 +44,20 @@ def add_generalized_rcnn(model: DetectionModel) -> list:
     return losses
 
 
-def _refuse_other_heads(config):
+def _refuse_other_heads(config: Settings) -> None:
     for key in ("MASK_ON", "KEYPOINTS_ON"):
         if config.MODEL[key]:
             raise ConfigError(
-                f"MODEL.{key} is not built here: detectron_ext.upstream installs these parts into "
-                "a checkout of Detectron, which has that head"
+                f"MODEL.{key} is not built here: install these parts into a checkout of Detectron, "
+                "which has that head, with detectron_ext.upstream"
             )
 
 
-def _refuse_contradictions(config):
+def _refuse_contradictions(config: Settings) -> None:
     if config.MODEL.RPN_ONLY and config.MODEL.FASTER_RCNN:
         raise ConfigError(
-            "MODEL.RPN_ONLY True builds the RPN alone and MODEL.FASTER_RCNN True a head as well: "
-            "set one of them to False"
+            "MODEL.RPN_ONLY True builds an RPN without a head, and MODEL.FASTER_RCNN True builds "
+            "both: set one of them to False"
         )
     if config.RPN.RPN_ON and reads_proposals(config):
         raise ConfigError(
@@ -65,8 +66,11 @@ def _refuse_contradictions(config):
         )
 
 
-def _check_body(config, pyramid):
-    """Images are padded, and blobs named, for a pyramid exactly where FPN.FPN_ON says so."""
+def _check_body(config: Settings, pyramid: Pyramid) -> None:
+    """Check that the body has a pyramid if, and only if, FPN.FPN_ON is True.
+
+    Padding of images and names of blobs follow FPN.FPN_ON.
+    """
     if pyramid.is_one_map == config.FPN.FPN_ON:
         kind = "is no" if config.FPN.FPN_ON else "is a"
         raise ConfigError(
@@ -75,7 +79,7 @@ def _check_body(config, pyramid):
         )
 
 
-def _add_features(model) -> Pyramid:
+def _add_features(model: DetectionModel) -> Pyramid:
     config = model.config
     pyramid = add_conv_body(model)
     _check_body(config, pyramid)
@@ -85,22 +89,23 @@ def _add_features(model) -> Pyramid:
     return add_balanced_pyramid(model, pyramid) if config.LIBRA.BFP.ON else pyramid
 
 
-def _levels(config, pyramid: Pyramid, kind: str) -> Pyramid:
-    """The levels that the RPN ("RPN") or the head on regions ("ROI") works on."""
+def _levels(config: Settings, pyramid: Pyramid, kind: str) -> Pyramid:
+    """Return the levels that the RPN (kind "RPN") or the head on regions (kind "ROI") uses."""
     if not config.FPN.FPN_ON:
         return pyramid
     key = MULTILEVEL_KEYS[kind]
     if not config.FPN[key]:
-        raise ConfigError(f"FPN.{key} False does not go with FPN.FPN_ON: set it to True")
+        raise ConfigError(f"FPN.{key} must be True if FPN.FPN_ON is True: set it to True")
     return pyramid.between(config.FPN[f"{kind}_MIN_LEVEL"], config.FPN[f"{kind}_MAX_LEVEL"])
 
 
-def _add_rpn(model, pyramid):
+def _add_rpn(model: DetectionModel, pyramid: Pyramid) -> list:
     config = model.config
     stride = 2 ** pyramid.levels[0]
     if not config.FPN.FPN_ON and stride != config.RPN.STRIDE:
         raise ConfigError(
-            f"RPN.STRIDE {config.RPN.STRIDE} is not the stride of MODEL.CONV_BODY: set {stride}"
+            f"RPN.STRIDE {config.RPN.STRIDE} is not the stride of MODEL.CONV_BODY: set it to "
+            f"{stride}"
         )
     add_rpn_heads(model, pyramid)
     if not model.train or config.MODEL.FASTER_RCNN:

@@ -1,31 +1,38 @@
 """Layers and records that detectors add to a Caffe2 model helper.
 
-A mixin, so that another model helper than ours can have them: the adapter for upstream Detectron
-gives them to that one's.
+They are a mixin class because the adapter for upstream Detectron adds them to upstream's model
+helper, too.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Dict, Iterable, Tuple, Union
 
-from caffe2.python import brew
+from caffe2.python import brew, core
 from caffe2.python.modeling import initializers
 from caffe2.python.modeling.parameter_info import ParameterTags
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.modeling.devices import unscoped
+
+# A blob of a net, or its name. A name gets the prefix of the current scope when it is used.
+Blob = Union[core.BlobReference, str]
+# An operator that fills a parameter, and its arguments, such as ("ConstantFill", {"value": 0.0}).
+Fill = Tuple[str, Dict[str, Any]]
 
 
 class DetectionLayers:
-    """Needs a Caffe2 model helper beside it, and these attributes.
+    """A mixin class for a Caffe2 model helper that has these attributes.
 
     Attributes:
-        config: the configuration the graph is built from.
-        num_gpus: replicas on GPUs; 0 is one replica on the CPU.
-        losses, metrics: lists of unscoped names of the scalars a training step reports.
-        gn_params: list of GroupNorm's scales and biases, which have a weight decay of their own.
+        config: the configuration that the graph is built from.
+        num_gpus: number of replicas on GPUs; 0 is one replica on the CPU.
+        losses: unscoped names of the losses that a training step reports.
+        metrics: unscoped names of the other scalars that a training step reports.
+        gn_params: GroupNorm's scales and biases, which have their own weight decay.
     """
 
-    config: Any
+    config: Settings
     num_gpus: int
     losses: list
     metrics: list
@@ -35,19 +42,30 @@ class DetectionLayers:
     create_param: Any
     init_params: bool
 
-    def conv(self, blob_in, blob_out, dim_in, dim_out, kernel, *, shared_with=None, **options):
+    def conv(
+        self,
+        blob_in: Blob,
+        blob_out: str,
+        dim_in: int,
+        dim_out: int,
+        kernel: int,
+        *,
+        shared_with: str | None = None,
+        **options: Any,
+    ) -> Blob:
         """Add a convolution.
 
         Args:
             blob_in: float32 (N, dim_in, H, W).
             blob_out: name of the output; the parameters are ``<blob_out>_w``, float32
                 (dim_out, dim_in / group, kernel, kernel), and ``<blob_out>_b``, float32 (dim_out,).
-            dim_in, dim_out: channels.
+            dim_in: number of input channels.
+            dim_out: number of output channels.
             kernel: side of the filters, in cells.
-            shared_with: name of an earlier layer whose parameters are used; weight_init and
-                bias_init are ignored then.
-            options: Caffe2's arguments: stride (1), pad (0), dilation (1), group (1), no_bias;
-                weight_init and bias_init, each (operator that fills a blob, its arguments).
+            shared_with: name of an earlier layer, to use its parameters. weight_init and bias_init
+                are ignored then.
+            options: Caffe2's arguments, with their defaults: stride (1), pad (0), dilation (1),
+                group (1) and no_bias (0). weight_init and bias_init are each a `Fill`.
 
         Returns:
             The output blob, float32 (N, dim_out, H', W') with
@@ -64,14 +82,24 @@ class DetectionLayers:
         inputs = [blob_in, shared_with + "_w", shared_with + "_b"]
         return self.net.Conv(inputs, blob_out, kernel=kernel, order="NCHW", **options)
 
-    def conv_parameters(self, name, dim_in, dim_out, kernel, weight_init, bias_init) -> tuple:
-        """Add the parameters that `conv` would give a layer, without the layer.
+    def conv_parameters(
+        self,
+        name: str,
+        dim_in: int,
+        dim_out: int,
+        kernel: int,
+        weight_init: Fill,
+        bias_init: Fill,
+    ) -> tuple:
+        """Add the parameters of a convolution without the convolution itself.
 
         Args:
-            name: of the layer; the parameters are ``<name>_w`` and ``<name>_b``.
-            dim_in, dim_out: channels.
+            name: name of the layer; the parameters are ``<name>_w`` and ``<name>_b``.
+            dim_in: number of input channels.
+            dim_out: number of output channels.
             kernel: side of the filters, in cells.
-            weight_init, bias_init: (operator that fills a blob, its arguments).
+            weight_init: fills the weights.
+            bias_init: fills the biases.
 
         Returns:
             The weights, float32 (dim_out, dim_in, kernel, kernel), and the biases, float32
@@ -90,88 +118,117 @@ class DetectionLayers:
             for part in shapes
         )
 
-    def _initializer(self, operator_and_arguments):
+    def _initializer(self, fill: Fill) -> Any:
         if not self.init_params:
             return initializers.ExternalInitializer()
-        operator, arguments = operator_and_arguments
+        operator, arguments = fill
         return initializers.Initializer(operator, **arguments)
 
-    def relu(self, blob):
-        """Add a rectifier, in place; returns the blob."""
+    def relu(self, blob: Blob) -> Blob:
+        """Add a rectifier that overwrites the blob, and return the blob."""
         return brew.relu(self, blob, blob)
 
-    def affine_channel(self, blob_in, blob_out, dim, in_place):
+    def affine_channel(self, blob_in: Blob, blob_out: str, dim: int, in_place: bool) -> Blob:
         """Add a fixed scale and bias of each channel: frozen BatchNorm.
 
         Args:
             blob_in: float32 (N, dim, H, W).
-            blob_out: name of the output; the parameters, which do not train, are ``<blob_out>_s``
-                and ``<blob_out>_b``, float32 (dim,).
-            dim: channels.
-            in_place: overwrite ``blob_in`` instead; the parameters keep their names.
+            blob_out: name of the output; the parameters are ``<blob_out>_s`` and ``<blob_out>_b``,
+                float32 (dim,). They do not train.
+            dim: number of channels.
+            in_place: overwrite ``blob_in`` instead of writing ``blob_out``. The names of the
+                parameters do not change.
 
         Returns:
-            The output blob, shaped as ``blob_in``.
+            The output blob, of the shape of ``blob_in``.
         """
         scale = self._fixed_param(str(blob_out) + "_s", dim, 1.0, ParameterTags.WEIGHT)
         bias = self._fixed_param(str(blob_out) + "_b", dim, 0.0, ParameterTags.BIAS)
         return self.net.AffineChannel([blob_in, scale, bias], blob_in if in_place else blob_out)
 
-    def _fixed_param(self, name, dim, value, tag):
+    def _fixed_param(self, name: str, dim: int, value: float, tag: str) -> Blob:
         fill = initializers.Initializer("ConstantFill", value=value)
         return self.create_param(param_name=name, shape=[dim], initializer=fill, tags=tag)
 
-    def conv_affine(self, blob_in, prefix, dim_in, dim_out, kernel, *, in_place=True, **options):
+    def conv_affine(
+        self,
+        blob_in: Blob,
+        prefix: str,
+        dim_in: int,
+        dim_out: int,
+        kernel: int,
+        *,
+        in_place: bool = True,
+        **options: Any,
+    ) -> Blob:
         """Add a convolution without bias, then frozen BatchNorm.
 
         Args:
-            blob_in, dim_in, dim_out, kernel, options: as in `conv`.
+            blob_in: float32 (N, dim_in, H, W).
             prefix: name of the convolution; the normalisation is ``<prefix>_bn``.
+            dim_in: number of input channels.
+            dim_out: number of output channels.
+            kernel: side of the filters, in cells.
             in_place: let the normalisation overwrite the convolution's output.
+            options: as in `conv`.
 
         Returns:
-            The output blob, as of `conv`.
+            The output blob, with the shape of `conv`'s.
         """
         conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
         return self.affine_channel(conv, prefix + "_bn", dim_out, in_place)
 
-    def conv_gn(self, blob_in, prefix, dim_in, dim_out, kernel, *, groups, **options):
+    def conv_gn(
+        self,
+        blob_in: Blob,
+        prefix: str,
+        dim_in: int,
+        dim_out: int,
+        kernel: int,
+        *,
+        groups: int,
+        **options: Any,
+    ) -> Blob:
         """Add a convolution without bias, then GroupNorm (Wu and He, ECCV 2018).
 
         Args:
-            blob_in, dim_in, dim_out, kernel, options: as in `conv`; bias_init is ignored.
+            blob_in: float32 (N, dim_in, H, W).
             prefix: name of the convolution; the normalisation is ``<prefix>_gn``.
+            dim_in: number of input channels.
+            dim_out: number of output channels.
+            kernel: side of the filters, in cells.
             groups: number of groups of channels; it must divide dim_out.
+            options: as in `conv`; bias_init is ignored.
 
         Returns:
-            The output blob, as of `conv`.
+            The output blob, with the shape of `conv`'s.
         """
         options.pop("bias_init", None)
         conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
         return self.group_norm(conv, prefix + "_gn", dim_out, groups)
 
-    def group_norm(self, blob_in, blob_out, dim, groups):
+    def group_norm(self, blob_in: Blob, blob_out: str, dim: int, groups: int) -> Blob:
         """Add GroupNorm with a learned scale and bias.
 
         Args:
             blob_in: float32 (N, dim, H, W).
             blob_out: name of the output; the parameters are ``<blob_out>_s`` and ``<blob_out>_b``,
                 float32 (dim,).
-            dim: channels.
+            dim: number of channels.
             groups: number of groups of channels; it must divide dim.
 
         Returns:
-            The output blob, shaped as ``blob_in``.
+            The output blob, of the shape of ``blob_in``.
         """
         epsilon = self.config.GROUP_NORM.EPSILON
         out = brew.spatial_gn(self, blob_in, blob_out, dim, group=groups, epsilon=epsilon)
         self.gn_params += self.params[-2:]
         return out
 
-    def add_losses(self, blobs) -> None:
-        """Record losses by their unscoped names; replicas share one record."""
+    def add_losses(self, blobs: Iterable[Blob]) -> None:
+        """Record losses to report, by their unscoped names: all replicas have one record."""
         self.losses += [n for n in map(unscoped, blobs) if n not in self.losses]
 
-    def add_metrics(self, blobs) -> None:
-        """Record scalars to report that are not losses."""
+    def add_metrics(self, blobs: Iterable[Blob]) -> None:
+        """Record other scalars to report, by their unscoped names."""
         self.metrics += [n for n in map(unscoped, blobs) if n not in self.metrics]

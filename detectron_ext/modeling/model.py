@@ -1,9 +1,10 @@
-"""The model helper: Caffe2's own, plus the layers and the records that detectors need."""
+"""The model helper: Caffe2's own with the layers and records that detectors need."""
 
 from __future__ import annotations
 
 from caffe2.python.model_helper import ModelHelper
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.layers import DetectionLayers
 
@@ -12,15 +13,16 @@ class DetectionModel(DetectionLayers, ModelHelper):
     """A Caffe2 model helper (``net``, ``param_init_net``, ``params``) for a detector.
 
     Attributes:
-        config: the configuration the graph is built from.
+        config: the configuration that the graph is built from.
         train: whether the graph has losses, gradients and updates.
-        num_gpus: replicas on GPUs; 0 is one replica on the CPU.
-        losses, metrics: unscoped names of the scalars a training step reports.
-        samplers: names of the samplers whose counts a training step reports.
-        gn_params: GroupNorm's scales and biases, which have a weight decay of their own.
+        num_gpus: number of replicas on GPUs; 0 is one replica on the CPU.
+        losses: unscoped names of the losses that a training step reports.
+        metrics: unscoped names of the other scalars that a training step reports.
+        samplers: names of the samplers. A training step reports what they drew.
+        gn_params: GroupNorm's scales and biases, which have their own weight decay.
     """
 
-    def __init__(self, name: str, config, train: bool, num_gpus: int):
+    def __init__(self, name: str, config: Settings, train: bool, num_gpus: int):
         arg_scope = {"order": "NCHW", "use_cudnn": num_gpus > 0, "cudnn_exhaustive_search": False}
         super().__init__(name=name, init_params=True, arg_scope=arg_scope)
         self.config = config
@@ -33,28 +35,30 @@ class DetectionModel(DetectionLayers, ModelHelper):
 
     @property
     def loss_scale(self) -> float:
-        """Factor of every loss, so that gradients summed over replicas are their mean."""
+        """Factor of every loss. It makes the sum of the replicas' gradients their mean."""
         return 1.0 / max(1, self.num_gpus)
 
     def trainable_params(self, scope: str = "") -> list:
-        """Parameters with a gradient whose scoped names start with ``scope``."""
+        """Return the parameters with a gradient whose scoped names start with ``scope``."""
         return [p for p in self.params if p in self.param_to_grad and str(p).startswith(scope)]
 
     def add_sampler(self, name: str) -> None:
-        """Record a sampler to report: the blob sampling_counts_<name> counts what it drew."""
+        """Record a sampler to report. The blob sampling_counts_<name> counts what it drew."""
         if name not in self.samplers:
             self.samplers.append(name)
 
 
-def group_norm_groups(dim: int, config, width: float = 1.0) -> int:
-    """Number of GroupNorm groups for ``dim`` channels.
+def group_norm_groups(dim: int, config: Settings, width: float = 1.0) -> int:
+    """Return the number of GroupNorm's groups for ``dim`` channels.
 
     Args:
-        width: width of the layer's network relative to the standard one; NUM_GROUPS shrinks with
-            it, so that a narrow network keeps the channels per group of a full one.
+        dim: number of channels of the layer.
+        config: GROUP_NORM is used.
+        width: width of the layer's network relative to the standard one. NUM_GROUPS is multiplied
+            by it, so that a group has as many channels as in the standard network.
 
     Raises:
-        ConfigError: when the channels do not divide.
+        ConfigError: the number of channels is not divisible.
     """
     settings = config.GROUP_NORM
     if settings.DIM_PER_GP > 0:

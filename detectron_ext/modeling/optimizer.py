@@ -1,4 +1,4 @@
-"""Backward pass, gradient averaging over GPUs and parameter updates, as Detectron has them."""
+"""Backward pass, averaging of gradients over GPUs and parameter updates, as in Detectron."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from detectron_ext.modeling.model import DetectionModel
 
 
 def add_backward_pass(model: DetectionModel, losses_by_replica: list) -> None:
-    """Add the gradient of the sum of all losses and, on several GPUs, its mean over them."""
+    """Add the gradients of the sum of all losses. On several GPUs they are added up.
+
+    Args:
+        model: gets the operators.
+        losses_by_replica: for each replica the list of its loss blobs.
+    """
     gradients = {}
     for index, losses in enumerate(losses_by_replica):
         with replica(index, model.num_gpus):
@@ -37,16 +42,16 @@ def _add_allreduce(model: DetectionModel) -> None:
 def add_parameter_updates(model: DetectionModel) -> None:
     """Add momentum SGD for every trainable parameter of every replica.
 
-    The learning rate blob ``lr`` starts at 0 and is set before each step. Biases learn twice as
-    fast and do not decay; GroupNorm's scales decay with SOLVER.WEIGHT_DECAY_GN; other weights with
-    SOLVER.WEIGHT_DECAY.
+    The blob ``lr`` holds the learning rate. It starts at 0 and is set before each step. Biases
+    learn twice as fast and do not decay. GroupNorm's scales decay by SOLVER.WEIGHT_DECAY_GN, other
+    weights by SOLVER.WEIGHT_DECAY.
     """
     for index, scope in enumerate(replica_scopes(model.num_gpus)):
         with replica(index, model.num_gpus):
             _add_replica_updates(model, model.trainable_params(scope))
 
 
-def _add_replica_updates(model, params):
+def _add_replica_updates(model: DetectionModel, params: list) -> None:
     solver = model.config.SOLVER
 
     def constant(name, value):
@@ -72,7 +77,7 @@ def _add_replica_updates(model, params):
 
 
 def share_gradient_memory(model: DetectionModel) -> None:
-    """Let gradients whose lives do not overlap share blobs (MEMONGER)."""
+    """Let gradients that are not needed at the same time share blobs (MEMONGER)."""
     for scope in replica_scopes(model.num_gpus):
         model.net._net = memonger.share_grad_blobs(
             model.net,

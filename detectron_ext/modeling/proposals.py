@@ -1,7 +1,12 @@
-"""From the RPN's outputs to regions of interest: proposals, their training labels, their levels."""
+"""Makes regions of interest from the RPN's outputs.
+
+The RPN's outputs become proposals. In training, proposals are sampled and labelled. On a feature
+pyramid, each region gets a level.
+"""
 
 from __future__ import annotations
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.geometry.roi_levels import roi_level_names
 from detectron_ext.modeling.box_edges import shift_far_edges
@@ -16,22 +21,25 @@ _ABOVE_ZERO = 1e-6
 def add_proposals(model: DetectionModel) -> None:
     """Add the proposals of every level of the RPN.
 
-    Blobs ``rpn_rois`` (R, 5) rows (image, x1, y1, x2, y2) in network pixels and ``rpn_roi_probs``
-    (R,), with the suffix of the level. Caffe2's operator takes the RPN_PRE_NMS_TOP_N best anchors
-    of an image and level, moves them, clips them to the image, drops those with a side below
-    RPN_MIN_SIZE or a center outside, and keeps the RPN_POST_NMS_TOP_N best that non-maximum
-    suppression leaves; all of them where RPN_NMS_THRESH is 0 or less.
+    Blobs of each level, with its suffix: ``rpn_rois`` (R, 5) float32 rows (image, x1, y1, x2, y2)
+    in network pixels, and ``rpn_roi_probs`` (R,) float32.
+
+    Caffe2's operator takes the RPN_PRE_NMS_TOP_N best anchors of each image and level. It moves
+    them by the predicted deltas and clips them to the image. It drops boxes that have a side below
+    RPN_MIN_SIZE or a center outside the image. Then it applies non-maximum suppression and keeps
+    the RPN_POST_NMS_TOP_N best. If RPN_NMS_THRESH is 0 or less, it suppresses nothing and keeps
+    all.
     """
     settings = model.config.TRAIN if model.train else model.config.TEST
     suppresses = settings.RPN_NMS_THRESH > 0
     to_edges = model.config.LIBRA.BOX_CONVENTION == "mmdet"
     for suffix, stride, cell in rpn_anchor_levels(model.config):
         probabilities = model.net.Sigmoid(f"rpn_cls_logits{suffix}", f"rpn_cls_probs{suffix}")
-        # Up to the far edges a box may have no area; it is no proposal then.
+        # In mmdetection's convention a box can have no area. It is no proposal then.
         cell = cell + (0, 0, 1, 1) if to_edges else cell
         min_size = max(settings.RPN_MIN_SIZE, _ABOVE_ZERO if to_edges else 0)
         rois = f"rpn_rois{suffix}" + ("_edges" if to_edges else "")
-        # A constant of the graph, which is no parameter.
+        # A constant of the graph, not a parameter.
         anchors = model.param_init_net.GivenTensorFill(
             [], f"rpn_anchors{suffix}", shape=cell.shape, values=cell.ravel().tolist()
         )
@@ -50,8 +58,11 @@ def add_proposals(model: DetectionModel) -> None:
 
 
 def add_best_proposals(model: DetectionModel) -> None:
-    """Merge the levels' proposals: ``rpn_rois`` and ``rpn_roi_probs``, the RPN_POST_NMS_TOP_N best
-    of all images, best first. The output of a model with MODEL.RPN_ONLY."""
+    """Merge the proposals of all levels, as the output of a model with MODEL.RPN_ONLY.
+
+    Blobs: ``rpn_rois`` (R, 5) and ``rpn_roi_probs`` (R,), the RPN_POST_NMS_TOP_N best of all
+    images, best first.
+    """
     if not model.config.FPN.FPN_ON:
         return
     merge = BestProposals(model.config.TEST.RPN_POST_NMS_TOP_N)
@@ -60,10 +71,11 @@ def add_best_proposals(model: DetectionModel) -> None:
 
 
 def add_labelled_proposals(model: DetectionModel) -> None:
-    """Sample and label proposals and ground-truth boxes: the blobs of `proposal_blob_names`.
+    """Add an operator that samples and labels proposals and ground-truth boxes.
 
-    Reads ``gt_boxes`` (G, 7) rows (image, x1, y1, x2, y2, class, is_crowd) in network pixels and
-    ``sampling_seed`` (1,) int64, which decides the draw.
+    It makes the blobs of `proposal_blob_names`. It reads ``gt_boxes`` (G, 7) float32 rows (image,
+    x1, y1, x2, y2, class, is_crowd) in network pixels, and ``sampling_seed`` (1,) int64, which
+    decides the draw.
     """
     config = model.config
     if config.FPN.FPN_ON:
@@ -80,11 +92,11 @@ def add_labelled_proposals(model: DetectionModel) -> None:
 
 
 def add_test_rois(model: DetectionModel) -> None:
-    """Add ``rois`` and on a pyramid their levels' blobs from the proposals of all levels.
+    """Add ``rois``, the regions of a test image, from the proposals of all levels.
 
-    A region of area A belongs to level
-    floor(ROI_CANONICAL_LEVEL + log2(sqrt(A) / ROI_CANONICAL_SCALE)), within the levels there are
-    (FPN, equation 1).
+    On a pyramid also the blobs of `roi_level_names` are added. A region of area A belongs to level
+    floor(ROI_CANONICAL_LEVEL + log2(sqrt(A) / ROI_CANONICAL_SCALE)) (FPN, equation 1), or to the
+    nearest level that exists.
     """
     fpn = model.config.FPN
     if not fpn.FPN_ON:
@@ -104,6 +116,6 @@ def add_test_rois(model: DetectionModel) -> None:
     )  # fmt: skip
 
 
-def _level_outputs(config):
+def _level_outputs(config: Settings) -> list[str]:
     suffixes = [level.suffix for level in rpn_anchor_levels(config)]
     return [name + suffix for name in ("rpn_rois", "rpn_roi_probs") for suffix in suffixes]

@@ -1,4 +1,4 @@
-"""Residual networks (He et al., CVPR 2016), ResNeXt's groups and GroupNorm variants included.
+"""Residual networks (He et al., CVPR 2016), also with ResNeXt's groups or GroupNorm.
 
 Blob names are Detectron's: ``res3_1_branch2a_w`` is a weight of the first convolution of the
 second block of stage 3.
@@ -7,39 +7,43 @@ second block of stage 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from caffe2.python import brew
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.devices import unscoped
+from detectron_ext.modeling.layers import Blob
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 
 
 @dataclass(frozen=True)
 class ResNetSpec:
-    """What tells one residual network from another.
+    """The properties in which residual networks differ.
 
     Attributes:
-        blocks: residual blocks of stages res2 to res5.
-        bottleneck: 1x1-3x3-1x1 blocks, else two 3x3 convolutions (ResNet-18, -34).
-        width: factor of every channel count.
-        group_norm: True for GroupNorm whatever the configuration says; None follows
-            RESNETS.STEM_FUNC, SHORTCUT_FUNC and TRANS_FUNC.
+        blocks: number of residual blocks in each of the stages res2 to res5.
+        bottleneck: True for blocks of 1x1, 3x3 and 1x1 convolutions, False for blocks of two 3x3
+            convolutions (ResNet-18, ResNet-34).
+        width: factor of the number of channels of every layer.
+        group_norm: True always uses GroupNorm. None decides by RESNETS.STEM_FUNC, SHORTCUT_FUNC and
+            TRANS_FUNC.
     """
 
-    blocks: tuple
+    blocks: tuple[int, int, int, int]
     bottleneck: bool = True
     width: float = 1.0
     group_norm: bool | None = None
 
     @property
     def stem_dim(self) -> int:
-        """Channels after the stem."""
+        """Number of channels after the stem."""
         return int(64 * self.width)
 
     @property
-    def stage_dims(self) -> tuple:
-        """Output channels of res2, res3, res4, res5."""
+    def stage_dims(self) -> tuple[int, ...]:
+        """Numbers of output channels of res2, res3, res4 and res5."""
         base = 256 if self.bottleneck else 64
         return tuple(int(base * 2**i * self.width) for i in range(4))
 
@@ -61,18 +65,21 @@ _GROUP_NORM_FUNCS = {
 
 
 def add_resnet(
-    model: DetectionModel, spec: ResNetSpec, blob_in: str = "data", last_stage: int = 5
-) -> list:
+    model: DetectionModel, spec: ResNetSpec, blob_in: Blob = "data", last_stage: int = 5
+) -> list[tuple[str, int]]:
     """Add a residual network, from its stem to stage ``last_stage``.
 
     Args:
-        model: RESNETS and TRAIN.FREEZE_AT are used.
-        spec: which network.
+        model: gets the layers; RESNETS and TRAIN.FREEZE_AT of its configuration are used.
+        spec: the network.
         blob_in: the images, float32 (N, 3, H, W).
         last_stage: 4 or 5.
 
     Returns:
-        (unscoped blob name, channels) of res2, res3, ... in order.
+        (unscoped blob name, number of channels) of res2, res3, ... in this order.
+
+    Raises:
+        ConfigError: RESNETS names an unknown part.
     """
     config = model.config
     blob, dim = _add_stem(model, spec, blob_in), spec.stem_dim
@@ -87,25 +94,33 @@ def add_resnet(
     return stages
 
 
-def highest_level(config, last_stage: int) -> int:
-    """Pyramid level of the map that a network ends in: its stride is 2**level pixels."""
+def highest_level(config: Settings, last_stage: int) -> int:
+    """Return the pyramid level of a network's last map, whose stride is 2**level pixels."""
     return 4 if last_stage == 5 and config.RESNETS.RES5_DILATION > 1 else last_stage
 
 
-def add_stage(model: DetectionModel, spec: ResNetSpec, stage: int, blob, dim_in, stride, dilation):
+def add_stage(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    stage: int,
+    blob: Blob,
+    dim_in: int,
+    stride: int,
+    dilation: int,
+) -> tuple[Blob, int]:
     """Add the blocks of one stage.
 
     Args:
-        model: RESNETS is used.
-        spec: which network.
-        stage: 2 to 5.
-        blob: the map it starts from, float32 (N, dim_in, H, W).
-        dim_in: channels of that.
-        stride: of its first block.
-        dilation: of its 3x3 convolutions.
+        model: gets the layers; RESNETS of its configuration is used.
+        spec: the network.
+        stage: number of the stage, 2 to 5.
+        blob: input of the stage, float32 (N, dim_in, H, W).
+        dim_in: number of input channels.
+        stride: stride of the first block, in cells.
+        dilation: dilation of the 3x3 convolutions, in cells.
 
     Returns:
-        The blob it ends in and that blob's channels.
+        The output blob of the stage and the number of its channels.
     """
     index = stage - 2
     resnets = model.config.RESNETS
@@ -126,7 +141,7 @@ def add_stage(model: DetectionModel, spec: ResNetSpec, stage: int, blob, dim_in,
     return blob, dim_out
 
 
-def _uses_group_norm(config, spec: ResNetSpec, part: str) -> bool:
+def _uses_group_norm(config: Settings, spec: ResNetSpec, part: str) -> bool:
     name = config.RESNETS[part]
     if name not in _GROUP_NORM_FUNCS[part]:
         known = ", ".join(_GROUP_NORM_FUNCS[part])
@@ -135,19 +150,29 @@ def _uses_group_norm(config, spec: ResNetSpec, part: str) -> bool:
 
 
 def _add_normalized_conv(
-    model, part, spec, blob_in, prefix, dim_in, dim_out, kernel, *, in_place=True, **options
-):
-    """Convolution and normalisation, of the kind that the configuration names for this part."""
+    model: DetectionModel,
+    part: str,
+    spec: ResNetSpec,
+    blob_in: Blob,
+    prefix: str,
+    dim_in: int,
+    dim_out: int,
+    kernel: int,
+    *,
+    in_place: bool = True,
+    **options: Any,
+) -> Blob:
+    """Add a convolution and the normalisation that RESNETS.<part> or the network asks for."""
     if _uses_group_norm(model.config, spec, part):
         groups = group_norm_groups(dim_out, model.config, spec.width)
         return model.conv_gn(blob_in, prefix, dim_in, dim_out, kernel, groups=groups, **options)
     return model.conv_affine(blob_in, prefix, dim_in, dim_out, kernel, in_place=in_place, **options)
 
 
-def _add_stem(model, spec, blob_in):
+def _add_stem(model: DetectionModel, spec: ResNetSpec, blob_in: Blob) -> Blob:
     dim = spec.stem_dim
-    # Nothing lies before the image: its gradient would be dear and unused.
-    options = {"stride": 2, "pad": 3, "no_gradient_to_input": 1}
+    # The gradient of the images is expensive, and nothing uses it.
+    options: dict[str, Any] = {"stride": 2, "pad": 3, "no_gradient_to_input": 1}
     if _uses_group_norm(model.config, spec, "STEM_FUNC"):
         groups = group_norm_groups(dim, model.config, spec.width)
         blob = model.conv_gn(blob_in, "conv1", 3, dim, 7, groups=groups, **options)
@@ -157,12 +182,29 @@ def _add_stem(model, spec, blob_in):
     return brew.max_pool(model, model.relu(blob), "pool1", kernel=3, pad=1, stride=2)
 
 
-def _add_block(model, spec, prefix, blob_in, dims, *, stride, dilation, keep_sum):
-    """One residual block.
+def _add_block(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    prefix: str,
+    blob_in: Blob,
+    dims: tuple[int, int, int],
+    *,
+    stride: int,
+    dilation: int,
+    keep_sum: bool,
+) -> Blob:
+    """Add one residual block.
 
     Args:
-        dims: channels in, inside and out.
-        keep_sum: name the sum ``<prefix>_sum``; other blocks add in place, to save memory.
+        model: gets the layers.
+        spec: the network.
+        prefix: names of the block's blobs begin with it.
+        blob_in: input of the block.
+        dims: numbers of channels of the input, inside the block and of the output.
+        stride: stride of the block, in cells.
+        dilation: dilation of the 3x3 convolutions, in cells.
+        keep_sum: write the sum to a new blob ``<prefix>_sum``. Other blocks add in place, to save
+            memory.
     """
     add_branch = _add_bottleneck if spec.bottleneck else _add_basic
     branch = add_branch(model, spec, prefix, blob_in, dims, stride, dilation)
@@ -185,9 +227,17 @@ def _add_block(model, spec, prefix, blob_in, dims, *, stride, dilation, keep_sum
     return model.relu(total)
 
 
-def _add_bottleneck(model, spec, prefix, blob_in, dims, stride, dilation):
+def _add_bottleneck(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    prefix: str,
+    blob_in: Blob,
+    dims: tuple[int, int, int],
+    stride: int,
+    dilation: int,
+) -> Blob:
     dim_in, dim_inner, dim_out = dims
-    # The original networks stride in the first 1x1 convolution; Torch's stride in the 3x3.
+    # In the original networks the first 1x1 convolution has the stride, in Torch's the 3x3 has it.
     stride_1x1, stride_3x3 = (stride, 1) if model.config.RESNETS.STRIDE_1X1 else (1, stride)
 
     def add(blob, letter, dim_from, dim_to, kernel, **options):
@@ -202,11 +252,19 @@ def _add_bottleneck(model, spec, prefix, blob_in, dims, stride, dilation):
         blob, "b", dim_inner, dim_inner, 3,
         stride=stride_3x3, pad=dilation, dilation=dilation, group=groups,
     )  # fmt: skip
-    # The sum's gradient needs this output: the normalisation must not overwrite it.
+    # The gradient of the sum needs this output, so the normalisation must not overwrite it.
     return add(model.relu(blob), "c", dim_inner, dim_out, 1, in_place=False)
 
 
-def _add_basic(model, spec, prefix, blob_in, dims, stride, dilation):
+def _add_basic(
+    model: DetectionModel,
+    spec: ResNetSpec,
+    prefix: str,
+    blob_in: Blob,
+    dims: tuple[int, int, int],
+    stride: int,
+    dilation: int,
+) -> Blob:
     dim_in, _, dim_out = dims
 
     def add(blob, letter, dim_from, block_stride, in_place):

@@ -1,34 +1,42 @@
 """RetinaNet's heads and losses (Lin et al., ICCV 2017).
 
-Two towers of convolutions run over every pyramid level with the same weights; one ends in class
-logits, the other in box regressions. Blob names are Detectron's.
+Two towers of convolutions run over every pyramid level, with the same weights on all levels. One
+tower ends in class logits, the other in box regressions. Blob names are Detectron's.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, Iterable
 
 import numpy as np
 
 from detectron_ext import ops
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.sampling.retinanet_sampler import mode_weighs
 from detectron_ext.sampling.retinanet_targets import SAMPLER
 
-_GAUSSIAN = ("GaussianFill", {"std": 0.01})
-_ZERO = ("ConstantFill", {"value": 0.0})
+_GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
+_ZERO: Fill = ("ConstantFill", {"value": 0.0})
 
 
-def num_anchors(config) -> int:
-    """Anchors at one position of one level."""
+def num_anchors(config: Settings) -> int:
+    """Return the number of anchors at one position of one level."""
     return len(config.RETINANET.ASPECT_RATIOS) * config.RETINANET.SCALES_PER_OCTAVE
 
 
 def add_retinanet_heads(model: DetectionModel, pyramid: Pyramid) -> None:
-    """Add both heads; at test time also the class probabilities."""
+    """Add both heads, and at test time the class probabilities.
+
+    Blobs of each level l, all float32: ``retnet_cls_pred_fpn<l>`` (N, A * classes, H, W), the
+    logits; ``retnet_bbox_pred_fpn<l>`` (N, A * 4, H, W); and ``retnet_cls_prob_fpn<l>``, of the
+    shape of the logits. With RETINANET.CLASS_SPECIFIC_BBOX each class has its own four channels.
+    """
     config = model.config
     foreground = config.MODEL.NUM_CLASSES - 1
     class_dim = foreground + 1 if config.RETINANET.SOFTMAX else foreground
@@ -46,8 +54,11 @@ def add_retinanet_heads(model: DetectionModel, pyramid: Pyramid) -> None:
     _add_predictions(model, features, pyramid, "retnet_bbox_pred", box_dim * anchors, _ZERO)
 
 
-def _prior_bias(config):
-    """Initial bias of the logits: every anchor starts as background with 1 - PRIOR_PROB."""
+def _prior_bias(config: Settings) -> Fill:
+    """Return the initial bias of the logits.
+
+    With it every anchor starts as background with probability 1 - PRIOR_PROB.
+    """
     prior = config.RETINANET.PRIOR_PROB
     if not config.RETINANET.SOFTMAX:
         return ("ConstantFill", {"value": -math.log((1 - prior) / prior)})
@@ -57,8 +68,8 @@ def _prior_bias(config):
     return ("GivenTensorFill", {"values": np.tile(one_anchor, num_anchors(config))})
 
 
-def _add_towers(model, pyramid, name):
-    """Add a tower on each level, weights shared; returns the blob at the end of each."""
+def _add_towers(model: DetectionModel, pyramid: Pyramid, name: str) -> list[Blob]:
+    """Add a tower with shared weights on each level, and return the last blob of each."""
     finest = pyramid.levels[0]
     features = []
     for level, blob in zip(pyramid.levels, pyramid.blobs):
@@ -72,15 +83,31 @@ def _add_towers(model, pyramid, name):
     return features
 
 
-def _add_predictions(model, features, pyramid, name, dim, bias_init):
+def _add_predictions(
+    model: DetectionModel,
+    features: Iterable[Blob],
+    pyramid: Pyramid,
+    name: str,
+    dim: int,
+    bias_init: Fill,
+) -> None:
     for level, blob in zip(pyramid.levels, features):
         _add_level_conv(
             model, blob, name + "_fpn", level, pyramid.levels[0], pyramid.dim, bias_init, dim
         )
 
 
-def _add_level_conv(model, blob, layer, level, finest, dim, bias_init, dim_out=None):
-    """A 3x3 convolution whose weights the finest level owns and the others share."""
+def _add_level_conv(
+    model: DetectionModel,
+    blob: Blob,
+    layer: str,
+    level: int,
+    finest: int,
+    dim: int,
+    bias_init: Fill,
+    dim_out: int | None = None,
+) -> Blob:
+    """Add a 3x3 convolution. The finest level owns its weights, and the other levels use them."""
     return model.conv(
         blob, f"{layer}{level}", dim, dim_out or dim, 3, pad=1,
         weight_init=_GAUSSIAN, bias_init=bias_init,
@@ -88,8 +115,10 @@ def _add_level_conv(model, blob, layer, level, finest, dim, bias_init, dim_out=N
     )  # fmt: skip
 
 
-def _add_level_norm(model, blob, layer, level, finest, dim):
-    """GroupNorm whose scale and bias are shared as the convolution's weights are."""
+def _add_level_norm(
+    model: DetectionModel, blob: Blob, layer: str, level: int, finest: int, dim: int
+) -> Blob:
+    """Add GroupNorm. The finest level owns its scale and bias, and the other levels use them."""
     groups = group_norm_groups(dim, model.config)
     if level == finest:
         return model.group_norm(blob, f"{layer}{level}_gn", dim, groups)
@@ -105,7 +134,7 @@ def _add_level_norm(model, blob, layer, level, finest, dim):
     return outputs[0]
 
 
-def _add_probabilities(model, levels, class_dim):
+def _add_probabilities(model: DetectionModel, levels: Iterable[int], class_dim: int) -> None:
     for level in levels:
         logits, probabilities = f"retnet_cls_pred_fpn{level}", f"retnet_cls_prob_fpn{level}"
         if model.config.RETINANET.SOFTMAX:
@@ -114,11 +143,11 @@ def _add_probabilities(model, levels, class_dim):
             model.net.Sigmoid(logits, probabilities)
 
 
-def add_retinanet_losses(model: DetectionModel, levels) -> list:
-    """Add the box and class losses of every level; returns the loss blobs.
+def add_retinanet_losses(model: DetectionModel, levels: Iterable[int]) -> list[Blob]:
+    """Add the box and class losses of every level, and return the loss blobs.
 
     Raises:
-        ConfigError: RETINANET.SOFTMAX with a sampler mode that weighs anchors; or see
+        ConfigError: RETINANET.SOFTMAX is on and the sampler's mode gives anchors weights; or see
             `add_box_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
@@ -129,7 +158,7 @@ def add_retinanet_losses(model: DetectionModel, levels) -> list:
     return losses
 
 
-def _add_box_loss(model, level):
+def _add_box_loss(model: DetectionModel, level: int) -> Blob:
     config = model.config
     weight = config.RETINANET.BBOX_REG_WEIGHT * config.LIBRA.LOSS_WEIGHTS.BBOX
     inputs = (
@@ -148,13 +177,15 @@ def _add_box_loss(model, level):
     )
 
 
-def _add_class_loss(model, level):
-    """The focal loss of a level. The anchors' weights scale each one's loss, while what all are
-    divided by stays the number of positives."""
+def _add_class_loss(model: DetectionModel, level: int) -> Blob:
+    """Add the focal loss of a level.
+
+    It is divided by the number of foreground anchors. Weights of anchors do not change this number.
+    """
     config = model.config
     is_weighted = mode_weighs(config)
     inputs = (f"retnet_cls_pred_fpn{level}", f"retnet_cls_labels_fpn{level}", "retnet_fg_num")
-    options = {
+    options: dict[str, Any] = {
         "gamma": config.RETINANET.LOSS_GAMMA,
         "alpha": config.RETINANET.LOSS_ALPHA,
         "scale": model.loss_scale * config.LIBRA.LOSS_WEIGHTS.CLS,

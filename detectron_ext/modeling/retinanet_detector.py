@@ -1,4 +1,4 @@
-"""RetinaNet (Lin et al., ICCV 2017): a body with a feature pyramid, two heads on every level."""
+"""RetinaNet (Lin et al., ICCV 2017): a body with a feature pyramid, and two heads on each level."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_
 
 
 def add_retinanet(model: DetectionModel) -> list:
-    """Add the detector's graph; returns the loss blobs, none at test time.
+    """Add the detector's graph, and return the loss blobs; there are none at test time.
 
     Raises:
-        ConfigError: for parts that are not built here, or settings that contradict each other.
+        ConfigError: parts that are not built here, or settings that contradict each other.
     """
     fpn = model.config.FPN
     if model.config.MODEL.RPN_ONLY:

@@ -1,34 +1,44 @@
-"""Features of regions of interest: each region's part of the map, resized to one size."""
+"""Features of regions of interest, pooled to the same size for all regions."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from detectron_ext import ops
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.box_edges import shift_far_edges
 from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.layers import Blob
 from detectron_ext.modeling.model import DetectionModel
 
 _METHODS = ("RoIAlign", "RoIPoolF")
 
 
 def add_roi_features(model: DetectionModel, pyramid: Pyramid, blob_out: str) -> str:
-    """Pool every region of ``rois`` from the level it belongs to.
+    """Pool the features of every region in ``rois`` from the region's pyramid level.
 
-    FAST_RCNN.ROI_XFORM_METHOD: RoIAlign (Mask R-CNN, section 3; ROI_XFORM_SAMPLING_RATIO squared
-    bilinear samples a bin, 0 for as many as the bin has cells) or RoIPoolF (Fast R-CNN, section
-    2.1: the maximum of a bin).
+    FAST_RCNN.ROI_XFORM_METHOD selects how:
+
+    - RoIAlign (Mask R-CNN, section 3) takes ROI_XFORM_SAMPLING_RATIO squared bilinear samples in
+      each bin, or for 0 as many as the bin has cells.
+    - RoIPoolF (Fast R-CNN, section 2.1) takes the maximum of each bin.
+
+    Args:
+        model: gets the operators; FAST_RCNN of its configuration is used.
+        pyramid: the maps to pool from.
+        blob_out: name of the features.
 
     Returns:
-        ``blob_out``: (R, dim, r, r) with r = FAST_RCNN.ROI_XFORM_RESOLUTION, regions in the order
+        ``blob_out``, float32 (R, dim, r, r) with r = FAST_RCNN.ROI_XFORM_RESOLUTION, in the order
         of ``rois``.
 
     Raises:
-        ConfigError: for another method.
+        ConfigError: another method.
     """
     if model.config.FAST_RCNN.ROI_XFORM_METHOD not in _METHODS:
         raise ConfigError(
-            f"FAST_RCNN.ROI_XFORM_METHOD {model.config.FAST_RCNN.ROI_XFORM_METHOD!r} is not one "
-            f"this builds: {', '.join(_METHODS)}"
+            f"FAST_RCNN.ROI_XFORM_METHOD {model.config.FAST_RCNN.ROI_XFORM_METHOD!r} is not built "
+            f"here: set {' or '.join(_METHODS)}"
         )
     if not model.config.FPN.FPN_ON:
         _add_transform(model, pyramid.blobs[0], "rois", blob_out, pyramid.levels[0])
@@ -42,9 +52,11 @@ def add_roi_features(model: DetectionModel, pyramid: Pyramid, blob_out: str) -> 
     return blob_out
 
 
-def _add_transform(model, blob, rois, blob_out, level):
+def _add_transform(
+    model: DetectionModel, blob: Blob, rois: Blob, blob_out: str, level: int
+) -> None:
     settings = model.config.FAST_RCNN
-    options = {
+    options: dict[str, Any] = {
         "pooled_h": settings.ROI_XFORM_RESOLUTION,
         "pooled_w": settings.ROI_XFORM_RESOLUTION,
         "spatial_scale": 1.0 / 2**level,

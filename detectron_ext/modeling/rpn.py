@@ -1,8 +1,8 @@
 """Region proposal network (Ren et al., NIPS 2015), on one map or on every level of a pyramid.
 
-A 3x3 convolution, then two 1x1 convolutions: how likely each anchor is an object, and how to move
-it. Pyramid levels share the weights. Blob names are Detectron's: with a pyramid they end in
-``_fpn<level>``.
+A 3x3 convolution is followed by two 1x1 convolutions. One predicts how likely each anchor is an
+object, the other how to move the anchor. All pyramid levels use the same weights. Blob names are
+Detectron's: on a pyramid they end in ``_fpn<level>``.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from detectron_ext import ops
 from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.modeling.fpn import Pyramid
+from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.sampling.rpn_targets import SAMPLER
 
-_GAUSSIAN = ("GaussianFill", {"std": 0.01})
-_ZERO = ("ConstantFill", {"value": 0.0})
+_GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
+_ZERO: Fill = ("ConstantFill", {"value": 0.0})
 _BOX_LOSS_BETA = 1.0 / 9.0
 
 
 def add_rpn_heads(model: DetectionModel, pyramid: Pyramid) -> None:
-    """Add ``rpn_cls_logits`` (N, A, H, W) and ``rpn_bbox_pred`` (N, 4A, H, W) of every level."""
+    """Add ``rpn_cls_logits`` (N, A, H, W) and ``rpn_bbox_pred`` (N, 4 * A, H, W) of each level."""
     levels = rpn_anchor_levels(model.config)
     anchors = len(levels[0].cell)
 
@@ -37,12 +38,14 @@ def add_rpn_heads(model: DetectionModel, pyramid: Pyramid) -> None:
 
 
 def add_rpn_losses(model: DetectionModel) -> list:
-    """Add the objectness and box losses of every level; returns the loss blobs.
+    """Add the objectness and box losses of every level, and return the loss blobs.
 
-    Labels and targets are fed for maps at least as large as the network's (``..._wide``) and
-    narrowed to their sizes here. With a pyramid the objectness losses are divided by the anchors
-    meant to be sampled, so that a level's share is its number of sampled anchors; without one by
-    those that were.
+    Labels and targets are fed for maps that are at least as large as the network's (blobs
+    ``..._wide``). Here they are narrowed to the network's size.
+
+    On a pyramid the objectness losses are divided by the number of anchors that should be sampled,
+    so each level counts by its number of sampled anchors. On one map they are divided by the number
+    of anchors that were sampled.
     """
     losses = []
     for suffix, *_ in rpn_anchor_levels(model.config):
@@ -54,7 +57,7 @@ def add_rpn_losses(model: DetectionModel) -> list:
     return losses
 
 
-def _add_box_loss(model, suffix):
+def _add_box_loss(model: DetectionModel, suffix: str) -> Blob:
     targets, inside_weights, outside_weights = (
         _narrow(model, f"rpn_bbox_{kind}", suffix, "rpn_bbox_pred")
         for kind in ("targets", "inside_weights", "outside_weights")
@@ -65,12 +68,12 @@ def _add_box_loss(model, suffix):
     )  # fmt: skip
 
 
-def _narrow(model, name, suffix, like):
+def _narrow(model: DetectionModel, name: str, suffix: str, like: str) -> Blob:
     wide = f"{name}_wide{suffix}"
     return ops.spatial_narrow_as(model.net, wide, like + suffix, name + suffix)
 
 
-def _add_objectness_loss(model, suffix, labels):
+def _add_objectness_loss(model: DetectionModel, suffix: str, labels: Blob) -> Blob:
     train = model.config.TRAIN
     scale = model.loss_scale
     if suffix:

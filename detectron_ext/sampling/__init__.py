@@ -1,1 +1,1 @@
-"""Which boxes train, and towards what."""
+"""Decides which boxes are trained, and what each of them should predict."""

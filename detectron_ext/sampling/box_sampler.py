@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.settings import LibraSamplerSettings
+from detectron_ext.errors import ConfigError, shown
 from detectron_ext.registry import Protocol, Registry
 from detectron_ext.sampling.instance_balanced import sample_instance_balanced
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
@@ -17,46 +18,53 @@ _RANDOM = "random"
 
 
 class NegativeSampler(Protocol):
-    """A class that is made once for a run and called once an image, by several threads at once.
+    """A class that is instantiated once for a run. The instance is called once for each image.
+
+    Several threads call it at the same time.
 
     Attributes:
-        floor_thresh: IoU at which the training log's bins of negatives begin, usually 0.0.
+        floor_thresh: IoU at which the first bin of negatives in the training log begins, usually
+            0.0.
     """
 
     floor_thresh: float
 
-    def __init__(self, settings: Any, negative_threshold: float) -> None:
+    def __init__(self, settings: LibraSamplerSettings, negative_threshold: float) -> None:
         """Take the LIBRA.SAMPLER node and the IoU below which a box is negative.
 
         Raises:
-            ConfigError: settings that do not suit it.
+            ConfigError: settings that this sampler cannot use.
         """
 
     def __call__(
         self, overlaps: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw negatives; arguments and result are those of `BoxSampler.negatives`."""
+        """Draw negatives. The arguments and the result are those of `BoxSampler.negatives`."""
         ...
 
 
 PositiveSampler = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 
-NEGATIVES: Registry[type[NegativeSampler]] = Registry("LIBRA.SAMPLER.NEGATIVE")
+NEGATIVES: Registry[type[NegativeSampler]] = Registry(
+    "LIBRA.SAMPLER.NEGATIVE", "a class", lambda part: isinstance(part, type)
+)
 """Samplers of negatives by the names that LIBRA.SAMPLER.NEGATIVE takes.
 
 An entry is a class, see `NegativeSampler`.
 """
 
-POSITIVES: Registry[PositiveSampler] = Registry("LIBRA.SAMPLER.POSITIVE")
+POSITIVES: Registry[PositiveSampler] = Registry("LIBRA.SAMPLER.POSITIVE", "a function", callable)
 """Samplers of positives by the names that LIBRA.SAMPLER.POSITIVE takes.
 
-An entry is a function (matched, candidates, count, rng) -> indices; arguments and result are those
-of `BoxSampler.positives`.
+An entry is a function (matched, candidates, count, rng) -> indices. Its arguments and its result
+are those of `BoxSampler.positives`.
 """
 
 
 @POSITIVES.register(_RANDOM)
-def _random_positives(matched, candidates, count, rng):
+def _random_positives(
+    matched: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
     return sample_random(candidates, count, rng)
 
 
@@ -65,24 +73,32 @@ POSITIVES.register("instance_balanced")(sample_instance_balanced)
 
 @NEGATIVES.register(_RANDOM)
 class _RandomNegatives:
+    """Draws all candidates with the same probability."""
+
     floor_thresh = 0.0
 
-    def __init__(self, settings, negative_threshold):
+    def __init__(self, settings: LibraSamplerSettings, negative_threshold: float) -> None:
         pass
 
-    def __call__(self, overlaps, candidates, count, rng):
+    def __call__(
+        self, overlaps: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
         return sample_random(candidates, count, rng)
 
 
 @NEGATIVES.register("iou_balanced")
 class _IouBalancedNegatives:
-    def __init__(self, settings, negative_threshold):
+    """Draws evenly over bins of IoU, see `sample_iou_balanced`."""
+
+    def __init__(self, settings: LibraSamplerSettings, negative_threshold: float) -> None:
         self._settings = settings
         self._threshold = negative_threshold
         self.floor_thresh = settings.FLOOR_THRESH
         self._check_floor()
 
-    def __call__(self, overlaps, candidates, count, rng):
+    def __call__(
+        self, overlaps: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
         settings = self._settings
         return sample_iou_balanced(
             overlaps,
@@ -100,33 +116,35 @@ class _IouBalancedNegatives:
         floor, fraction = self.floor_thresh, self._settings.FLOOR_FRACTION
         if floor >= self._threshold:
             raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_THRESH ({floor}) leaves no IoU to balance below the "
-                f"negatives' threshold {self._threshold}: lower it"
+                f"LIBRA.SAMPLER.FLOOR_THRESH ({floor}) must be less than the IoU threshold of "
+                f"negatives ({self._threshold}): there is no range to balance between them"
             )
-        # mmdetection's rule puts boxes of overlap 0 below a floor of 0. Ours has no boxes there and
-        # would draw the fraction from all boxes alike, which balances nothing.
+        # In mmdetection's rule, boxes with overlap 0 lie below a floor of 0. In ours no box does,
+        # and the fraction would be drawn from all boxes with the same probability.
         if self._settings.BIN_RANGE == "negatives" and floor == 0 and fraction > 0:
             raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_FRACTION ({fraction}) has no negatives to draw from, for "
-                "none lies below a FLOOR_THRESH of 0: raise FLOOR_THRESH or set FLOOR_FRACTION to 0"
+                f"LIBRA.SAMPLER.FLOOR_FRACTION ({fraction}) has no negatives to draw from, since "
+                "none lies below FLOOR_THRESH 0: raise FLOOR_THRESH or set FLOOR_FRACTION to 0"
             )
 
 
 class BoxSampler:
-    """Draws positives and negatives of one image; threads may share it.
+    """Draws positives and negatives of one image. Threads may share it.
 
     Args:
-        settings: the configuration's LIBRA.SAMPLER node.
-        negative_threshold: IoU with the ground truth below which a box is negative:
-            TRAIN.RPN_NEGATIVE_OVERLAP for anchors, TRAIN.BG_THRESH_HI for regions.
-        is_random: draw at random whatever NEGATIVE and POSITIVE say.
+        settings: the LIBRA.SAMPLER node of the configuration.
+        negative_threshold: IoU with the ground truth below which a box is negative. It is
+            TRAIN.RPN_NEGATIVE_OVERLAP for anchors and TRAIN.BG_THRESH_HI for regions.
+        is_random: ignore NEGATIVE and POSITIVE, and draw at random.
 
     Raises:
-        ConfigError: there is no such sampler, or its settings do not suit it: FLOOR_THRESH leaves
-            nothing to balance, or nothing to draw the FLOOR_FRACTION from.
+        ConfigError: there is no such sampler, it cannot use its settings, or it has no
+            floor_thresh.
     """
 
-    def __init__(self, settings, negative_threshold: float, is_random: bool = False):
+    def __init__(
+        self, settings: LibraSamplerSettings, negative_threshold: float, is_random: bool = False
+    ) -> None:
         self._negative_threshold = float(negative_threshold)
         self._num_bins = settings.NUM_BINS
         negatives, positives = settings.NEGATIVE, settings.POSITIVE
@@ -134,6 +152,13 @@ class BoxSampler:
             negatives = positives = _RANDOM
         self._negatives = NEGATIVES.choose(negatives)(settings, self._negative_threshold)
         self._positives = POSITIVES.choose(positives)
+        self._names = {"NEGATIVE": negatives, "POSITIVE": positives}
+        floor_thresh = getattr(self._negatives, "floor_thresh", None)
+        if not isinstance(floor_thresh, (int, float)):
+            raise ConfigError(
+                f"LIBRA.SAMPLER.NEGATIVE {negatives} must have a number floor_thresh, given "
+                f"{shown(floor_thresh)}"
+            )
 
     def positives(
         self,
@@ -142,18 +167,22 @@ class BoxSampler:
         count: int,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Draw positives as LIBRA.SAMPLER.POSITIVE says.
+        """Draw positives by the sampler that LIBRA.SAMPLER.POSITIVE names.
 
         Args:
-            matched: (K,) int64, for every box its ground-truth box.
-            candidates: (N,) int64 indices of the positives, each once.
-            count: how many to draw, at least 0.
+            matched: (K,) int64, the ground-truth box of every box.
+            candidates: (N,) int64, the indices of the positives, each once.
+            count: number of positives to draw, at least 0.
             rng: source of the draw.
 
         Returns:
-            (min(count, N),) int64 of the candidates, distinct.
+            (min(count, N),) int64, distinct elements of ``candidates``.
+
+        Raises:
+            ConfigError: the sampler returns anything else. Fewer elements are accepted.
         """
-        return self._positives(matched, candidates, count, rng)
+        drawn = self._positives(matched, candidates, count, rng)
+        return self._checked("POSITIVE", drawn, candidates, count, len(matched))
 
     def negatives(
         self,
@@ -162,18 +191,35 @@ class BoxSampler:
         count: int,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Draw negatives as LIBRA.SAMPLER.NEGATIVE says.
+        """Draw negatives by the sampler that LIBRA.SAMPLER.NEGATIVE names.
 
         Args:
-            overlaps: (K,) float, IoU of every box, positives too, with its best ground truth.
-            candidates: (N,) int64 indices of the negatives, each once.
-            count: how many to draw, at least 0.
+            overlaps: (K,) float, the IoU of every box, positives included, with its best
+                ground-truth box.
+            candidates: (N,) int64, the indices of the negatives, each once.
+            count: number of negatives to draw, at least 0.
             rng: source of the draw.
 
         Returns:
-            (min(count, N),) int64 of the candidates, distinct.
+            (min(count, N),) int64, distinct elements of ``candidates``.
+
+        Raises:
+            ConfigError: the sampler returns anything else. Fewer elements are accepted.
         """
-        return self._negatives(overlaps, candidates, count, rng)
+        drawn = self._negatives(overlaps, candidates, count, rng)
+        return self._checked("NEGATIVE", drawn, candidates, count, len(overlaps))
+
+    def _checked(
+        self, key: str, drawn: np.ndarray, candidates: np.ndarray, count: int, num_boxes: int
+    ) -> np.ndarray:
+        """Return what a sampler drew, after checking it."""
+        if drawn is candidates and len(drawn) <= count:
+            return drawn
+        drawn = np.asarray(drawn)
+        fault = _fault_of_draw(drawn, candidates, count, num_boxes)
+        if fault:
+            raise ConfigError(f"LIBRA.SAMPLER.{key} {self._names[key]} {fault}")
+        return drawn
 
     def counts(
         self,
@@ -186,14 +232,15 @@ class BoxSampler:
         """Count what was drawn from one image, for the training log.
 
         Args:
-            overlaps: (K,) float, IoU of every box with its best ground truth.
-            matched: (K,) int64, that ground-truth box.
-            positives, negatives: int64 indices of the boxes drawn.
-            num_instances: ground-truth boxes in the image.
+            overlaps: (K,) float, the IoU of every box with its best ground-truth box.
+            matched: (K,) int64, the number of that ground-truth box.
+            positives: (P,) int64, the indices of the positives drawn.
+            negatives: (M,) int64, the indices of the negatives drawn.
+            num_instances: number of ground-truth boxes in the image.
 
         Returns:
-            (NUM_BINS + 4,) float32, as `sampling_statistics.count_samples` lays it out; the bins
-            are those of the range that negatives can have, whatever draws them.
+            (NUM_BINS + 4,) float32, in the layout of `sampling_statistics`. For every sampler the
+            bins divide the range of IoU that negatives can have.
         """
         return count_samples(
             overlaps[negatives],
@@ -203,3 +250,21 @@ class BoxSampler:
             num_bins=self._num_bins,
             floor_thresh=self._negatives.floor_thresh,
         )
+
+
+def _fault_of_draw(
+    drawn: np.ndarray, candidates: np.ndarray, count: int, num_boxes: int
+) -> str | None:
+    """Return what is wrong with the result of a sampler, or None."""
+    if drawn.ndim != 1 or drawn.dtype.kind not in "iu":
+        return f"must return a row of integers, given {drawn.dtype} of shape {drawn.shape}"
+    if len(drawn) > count:
+        return f"drew {len(drawn)} boxes and should draw at most {count}"
+    left = np.zeros(num_boxes, dtype=bool)
+    left[candidates] = True
+    if len(drawn) and not (drawn.min() >= 0 and drawn.max() < num_boxes and left[drawn].all()):
+        return "drew boxes that are not among the candidates"
+    left[drawn] = False
+    if np.count_nonzero(left) != len(candidates) - len(drawn):
+        return "drew a box more than once"
+    return None

@@ -1,8 +1,8 @@
 """IoU-balanced negatives (Pang et al., Libra R-CNN, CVPR 2019, section 3.1).
 
-Most negatives barely touch an object, so a uniform draw seldom meets one that overlaps it much and
-is hard to tell from it. Here the range of IoU is cut into bins of equal width that each give an
-equal part of the draw.
+Most negatives hardly overlap an object. A uniform draw therefore contains few of those that overlap
+one more, which are the hard ones. Here the range of IoU is divided into bins of equal width, and
+each bin gives an equal part of the draw.
 """
 
 from __future__ import annotations
@@ -27,46 +27,50 @@ def sample_iou_balanced(
 ) -> np.ndarray:
     """Draw negatives evenly over bins of their IoU with the ground truth.
 
-    When there are no more candidates than ``count``, all are taken. Else
+    If there are at most ``count`` candidates, all are taken. Otherwise:
 
-    1. candidates below the floor ``floor_thresh`` form one pool, the others are binned;
-    2. all but ``round(count * floor_fraction)`` are drawn from the binned ones: an equal part from
-       each bin (a bin that has fewer gives all), then what is missing from all binned ones left,
-       each with the same chance. Binned ones that are no more than this number are all taken;
-    3. the rest of ``count`` comes from below the floor, and where that has too few, from all
-       candidates left.
+    1. Candidates with an IoU below ``floor_thresh`` form one pool. The others are put into bins.
+    2. All but ``round(count * floor_fraction)`` negatives are drawn from the bins: an equal part
+       from each bin, or the whole bin if it has fewer. What is missing is drawn from the rest of
+       all bins, each candidate with the same probability. If the bins together hold no more than
+       this number, all of it is taken.
+    3. The rest of ``count`` is drawn from the pool below the floor. If that has too few, the rest
+       is drawn from all candidates left.
 
-    ``bin_range`` says where the bins end and how rounding goes:
+    ``bin_range`` selects where the bins end and how numbers are rounded:
 
-    - **negatives**: K bins over [floor_thresh, upper). Of a number that K does not divide, the bins
-      of the highest IoU draw one more each. With a floor of 0 nothing is below it, and boxes that
-      touch no object belong to the lowest bin.
-    - **mmdet**: the rule of mmdetection's IoUBalancedNegSampler. The bins reach from floor_thresh
-      up to the largest overlap of any box, positives included, and ``upper`` is not used. Each bin
-      draws number // K and the remainder is drawn from all binned ones left. The number itself is
-      ``int(count * (1 - floor_fraction))``, one less where 1 - 0.9 is stored a little below 0.1.
-      With a floor of 0 the boxes of overlap 0 are below the floor, not in the lowest bin. The box
-      whose overlap is the largest is in no bin (only one bin takes it). mmdetection's
-      ``floor_thr=-1``, which its configurations name, turns into 0 after its first image there: 0
-      stands for it here.
+    - **negatives**: K bins over [floor_thresh, upper). If K does not divide the number to draw, the
+      bins of the highest IoU draw one more each. If the floor is 0, no box is below it, and boxes
+      that touch no object belong to the lowest bin.
+    - **mmdet**: the rule of mmdetection's IoUBalancedNegSampler.
 
-      It is not the default because positives, ground truth that was added as proposals above all,
-      push the largest overlap to 1: bins beyond the threshold of negatives are empty by
-      construction, and their part of the draw falls back on a uniform one, mostly of easy boxes.
+      - The bins end at the largest overlap of any box, positives included. ``upper`` is not used.
+      - The number to draw from the bins is ``int(count * (1 - floor_fraction))``. Floating-point
+        rounding can make it one less than expected, for example for a fraction of 0.9.
+      - Each bin draws number // K. The remainder is drawn from the rest of all bins.
+      - If the floor is 0, boxes with overlap 0 are below the floor, not in the lowest bin.
+      - The box with the largest overlap is in no bin. Exception: with one bin it belongs to it.
+      - A floor of 0 stands for the ``floor_thr=-1`` of mmdetection's configurations, which becomes
+        0 there after the first image.
+
+      This rule is not the default. Positives, above all ground-truth boxes that were added as
+      proposals, raise the largest overlap to 1. The bins above the threshold of negatives are then
+      always empty, and their part of the draw becomes uniform: mostly easy boxes.
 
     Args:
-        overlaps: (K,) float, IoU of every box with its best ground truth.
-        candidates: (N,) int64 indices of the negatives, each once; overlaps in [0, upper).
-        count: how many to draw, at least 0.
+        overlaps: (K,) float, the IoU of every box with its best ground-truth box.
+        candidates: (N,) int64, the indices of the negatives, each once. Their overlaps lie in
+            [0, upper).
+        count: number of negatives to draw, at least 0.
         rng: source of the draw.
         upper: IoU below which boxes are negative, above floor_thresh.
-        num_bins: K, at least 1.
-        floor_thresh: IoU in [0, 1] at which the bins begin.
-        floor_fraction: part of the draw, in [0, 1], that comes from below the floor.
-        bin_range: negatives or mmdet.
+        num_bins: number K of bins, at least 1.
+        floor_thresh: IoU in [0, 1] at which the first bin begins.
+        floor_fraction: fraction of the draw, in [0, 1], that comes from below the floor.
+        bin_range: "negatives" or "mmdet".
 
     Returns:
-        (min(count, N),) int64 of the candidates, distinct, in their order.
+        (min(count, N),) int64, distinct elements of ``candidates``, in the order of these.
     """
     if count >= len(candidates):
         return candidates
@@ -89,14 +93,15 @@ def sample_iou_balanced(
 
 
 def _number_binned(count: int, floor_fraction: float, follows_mmdet: bool) -> int:
-    """How many of ``count`` the bins give; the floor gives the others."""
+    """Return how many of ``count`` come from the bins. The others come from below the floor."""
     if follows_mmdet:
         return int(count * (1 - floor_fraction))
     return count - round(count * floor_fraction)
 
 
 def _equal_parts(total: int, num_parts: int, spread_remainder: bool) -> np.ndarray:
-    """total // num_parts each; the remainder one by one to the last parts, or to none."""
+    """Return total // num_parts for each part. The last parts get one more of the remainder each,
+    unless ``spread_remainder`` is False."""
     parts = np.full(num_parts, total // num_parts)
     if spread_remainder and total % num_parts:
         parts[-(total % num_parts) :] += 1
@@ -104,6 +109,6 @@ def _equal_parts(total: int, num_parts: int, spread_remainder: bool) -> np.ndarr
 
 
 def _draw(drawn: np.ndarray, pool: np.ndarray, count: int, rng: np.random.Generator) -> None:
-    """Mark ``count`` more candidates of the pool as drawn, or all it has left."""
+    """Mark ``count`` more candidates of the pool as drawn, or all that are left in it."""
     if count > 0:
         drawn[sample_random(np.flatnonzero(pool & ~drawn), count, rng)] = True

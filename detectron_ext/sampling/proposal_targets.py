@@ -1,9 +1,11 @@
-"""Which proposals train the box head, and towards what (Girshick, "Fast R-CNN", section 2.3).
+"""Which proposals train the box head, and what they should predict (Fast R-CNN, section 2.3).
 
-The rules are Detectron's, but for two. It takes crowds for objects when the proposals come from the
-RPN of the same net, and leaves the proposals inside out when they come from a file; here they are
-left out in both cases. And it works in pixels of the image file, where the pixel that belongs to
-both ends of a box has another size; here all is in pixels of the network's input.
+The rules are Detectron's, with two exceptions:
+
+- Crowds are never objects, and proposals inside them are left out. Detectron does this only for
+  proposals from a file. It treats crowds as objects if the proposals come from the RPN of the net.
+- Coordinates are in pixels of the network's input. Detectron's are in pixels of the image file,
+  which changes the widths, since a box includes its last pixel.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectron_ext.config.settings import Settings, TrainSettings
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.geometry.roi_levels import distribute_rois, roi_level_names
 from detectron_ext.sampling.box_sampler import BoxSampler
@@ -23,13 +26,13 @@ _BLOBS = ("rois", "labels_int32", "bbox_targets", "bbox_inside_weights", "bbox_o
 
 
 class _SampledRegions(NamedTuple):
-    """The R regions that train, of one image or of all.
+    """The R sampled regions of one image or of all images.
 
     Attributes:
-        rois: (R, 5) float32.
-        labels: (R,) int32 class, 0 background.
-        box_classes: (R,) int32 class whose box is regressed, 0 none.
-        deltas: (R, 4) float32 regression targets, zeros where there are none.
+        rois: (R, 5) float32 rows (image, x1, y1, x2, y2).
+        labels: (R,) int32 class, 0 for background.
+        box_classes: (R,) int32 class whose box is regressed, 0 for none.
+        deltas: (R, 4) float32 regression targets, 0 if there are none.
     """
 
     rois: np.ndarray
@@ -38,13 +41,13 @@ class _SampledRegions(NamedTuple):
     deltas: np.ndarray
 
 
-def proposal_blob_names(config) -> list:
-    """Names of the blobs that :class:`ProposalTargets` makes, in its order."""
+def proposal_blob_names(config: Settings) -> list[str]:
+    """Return the names of the blobs that `ProposalTargets` makes, in its order."""
     levels = roi_level_names("rois", config) if _is_multilevel(config) else []
     return [*_BLOBS, *levels, counts_blob(SAMPLER)]
 
 
-def _is_multilevel(config) -> bool:
+def _is_multilevel(config: Settings) -> bool:
     return bool(config.FPN.FPN_ON and config.FPN.MULTILEVEL_ROIS)
 
 
@@ -52,37 +55,44 @@ class ProposalTargets:
     """Samples proposals and builds the box head's training blobs; thread-safe.
 
     Args:
-        config: TRAIN.BATCH_SIZE_PER_IM, FG_*, BG_*, BBOX_THRESH, CROWD_FILTER_THRESH; MODEL's
-            NUM_CLASSES, CLS_AGNOSTIC_BBOX_REG, BBOX_REG_WEIGHTS; LIBRA.SAMPLER; FPN's levels.
+        config: LIBRA.SAMPLER and FPN are used; of TRAIN: BATCH_SIZE_PER_IM, FG_*, BG_*, BBOX_THRESH
+            and CROWD_FILTER_THRESH; of MODEL: NUM_CLASSES, CLS_AGNOSTIC_BBOX_REG and
+            BBOX_REG_WEIGHTS.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Settings) -> None:
         self._config = config
         self._sampler = BoxSampler(config.LIBRA.SAMPLER, config.TRAIN.BG_THRESH_HI)
 
-    def __call__(self, rois: np.ndarray, gt_boxes: np.ndarray, seed: int) -> dict:
+    def __call__(self, rois: np.ndarray, gt_boxes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Sample the proposals of a minibatch.
 
-        Ground truth counts as a proposal too, crowds do not. A proposal is foreground from
-        FG_THRESH of overlap with its best ground truth and background within [BG_THRESH_LO,
-        BG_THRESH_HI); one with more than CROWD_FILTER_THRESH of its area in a crowd is neither. An
-        image gives at most BATCH_SIZE_PER_IM regions: round(FG_FRACTION of them) foreground, the
-        rest background, fewer where there are not enough. When no image has any to give, one
-        background region of one pixel stands in, so that the head always has a row.
+        - Ground-truth boxes are proposals, too. Crowds are not.
+        - A proposal is foreground if its IoU with its best ground-truth box is at least FG_THRESH.
+          It is background if the IoU lies in [BG_THRESH_LO, BG_THRESH_HI). A proposal with more
+          than CROWD_FILTER_THRESH of its area in a crowd is neither.
+        - An image gives at most BATCH_SIZE_PER_IM regions. At most round(FG_FRACTION *
+          BATCH_SIZE_PER_IM) are foreground, and background fills the rest. There are fewer regions
+          if there are not enough proposals.
+        - If no image gives a region, one background region of one pixel is added, because the head
+          needs at least one row.
 
         Args:
-            rois: (P, 5) float32 proposals: image, x1, y1, x2, y2 in network pixels; P may be 0.
-            gt_boxes: (G, 7) float32: image, x1, y1, x2, y2, class (1-based), is_crowd.
-            seed: the same seed gives the same draw.
+            rois: (P, 5) float32 proposals (image, x1, y1, x2, y2) in network pixels. P may be 0.
+            gt_boxes: (G, 7) float32 rows (image, x1, y1, x2, y2, class from 1, is_crowd).
+            seed: seed of the draw. The same seed gives the same draw.
 
         Returns:
-            rois: (R, 5) float32, image by image, foreground first.
-            labels_int32: (R,) int32 class, 0 is background.
-            bbox_targets: (R, 4 * C) float32, dx dy dw dh at the class's place; C is NUM_CLASSES, or
-                2 when class-agnostic.
-            bbox_inside_weights, bbox_outside_weights: (R, 4 * C) float32, 1 at those places.
-            On a pyramid also the blobs of :func:`geometry.roi_levels.distribute_rois`.
-            sampling_counts_roi: as `sampling_statistics` lays it out.
+            - rois: (R, 5) float32, image by image, foreground first.
+            - labels_int32: (R,) int32 class, 0 for background.
+            - bbox_targets: (R, 4 * C) float32, dx, dy, dw, dh in the columns of the region's class,
+              0 elsewhere. C is NUM_CLASSES, or 2 with CLS_AGNOSTIC_BBOX_REG.
+            - bbox_inside_weights and bbox_outside_weights: (R, 4 * C) float32, 1 in these columns.
+            - On a pyramid also the blobs of `geometry.roi_levels.distribute_rois`.
+            - sampling_counts_roi: in the layout of `sampling_statistics`.
+
+        Raises:
+            ConfigError: a sampler of LIBRA.SAMPLER returns a wrong result, see `BoxSampler`.
         """
         rng = np.random.default_rng(seed)
         parts = [
@@ -102,12 +112,12 @@ class ProposalTargets:
     def _sample_image(
         self, rois: np.ndarray, gt_boxes: np.ndarray, rng: np.random.Generator
     ) -> tuple[_SampledRegions, np.ndarray]:
-        """What trains in one image, and how much of it for the training log."""
+        """Return the sampled regions of one image, and their counts for the training log."""
         is_crowd = gt_boxes[:, 6] > 0
         truth, classes = gt_boxes[~is_crowd, :5], gt_boxes[~is_crowd, 5].astype(np.int32)
         rois = self._without_crowds(rois, gt_boxes[is_crowd, 1:5])
         matched, overlaps, _ = match_boxes(rois[:, 1:], truth[:, 1:])
-        # Ground truth matches itself, also where two objects have one box.
+        # A ground-truth box matches itself, even if another object has the same box.
         rois = np.concatenate((truth, rois))
         matched = np.concatenate((np.arange(len(truth)), matched))
         overlaps = np.concatenate((np.ones(len(truth), dtype=np.float32), overlaps))
@@ -133,7 +143,7 @@ class ProposalTargets:
         return rois[~lies_in_crowd(rois[:, 1:], crowds, threshold)]
 
     def _box_blobs(self, classes: np.ndarray, deltas: np.ndarray) -> dict:
-        """Spread deltas (R, 4) over the places of their classes (R,); class 0 leaves zeros."""
+        """Write deltas (R, 4) into the columns of their classes (R,). Class 0 has no box."""
         num_groups = self._config.MODEL.NUM_CLASSES
         if self._config.MODEL.CLS_AGNOSTIC_BBOX_REG:
             num_groups, classes = 2, np.minimum(classes, 1)
@@ -151,24 +161,25 @@ class ProposalTargets:
 
 
 def draw_regions(
-    settings,
+    settings: TrainSettings,
     sampler: BoxSampler,
     matched: np.ndarray,
     overlaps: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the regions of one image that train, by the rule of :class:`ProposalTargets`.
+    """Draw the regions of one image by the rules of `ProposalTargets`.
 
     Args:
-        settings: the configuration's TRAIN node: BATCH_SIZE_PER_IM, FG_*, BG_THRESH_*.
+        settings: the TRAIN node of the configuration. BATCH_SIZE_PER_IM, FG_* and BG_THRESH_* are
+            used.
         sampler: draws from the candidates.
-        matched: (K,) int64, for every region its best ground-truth box.
-        overlaps: (K,) float, IoU with that.
-        rng: source of the draw, foreground first.
+        matched: (K,) int64, the best ground-truth box of every region.
+        overlaps: (K,) float, the IoU with that box.
+        rng: source of the draws; foreground is drawn first.
 
     Returns:
-        Indices of the foreground and of the background regions, (F,) and (B,) int64, distinct;
-        F + B is at most BATCH_SIZE_PER_IM.
+        The indices of the foreground regions, (F,) int64, and of the background regions, (B,)
+        int64. All are distinct, and F + B is at most BATCH_SIZE_PER_IM.
     """
     foreground = np.flatnonzero(overlaps >= settings.FG_THRESH)
     is_background = (overlaps < settings.BG_THRESH_HI) & (overlaps >= settings.BG_THRESH_LO)

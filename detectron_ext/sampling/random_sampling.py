@@ -6,15 +6,15 @@ import numpy as np
 
 
 def sample_random(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw distinct candidates, each with the same chance.
+    """Draw distinct candidates, each with the same probability.
 
     Args:
-        candidates: (N,) int64 box indices, each once.
-        count: how many to draw, at least 0.
-        rng: source of the draw; not used when all candidates are taken.
+        candidates: (N,) int64 indices of boxes, each once.
+        count: number of candidates to draw, at least 0.
+        rng: source of the draw. It is not used if all candidates are taken.
 
     Returns:
-        (min(count, N),) int64 of the candidates, in no particular order.
+        (min(count, N),) int64, elements of ``candidates`` in no particular order.
 
     Raises:
         ValueError: count is negative.

@@ -1,11 +1,12 @@
-"""RetinaNet's sampler: which anchors train, and how much each counts.
+"""RetinaNet's sampler: which anchors are trained, and how much each counts.
 
-RetinaNet draws no samples; the focal loss weighs all anchors by how wrong they are. Two modes carry
-the idea of IoU-balanced negatives (Pang et al., Libra R-CNN, CVPR 2019, section 3.1) over to it:
-``select`` draws negatives and ignores the others, ``reweight`` keeps all and weighs them by their
-IoU bin. Both work on one image at a time.
+RetinaNet draws no samples. Its focal loss gives all anchors a weight that depends on their error.
+Two modes apply the idea of IoU-balanced negatives (Pang et al., Libra R-CNN, CVPR 2019, section
+3.1) to it. ``select`` draws negatives and ignores the others. ``reweight`` keeps all negatives and
+gives them weights by their IoU bin. Both work on one image at a time.
 
-Neither touches the positives, nor what the loss is divided by, which is their number.
+Both leave the positives as they are. The loss is divided by the number of positives, so its scale
+does not change.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detectron_ext.config.settings import Settings
+from detectron_ext.errors import ConfigError
 from detectron_ext.registry import Protocol, Registry
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
 from detectron_ext.sampling.iou_bins import iou_bins
@@ -21,18 +24,18 @@ from detectron_ext.sampling.matching import BACKGROUND, IGNORED
 
 
 class AnchorImage(NamedTuple):
-    """The K anchors of one image, all levels, after they were matched with its G objects.
+    """The K anchors of all levels of one image, matched with the image's G objects.
 
-    A mode may read the arrays and must not change them.
+    A mode must not change the arrays.
 
     Attributes:
-        anchors: (K, 4) float32, x1, y1, x2, y2 in pixels of the network's input.
-        labels: (K,) int32: class number from 1, 0 background, -1 ignored.
-        overlaps: (K,) float32, IoU of each anchor with its best ground-truth box.
-        matched: (K,) int64, that box; 0 where there is none.
+        anchors: (K, 4) float32 rows (x1, y1, x2, y2) in pixels of the network's input.
+        labels: (K,) int32: class number from 1, 0 for background, -1 for ignored.
+        overlaps: (K,) float32, the IoU of each anchor with its best ground-truth box.
+        matched: (K,) int64, the number of that box, from 0; 0 if there is none.
         boxes: (G, 4) float32, the ground-truth boxes without crowds. G may be 0.
-        classes: (G,) int32, their class numbers from 1.
-        rng: source of every draw: the same minibatch gets the same draw when a run is resumed.
+        classes: (G,) int32, their class numbers, from 1.
+        rng: source of every draw. A minibatch has the same source when a run is resumed.
     """
 
     anchors: np.ndarray
@@ -45,14 +48,14 @@ class AnchorImage(NamedTuple):
 
 
 class SampledAnchors(NamedTuple):
-    """What a mode returns for one image.
+    """The result of a mode for one image.
 
     Attributes:
-        labels: (K,) int32 as in `AnchorImage`; the anchors that do not train are -1. Anchors that
-            are labelled as positive regress to the box that they are matched with.
-        weights: (K,) float32, factor of each anchor's class loss. None where all are 1; required
-            of a mode that weighs.
-        matched: (K,) int64, new matches; None where they are as before.
+        labels: (K,) int32 as in `AnchorImage`. Anchors with label -1 are not trained. Anchors with
+            a class number regress to the box that they are matched with.
+        weights: (K,) float32, at least 0, the factor of each anchor's class loss. It must be None
+            for a mode with ``weighs = False``.
+        matched: (K,) int64, new matches, or None to keep the matches.
     """
 
     labels: np.ndarray
@@ -61,33 +64,45 @@ class SampledAnchors(NamedTuple):
 
 
 class SamplerMode(Protocol):
-    """A class that is made once for a run, with the configuration, and called once an image.
+    """A class that is instantiated once for a run. The instance is called once for each image.
 
-    The loader's threads call it at the same time: what it changes in itself needs a lock. It raises
-    ConfigError where it is made with settings that do not suit it.
+    The threads of the loader call it at the same time, so it needs a lock to change its own
+    attributes.
 
     Attributes:
-        weighs: whether it returns weights. The class loss is then the one that takes weights, which
-            needs RETINANET.SOFTMAX False.
+        weighs: whether the mode returns weights. If so, the class loss is one that takes weights,
+            and RETINANET.SOFTMAX must be False.
     """
 
     weighs: bool
 
-    def __init__(self, config: Any) -> None: ...
+    def __init__(self, config: Settings) -> None:
+        """Take the whole configuration.
 
-    def __call__(self, image: AnchorImage) -> SampledAnchors: ...
+        Raises:
+            ConfigError: settings that this mode cannot use.
+        """
+
+    def __call__(self, image: AnchorImage) -> SampledAnchors:
+        """Return which anchors of an image are trained; `RetinanetTargets` checks the result."""
+        ...
 
 
-MODES: Registry[type[SamplerMode]] = Registry("LIBRA.RETINANET_SAMPLER.MODE")
+MODES: Registry[type[SamplerMode]] = Registry(
+    "LIBRA.RETINANET_SAMPLER.MODE",
+    "a class whose attribute weighs is True or False",
+    lambda part: isinstance(part, type) and isinstance(getattr(part, "weighs", None), bool),
+)
 """RetinaNet's sampler modes by the names that LIBRA.RETINANET_SAMPLER.MODE takes.
 
-An entry is a class, see `SamplerMode`. Losses are divided by the number of positives before the
-sampler, so a mode changes what trains and not the scale of the losses.
+An entry is a class, see `SamplerMode`. The losses are divided by the number of positives before the
+mode was applied. A mode therefore changes which anchors are trained, but not the scale of the
+losses.
 """
 
 
-def mode_weighs(config) -> bool:
-    """Return whether the mode that the configuration names gives anchors weights.
+def mode_weighs(config: Settings) -> bool:
+    """Return whether the mode that the configuration names returns weights.
 
     Raises:
         ConfigError: there is no such mode.
@@ -97,11 +112,11 @@ def mode_weighs(config) -> bool:
 
 @MODES.register("none")
 class _AllAnchors:
-    """All anchors train alike, as in the RetinaNet paper."""
+    """Trains all anchors alike, as in the RetinaNet paper."""
 
     weighs = False
 
-    def __init__(self, config):
+    def __init__(self, config: Settings) -> None:
         pass
 
     def __call__(self, image: AnchorImage) -> SampledAnchors:
@@ -110,13 +125,13 @@ class _AllAnchors:
 
 @MODES.register("select")
 class _SelectedNegatives:
-    """Negatives beyond an IoU-balanced draw are ignored."""
+    """Ignores the negatives that an IoU-balanced draw leaves out, see `select_negatives`."""
 
     weighs = False
 
-    def __init__(self, config):
+    def __init__(self, config: Settings) -> None:
         settings = config.LIBRA.RETINANET_SAMPLER
-        self._options = {
+        self._options: dict[str, Any] = {
             "upper": config.RETINANET.NEGATIVE_OVERLAP,
             "num_bins": settings.NUM_BINS,
             "neg_per_pos": settings.NEG_PER_POS,
@@ -130,11 +145,11 @@ class _SelectedNegatives:
 
 @MODES.register("reweight")
 class _WeightedNegatives:
-    """All negatives train, with weights that even out their IoU bins."""
+    """Trains all negatives, with weights that balance their IoU bins, see `balancing_weights`."""
 
     weighs = True
 
-    def __init__(self, config):
+    def __init__(self, config: Settings) -> None:
         self._upper = config.RETINANET.NEGATIVE_OVERLAP
         self._num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
 
@@ -143,6 +158,74 @@ class _WeightedNegatives:
             image.labels, image.overlaps, upper=self._upper, num_bins=self._num_bins
         )
         return SampledAnchors(image.labels, weights)
+
+
+def checked_anchors(
+    sampled: SampledAnchors, image: AnchorImage, num_classes: int, mode: str
+) -> SampledAnchors:
+    """Check the result of a mode.
+
+    Args:
+        sampled: the result.
+        image: the image it is for.
+        num_classes: MODEL.NUM_CLASSES, the background included.
+        mode: name of the mode in `MODES`.
+
+    Returns:
+        The result with the dtypes of `SampledAnchors`.
+
+    Raises:
+        ConfigError: a wrong type, length or number, or weights that contradict ``weighs``.
+    """
+    fault = _fault_of_type(sampled, len(image.labels), MODES[mode].weighs)
+    if not fault:
+        labels, weights, matched = sampled
+        sampled = SampledAnchors(
+            np.asarray(labels, dtype=np.int32),
+            None if weights is None else np.asarray(weights, dtype=np.float32),
+            None if matched is None else np.asarray(matched, dtype=np.int64),
+        )
+        fault = _fault_of_values(sampled, image, num_classes)
+    if fault:
+        raise ConfigError(f"LIBRA.RETINANET_SAMPLER.MODE {mode}: {fault}")
+    return sampled
+
+
+def _fault_of_type(sampled: SampledAnchors, count: int, weighs: bool) -> str | None:
+    if not isinstance(sampled, SampledAnchors):
+        return f"it must return SampledAnchors, given {type(sampled).__name__}"
+    if (sampled.weights is not None) != weighs:
+        negation = "no " if sampled.weights is None else ""
+        return f"its class says weighs = {weighs}, but it returned {negation}weights"
+    kinds = {"labels": "integers", "weights": "floats", "matched": "integers"}
+    for name, kind in kinds.items():
+        array = getattr(sampled, name)
+        if array is None and name != "labels":
+            continue
+        array = np.asarray(array)
+        if array.shape != (count,) or array.dtype.kind != kind[0]:
+            return f"its {name} must be {count} {kind}, given {array.dtype} of shape {array.shape}"
+    return None
+
+
+def _fault_of_values(sampled: SampledAnchors, image: AnchorImage, num_classes: int) -> str | None:
+    labels, weights, matched = sampled
+    if labels.min(initial=IGNORED) < IGNORED or labels.max(initial=IGNORED) >= num_classes:
+        return (
+            f"its labels must lie between {IGNORED} and {num_classes - 1}, given {labels.min()} to "
+            f"{labels.max()}"
+        )
+    if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
+        return "its weights must be finite and at least 0"
+    used = (image.matched if matched is None else matched)[labels > BACKGROUND]
+    if len(used) and not (used.min() >= 0 and used.max() < len(image.boxes)):
+        return (
+            f"its positives must be matched with boxes 0 to {len(image.boxes) - 1}, given "
+            f"{used.min()} to {used.max()}"
+            if len(image.boxes)
+            else "it labels anchors as positive in an image without objects"
+        )
+    return None
 
 
 def select_negatives(
@@ -155,17 +238,19 @@ def select_negatives(
     neg_per_pos: float,
     min_neg: int,
 ) -> np.ndarray:
-    """Ignore the negatives beyond an IoU-balanced draw of max(min_neg, neg_per_pos * positives).
+    """Draw max(min_neg, neg_per_pos * positives) negatives, IoU-balanced, and ignore the others.
 
     Args:
-        labels: (K,) int32: class number, 0 background, -1 ignored.
-        overlaps: (K,) float32, IoU of each anchor with its best ground truth.
+        labels: (K,) int32: class number, 0 for background, -1 for ignored.
+        overlaps: (K,) float32, the IoU of each anchor with its best ground-truth box.
         rng: source of the draw.
-        upper: RETINANET.NEGATIVE_OVERLAP, where the bins, which begin at 0, end.
-        num_bins, neg_per_pos, min_neg: as in LIBRA.RETINANET_SAMPLER.
+        upper: end of the last bin, RETINANET.NEGATIVE_OVERLAP. The first bin begins at 0.
+        num_bins: number of bins, LIBRA.RETINANET_SAMPLER.NUM_BINS.
+        neg_per_pos: negatives for each positive, LIBRA.RETINANET_SAMPLER.NEG_PER_POS.
+        min_neg: fewest negatives, LIBRA.RETINANET_SAMPLER.MIN_NEG.
 
     Returns:
-        (K,) int32, new: as ``labels``, with -1 for the negatives that were not drawn.
+        (K,) int32, a copy of ``labels`` with -1 for the negatives that were not drawn.
     """
     negatives = np.flatnonzero(labels == BACKGROUND)
     budget = max(min_neg, int(neg_per_pos * np.count_nonzero(labels > BACKGROUND)))
@@ -179,25 +264,26 @@ def select_negatives(
 def balancing_weights(
     labels: np.ndarray, overlaps: np.ndarray, *, upper: float, num_bins: int
 ) -> np.ndarray:
-    """Weights with which each IoU bin that has negatives counts the same in the loss.
+    """Return weights that give every IoU bin with negatives the same total weight.
 
-    Of n negatives in b bins that are not empty, one in a bin of m weighs n / (b * m): each bin's
-    weights add up to n / b, all to n as without weights.
+    Let n negatives lie in b non-empty bins. A negative in a bin of m negatives gets the weight
+    n / (b * m). The weights of a bin then add up to n / b, and all weights to n, as without
+    weights.
 
     Args:
-        labels: (K,) int32: class number, 0 background, -1 ignored.
-        overlaps: (K,) float32, IoU of each anchor with its best ground truth.
-        upper: RETINANET.NEGATIVE_OVERLAP, where the bins, which begin at 0, end.
-        num_bins: LIBRA.RETINANET_SAMPLER.NUM_BINS.
+        labels: (K,) int32: class number, 0 for background, -1 for ignored.
+        overlaps: (K,) float32, the IoU of each anchor with its best ground-truth box.
+        upper: end of the last bin, RETINANET.NEGATIVE_OVERLAP. The first bin begins at 0.
+        num_bins: number of bins, LIBRA.RETINANET_SAMPLER.NUM_BINS.
 
     Returns:
-        (K,) float32: 1 for positives, and for ignored anchors, which have no loss to weigh.
+        (K,) float32. Positives and ignored anchors have the weight 1.
     """
     weights = np.ones(len(labels), dtype=np.float32)
     negatives = np.flatnonzero(labels == BACKGROUND)
     bins = iou_bins(overlaps[negatives], 0.0, upper, num_bins)
     sizes = np.bincount(bins, minlength=num_bins)
-    # The weight of an empty bin is used for no anchor; 1 keeps the division from failing.
+    # No anchor gets the weight of an empty bin. The 1 avoids a division by zero there.
     per_bin = len(negatives) / np.maximum(1, np.count_nonzero(sizes) * sizes)
     weights[negatives] = per_bin[bins]
     return weights

@@ -1,53 +1,68 @@
 """What each RetinaNet anchor should predict (Lin et al., ICCV 2017, section 4).
 
-An anchor is positive for the ground-truth box it overlaps most when that overlap reaches
-RETINANET.POSITIVE_OVERLAP, negative below NEGATIVE_OVERLAP, and ignored between. The anchors that
-overlap a ground-truth box more than all other anchors do are positive too, unless they fall below
-NEGATIVE_OVERLAP, where the negative label wins (Detectron's rule). LIBRA.RETINANET_SAMPLER says
-which negatives stay and how much each counts.
+An anchor belongs to the ground-truth box that it overlaps most. It is positive if that IoU is at
+least RETINANET.POSITIVE_OVERLAP, negative below NEGATIVE_OVERLAP, and ignored between. The best
+anchors of each ground-truth box are positive, too, unless their IoU is below NEGATIVE_OVERLAP: then
+they are negative, as in Detectron. LIBRA.RETINANET_SAMPLER decides which negatives are kept and how
+much each counts.
 
-Losses are divided by retnet_fg_num, which counts as Detectron does, since learning rates and loss
-weights were chosen with its number: before the negative label wins, so that the best anchors of a
-small or thin object count although they train as background, and before RETINANET_SAMPLER, which
-is thus free to change what trains but not the scale of the losses. Detectron's grid of anchors is a
-square of TRAIN.MAX_SIZE; the anchors of it that lie beyond the padded image are not counted here.
-They add to retnet_bg_num, which is only logged, and to retnet_fg_num only where an object that is
-smaller than the smallest anchors touches the right or lower edge of the padded image.
+The losses are divided by retnet_fg_num. Learning rates and loss weights were chosen for Detectron's
+number, so it is counted as there:
+
+- The best anchors of each ground-truth box count even if they are negative. This happens for small
+  or thin objects.
+- It is counted before RETINANET_SAMPLER is applied. A sampler can therefore change which anchors
+  are trained, but not the scale of the losses.
+
+Difference: Detectron's grid of anchors is a square with sides of TRAIN.MAX_SIZE. Its anchors beyond
+the padded image are not counted here. Nearly all of them only add to retnet_bg_num, which is only
+logged. They add to retnet_fg_num only if an object that is smaller than the smallest anchors
+touches the right or lower edge of the padded image.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from detectron_ext.errors import ConfigError
+from detectron_ext.config.settings import Settings
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
-from detectron_ext.sampling.matching import BACKGROUND, IGNORED, lies_in_crowd, match_boxes
-from detectron_ext.sampling.retinanet_sampler import MODES, AnchorImage
+from detectron_ext.sampling.matching import (
+    BACKGROUND,
+    IGNORED,
+    GroundTruthImage,
+    lies_in_crowd,
+    match_boxes,
+)
+from detectron_ext.sampling.retinanet_sampler import MODES, AnchorImage, checked_anchors
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
 SAMPLER = "retinanet"
 
 
-def assign_anchors(anchors: np.ndarray, sample, config):
-    """Label anchors against the ground truth of one image.
+def assign_anchors(
+    anchors: np.ndarray, sample: GroundTruthImage, config: Settings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Label anchors by the ground truth of one image.
 
-    Detectron takes anchors in crowds for background. With LIBRA.AUGMENTATION.CROP objects that a
-    crop cut to a sliver are marked as crowds too, and those are no background: they are ignored.
+    In Detectron, anchors in crowds are background. With LIBRA.AUGMENTATION.CROP they are ignored,
+    because a crop marks objects that it cuts to a small part as crowds.
 
     Args:
-        anchors: (K, 4) float32.
-        sample: has ``boxes`` (G, 4) float32, ``classes`` (G,) int32, 1-based, and ``is_crowd`` (G,)
-            bool; G may be 0.
+        anchors: (K, 4) float32 rows (x1, y1, x2, y2) in pixels of the network's input.
+        sample: the image.
+        config: RETINANET.POSITIVE_OVERLAP and NEGATIVE_OVERLAP, LIBRA.AUGMENTATION.CROP and
+            TRAIN.CROWD_FILTER_THRESH are used.
 
     Returns:
-        labels: (K,) int32: class number, 0 background, -1 ignored.
-        matched: (K,) int64: of the boxes that are no crowds, the one each anchor overlaps most (0
-            when there is none).
-        overlaps: (K,) float32: that overlap.
-        num_foreground: positives for retnet_fg_num, with those that the negative label overrules.
+        labels: (K,) int32: class number, 0 for background, -1 for ignored.
+        matched: (K,) int64, the box without crowds that each anchor overlaps most; 0 if there is
+            none.
+        overlaps: (K,) float32, the IoU with that box.
+        num_foreground: number of positives for retnet_fg_num, including the best anchors that are
+            labelled as background.
     """
     real = ~sample.is_crowd
     matched, overlaps, is_best = match_boxes(anchors, sample.boxes[real])
@@ -65,9 +80,13 @@ def assign_anchors(anchors: np.ndarray, sample, config):
 class _ImageTargets(NamedTuple):
     """What the K anchors of one image should predict.
 
-    labels: (K,) int32. box_targets: (K, 4) float32, zeros but for positives. weights: (K,) float32,
-    or None when all anchors count the same. counts: `sampling_statistics.count_samples`.
-    num_foreground, num_background: how many there are for the normalisers.
+    Attributes:
+        labels: (K,) int32, after the sampler.
+        box_targets: (K, 4) float32 regression targets of positives, 0 for the others.
+        weights: (K,) float32, or None if all anchors count the same.
+        counts: result of `sampling_statistics.count_samples`.
+        num_foreground: number of positives that losses are divided by.
+        num_background: number of negatives before the sampler.
     """
 
     labels: np.ndarray
@@ -79,35 +98,51 @@ class _ImageTargets(NamedTuple):
 
 
 class RetinanetTargets:
-    """Builds the target blobs of a minibatch; thread-safe if the sampler's mode is.
+    """Builds the target blobs of a minibatch; thread-safe if the mode of the sampler is.
 
     Args:
-        config: the anchors' settings, RETINANET.POSITIVE_OVERLAP and NEGATIVE_OVERLAP,
-            LIBRA.RETINANET_SAMPLER, LIBRA.AUGMENTATION.CROP.
+        config: RETINANET, FPN's levels, LIBRA.RETINANET_SAMPLER, LIBRA.AUGMENTATION.CROP and
+            TRAIN.CROWD_FILTER_THRESH are used.
 
     Raises:
-        ConfigError: there is no such LIBRA.RETINANET_SAMPLER.MODE, or its settings do not suit it.
+        ConfigError: LIBRA.RETINANET_SAMPLER.MODE does not exist, or cannot use its settings.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Settings) -> None:
         self._config = config
         self._grids = AnchorGrids(retinanet_anchor_levels(config))
-        self._sampler = MODES.choose(config.LIBRA.RETINANET_SAMPLER.MODE)(config)
+        self._mode = config.LIBRA.RETINANET_SAMPLER.MODE
+        self._sampler = MODES.choose(self._mode)(config)
 
-    def __call__(self, samples, height: int, width: int, rng: np.random.Generator) -> dict:
-        """Target blobs for images padded to height x width pixels.
+    def __call__(
+        self,
+        samples: Sequence[GroundTruthImage],
+        height: int,
+        width: int,
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        """Make the target blobs of images.
 
         Args:
-            samples: objects with ``boxes`` (G, 4), ``classes`` (G,), ``is_crowd`` (G,), in the
-                pixels of the network input.
+            samples: the N images.
+            height: rows of the padded images, in pixels.
+            width: columns of the padded images, in pixels.
             rng: source of the sampler's draws.
 
         Returns:
-            For every level l: retnet_cls_labels_fpn{l} (N, A, H, W) int32,
-            retnet_roi_bbox_targets_fpn{l} (M, 4) float32 and retnet_roi_fg_bbox_locs_fpn{l} (M, 4)
-            float32 rows (image, first channel, y, x); with a MODE that weighs also
-            retnet_cls_weights_fpn{l} (N, A, H, W) float32. retnet_fg_num and retnet_bg_num (1,)
-            float32, sampling_counts_retinanet as `sampling_statistics` lays it out.
+            For every level l with A anchors at each of H x W positions:
+
+            - retnet_cls_labels_fpn{l}: (N, A, H, W) int32: class number, 0 for background, -1 for
+              ignored.
+            - retnet_roi_bbox_targets_fpn{l}: (M, 4) float32, dx, dy, dw, dh of the M positives.
+            - retnet_roi_fg_bbox_locs_fpn{l}: (M, 4) float32 rows (image, first channel, y, x).
+            - retnet_cls_weights_fpn{l}: (N, A, H, W) float32, only if the mode returns weights.
+
+            retnet_fg_num and retnet_bg_num: (1,) float32. sampling_counts_retinanet: in the layout
+            of `sampling_statistics`.
+
+        Raises:
+            ConfigError: the mode returns a wrong result, see `checked_anchors`.
         """
         levels = self._level_anchors(height, width)
         flat = np.concatenate([anchors.reshape(-1, 4) for anchors in levels.values()])
@@ -124,21 +159,17 @@ class RetinanetTargets:
     def _level_anchors(self, height: int, width: int) -> dict:
         return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
 
-    def _image_targets(self, anchors: np.ndarray, sample, rng) -> _ImageTargets:
+    def _image_targets(
+        self, anchors: np.ndarray, sample: GroundTruthImage, rng: np.random.Generator
+    ) -> _ImageTargets:
         real = ~sample.is_crowd
         boxes = sample.boxes[real]
         labels, matched, overlaps, num_foreground = assign_anchors(anchors, sample, self._config)
         num_background = int(np.count_nonzero(labels == BACKGROUND))
-        sampled = self._sampler(
-            AnchorImage(anchors, labels, overlaps, matched, boxes, sample.classes[real], rng)
-        )
+        image = AnchorImage(anchors, labels, overlaps, matched, boxes, sample.classes[real], rng)
+        num_classes = self._config.MODEL.NUM_CLASSES
+        sampled = checked_anchors(self._sampler(image), image, num_classes, self._mode)
         labels, weights = sampled.labels, sampled.weights
-        if (weights is not None) != self._sampler.weighs:
-            raise ConfigError(
-                f"LIBRA.RETINANET_SAMPLER.MODE {self._config.LIBRA.RETINANET_SAMPLER.MODE}: its "
-                f"class says weighs = {self._sampler.weighs}, but it returned "
-                f"{'no ' if weights is None else ''}weights"
-            )
         matched = matched if sampled.matched is None else sampled.matched
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
         positive = np.flatnonzero(labels > BACKGROUND)
@@ -168,13 +199,16 @@ class RetinanetTargets:
             f"retnet_roi_bbox_targets_fpn{level}": targets[image, anchor, y, x],
             f"retnet_roi_fg_bbox_locs_fpn{level}": locations,
         }
-        if self._sampler.weighs:
+        if MODES[self._mode].weighs:
             weights = np.stack([image.weights[rows].reshape(shape) for image in images])
             blobs[f"retnet_cls_weights_fpn{level}"] = weights
         return blobs
 
     def _normalisers(self, images: list) -> dict:
-        """What losses are divided by: Detectron counts one positive and negative more an image."""
+        """Return the numbers that losses are divided by, counted as in Detectron.
+
+        Detectron counts one positive and one negative more than there are in each image.
+        """
         num_classes = self._config.MODEL.NUM_CLASSES
         foreground = sum(image.num_foreground + 1 for image in images)
         background = sum(image.num_background + 1 for image in images)

@@ -1,20 +1,27 @@
-"""What each of the RPN's anchors should predict (Ren et al., "Faster R-CNN", section 3.1.2).
+"""What each anchor of the RPN should predict (Ren et al., "Faster R-CNN", section 3.1.2).
 
-The rules are Detectron's, and so are the names of the blobs. Two accidents of its code are not
-kept: negatives are drawn without replacement, and an anchor that is positive because no other
-overlaps its object more is never drawn as a negative.
+The rules and the names of the blobs are Detectron's. Two accidents of Detectron's code are not
+kept. Here negatives are drawn without replacement. The best anchor of an object is positive, and
+here it is never drawn as a negative, too.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.geometry.anchors import AnchorGrids, rpn_anchor_levels
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.sampling.box_sampler import BoxSampler
-from detectron_ext.sampling.matching import BACKGROUND, IGNORED, lies_in_crowd, match_boxes
+from detectron_ext.sampling.matching import (
+    BACKGROUND,
+    IGNORED,
+    GroundTruthImage,
+    lies_in_crowd,
+    match_boxes,
+)
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 SAMPLER = "rpn"
@@ -22,14 +29,14 @@ _OBJECT = 1
 
 
 class _SampledAnchors(NamedTuple):
-    """The S anchors that train, of one image or of all: everything else is ignored.
+    """The S sampled anchors of one image or of all images. All other anchors are ignored.
 
     Attributes:
-        image: (S,) int64.
-        anchor: (S,) int64, index into all levels' anchors.
-        label: (S,) int32, 1 positive or 0 negative.
-        targets: (S, 4) float32, zeros for negatives.
-        weight: (S,) float32, 1 / (anchors sampled in the image).
+        image: (S,) int64, number of the image.
+        anchor: (S,) int64, index into the anchors of all levels.
+        label: (S,) int32, 1 for positive, 0 for negative.
+        targets: (S, 4) float32 regression targets, 0 for negatives.
+        weight: (S,) float32, 1 / (number of anchors sampled in the image).
     """
 
     image: np.ndarray
@@ -43,32 +50,47 @@ class RpnTargets:
     """Builds the RPN's target blobs of a minibatch; thread-safe.
 
     Args:
-        config: the anchors' settings, TRAIN.RPN_*, TRAIN.CROWD_FILTER_THRESH, LIBRA.SAMPLER,
-            LIBRA.AUGMENTATION.CROP.
+        config: RPN or FPN (for the anchors), TRAIN.RPN_*, TRAIN.CROWD_FILTER_THRESH, LIBRA.SAMPLER
+            and LIBRA.AUGMENTATION.CROP are used.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Settings) -> None:
         self._config = config
         self._grids = AnchorGrids(rpn_anchor_levels(config))
         settings = config.LIBRA.SAMPLER
         threshold = config.TRAIN.RPN_NEGATIVE_OVERLAP
         self._sampler = BoxSampler(settings, threshold, is_random=not settings.RPN)
 
-    def __call__(self, samples, height: int, width: int, rng: np.random.Generator) -> dict:
-        """Target blobs for images padded to height x width pixels.
+    def __call__(
+        self,
+        samples: Sequence[GroundTruthImage],
+        height: int,
+        width: int,
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        """Make the target blobs of images.
 
         Args:
-            samples: objects with ``image`` (rows, columns, 3), ``boxes`` (G, 4), ``is_crowd`` (G,),
-                in the pixels of the network input.
+            samples: the N images.
+            height: rows of the padded images, in pixels.
+            width: columns of the padded images, in pixels.
             rng: source of every draw.
 
         Returns:
-            For every level, with ``_fpn<l>`` at the end on a pyramid: rpn_labels_int32_wide
-            (N, A, H, W) int32, 1 positive, 0 negative, -1 ignored; rpn_bbox_targets_wide,
-            rpn_bbox_inside_weights_wide and rpn_bbox_outside_weights_wide (N, 4 * A, H, W) float32.
-            H and W are the padded image's sides over the level's stride, rounded up. Inside weights
-            are 1 at positives, outside weights 1 / (anchors sampled in the image) at all sampled.
-            Also sampling_counts_rpn, as `sampling_statistics` lays it out.
+            For every level, whose suffix ``_fpn<l>`` the names have on a pyramid:
+
+            - rpn_labels_int32_wide: (N, A, H, W) int32: 1 for positive, 0 for negative, -1 for
+              ignored.
+            - rpn_bbox_targets_wide: (N, 4 * A, H, W) float32.
+            - rpn_bbox_inside_weights_wide: (N, 4 * A, H, W) float32, 1 for positives.
+            - rpn_bbox_outside_weights_wide: (N, 4 * A, H, W) float32, 1 / (number of anchors
+              sampled in the image) for sampled anchors.
+
+            H and W are height and width divided by the stride of the level, rounded up. Also
+            sampling_counts_rpn, in the layout of `sampling_statistics`.
+
+        Raises:
+            ConfigError: a sampler of LIBRA.SAMPLER returns a wrong result, see `BoxSampler`.
         """
         anchors, grids = self._grids(height, width)
         images = [self._sample_image(n, image, anchors, rng) for n, image in enumerate(samples)]
@@ -85,9 +107,9 @@ class RpnTargets:
         return blobs
 
     def _sample_image(
-        self, index: int, sample, anchors: np.ndarray, rng: np.random.Generator
+        self, index: int, sample: GroundTruthImage, anchors: np.ndarray, rng: np.random.Generator
     ) -> tuple[_SampledAnchors, np.ndarray]:
-        """What trains in one image, and how much of it for the training log."""
+        """Return the sampled anchors of one image, and their counts for the training log."""
         usable = self._usable_anchors(anchors, *sample.image.shape[:2])
         boxes = anchors[usable]
         truth = sample.boxes[~sample.is_crowd]
@@ -110,7 +132,7 @@ class RpnTargets:
         return _SampledAnchors(image, usable[chosen], label, targets, weight), counts
 
     def _usable_anchors(self, anchors: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Indices of the anchors that reach at most RPN_STRADDLE_THRESH pixels out of the image."""
+        """Return the indices of anchors that exceed the image by at most RPN_STRADDLE_THRESH."""
         margin = self._config.TRAIN.RPN_STRADDLE_THRESH
         if margin < 0:
             return np.arange(len(anchors))
@@ -118,13 +140,15 @@ class RpnTargets:
         ends_inside = (anchors[:, 2] < width + margin) & (anchors[:, 3] < height + margin)
         return np.flatnonzero(starts_inside & ends_inside)
 
-    def _candidates(self, boxes, overlaps, is_best, sample) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the positives and of the negatives to draw from."""
+    def _candidates(
+        self, boxes: np.ndarray, overlaps: np.ndarray, is_best: np.ndarray, sample: GroundTruthImage
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices of the positives and of the negatives to draw from."""
         settings = self._config.TRAIN
         is_positive = is_best | (overlaps >= settings.RPN_POSITIVE_OVERLAP)
         negative = np.flatnonzero(~is_positive & (overlaps < settings.RPN_NEGATIVE_OVERLAP))
-        # Detectron takes anchors in crowds for background. Objects that a random crop cut to a
-        # sliver are marked as crowds too, and those are no background.
+        # In Detectron, anchors in crowds are background. A random crop marks objects that it cuts
+        # to a small part as crowds, and those are not background.
         if self._config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
             crowds = sample.boxes[sample.is_crowd]
             crowded = lies_in_crowd(boxes[negative], crowds, settings.CROWD_FILTER_THRESH)
@@ -140,7 +164,14 @@ class RpnTargets:
 
 
 def _level_blobs(suffix: str, grid: tuple, num_images: int, sampled: _SampledAnchors) -> dict:
-    """Blobs of one level of (A, H, W) anchors; ``sampled.anchor`` counts from its first."""
+    """Make the blobs of one level.
+
+    Args:
+        suffix: suffix of the level's blobs.
+        grid: (A, H, W), the shape of the level's anchors.
+        num_images: number N of images.
+        sampled: the sampled anchors of the level; their indices begin at the level's first anchor.
+    """
     anchor, y, x = np.unravel_index(sampled.anchor, grid)
     labels = np.full((num_images,) + grid, IGNORED, dtype=np.int32)
     labels[sampled.image, anchor, y, x] = sampled.label

@@ -1,12 +1,12 @@
-"""What a sampler drew, counted so that the counts of images and iterations can be added up.
+"""Counts of what a sampler drew. Counts of images and of iterations can be added up.
 
-One array of counts holds, for K bins of IoU:
+For K bins of IoU, the layout of an array of counts is:
 
     [negatives in bin 0, ..., in bin K-1, all negatives, positives, squared positives, instances]
 
-"Squared positives" sums over instances (ground-truth boxes) the square of each one's number of
-positives; with the sum itself it gives the standard deviation over instances, which is what
-instance-balanced sampling lowers.
+Instances are ground-truth boxes. "Squared positives" is the sum of the squared number of positives
+of each instance. Together with the sum of positives it gives the standard deviation over instances,
+which instance-balanced sampling lowers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NUM_TOTALS = 4
 
 
 def counts_blob(sampler: str) -> str:
-    """Name of the blob that carries the counts of ``sampler`` to the training log."""
+    """Return the name of the blob with the counts of ``sampler``, for the training log."""
     return f"sampling_counts_{sampler}"
 
 
@@ -38,16 +38,17 @@ def count_samples(
     """Count the samples of one image.
 
     Args:
-        negative_overlaps: (N,) float, IoU of each sampled negative with its best ground truth.
+        negative_overlaps: (N,) float, the IoU of each sampled negative with its best ground-truth
+            box.
         positive_instances: (P,) int64, the ground-truth box of each sampled positive.
-        num_instances: ground-truth boxes in the image, with positives or without.
-        upper: IoU below which boxes are negative; the bins end there.
-        num_bins: K.
-        floor_thresh: IoU at which the bins begin; negatives below it are in no bin.
-        weights: (N,) float, how much each negative counts; 1 without them.
+        num_instances: number of all ground-truth boxes in the image.
+        upper: end of the last bin, the IoU below which boxes are negative.
+        num_bins: number K of bins.
+        floor_thresh: IoU at which the first bin begins. Negatives below it are in no bin.
+        weights: (N,) float, how much each negative counts. None stands for 1.
 
     Returns:
-        (K + 4,) float32, laid out as the module says; exact up to 2**24.
+        (K + 4,) float32 in the layout of this module. Numbers are exact up to 2**24.
     """
     bins = iou_bins(negative_overlaps, floor_thresh, upper, num_bins)
     per_bin = np.bincount(bins.astype(np.int64) + 1, weights=weights, minlength=num_bins + 2)
@@ -56,18 +57,18 @@ def count_samples(
     return np.concatenate((per_bin[1 : num_bins + 1], totals)).astype(np.float32)
 
 
-def summarise_counts(sampler: str, counts: np.ndarray) -> dict:
-    """Figures for the training log from counts added over images and iterations.
+def summarise_counts(sampler: str, counts: np.ndarray) -> dict[str, float]:
+    """Compute the figures of the training log from the counts of images and iterations.
 
     Args:
-        sampler: name to begin the figures' names with: rpn, roi or retinanet.
-        counts: (K + 4,) float, a sum of what :func:`count_samples` returns.
+        sampler: name of the sampler: rpn, roi or retinanet.
+        counts: (K + 4,) float, a sum of results of `count_samples`.
 
     Returns:
-        ``<sampler>_negative_share_bin<k>``, the share of the sampled negatives in bin k, lowest IoU
-        first; ``<sampler>_positives_per_instance`` and ``..._per_instance_std``, mean and standard
-        deviation over ground-truth boxes. Shares are absent where no negative was sampled, the
-        others where there was no ground truth.
+        - ``<sampler>_negative_share_bin<k>``: the share of the sampled negatives in bin k, from the
+          lowest IoU. These are left out if no negative was sampled.
+        - ``<sampler>_positives_per_instance`` and ``<sampler>_positives_per_instance_std``: mean
+          and standard deviation over ground-truth boxes. These are left out if there were none.
     """
     negatives, positives, squared, instances = map(float, counts[-_NUM_TOTALS:])
     figures = {}
@@ -77,7 +78,7 @@ def summarise_counts(sampler: str, counts: np.ndarray) -> dict:
     if instances > 0:
         mean = positives / instances
         figures[f"{sampler}_positives_per_instance"] = mean
-        # Rounding may take the difference of two equal numbers below 0.
+        # Because of rounding, the difference of two equal numbers may be below 0.
         variance = max(0.0, squared / instances - mean**2)
         figures[f"{sampler}_positives_per_instance_std"] = math.sqrt(variance)
     return figures

@@ -3,13 +3,13 @@
     from detectron_ext import upstream
     upstream.install()      # before a configuration is merged and a model is built
 
-From then on upstream's ``cfg`` has a LIBRA node, and its model builder, heads, samplers and losses
-use the parts that the node asks for; on a machine without a GPU everything runs on the CPU.
-``uninstall()`` takes all of it back.
+After that, upstream's ``cfg`` has a LIBRA node. Upstream's model builder, heads, samplers and
+losses use the parts that the node asks for. On a machine without a GPU everything runs on the CPU.
+``uninstall()`` undoes all of it.
 
-How: `patches` replaces attributes of upstream's modules after checking that each takes the
-parameters this was written for; every other module here holds one group of replacements. Nothing
-of this imports Caffe2 or upstream before ``install`` is called.
+`patches` replaces attributes of upstream's modules. Before that it checks that each function has
+the parameters that the adapter was written for. Every other module here holds one group of
+replacements. Nothing here imports Caffe2 or upstream before ``install`` is called.
 """
 
 from __future__ import annotations

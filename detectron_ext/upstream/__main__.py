@@ -1,4 +1,4 @@
-"""Run a script of upstream's with the adapter installed.
+"""Runs a script of upstream with the adapter installed.
 
 python -m detectron_ext.upstream CHECKOUT/tools/train_net.py --cfg my.yaml
 """
@@ -13,7 +13,7 @@ from detectron_ext.upstream.scripts import run_script
 
 
 def main() -> None:
-    """Take the script and its arguments from the command line."""
+    """Run the script that the command line names, with the arguments after it."""
     if len(sys.argv) < 2:
         raise UserError("name a script: python -m detectron_ext.upstream CHECKOUT/tools/NAME.py")
     run_script(sys.argv[1], sys.argv[2:])

@@ -1,8 +1,9 @@
-"""What upstream's model builder and training loop take from the LIBRA node."""
+"""Patches of upstream's model builder and of its training statistics."""
 
 from __future__ import annotations
 
 import importlib
+from typing import Any, Callable
 
 from detectron_ext.modeling.bodies import BODIES, add_conv_body
 from detectron_ext.upstream import cfg_node, cpu_mode
@@ -12,8 +13,8 @@ from detectron_ext.upstream.pyramid import to_upstream
 _BUILDER = "detectron.modeling.model_builder"
 
 
-def patches() -> list:
-    """Patches of upstream's functions that create models and find bodies, and of its statistics."""
+def patches() -> list[Patch]:
+    """Return the patches of creating models, of finding bodies and of training statistics."""
     create = ("model_type_func", "train", "gpu_id")
     statistics = "detectron.utils.training_stats"
     return [
@@ -23,7 +24,7 @@ def patches() -> list:
     ]
 
 
-def _creating(original):
+def _creating(original: Callable) -> Callable:
     """Check LIBRA before a model is built."""
 
     def create(model_type_func, train=False, gpu_id=0):
@@ -36,8 +37,8 @@ def _creating(original):
     return create
 
 
-def _finding(original):
-    """Find bodies of our registry that upstream does not have; its own stay its own."""
+def _finding(original: Callable) -> Callable:
+    """Find the bodies of BODIES that upstream does not have. Upstream's own bodies are kept."""
 
     def find(func_name):
         if func_name in BODIES and not _is_upstreams(func_name):
@@ -57,14 +58,14 @@ def _is_upstreams(func_name: str) -> bool:
         return False
 
 
-def _add_body(model):
-    """Add the body that MODEL.CONV_BODY names; returns what upstream's bodies return."""
+def _add_body(model: Any) -> tuple:
+    """Add the body that MODEL.CONV_BODY names, and return its result in upstream's form."""
     pyramid = add_conv_body(model)
     blobs, dim, scales = to_upstream(pyramid)
     return (blobs, dim, scales) if len(blobs) > 1 else (blobs[0], dim, scales[0])
 
 
-def _starting_statistics(original):
+def _starting_statistics(original: Callable) -> Callable:
     """Let LIBRA.LOG_PERIOD set how often upstream logs."""
 
     def start(self, model):

@@ -1,8 +1,8 @@
 """LIBRA and DATASETS_EXTRA in upstream's ``cfg``.
 
-Their values are merged by the rules of `detectron_ext.config`: an integer may stand for a float,
+Their values are merged by the rules of `detectron_ext.config`: an integer is accepted for a float,
 and the message about a wrong key names the nearest one. Everything else is merged by upstream's own
-rules. A file may build on another one with ``_BASE_``.
+rules. The key ``_BASE_`` of a file may name another file, which is merged first.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ def upstream_cfg() -> Any:
 
 
 def merge_file(cfg_filename: str) -> None:
-    """Merge a YAML file, after the files it builds on, into upstream's ``cfg``.
+    """Merge a YAML file into upstream's ``cfg``, after the files that its ``_BASE_`` keys name.
 
     Raises:
-        ConfigError: a file that cannot be read, or a wrong key or value. For one of upstream's own
-            keys the error is a KeyError or ValueError, too, as upstream raises it.
+        ConfigError: a file that cannot be read, or a wrong key or value. If the key is one of
+            upstream's own, the error is also an instance of upstream's error class, such as
+            KeyError.
     """
     from detectron.core import config as upstream_config
 
@@ -74,13 +75,13 @@ def merge_file(cfg_filename: str) -> None:
 
 @contextlib.contextmanager
 def _one_line(source: str) -> Iterator[None]:
-    """Make upstream's error about a key or value a ConfigError as well as what it is."""
+    """Turn upstream's error about a key or value into a ConfigError that is also of its class."""
     try:
         yield
     except ConfigError:
         raise
     except (KeyError, ValueError, AssertionError) as error:
-        methods = {"__str__": Exception.__str__}  # KeyError's own adds quotation marks
+        methods = {"__str__": Exception.__str__}  # KeyError.__str__ adds quotation marks
         kind = type("UpstreamConfigError", (ConfigError, type(error)), methods)
         raise kind(f"{source}: {error.args[0]}") from error
 

@@ -1,10 +1,11 @@
-"""Finding and importing the checkout of Detectron."""
+"""Finds and imports the checkout of Detectron."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from pathlib import Path
+from typing import Iterable
 
 from detectron_ext.errors import UserError
 
@@ -15,10 +16,10 @@ _CYTHON_PARTS = ("cython_bbox", "cython_nms")
 
 
 def add_to_path(checkout: str | Path) -> Path:
-    """Let Python find the package in ``checkout``; returns the absolute path.
+    """Put a checkout on Python's path, and return its absolute path.
 
     Raises:
-        UserError: there is no Detectron there.
+        UserError: there is no Detectron in the folder.
     """
     root = Path(checkout).resolve()
     if not (root / _NEEDED).exists():
@@ -27,7 +28,7 @@ def add_to_path(checkout: str | Path) -> Path:
     return root
 
 
-def import_all(modules) -> None:
+def import_all(modules: Iterable[str]) -> None:
     """Import modules of the checkout.
 
     Raises:
@@ -54,7 +55,7 @@ def _remedy(module: str, error: ImportError) -> str:
         )
     if not missing or missing.startswith(PACKAGE + "."):
         return (
-            f"this checkout of Detectron is not one the adapter knows: {module} does not import "
+            f"this checkout of Detectron is not one the adapter knows: {module} cannot be imported "
             f"({error})"
         )
     if missing in _PYTHON_2_MODULES:

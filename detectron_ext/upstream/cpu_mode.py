@@ -1,15 +1,15 @@
-"""Upstream on a machine without a GPU, or with NUM_GPUS 0.
+"""Runs upstream on a machine without a GPU, or with NUM_GPUS 0.
 
-Upstream puts everything on CUDA devices, one name scope ``gpu_<n>/`` each. Here every CUDA device
-becomes the CPU, and one replica, in the scope ``gpu_0/``, stands for the GPUs asked for: names of
-blobs, scripts and weights stay as they are.
+Upstream puts everything on CUDA devices, each with a name scope ``gpu_<n>/``. Here every CUDA
+device becomes the CPU, and one replica in the scope ``gpu_0/`` stands for all GPUs. Names of blobs,
+scripts and weights files do not change.
 """
 
 from __future__ import annotations
 
 import logging
 import resource
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -21,18 +21,18 @@ _REPLICAS = 1
 
 
 class _State:
-    """Whether CUDA devices are the CPU in this process."""
+    """The applied patches; they are applied while CUDA devices are the CPU in this process."""
 
     applied: AppliedPatches | None = None
 
 
 def is_on() -> bool:
-    """Whether upstream runs on the CPU."""
+    """Return whether upstream runs on the CPU."""
     return _State.applied is not None
 
 
 def turn_on() -> None:
-    """Let upstream's CUDA devices be the CPU; later calls do nothing."""
+    """Make upstream's CUDA devices the CPU. Later calls do nothing."""
     if _State.applied is None:
         applied = AppliedPatches()
         applied.apply(_cpu_patches())
@@ -41,21 +41,21 @@ def turn_on() -> None:
 
 
 def turn_off() -> None:
-    """Take back what `turn_on` did."""
+    """Undo `turn_on`."""
     if _State.applied is not None:
         _State.applied.restore()
         _State.applied = None
 
 
 def machine_has_gpu() -> bool:
-    """Whether this Caffe2 sees a CUDA device."""
+    """Return whether this Caffe2 finds a CUDA device."""
     from caffe2.python import workspace
 
     return bool(workspace.has_gpu_support and workspace.NumCudaDevices())
 
 
-def patches() -> list:
-    """Patches that decide on the device, whichever it is."""
+def patches() -> list[Patch]:
+    """Return the patch that chooses the device when the configuration is complete."""
     return [
         Patch(
             "detectron.core.config",
@@ -66,7 +66,7 @@ def patches() -> list:
     ]
 
 
-def _inferring(original):
+def _inferring(original: Callable) -> Callable:
     def infer(cache_urls=True, make_immutable=True):
         settle_devices(upstream_cfg())
         return original(cache_urls=cache_urls, make_immutable=make_immutable)
@@ -75,9 +75,11 @@ def _inferring(original):
 
 
 def settle_devices(cfg: Any) -> None:
-    """Cap NUM_GPUS at what the machine has, and go to the CPU where that is none or none is asked
-    for. There NUM_GPUS becomes 1, the number of replicas, and nets run their operators in turn,
-    each on all threads."""
+    """Limit NUM_GPUS to the GPUs of the machine, and change to the CPU if none is left.
+
+    On the CPU NUM_GPUS becomes 1, the number of replicas. Nets then run their operators one after
+    another, each on all threads.
+    """
     from detectron_ext.modeling.devices import usable_gpus
 
     was_immutable = cfg.is_immutable()
@@ -92,7 +94,7 @@ def settle_devices(cfg: Any) -> None:
     cfg.immutable(was_immutable)
 
 
-def _cpu_patches() -> list:
+def _cpu_patches() -> list[Patch]:
     return [
         Patch("caffe2.python.core", "DeviceOption", ANY, _making_device_option),
         Patch("caffe2.python.workspace", "GpuDeviceType", ANY, constant(_cpu())),
@@ -116,7 +118,7 @@ def _cpu() -> int:
     return caffe2_pb2.CPU
 
 
-def _making_device_option(original):
+def _making_device_option(original: Callable) -> Callable:
     from caffe2.proto import caffe2_pb2
 
     def make(device_type, device_id=0, *arguments, **options):
@@ -128,7 +130,7 @@ def _making_device_option(original):
 
 
 def _memory_statistics() -> dict:
-    """Caffe2's statistics of GPU memory, with the process's peak memory in their place, bytes."""
+    """Return the peak memory of the process, in bytes, in the form of Caffe2's GPU statistics."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     by_device = np.array([peak])
     return {
@@ -139,7 +141,7 @@ def _memory_statistics() -> dict:
     }
 
 
-def _inferring_alone(original):
+def _inferring_alone(original: Callable) -> Callable:
     def run(weights_file, ind_range=None, multi_gpu_testing=False, *arguments, **options):
         if multi_gpu_testing:
             _LOG.info("there is no GPU: testing runs in this process")

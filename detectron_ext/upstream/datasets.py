@@ -1,10 +1,12 @@
-"""Data sets that DATASETS_EXTRA names, in upstream's catalog, and boxes without outlines.
+"""Adds the data sets of DATASETS_EXTRA to upstream's catalog, and outlines to annotations.
 
-Upstream's loader wants a ``segmentation`` of every annotation, whatever it trains. Files of boxes
-alone have none: there the box's own outline stands for it.
+Upstream's loader needs a ``segmentation`` in every annotation, whatever is trained. Annotations
+without one get the outline of their box.
 """
 
 from __future__ import annotations
+
+from typing import Any, Callable
 
 from detectron_ext.config.dataset_entry import DEFAULT_FORMAT
 from detectron_ext.data.catalog import DatasetEntry, resolve_extra
@@ -15,9 +17,12 @@ from detectron_ext.upstream.patches import Patch
 _CATALOG = "detectron.datasets.dataset_catalog"
 
 
-def patches() -> list:
-    """Patches of upstream's catalog, where a data set of DATASETS_EXTRA wins over one of its own,
-    and of its data sets, those scored as COCO is."""
+def patches() -> list[Patch]:
+    """Return the patches of upstream's catalog and of its data sets.
+
+    A data set of DATASETS_EXTRA has precedence over one of upstream's catalog with the same name.
+    It is scored like COCO.
+    """
     return [
         Patch(_CATALOG, "contains", ("name",), _containing),
         Patch(_CATALOG, "get_im_dir", ("name",), _field("im_dir")),
@@ -35,12 +40,12 @@ def patches() -> list:
     ]
 
 
-def _containing(original):
+def _containing(original: Callable) -> Callable:
     return lambda name: _entry(name) is not None or original(name)
 
 
-def _field(field: str):
-    def replace(original):
+def _field(field: str) -> Callable[[Callable], Callable]:
+    def replace(original: Callable) -> Callable:
         def get(name):
             entry = _entry(name)
             return original(name) if entry is None else getattr(entry, field)
@@ -50,13 +55,13 @@ def _field(field: str):
     return replace
 
 
-def _annotation_file(original):
+def _annotation_file(original: Callable) -> Callable:
     def get(name):
         entry = _entry(name)
         if entry is not None and entry.format != DEFAULT_FORMAT:
             raise DatasetError(
                 f"data set {name} has the format {entry.format}, and upstream Detectron reads "
-                f"{DEFAULT_FORMAT} alone: convert the file, or run without --upstream"
+                f"{DEFAULT_FORMAT} only: convert the file, or run without --upstream"
             )
         return original(name) if entry is None else entry.ann_fn
 
@@ -67,8 +72,8 @@ def _entry(name: str) -> DatasetEntry | None:
     return resolve_extra(name, upstream_cfg())
 
 
-def _opening(original):
-    def open_dataset(self, name):
+def _opening(original: Callable) -> Callable:
+    def open_dataset(self: Any, name: str) -> None:
         original(self, name)
         for annotation in self.COCO.dataset.get("annotations", ()):
             if "segmentation" not in annotation:
@@ -77,10 +82,10 @@ def _opening(original):
     return open_dataset
 
 
-def _scoring_as_coco(original):
+def _scoring_as_coco(original: Callable) -> Callable:
     return lambda dataset: _entry(dataset.name) is not None or original(dataset)
 
 
-def _outline(x, y, width, height) -> list:
-    """The corners of a box as COCO writes a polygon."""
+def _outline(x: float, y: float, width: float, height: float) -> list[float]:
+    """Return the corners of a box as a polygon in COCO's form."""
     return [x, y, x + width, y, x + width, y + height, x, y + height]

@@ -1,6 +1,8 @@
-"""The Fast R-CNN head's losses and the regions that train it, where LIBRA changes them."""
+"""Patches of the Fast R-CNN head's losses and of the draw of its training regions."""
 
 from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
 
@@ -12,12 +14,12 @@ from detectron_ext.upstream.ground_truth import draw_source
 from detectron_ext.upstream.model_methods import has_upstreams_losses, loss_gradients
 from detectron_ext.upstream.patches import Patch
 
-# An overlap that makes a region neither foreground nor background.
+# With this overlap a region is neither foreground nor background.
 _NEITHER = -2.0
 
 
-def patches() -> list:
-    """Patches of upstream's Fast R-CNN head and minibatches."""
+def patches() -> list[Patch]:
+    """Return the patches of upstream's Fast R-CNN head and minibatches."""
     return [
         Patch(
             "detectron.modeling.fast_rcnn_heads", "add_fast_rcnn_losses", ("model",), _adding_losses
@@ -31,7 +33,7 @@ def patches() -> list:
     ]
 
 
-def _adding_losses(original):
+def _adding_losses(original: Callable) -> Callable:
     def add(model):
         if has_upstreams_losses():
             return original(model)
@@ -40,10 +42,10 @@ def _adding_losses(original):
     return add
 
 
-def _sampling_rois(original):
-    """Draw the regions first, and leave upstream's function no others to draw.
+def _sampling_rois(original: Callable) -> Callable:
+    """Draw the regions, then call upstream's function with these regions only.
 
-    It keeps what it adds for masks and keypoints, which draw from the same regions then.
+    Upstream's function adds masks and keypoints, which are then drawn from the same regions.
     """
 
     def sample(roidb, im_scale, batch_idx):

@@ -1,33 +1,34 @@
-"""Installing the adapter, and taking it out again."""
+"""Installs and uninstalls the adapter."""
 
 from __future__ import annotations
 
 from detectron_ext.upstream.checkout import import_all
 from detectron_ext.upstream.patches import AppliedPatches, Patch
 
-# Where the CPU's patches go; a package that they lack is better named at once.
+# The patches for the CPU change these modules later. Importing them now finds missing packages now.
 _USED_LATER = ("detectron.core.test_engine", "detectron.utils.train")
 
 
 class _State:
-    """What is installed in this process; upstream's configuration and modules are global too."""
+    """What is installed in this process. Upstream's configuration and modules are global, too."""
 
     applied: AppliedPatches | None = None
 
 
 def install(cpu: bool | None = None) -> None:
-    """Install the Libra parts into the Detectron that Python finds; later calls do nothing.
+    """Install the Libra parts into the Detectron that Python finds. Later calls do nothing.
 
-    Call it before a configuration is merged. Nothing changes in upstream's nets as long as the
-    LIBRA node is left alone, but for the device where that is the CPU.
+    Call it before a configuration is merged, and before any thread uses upstream. As long as the
+    LIBRA node has its defaults, upstream builds the same nets as before. Exception: on the CPU the
+    devices change.
 
     Args:
-        cpu: run on the CPU, or leave the devices as upstream sets them; None decides by what the
-            machine and NUM_GPUS say.
+        cpu: True runs on the CPU. False keeps the devices that upstream sets. None decides by the
+            GPUs of the machine and by NUM_GPUS.
 
     Raises:
-        UserError: Detectron cannot be imported, or it is not one that this knows. Nothing is
-            changed then.
+        UserError: Detectron cannot be imported, or the adapter does not know this checkout. In
+            both cases nothing is changed.
     """
     if _State.applied is not None:
         return
@@ -50,7 +51,7 @@ def install(cpu: bool | None = None) -> None:
 
 
 def uninstall() -> None:
-    """Put back every attribute that `install` replaced, and take our nodes out of ``cfg``."""
+    """Restore every attribute that `install` replaced, and remove our nodes from ``cfg``."""
     if _State.applied is None:
         return
     from detectron_ext.upstream import cfg_node, cpu_mode
@@ -62,12 +63,12 @@ def uninstall() -> None:
 
 
 def is_installed() -> bool:
-    """Whether the adapter is installed in this process."""
+    """Return whether the adapter is installed in this process."""
     return _State.applied is not None
 
 
 def _all_patches(cpu: bool | None) -> list[Patch]:
-    # Caffe2 and the graph functions are imported here, not with the package.
+    # These modules import Caffe2, which importing the package must not do.
     from detectron_ext.upstream import (
         builder,
         cfg_node,

@@ -1,16 +1,18 @@
-"""Our graph functions on upstream's model helper: what they need of it, and what they return."""
+"""Adapts upstream's model helper to our graph functions, and their results to upstream."""
 
 from __future__ import annotations
 
+from typing import Any, Sequence
+
 from detectron_ext.modeling.box_losses import DEFAULT, box_loss_name
-from detectron_ext.modeling.layers import DetectionLayers
+from detectron_ext.modeling.layers import Blob, DetectionLayers
 from detectron_ext.upstream import cpu_mode
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.patches import Patch, constant
 
 
-def patches() -> list:
-    """Patches of upstream's DetectionModelHelper: every method of `DetectionLayers`, and these."""
+def patches() -> list[Patch]:
+    """Return the patches that add the methods of `DetectionModel` to upstream's model helper."""
     methods = {
         name: value
         for name, value in vars(DetectionLayers).items()
@@ -29,22 +31,22 @@ def patches() -> list:
     ]
 
 
-def _add_sampler(model, name):
-    """Nothing to record: upstream's training log has no place for a sampler's counts."""
+def _add_sampler(model: Any, name: str) -> None:
+    """Do nothing, since upstream's training log does not contain what samplers drew."""
 
 
 def has_upstreams_losses() -> bool:
-    """Return whether LIBRA leaves the box loss and the losses' weights as upstream has them."""
+    """Return whether LIBRA keeps upstream's box loss and loss weights."""
     cfg = upstream_cfg()
     weights = cfg.LIBRA.LOSS_WEIGHTS
     return box_loss_name(cfg) == DEFAULT and weights.CLS == weights.BBOX == 1
 
 
-def loss_gradients(model, losses: list) -> dict:
-    """Add a gradient of 1 for each loss blob, as upstream's heads return their losses.
+def loss_gradients(model: Any, losses: Sequence[Blob]) -> dict:
+    """Add a gradient of 1 for each loss blob.
 
     Returns:
-        Names of losses to names of their gradients.
+        A dict of names of losses to names of their gradients, as upstream's heads return it.
     """
     from detectron.utils import blob as upstream_blobs
 

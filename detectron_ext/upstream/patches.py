@@ -1,4 +1,4 @@
-"""Replacing attributes of other modules, checked before and taken back after."""
+"""Replaces attributes of other modules after a check, and restores them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Patch(NamedTuple):
     """One attribute to replace.
 
     Attributes:
-        module: the module's full name.
-        name: the attribute; "Class.attribute" for one of a class.
-        parameters: names of the parameters that the present attribute has to take; ANY where that
-            does not matter; None where there has to be no such attribute yet.
-        replace: called with the present attribute (None where there is none), returns the new one.
+        module: full name of the module.
+        name: name of the attribute; "Class.attribute" for an attribute of a class.
+        parameters: names of the parameters that the present attribute must have. ANY accepts all.
+            None means that the attribute must not exist yet.
+        replace: a function that gets the present attribute, or None if there is none, and returns
+            the new one.
     """
 
     module: str
@@ -35,7 +36,7 @@ class Patch(NamedTuple):
         return f"{self.module}.{self.name}"
 
     def owner(self) -> tuple:
-        """The object that has the attribute, and the attribute's last name."""
+        """Return the module or class that has the attribute, and the attribute's name in it."""
         owner: Any = importlib.import_module(self.module)
         *outer, last = self.name.split(".")
         for part in outer:
@@ -44,24 +45,24 @@ class Patch(NamedTuple):
 
 
 def constant(value: Any) -> Callable[[Any], Any]:
-    """A ``replace`` that puts ``value`` in whatever place."""
+    """Return a ``replace`` function that always returns ``value``."""
     return lambda present: value
 
 
 class AppliedPatches:
-    """What was replaced, in order, so that it can be put back."""
+    """The replaced attributes in their order, to restore them."""
 
     def __init__(self) -> None:
         self._replaced: list[tuple[Any, str, Any]] = []
 
     def apply(self, patches: Sequence[Patch]) -> None:
-        """Check all patches, then apply them; when any of it fails, nothing is changed.
+        """Check all patches, then apply them. If anything fails, nothing is changed.
 
-        Modules that imported a function by its name get the new one, too.
+        Modules that imported a function by its name get the new function, too.
 
         Raises:
-            UserError: an attribute is missing, there already, or takes other parameters.
-        Exception: whatever a patch's ``replace`` raises.
+            UserError: an attribute is missing, exists already, or has other parameters.
+            Exception: an error that the ``replace`` function of a patch raises.
         """
         for patch in patches:
             _check(patch)
@@ -83,17 +84,17 @@ class AppliedPatches:
                 self._set(module, name, replacement)
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
-        # Of a class, what it inherits is not its own to put back.
+        # vars() leaves out inherited attributes. Restoring such a one means to delete it here.
         before = vars(owner).get(name, _MISSING)
         setattr(owner, name, value)
         self._replaced.append((owner, name, before))
 
     def restore(self) -> None:
-        """Put back every attribute, the last replaced first."""
+        """Restore every attribute, the last replaced one first."""
         self._restore(0)
 
     def _restore(self, kept: int) -> None:
-        """Put back all but the first ``kept`` attributes."""
+        """Restore all but the first ``kept`` attributes."""
         while len(self._replaced) > kept:
             owner, name, value = self._replaced.pop()
             if value is _MISSING:
@@ -136,7 +137,7 @@ def _unknown(reason: str) -> UserError:
 
 
 def _importers(module: str, name: str, present: Any) -> list:
-    """Loaded modules that have it by its name, a person's own among them."""
+    """Return the other loaded modules, a user's own included, that have ``present`` as ``name``."""
     return [
         other
         for other_name, other in list(sys.modules.items())

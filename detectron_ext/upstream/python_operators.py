@@ -1,20 +1,22 @@
-"""Detectron's operators on the CPU without the native library.
+"""Runs Detectron's operators on the CPU without the native library.
 
-Upstream adds them to its nets by their names. Where none of that name can run on the device in
-scope, the Python operator of the same numbers is added instead.
+Upstream adds operators to its nets by their names. If the operator of a name cannot run on the
+current device, our Python operator is added instead. It gives the same numbers.
 """
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 from detectron_ext.upstream.patches import ANY, Patch
 
 
-def patches() -> list:
-    """The patch of Caffe2's nets."""
+def patches() -> list[Patch]:
+    """Return the patch of Caffe2's nets."""
     return [Patch("caffe2.python.core", "Net._CreateAndAddToSelf", ANY, _adding_operator)]
 
 
-def _adding_operator(original):
+def _adding_operator(original: Callable) -> Callable:
     from detectron_ext.ops import library, python_operators
 
     def add(net, op_type, inputs, outputs=None, **arguments):
@@ -26,5 +28,5 @@ def _adding_operator(original):
     return add
 
 
-def _as_list(blobs) -> list:
+def _as_list(blobs: Any) -> list:
     return list(blobs) if isinstance(blobs, (list, tuple)) else [blobs]

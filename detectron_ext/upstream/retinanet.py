@@ -1,6 +1,8 @@
-"""RetinaNet's heads, losses and training targets, where LIBRA changes them."""
+"""Patches of RetinaNet's heads, losses and training targets."""
 
 from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
 
@@ -18,8 +20,8 @@ _HEADS = "detectron.modeling.retinanet_heads"
 _DATA = "detectron.roi_data.retinanet"
 
 
-def patches() -> list:
-    """Patches of upstream's RetinaNet heads and minibatches."""
+def patches() -> list[Patch]:
+    """Return the patches of upstream's RetinaNet heads and minibatches."""
     return [
         Patch(
             _HEADS,
@@ -38,7 +40,7 @@ def patches() -> list:
     ]
 
 
-def _adding_outputs(original):
+def _adding_outputs(original: Callable) -> Callable:
     def add(model, blobs_in, dim_in, spatial_scales):
         if not upstream_cfg().LIBRA.RETINANET_HEAD.USE_GN:
             return original(model, blobs_in, dim_in, spatial_scales)
@@ -47,7 +49,7 @@ def _adding_outputs(original):
     return add
 
 
-def _adding_losses(original):
+def _adding_losses(original: Callable) -> Callable:
     def add(model):
         cfg = upstream_cfg()
         if has_upstreams_losses() and not mode_weighs(cfg):
@@ -57,7 +59,7 @@ def _adding_losses(original):
     return add
 
 
-def _naming_blobs(original):
+def _naming_blobs(original: Callable) -> Callable:
     def name(is_training=True):
         names = original(is_training=is_training)
         if is_training and mode_weighs(upstream_cfg()):
@@ -68,7 +70,7 @@ def _naming_blobs(original):
     return name
 
 
-def _adding_blobs(original):
+def _adding_blobs(original: Callable) -> Callable:
     def add(blobs, im_scales, roidb, image_width, image_height):
         if upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "none":
             return original(blobs, im_scales, roidb, image_width, image_height)

@@ -1,6 +1,8 @@
-"""Which anchors train upstream's RPN, where LIBRA.SAMPLER changes that."""
+"""Patch of the draw of anchors that train upstream's RPN."""
 
 from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
 
@@ -13,13 +15,13 @@ from detectron_ext.upstream.patches import Patch
 _BLOBS = ("labels_int32", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
 
 
-def patches() -> list:
-    """The patch of upstream's RPN minibatches."""
+def patches() -> list[Patch]:
+    """Return the patch of upstream's RPN minibatches."""
     parameters = ("im_height", "im_width", "foas", "all_anchors", "gt_boxes")
     return [Patch("detectron.roi_data.rpn", "_get_rpn_blobs", parameters, _making_blobs)]
 
 
-def _making_blobs(original):
+def _making_blobs(original: Callable) -> Callable:
     def make(im_height, im_width, foas, all_anchors, gt_boxes):
         cfg = upstream_cfg()
         if not cfg.LIBRA.SAMPLER.RPN and cfg.LIBRA.SAMPLER.RPN_NEG_POS_UB < 0:
@@ -31,7 +33,7 @@ def _making_blobs(original):
             is_crowd=np.zeros(count, dtype=bool),
             size=(int(im_height), int(im_width)),
         )
-        # Upstream's maps cover the largest image there can be; the net cuts them to its own.
+        # Upstream's maps cover the largest possible image. The net cuts them to its size.
         side = int(foas[0].field_size * foas[0].stride)
         blobs = RpnTargets(cfg)([truth], side, side, draw_source())
         by_level = [

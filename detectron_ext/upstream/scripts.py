@@ -1,4 +1,4 @@
-"""Running upstream's own tools with the adapter installed."""
+"""Runs upstream's own tools with the adapter installed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from detectron_ext.upstream.installation import install
 
 
 def run_script(script: str | Path, arguments: Sequence[str]) -> None:
-    """Run a script of a checkout, ``<checkout>/tools/<name>.py``, as Python would.
+    """Run a script of a checkout, ``<checkout>/tools/<name>.py``, as Python does.
+
+    Args:
+        script: path of the script.
+        arguments: its command-line arguments.
 
     Raises:
-        UserError: there is no such script, or the checkout is not one that the adapter knows.
+        UserError: there is no such script, or the adapter does not know this checkout.
     """
     path = Path(script).resolve()
     if not path.is_file():
@@ -36,15 +40,15 @@ def run_script(script: str | Path, arguments: Sequence[str]) -> None:
 
 
 def run_tool(checkout: str, tool: str, command_line: Sequence[str]) -> None:
-    """Run upstream's tool of a name with the rest of our tool's command line.
+    """Run upstream's tool with the command line of our tool of the same name.
 
     Args:
-        checkout: a checkout of Detectron.
+        checkout: path of a checkout of Detectron.
         tool: train_net, test_net or infer_simple.
-        command_line: our tool's arguments, --upstream among them.
+        command_line: the arguments of our tool. ``--upstream`` and its value are left out.
 
     Raises:
-        UserError: as `run_script`.
+        UserError: see `run_script`.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--upstream")

@@ -1,12 +1,11 @@
-"""What Caffe2 and upstream need beside newer libraries than theirs, and how files are read safely.
+"""Lets Caffe2 and upstream work with newer libraries, and reads files safely.
 
-- numpy: ``asscalar``, which Caffe2 converts numpy's numbers with, and the old names of Python's
-  types, which older checkouts use, are put back where this numpy lacks them.
-- PyYAML: ``yaml.load`` takes no text alone any more. What reads configurations here is safe (no
-  object is built but upstream's AttrDict), and keeps keys as they are written: plain PyYAML makes
-  LIBRA's key ``ON`` the bool True.
-- Pickles: weights, proposals and detections are read without trusting the pickle that they are in,
-  which would otherwise run code that is in it.
+- numpy: names that newer versions removed are added again if they are missing: ``asscalar``, which
+  Caffe2 uses, and the old names of Python's types, which older checkouts use.
+- PyYAML: newer versions of ``yaml.load`` need a loader. The one used here builds no objects except
+  upstream's AttrDict. It keeps keys as they are written: plain PyYAML reads the key ``ON`` of LIBRA
+  as the bool True.
+- Pickles: weights, proposals and detections are read without running code from the pickle.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ _NUMPY_NAMES = {
 _IMMUTABLE = "__immutable__"
 
 
-def patches() -> list:
-    """The patches that the installed libraries need."""
+def patches() -> list[Patch]:
+    """Return the patches that the installed libraries need."""
     found = [
         Patch("detectron.utils.io", "load_object", ("file_name",), constant(load_object)),
         Patch("detectron.utils.env", "yaml_load", ANY, constant(load_yaml)),
         Patch("detectron.utils.env", "yaml_dump", ANY, constant(dump_yaml)),
     ]
     with warnings.catch_warnings():
-        # numpy 1.20 to 1.23 has the old types, and warns when one is looked up.
+        # numpy 1.20 to 1.23 has the old names of types, and warns when one is used.
         warnings.simplefilter("ignore")
         missing = [name for name in _NUMPY_NAMES if not hasattr(np, name)]
     found += [Patch("numpy", name, None, constant(_NUMPY_NAMES[name])) for name in missing]
@@ -48,32 +47,32 @@ def patches() -> list:
 
 
 def load_object(file_name: str) -> Any:
-    """Read a pickle of arrays and plain containers, Python 2's included.
+    """Read a pickle of arrays and plain containers, also one that Python 2 wrote.
 
     Raises:
-        WeightsError: in one line, a file that is missing, truncated or holds anything else.
+        WeightsError: the file is missing, is truncated or contains anything else; in one line.
     """
     return read_pickle(file_name, "data", WeightsError)
 
 
 def load_yaml(text: Any) -> Any:
-    """Read YAML as upstream does: maps as dicts, what it dumped from an AttrDict as one.
+    """Read YAML as upstream does: maps become dicts, and a dumped AttrDict becomes an AttrDict.
 
     Raises:
-        ConfigError: text that is not YAML, or holds an object of another type.
+        ConfigError: the text is not YAML, or contains an object of another type.
     """
     return parse_yaml(text, "the configuration", UpstreamLoader)
 
 
 def dump_yaml(data: Any, stream: Any = None, **options: Any) -> Any:
-    """Write YAML, also into a file opened for bytes."""
+    """Write YAML. The stream may be a file that was opened for bytes."""
     if stream is not None:
         options.setdefault("encoding", "utf-8")
     return yaml.dump(data, stream, **options)
 
 
 class UpstreamLoader(PlainLoader):
-    """Makes AttrDicts of what is marked as one, and keeps the types of numpy's scalars."""
+    """Builds the AttrDicts that are marked in the text, and keeps the types of numpy's scalars."""
 
 
 def _construct_attr_dict(loader: PlainLoader, suffix: str, node: Any) -> dict:

@@ -15,6 +15,7 @@ from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.experiments.record import read_record, settings, started_settings
+from detectron_ext.modeling.box_losses import BOX_LOSSES
 
 pytestmark = pytest.mark.usefixtures("restored_registries")
 
@@ -108,6 +109,7 @@ def test_a_name_that_is_not_registered_is_guessed(write):
         ("\n1 / 0\n", "mine.py", "{folder}/mine.py, line 2: ZeroDivisionError: division by zero"),
         ("x = 1\nx = = 2\n", "mine.py", "{folder}/mine.py, line 2: SyntaxError: invalid syntax"),
         ("import json\njson.loads('')", "mine.py", "{folder}/mine.py, line 2: JSONDecodeError: "),
+        ("\nraise SystemExit(3)\n", "mine.py", "{folder}/mine.py, line 2: SystemExit: 3"),
         ("\nimport no_such_module\n", "mine.py", "mine.py, line 2: ModuleNotFoundError: No module"),
         (
             PART.format(name="smooth_l1"),
@@ -131,6 +133,17 @@ def test_an_error_in_a_module_names_its_file_and_line(write, tmp_path, monkeypat
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=f"{part}, line 3: RuntimeError: two lines$"):
         config.load(None, ["LIBRA.IMPORTS", ["broken_part"]])
+
+
+def test_a_file_that_failed_can_be_mended_and_imported_again(write):
+    part = write("mine.py", PART.format(name="mine") + "1 / 0\n")
+    path = write("a.yaml", {"LIBRA": {"IMPORTS": ["mine.py"], "BOX_LOSS": "mine"}})
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="mine.py, line 7: ZeroDivisionError"):
+            config.load(str(path))
+        assert "mine" not in BOX_LOSSES
+    part.write_text(PART.format(name="mine"))
+    assert config.load(str(path)).LIBRA.BOX_LOSS == "mine"
 
 
 @pytest.mark.parametrize("value", ["mine.py", 3, {"a": 1}])

@@ -92,7 +92,7 @@ def test_balanced_pyramid_feeds_the_heads(refine):
 
 
 def _run_refinement(refine):
-    """The average of an untrained network's levels for noise, before and after its refinement."""
+    """Return the averaged level of an untrained net for noise, before and after refinement."""
     config = _tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", refine)
     model = build_model(config, train=False)
     workspace.ResetWorkspace()
@@ -104,7 +104,7 @@ def _run_refinement(refine):
     return workspace.FetchBlob("bfp_gathered"), workspace.FetchBlob(refined)
 
 
-def test_a_convolution_refines_to_values_that_are_rectified():
+def test_refinement_by_a_convolution_ends_in_a_rectifier():
     _, refined = _run_refinement("conv")
     assert refined.min() == 0 and 0.1 < (refined > 0).mean() < 0.9
 
@@ -178,7 +178,7 @@ def test_seed_decides_the_initial_weights():
     assert (first != weights(4)).any()
 
 
-def test_layers_of_one_shape_start_differently():
+def test_layers_of_the_same_shape_start_differently():
     _shapes(build_model(_tiny(), train=True))
     a, b = map(workspace.FetchBlob, ["retnet_cls_conv_n0_fpn3_w", "retnet_bbox_conv_n0_fpn3_w"])
     assert (a != b).any()
@@ -196,7 +196,7 @@ def test_shared_tower_softmax_and_class_specific_boxes_build():
     assert not any(name.startswith("retnet_bbox_conv") for name in shapes)
 
 
-def test_reweight_trains_through_the_weighted_loss_alone():
+def test_reweight_uses_only_the_weighted_loss():
     _need_native_operators()
     reweight = ["LIBRA.RETINANET_SAMPLER.MODE", "reweight"]
     types = _op_types(build_model(_tiny(*reweight), train=True))
@@ -208,7 +208,7 @@ def test_reweight_trains_through_the_weighted_loss_alone():
 
 @pytest.mark.parametrize("source, dim", [("input", 512), ("output", 256)])
 @pytest.mark.parametrize("relu", [True, False])
-def test_levels_above_p5_start_where_the_configuration_says(source, dim, relu):
+def test_extra_levels_start_from_the_configured_map(source, dim, relu):
     settings = ["LIBRA.FPN.EXTRA_LEVELS_ON", source, "LIBRA.FPN.EXTRA_LEVELS_RELU", str(relu)]
     model = build_model(_tiny(*settings, "FPN.DIM", "256"), train=False)
     assert _shapes(model)["fpn_6_w"][1] == dim

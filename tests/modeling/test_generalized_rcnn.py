@@ -1,4 +1,4 @@
-"""Two-stage detectors of a small network: what is built, and that it runs, forward and backward."""
+"""Two-stage detectors with a small network: their graphs, and that these run in both directions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
 TINY = str(Path(__file__).resolve().parents[2] / "configs" / "faster_rcnn_R-36-tiny.yaml")
 SIZE, IMAGES = 96, 2
-LARGE = np.float32([[0, 0, 45, 45], [0, 0, 90, 90]])  # of the levels above the finest
+LARGE = np.float32([[0, 0, 45, 45], [0, 0, 90, 90]])  # belong to coarser levels than the finest
 
 FAST: list = ["MODEL.FASTER_RCNN", "False"]
 RPN_ONLY = [*FAST, "MODEL.RPN_ONLY", "True"]
 RES5_HEAD = ["FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head"]
-# A body without a pyramid, its last stage on each region.
+# A body without a pyramid. Its last stage runs on each region.
 C4 = [
     "MODEL.CONV_BODY", "ResNet.add_ResNet36_tiny_conv4_body",
     "FPN.FPN_ON", "False", "FPN.MULTILEVEL_RPN", "False", "FPN.MULTILEVEL_ROIS", "False",
@@ -70,7 +70,7 @@ def training_blobs(config, objects=3):
 
 
 def run(config, train, blobs):
-    """Build the model, run its net once on the blobs, return it."""
+    """Build a model, run its net once on the blobs, and return the model."""
     model = build_model(config, train)
     workspace.ResetWorkspace()
     workspace.RunNetOnce(model.param_init_net)
@@ -163,7 +163,7 @@ def test_an_rpn_alone_gives_its_best_proposals(overrides):
 
 
 def test_regions_keep_their_order_through_the_pyramid():
-    """Each region's features are those it gets from its own level alone."""
+    """The features of each region equal those pooled from its own level only."""
     config = load(*FAST)
     rois = np.float32([[0, 0, 0, 90, 90], [0, 8, 8, 20, 24], [0, 4, 0, 60, 70], [0, 3, 9, 30, 30]])
     blobs = {"data": training_blobs(config)["data"][:1], "rois": rois}
@@ -191,12 +191,12 @@ def test_convolutional_heads(head):
     assert workspace.FetchBlob("fc6_w").shape == (256, 32 * 7 * 7)
 
 
-def test_every_configuration_of_ours_builds():
+def test_every_shipped_configuration_builds():
     folder = Path(TINY).parent
     paths = sorted(
         set(folder.glob("*/*faster_rcnn*.yaml"))
         - set(folder.glob("sweeps/*"))  # lists of runs
-        - set(folder.glob("mmdet/*"))  # as mmdetection names them
+        - set(folder.glob("mmdet/*"))  # with mmdetection's names
     )
     assert len(paths) >= 13
     for path in paths:
@@ -211,7 +211,7 @@ def test_every_configuration_of_ours_builds():
         assert "loss_bbox" in build_model(config, train=True).losses
 
 
-def test_boxes_of_one_class_for_all():
+def test_class_agnostic_boxes():
     config = load("MODEL.CLS_AGNOSTIC_BBOX_REG", "True")
     run(config, True, training_blobs(config))
     assert workspace.FetchBlob("bbox_pred").shape[1] == 8
@@ -246,7 +246,7 @@ def test_libra_parts_apply_to_the_head_and_not_to_the_rpn():
     rpn_box, rpn_arguments = arguments_of(model, "loss_rpn_bbox_fpn3")
     assert rpn_box.type == "SmoothL1Loss"
     assert rpn_arguments == {"beta": pytest.approx(1 / 9), "scale": 1.0}
-    # 4 images, 256 anchors of each.
+    # 4 images with 256 anchors each.
     assert arguments_of(model, "loss_rpn_cls_fpn3")[1]["scale"] == pytest.approx(1 / 1024)
 
 
@@ -272,9 +272,9 @@ def test_a_frozen_body_keeps_its_parameters():
         (P2_ALONE[:2], "the body has pyramid levels 3 and the heads need 4, 5, 6"),
         (["FPN.MULTILEVEL_RPN", "False"], "FPN.MULTILEVEL_RPN"),
         (["FPN.MULTILEVEL_ROIS", "False"], "FPN.MULTILEVEL_ROIS"),
-        ([*C4, "RPN.STRIDE", "8"], "RPN.STRIDE 8 .* set 16"),
+        ([*C4, "RPN.STRIDE", "8"], "RPN.STRIDE 8 .* set it to 16"),
         (RES5_HEAD, "FAST_RCNN.ROI_BOX_HEAD .* MODEL.CONV_BODY FPN.* choose a conv4 body"),
-        ([*C4, *C5], "FAST_RCNN.ROI_BOX_HEAD .*_conv5_body has already"),
+        ([*C4, *C5], "FAST_RCNN.ROI_BOX_HEAD .*_conv5_body has res5 already"),
         ([*C4, "FAST_RCNN.ROI_XFORM_RESOLUTION", "10"], "ROI_XFORM_RESOLUTION 10"),
         ([*C4, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON .*conv4_body gives P4 alone"),
         ([*P2_ALONE, "LIBRA.BFP.ON", "True"], "LIBRA.BFP.ON .*P2only_body gives P2 alone"),

@@ -40,11 +40,11 @@ def test_every_operator_has_a_gpu(model):
     for op in model.net.Proto().op:
         if op.device_option.device_type != caffe2_pb2.CUDA and not op.type.startswith("Python"):
             on_cpu.add(op.type)
-    assert on_cpu <= {"CollectRpnProposals"}  # which Caffe2 has for the CPU alone
+    assert on_cpu <= {"CollectRpnProposals"}  # Caffe2 has it for the CPU only
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_what_runs_on_the_cpu_is_copied_there_and_back(train):
+def test_blobs_of_cpu_operators_are_copied_there_and_back(train):
     operators = list(_build("faster_rcnn", train).net.Proto().op)
     types = [op.type for op in operators]
     index = next(i for i, op in enumerate(types) if op.startswith("Collect"))
@@ -70,11 +70,11 @@ def test_testing_uses_one_replica():
 
 
 @pytest.mark.parametrize("available, where", [(0, "the CPU"), (2, "2 GPUs")])
-def test_a_legacy_gpu_count_is_capped_at_what_is_here_and_said_once(
+def test_num_gpus_is_limited_to_the_machine_and_this_is_logged_once(
     monkeypatch, caplog, available, where
 ):
     monkeypatch.setattr(devices, "available_gpus", lambda: available)
-    devices._say_once.cache_clear()  # other tests may have had it said
+    devices._say_once.cache_clear()  # other tests may have logged it
     config = configuration.load(str(CONFIGS / "retinanet_R-36-tiny.yaml"), ["NUM_GPUS", "8"])
     with caplog.at_level(logging.INFO, "detectron_ext"):
         assert [devices.usable_gpus(config) for _ in range(2)] == [available, available]
@@ -83,7 +83,7 @@ def test_a_legacy_gpu_count_is_capped_at_what_is_here_and_said_once(
 
 
 @pytest.mark.parametrize("wanted, available", [(0, 0), (0, 2), (1, 2), (2, 2)])
-def test_gpus_that_are_here_are_used_without_a_word(monkeypatch, caplog, wanted, available):
+def test_available_gpus_are_used_without_a_message(monkeypatch, caplog, wanted, available):
     monkeypatch.setattr(devices, "available_gpus", lambda: available)
     with caplog.at_level(logging.INFO, "detectron_ext"):
         assert devices.usable_gpus(SimpleNamespace(NUM_GPUS=wanted)) == wanted

@@ -39,8 +39,8 @@ def test_operators_are_those_of_detectron(facts, faster_rcnn):
         pytest.skip("Python operators hide their names; needs the native library")
     types = [op.type for op in faster_rcnn.net.Proto().op]
     for operator, count in facts["train_net_ops"].items():
-        # Add and Copy average gradients over Detectron's 8 GPUs. Its proposals and their labels
-        # are Python operators; ours are Caffe2's own but for the labels.
+        # Add and Copy average gradients over Detectron's 8 GPUs. In Detectron, proposals and their
+        # labels are Python operators; here only the labels are.
         if operator not in ("Add", "Copy", "Python"):
             assert types.count(operator) == count, operator
     assert types.count("GenerateProposals") == 5
@@ -52,7 +52,7 @@ def _outputs(model):
 
 
 def _legacy_rcnn_configs(shared_path, with_other_heads):
-    """Configurations whose models differ: of schedules (1x, 2x) of one model, one is enough."""
+    """Return configurations with different models: one schedule (1x or 2x) of each model."""
     models = set()
     for path in sorted(shared_path("legacy/configs").glob("*/*.yaml")):
         config = configuration.load(str(path))
@@ -77,7 +77,7 @@ def test_every_detector_without_masks_or_keypoints_builds(shared_path):
     assert kinds == {(kind, fpn) for kind in ("rpn", "faster", "fast") for fpn in (True, False)}
 
 
-def test_masks_and_keypoints_name_the_way_to_have_them(shared_path):
+def test_the_message_about_masks_and_keypoints_names_the_adapter(shared_path):
     refused = 0
     for config in _legacy_rcnn_configs(shared_path, with_other_heads=True):
         with pytest.raises(ConfigError, match=r"^MODEL\.\w+_ON .*ext\.upstream") as caught:

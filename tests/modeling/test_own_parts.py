@@ -1,4 +1,4 @@
-"""Parts from outside the package in the graphs of detectors, and what is refused."""
+"""Parts from outside the package in the graphs of detectors, and errors about wrong parts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from detectron_ext.modeling.balanced_pyramid import REFINEMENTS
 from detectron_ext.modeling.bodies import BODIES, one_map
 from detectron_ext.modeling.box_heads import HEADS
 from detectron_ext.modeling.box_losses import BOX_LOSSES, BoxLoss, numpy_box_loss
+from detectron_ext.modeling.fpn import Pyramid, add_fpn
 from detectron_ext.ops import reference
 
 pytestmark = pytest.mark.usefixtures("restored_registries")
@@ -29,7 +30,7 @@ def _operators(model):
 
 
 def _native(model):
-    """The operators but those in Python, each of which has a number of its own in the process."""
+    """Return the operators that are not in Python: the names of those always differ."""
     return [op for op in model.net.Proto().op if op.type != "Python"]
 
 
@@ -46,7 +47,7 @@ def _dense_only(model, inputs, blob_out, *, beta, scale):
     return model.net.AveragedLoss(difference, blob_out)
 
 
-def test_a_loss_without_a_select_form_serves_faster_rcnn_alone():
+def test_a_loss_without_a_select_form_works_for_faster_rcnn_only():
     BOX_LOSSES.register("mean")(BoxLoss(_dense_only))
     model = build_model(_config("faster_rcnn", "LIBRA.BOX_LOSS", "mean"), train=True)
     assert "loss_bbox" in [out for op in model.net.Proto().op for out in op.output]
@@ -56,7 +57,7 @@ def test_a_loss_without_a_select_form_serves_faster_rcnn_alone():
 
 
 @pytest.mark.parametrize("detector, count", [("retinanet", 5), ("faster_rcnn", 1)])
-def test_the_name_of_a_loss_wins_over_the_switch(detector, count):
+def test_box_loss_has_precedence_over_balanced_l1_on(detector, count):
     """The RPN's four levels keep their smooth L1."""
     native = "SelectBalancedL1Loss" if detector == "retinanet" else "BalancedL1Loss"
     by_switch = build_model(_config(detector, "LIBRA.BALANCED_L1.ON", True), train=True)
@@ -70,7 +71,7 @@ def test_the_name_of_a_loss_wins_over_the_switch(detector, count):
 
 
 def _run_loss(form, arrays):
-    """Value and gradient of smooth L1 written in numpy."""
+    """Return value and gradient of smooth L1, written in numpy."""
     smooth_l1 = numpy_box_loss(
         lambda x, beta: reference.box_losses.smooth_l1(x, beta),
         lambda x, beta: reference.box_losses.smooth_l1_slope(x, beta),
@@ -78,6 +79,7 @@ def _run_loss(form, arrays):
     workspace.ResetWorkspace()
 
     class Model:
+        config = _config("retinanet")
         net = core.Net("loss")
         num_gpus = 0
 
@@ -110,7 +112,7 @@ def test_a_numpy_loss_has_the_definitions_value_and_gradient(rows):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
 
-def test_a_refinement_of_ones_own():
+def test_a_users_refinement():
     @REFINEMENTS.register("double")
     def double(model, blob, dim):
         return model.net.Scale(blob, "bfp_double", scale=2.0)
@@ -138,12 +140,12 @@ def test_a_body_of_one_map():
     )
     own += ["FPN.FPN_ON", False, "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head"]
     assert _refusal("faster_rcnn", *own).endswith(
-        "goes on with a ResNet, and MODEL.CONV_BODY stem is none: choose another head"
+        "is the last stage of a ResNet, and MODEL.CONV_BODY stem is no ResNet: choose another head"
     )
     assert "need 3, 5, 6, 7" in _refusal("retinanet", "MODEL.CONV_BODY", "stem")
 
 
-def test_a_body_that_freezes_stages_itself_may():
+def test_a_body_may_freeze_stages_itself():
     def frozen(model):
         return _stem_alone(model)
 
@@ -153,7 +155,7 @@ def test_a_body_that_freezes_stages_itself_may():
     build_model(_config("faster_rcnn", *own, "TRAIN.FREEZE_AT", 2), train=True)
 
 
-def test_a_head_of_ones_own():
+def test_a_users_head():
     @HEADS.register("mean")
     def add_mean(model, pyramid):
         from detectron_ext.modeling.roi_features import add_roi_features
@@ -168,8 +170,128 @@ def test_a_head_of_ones_own():
     assert message.endswith("given 'meen' (str); did you mean mean?")
 
 
-def test_of_many_names_the_nearest_are_listed():
+def test_a_long_list_of_names_is_shortened_to_the_nearest():
     name = "FPN.add_fpn_ResNet50_conv_body"
     message = _refusal("retinanet", "MODEL.CONV_BODY", name)
     assert message.startswith("MODEL.CONV_BODY must be one of 24 names such as FPN.add_fpn_ResNet")
     assert message.endswith("did you mean FPN.add_fpn_ResNet50_conv5_body?")
+
+
+def _formula(values):
+    return lambda difference, beta: values(difference)
+
+
+@pytest.mark.parametrize(
+    "penalty, slope, fault",
+    [
+        (lambda d: d[:, :3], np.sign, "the penalty of LIBRA.BOX_LOSS broken must have the shape"),
+        (np.abs, np.sum, "the slope of LIBRA.BOX_LOSS broken must have the shape of the diff"),
+        (
+            np.abs,
+            lambda d: d / d,
+            "the slope of LIBRA.BOX_LOSS broken must be finite: it is not at",
+        ),
+    ],
+)
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_formulas_are_tried_when_the_model_is_built(detector, penalty, slope, fault):
+    BOX_LOSSES.register("broken")(numpy_box_loss(_formula(penalty), _formula(slope)))
+    assert _refusal(detector, "LIBRA.BOX_LOSS", "broken").startswith(fault)
+
+
+def test_a_form_must_return_a_blob():
+    BOX_LOSSES.register("nothing")(BoxLoss(lambda *inputs, beta, scale: None))
+    message = _refusal("faster_rcnn", "LIBRA.BOX_LOSS", "nothing")
+    assert message == (
+        "the dense form of LIBRA.BOX_LOSS nothing must return a blob, given None (NoneType)"
+    )
+
+
+def _half_the_channels(model, blob, dim):
+    fills = {"weight_init": ("XavierFill", {}), "bias_init": ("ConstantFill", {"value": 0.0})}
+    return model.conv(blob, "bfp_half", dim, dim // 2, 1, **fills)
+
+
+@pytest.mark.parametrize(
+    "refine, fault",
+    [
+        (
+            _half_the_channels,
+            "its input's shape: an input of shape (1, 64, 8, 8) gives (1, 32, 8",
+        ),
+        (
+            lambda model, blob, dim: model.net.MaxPool(blob, "bfp_pool", kernel=2, stride=2),
+            "its input's shape: an input of shape (1, 64, 8, 8) gives (1, 64, 4, 4)",
+        ),
+        (lambda model, blob, dim: None, "must return a blob, given None (NoneType)"),
+    ],
+)
+def test_a_refinement_of_another_shape_is_refused(refine, fault):
+    REFINEMENTS.register("odd")(refine)
+    message = _refusal("retinanet", "LIBRA.BFP.ON", True, "LIBRA.BFP.REFINE_TYPE", "odd")
+    assert message.startswith("LIBRA.BFP.REFINE_TYPE odd must return a blob") and fault in message
+
+
+def test_a_refinement_in_python_is_accepted():
+    """Caffe2 does not know the shape of its output; the net checks it when it runs."""
+
+    @REFINEMENTS.register("python")
+    def refine(model, blob, dim):
+        return model.net.Python(lambda inputs, outputs: outputs[0].feed(inputs[0].data))(
+            [blob], ["bfp_python"]
+        )
+
+    on = ["LIBRA.BFP.ON", True, "LIBRA.BFP.REFINE_TYPE", "python"]
+    build_model(_config("retinanet", *on), train=False)
+
+
+@pytest.mark.parametrize(
+    "body, fault",
+    [
+        (lambda model: None, "MODEL.CONV_BODY odd must return a Pyramid, given None (NoneType)"),
+        (
+            lambda model: add_fpn(model, [("res2", 64), ("res3", 128)]),
+            "MODEL.CONV_BODY odd must give add_fpn 4 maps, of strides 4, 8, 16 and 32: it gives [(",
+        ),
+        (
+            lambda model: Pyramid(("fpn_3", "fpn_4"), (3,), 256),
+            "MODEL.CONV_BODY odd must return a Pyramid with one level for each blob",
+        ),
+    ],
+)
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_a_body_that_returns_no_pyramid_is_refused(detector, body, fault):
+    BODIES.register("odd")(body)
+    assert _refusal(detector, "MODEL.CONV_BODY", "odd").startswith(fault)
+
+
+def test_a_body_with_one_level_is_refused_where_more_are_needed():
+    BODIES.register("one_level")(lambda model: Pyramid(("data",), (3,), 3))
+    body = ["MODEL.CONV_BODY", "one_level"]
+    assert "the heads need 4, 5, 6, 7" in _refusal("retinanet", *body)
+    one = ["FPN.RPN_MIN_LEVEL", 3, "FPN.RPN_MAX_LEVEL", 3, "LIBRA.BFP.ON", True]
+    assert _refusal("retinanet", *body, *one).startswith(
+        "LIBRA.BFP.ON needs several pyramid levels, and one_level gives P3 alone"
+    )
+
+
+def test_a_head_that_returns_a_blob_alone_is_refused():
+    HEADS.register("odd")(lambda model, pyramid: "roi_feat")
+    assert _refusal("faster_rcnn", "FAST_RCNN.ROI_BOX_HEAD", "odd") == (
+        "FAST_RCNN.ROI_BOX_HEAD odd must return (blob, dim), given 'roi_feat' (str)"
+    )
+
+
+@pytest.mark.parametrize(
+    "registry, part, kind",
+    [
+        (BOX_LOSSES, _dense_only, "a BoxLoss"),
+        (BODIES, "stem", "a function"),
+        (HEADS, None, "a function"),
+        (REFINEMENTS, 3, "a function"),
+    ],
+)
+def test_a_part_of_another_kind_is_refused(registry, part, kind):
+    with pytest.raises(ConfigError, match=f"^{registry.key}: 'odd' must be {kind}, given"):
+        registry.register("odd")(part)

@@ -1,4 +1,4 @@
-"""Caffe2's proposal operators do what Detectron's Python operators do; ours merge and label."""
+"""Caffe2's proposal operators follow Detectron's rules; our operators merge and label."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def _expected_proposals(scores, deltas, level, im_info, config):
 
 
 def test_proposals_are_those_of_detectron(config):
-    """The operators of the built graph, from made-up RPN outputs."""
+    """Runs the operators of the built graph on made-up RPN outputs."""
     model = build_model(config, train=False)
     workspace.ResetWorkspace()
     workspace.RunNetOnce(model.param_init_net)
-    # The second image is smaller than its batch's maps.
+    # The second image is smaller than the maps of the batch.
     im_info = np.float32([[96, 128, 1.5], [70, 90, 0.8]])
     workspace.FeedBlob("im_info", im_info)
     operators = {op.output[0]: op for op in model.net.Proto().op if op.type == "GenerateProposals"}
@@ -85,7 +85,7 @@ def test_proposals_without_suppression_are_all(threshold):
     level = rpn_anchor_levels(config)[0]
     operators = {op.output[0]: op for op in model.net.Proto().op}
     workspace.FeedBlob("im_info", np.float32([[64, 64, 1]]))
-    # Anchors of one cell, all of which overlap, and the same again at the next.
+    # The anchors of one cell, all of which overlap, and those of the next cell.
     scores = np.random.default_rng(0).uniform(size=(1, 3, 4, 4)).astype(np.float32)
     workspace.FeedBlob(f"rpn_cls_probs{level.suffix}", scores)
     workspace.FeedBlob(f"rpn_bbox_pred{level.suffix}", np.zeros((1, 12, 4, 4), np.float32))
@@ -95,7 +95,7 @@ def test_proposals_without_suppression_are_all(threshold):
 
 
 def _made_up_levels(random, counts):
-    """Proposals and distinct scores of each level, best first, as the levels' operators give."""
+    """Return proposals and distinct scores of each level, best first."""
     rois, scores = [], []
     for count in counts:
         corners = random.integers(0, 100, (count, 2)).astype(np.float64)
@@ -146,7 +146,7 @@ def test_best_proposals_of_an_rpn_alone(counts):
     np.testing.assert_array_equal(best_scores, np.concatenate(scores)[order])
 
 
-def test_labels_depend_on_the_seed_alone_and_have_their_types(config):
+def test_labels_depend_only_on_the_seed_and_have_their_types(config):
     rois = _made_up_levels(np.random.default_rng(3), [400])[0][0]
     truth = np.float32([[0, 10, 10, 60, 60, 2, 0], [1, 20, 20, 90, 50, 1, 0]])
     model = build_model(config, train=True)

@@ -1,4 +1,4 @@
-"""Settings reach the operators they are for: every key off its default, the graph of two GPUs."""
+"""Settings reach their operators: each key with a value that is not its default, on two GPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     not ops.native_library_loaded(), reason="Python operators hide their names and arguments"
 )
 
-# Losses are halved on two GPUs, as their gradients are added up.
+# On two GPUs losses are halved, because the gradients of both are added up.
 WEIGHTS = ("LIBRA.LOSS_WEIGHTS.CLS", "3.0", "LIBRA.LOSS_WEIGHTS.BBOX", "0.25")
 BALANCED = (
     "LIBRA.BALANCED_L1.ON", "True", "LIBRA.BALANCED_L1.FORMULA", "mmdet",
@@ -40,7 +40,7 @@ FINE = ("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_LEVEL", "3")
 
 @lru_cache(maxsize=None)
 def _operators(detector, overrides):
-    """Type and arguments of every operator of the training net, all of them native."""
+    """Return type and arguments of every operator of the training net; all are native."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ops.library._State, "native_cuda", True)
         net = build_for_two_gpus(detector, True, *overrides).net.Proto()
@@ -67,7 +67,7 @@ def _operators(detector, overrides):
             "faster_rcnn", FAST + BALANCED, "BalancedL1Loss", 2,
             {**BALANCED_ARGUMENTS, "beta": 1.0, "scale": 0.125},
         ),
-        # Of the RPN LIBRA.LOSS_WEIGHTS says nothing.
+        # LIBRA.LOSS_WEIGHTS does not apply to the RPN.
         ("faster_rcnn", RPN, "SmoothL1Loss", 8, {"beta": 1 / 9, "scale": 0.5}),
         ("faster_rcnn", RPN, "SigmoidCrossEntropyLoss", 8, {"scale": 0.5 / 128}),
         ("retinanet", COARSE, "BalancedPyramidGather", 2, {"refine_level": 3}),
@@ -104,6 +104,6 @@ def test_group_norm_of_the_head_and_of_the_pyramid_are_chosen_apart(head, pyrami
     options = ["LIBRA.RETINANET_HEAD.USE_GN", str(head), "FPN.USE_GN", str(pyramid)]
     net = build_for_two_gpus("retinanet", False, *options).net.Proto()
     normed = [unscoped(op.output[0]) for op in net.op if op.type == "GroupNorm"]
-    # 5 levels, 2 layers each of the class and the box tower; a lateral layer of each of 3 stages.
+    # 5 levels with 2 layers of each tower; 1 lateral layer for each of 3 stages.
     assert sum(name.startswith("retnet_") for name in normed) == (20 if head else 0)
     assert sum(name.startswith("fpn_inner_") for name in normed) == (3 if pyramid else 0)

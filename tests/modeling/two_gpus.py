@@ -1,4 +1,4 @@
-"""Small detectors as they are built for two GPUs, on any machine: the graph alone, never run."""
+"""Builds small detectors for two GPUs on any machine. Their graphs are not run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def build_for_two_gpus(detector, train, *overrides):
-    """The model of configs/<detector>_R-36-tiny.yaml, for 3 object classes."""
+    """Return the model of configs/<detector>_R-36-tiny.yaml, for 3 object classes."""
     path = CONFIGS / f"{detector}_R-36-tiny.yaml"
     config = configuration.load(str(path), ["MODEL.NUM_CLASSES", "4", *overrides])
     with pytest.MonkeyPatch.context() as patched:

@@ -1,4 +1,4 @@
-"""Overlaps to sample from, and what draws are checked with."""
+"""Overlaps to sample from, and checks of draws."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ CHI_SQUARE_999 = {4: 18.467, 6: 22.458, 11: 31.264}
 
 
 def overlaps_in(*groups) -> np.ndarray:
-    """Overlaps from (number, lower, upper) groups, spread evenly inside each."""
+    """Return overlaps for groups (number, lower, upper), spread evenly inside each group."""
     parts = [np.linspace(low, high, number, endpoint=False) for number, low, high in groups]
     return np.concatenate(parts).astype(np.float32)
 
 
 def assert_drawn(drawn, candidates, count) -> None:
-    """As many as can be, each once, all of them candidates."""
+    """Check that as many as possible were drawn: distinct ones, all of them candidates."""
     assert len(drawn) == min(count, len(candidates))
     assert drawn.dtype == np.int64
     assert len(np.unique(drawn)) == len(drawn)
@@ -24,7 +24,7 @@ def assert_drawn(drawn, candidates, count) -> None:
 
 
 def assert_uniform(counts, num_draws, drawn_each_time) -> None:
-    """Chi-square test that n boxes, some drawn each time without replacement, had equal chances.
+    """Check by a chi-square test that n boxes were drawn with equal probability.
 
     Without replacement the counts vary less than independent ones, by (n - m) / (n - 1).
     """

@@ -49,7 +49,7 @@ def test_a_floor_that_leaves_nothing_to_balance_is_refused():
 
 
 def test_a_fraction_below_a_floor_of_zero_is_refused():
-    """It would be drawn at random from all negatives, which switches the balance off."""
+    """The fraction would be drawn at random from all negatives, without any balance."""
     fraction = ("NEGATIVE", "iou_balanced"), ("FLOOR_FRACTION", "0.5")
     with pytest.raises(ConfigError, match=r"FLOOR_FRACTION \(0.5\) .*raise FLOOR_THRESH") as caught:
         _sampler(*fraction)
@@ -61,7 +61,7 @@ def test_a_fraction_below_a_floor_of_zero_is_refused():
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_samplers_of_ones_own_draw():
+def test_a_users_samplers_draw():
     @NEGATIVES.register("first")
     class First:
         floor_thresh = 0.25
@@ -81,3 +81,53 @@ def test_samplers_of_ones_own_draw():
     np.testing.assert_array_equal(negatives, _NEGATIVES[:60])
     # All of the first negatives lie below the floor, where the log's bins begin.
     np.testing.assert_array_equal(counts[:4], [0, 0, 0, 60])
+
+
+@pytest.mark.usefixtures("restored_registries")
+@pytest.mark.parametrize(
+    "draw, fault",
+    [
+        (lambda candidates, count: candidates, "drew 80 boxes and should draw at most 20"),
+        (
+            lambda candidates, count: candidates[:1] + 10**6,
+            "drew boxes that are not among the cand",
+        ),
+        (
+            lambda candidates, count: candidates[:1] * 0 - 1,
+            "drew boxes that are not among the cand",
+        ),
+        (lambda candidates, count: _NEGATIVES[:1], "drew boxes that are not among the candidates"),
+        (lambda candidates, count: candidates[[0, 0]], "drew a box more than once"),
+        (lambda candidates, count: candidates[:5] + 0.0, "must return a row of integers, given fl"),
+        (lambda candidates, count: candidates[:4].reshape(2, 2), "must return a row of integers"),
+        (lambda candidates, count: None, "must return a row of integers, given object of shape"),
+    ],
+)
+def test_what_a_sampler_must_not_draw_is_named(draw, fault):
+    @POSITIVES.register("odd")
+    def odd(matched, candidates, count, rng):
+        return draw(candidates, count)
+
+    with pytest.raises(ConfigError, match=f"^LIBRA.SAMPLER.POSITIVE odd {fault}"):
+        _draw(_sampler(("POSITIVE", "odd")))
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_sampler_may_draw_fewer_or_none():
+    POSITIVES.register("few")(lambda matched, candidates, count, rng: candidates[:3])
+    POSITIVES.register("no")(lambda matched, candidates, count, rng: candidates[:0])
+    assert len(_draw(_sampler(("POSITIVE", "few")))[0]) == 3
+    assert len(_draw(_sampler(("POSITIVE", "no")))[0]) == 0
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_sampler_of_negatives_needs_a_floor():
+    @NEGATIVES.register("no_floor")
+    class NoFloor:
+        def __init__(self, settings, negative_threshold):
+            pass
+
+    with pytest.raises(ConfigError, match="NEGATIVE no_floor must have a number floor_thresh, giv"):
+        _sampler(("NEGATIVE", "no_floor"))
+    with pytest.raises(ConfigError, match="LIBRA.SAMPLER.NEGATIVE: 'function' must be a class"):
+        NEGATIVES.register("function")(len)

@@ -18,7 +18,11 @@ def _sample(matched, candidates, count, seed=0):
     "sizes, count, expected",
     [
         ([40, 40, 40], 30, [10, 10, 10]),
-        ([100, 2, 100], 42, [20, 2, 20]),  # a short one passes its part on, evenly
+        (
+            [100, 2, 100],
+            42,
+            [20, 2, 20],
+        ),  # the part that one box lacks is shared evenly by the others
         ([100, 0, 3], 10, [7, 0, 3]),
         ([1, 1, 1], 3, [1, 1, 1]),
         ([5, 1], 99, [5, 1]),
@@ -31,7 +35,7 @@ def test_each_ground_truth_box_gives_the_same_number(sizes, count, expected):
     np.testing.assert_array_equal(np.bincount(matched[drawn], minlength=len(sizes)), expected)
 
 
-def test_a_remainder_goes_to_ground_truth_at_random():
+def test_a_remainder_goes_to_random_ground_truth_boxes():
     matched = np.repeat(np.arange(4), 10)
     firsts = np.zeros(4)
     for seed in range(300):
@@ -71,6 +75,6 @@ def test_random_sampling_is_uniform(seed):
 
 
 @pytest.mark.parametrize("count", [0, 6, 7, 8])
-def test_random_sampling_takes_what_there_is(count):
+def test_random_sampling_takes_all_of_few_candidates(count):
     assert_drawn(sample_random(np.arange(7), count, np.random.default_rng(0)), np.arange(7), count)
     assert len(sample_random(np.arange(0), count, np.random.default_rng(0))) == 0

@@ -51,7 +51,7 @@ def test_bins_that_have_enough_share_evenly(count, num_bins):
 
 
 @pytest.mark.parametrize("count, expected", [(31, [10, 10, 11]), (32, [10, 11, 11])])
-def test_what_the_bins_do_not_divide_goes_to_those_of_the_highest_iou(count, expected):
+def test_a_remainder_goes_to_the_bins_of_the_highest_iou(count, expected):
     overlaps = overlaps_in((300, 0.0, 0.16), (300, 0.17, 0.33), (300, 0.34, 0.5))
     assert list(_per_bin(overlaps, _sample(overlaps, count))) == expected
 
@@ -61,7 +61,7 @@ def test_a_short_bin_gives_all_and_the_others_fill_up():
     per_bin = _per_bin(overlaps, _sample(overlaps, 90))
     assert per_bin[2] == 4 and per_bin.sum() == 90
     assert per_bin[0] >= 30 and per_bin[1] >= 30
-    # Who fills up is drawn from all that is left, so mostly from the fuller bin.
+    # The missing part is drawn from all boxes left, so mostly from the bin that has more.
     filled = sum(_per_bin(overlaps, _sample(overlaps, 90, seed))[0] for seed in range(200)) / 200
     assert filled == pytest.approx(30 + 26 * 470 / 740, abs=0.6)
 
@@ -82,7 +82,7 @@ def test_no_negatives_and_fewer_than_the_budget():
     assert len(_sample(overlaps, 0)) == 0
 
 
-def test_the_floor_takes_its_fraction_and_what_the_bins_lack():
+def test_the_floor_gives_its_fraction_and_what_the_bins_lack():
     overlaps = overlaps_in((400, 0.0, 0.1), (300, 0.1, 0.5))
     options = {"floor_thresh": 0.1, "num_bins": 2}
     below = overlaps < 0.1
@@ -91,7 +91,7 @@ def test_the_floor_takes_its_fraction_and_what_the_bins_lack():
     assert below[_sample(overlaps, 500, floor_fraction=0.0, **options)].sum() == 200
     few_below = np.delete(overlaps, np.arange(395))
     drawn = _sample(few_below, 100, floor_fraction=0.25, **options)
-    assert (few_below < 0.1)[drawn].sum() == 5  # all there are; the bins make up for the rest
+    assert (few_below < 0.1)[drawn].sum() == 5  # all that exist; the bins give the rest
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_draws_within_a_bin_are_uniform(seed):
         assert_uniform(part, 10_000, 2)
 
 
-def test_the_generator_decides_alone():
+def test_the_draw_depends_only_on_the_generator():
     overlaps = overlaps_in((400, 0.0, 0.5))
     np.testing.assert_array_equal(_sample(overlaps, 30, seed=5), _sample(overlaps, 30, seed=5))
     assert (_sample(overlaps, 30, seed=5) != _sample(overlaps, 30, seed=6)).any()
 
 
 def _mmdet_rule(overlaps, negatives, count, rng, num_bins, floor, fraction):
-    """mmdetection's rule, box by box over sets, as its sampler's behaviour was read."""
+    """mmdetection's rule, written with sets, box by box."""
 
     def some(boxes, number):
         boxes = sorted(boxes)
@@ -166,10 +166,10 @@ _NEGATIVES_ONLY = overlaps_in((30, 0, 0), (40, 0.01, 0.2), (20, 0.2, 0.45))
     [
         (24, 3, 0.0, 0.0),  # the published settings
         (25, 3, 0.0, 0.0),  # a remainder
-        (24, 3, 0.0, 0.25),  # overlap 0 is the floor's
+        (24, 3, 0.0, 0.25),  # overlap 0 is below the floor
         (24, 4, 0.1, 0.3),
-        (70, 3, 0.0, 0.0),  # more than the bins have: the floor fills up
-        (80, 3, 0.0, 0.9),  # more than the floor has: the bins fill up
+        (70, 3, 0.0, 0.0),  # more than the bins have: the floor gives the rest
+        (80, 3, 0.0, 0.9),  # more than the floor has: the bins give the rest
         (24, 1, 0.0, 0.25),
         (95, 3, 0.0, 0.0),  # everything
     ],
@@ -192,8 +192,11 @@ def test_bin_range_mmdet_is_mmdetections_rule(overlaps, count, num_bins, floor, 
 
 
 def test_bin_range_mmdet_wastes_the_bins_that_positives_open():
-    """With ground truth among the boxes the last of three bins begins at 2/3: nothing is there, its
-    part goes to a uniform draw, and the first bin is so wide that easy boxes fill it."""
+    """With ground-truth boxes among the proposals, the last of three bins begins at 2/3.
+
+    It contains no negatives, so its part is drawn uniformly. The first bin is so wide that easy
+    boxes fill it.
+    """
     rng = np.random.default_rng(0)
     overlaps = np.r_[0.5 * rng.beta(1, 12, 20_000), rng.uniform(0.3, 0.5, 400), 1.0]
     share = _per_bin(overlaps, _sample(overlaps, 384, bin_range="mmdet"))

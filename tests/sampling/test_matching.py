@@ -16,8 +16,8 @@ def _boxes(rng, count):
 def test_the_match_is_the_first_largest_overlap(seed):
     rng = np.random.default_rng(seed)
     boxes, truth = _boxes(rng, 50), _boxes(rng, 6)
-    truth[4] = truth[1]  # two objects of one box
-    truth[5] += 1000  # an object no box touches
+    truth[4] = truth[1]  # two objects with the same box
+    truth[5] += 1000  # an object that no box touches
     iou = pairwise_iou(boxes, truth)
     matched, overlaps, is_best = match_boxes(boxes, truth)
     np.testing.assert_array_equal(matched, iou.argmax(axis=1))

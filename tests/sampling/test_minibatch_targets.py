@@ -39,7 +39,7 @@ def _blobs(*overrides, seed=0):
     return config, minibatch_targets(config)(_SAMPLES, 128, 160, np.random.default_rng(seed))
 
 
-def test_faster_rcnn_is_given_the_truth_and_a_seed():
+def test_faster_rcnn_gets_the_ground_truth_and_a_seed():
     _, blobs = _blobs("MODEL.FASTER_RCNN", "True")
     assert set(blobs) == _RPN | {"gt_boxes", "sampling_seed"}
     np.testing.assert_array_equal(blobs["gt_boxes"], _GT)
@@ -50,11 +50,11 @@ def test_faster_rcnn_is_given_the_truth_and_a_seed():
     assert _blobs("MODEL.FASTER_RCNN", "True", seed=1)[1]["sampling_seed"] != seed
 
 
-def test_an_rpn_alone_is_given_its_targets_only():
+def test_an_rpn_alone_gets_only_its_targets():
     assert set(_blobs("MODEL.RPN_ONLY", "True")[1]) == _RPN
 
 
-def test_fast_rcnn_is_given_sampled_proposals():
+def test_fast_rcnn_gets_sampled_proposals():
     config, blobs = _blobs()
     assert list(blobs) == proposal_blob_names(config)
     rois = np.array([[1, 8, 8, 71, 60]], np.float32)
@@ -74,7 +74,7 @@ def test_a_minibatch_without_objects_or_proposals(kind):
         assert len(blobs["rois"]) == 1
 
 
-def test_retinanet_is_given_its_own():
+def test_retinanet_gets_its_targets():
     config, blobs = _blobs("MODEL.TYPE", "retinanet", "RETINANET.RETINANET_ON", "True")
     expected = RetinanetTargets(config)(_SAMPLES, 128, 160, np.random.default_rng(0))
     assert set(blobs) == set(expected)

@@ -26,7 +26,7 @@ def _config(*overrides):
 
 
 def _strip(image, iou, left=0):
-    """A proposal with this overlap with the square at (left, 0)."""
+    """Return a proposal that has this overlap with the square at (left, 0)."""
     return [image, left, 0, left + 100 * iou - 1, 99]
 
 
@@ -39,7 +39,7 @@ def _targets(rois, gt=_GT, *overrides, seed=0):
 
 
 def _rows(blobs):
-    """Region -> label, so that the random order does not matter."""
+    """Return a dict of regions to labels, so that the random order does not matter."""
     return dict(zip(map(tuple, blobs["rois"].tolist()), blobs["labels_int32"].tolist()))
 
 
@@ -63,7 +63,7 @@ def test_labels_follow_the_thresholds_and_ground_truth_counts_as_a_proposal():
     np.testing.assert_array_equal(blobs["rois"][:, 0], [0, 0, 0, 0, 0, 1, 1])
 
 
-def test_each_threshold_takes_in_its_lower_end():
+def test_each_threshold_includes_its_value():
     config = _config(
         "TRAIN.FG_THRESH", "0.75", "TRAIN.BG_THRESH_HI", "0.5", "TRAIN.BG_THRESH_LO", "0.125"
     )
@@ -75,13 +75,13 @@ def test_each_threshold_takes_in_its_lower_end():
 
 
 @pytest.mark.parametrize("size, most", [("10", 2), ("14", 4), ("13", 3)])  # 2.5, 3.5, 3.25
-def test_the_part_of_the_foreground_is_rounded(size, most):
+def test_the_number_of_foreground_regions_is_rounded(size, most):
     labels = _targets(_rois(*_many(0, 0.6, 50)), _GT[:1], "TRAIN.BATCH_SIZE_PER_IM", size)
     assert len(labels["labels_int32"]) == most
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
-def test_deltas_stand_at_their_class_with_weights_one(agnostic):
+def test_deltas_are_in_the_columns_of_their_class_with_weight_one(agnostic):
     roi = _rois(_strip(0, 0.6))
     blobs = _targets(roi, _GT, "MODEL.CLS_AGNOSTIC_BBOX_REG", str(agnostic))
     index = int(np.flatnonzero((blobs["rois"] == roi[0]).all(axis=1)))
@@ -97,7 +97,7 @@ def test_deltas_stand_at_their_class_with_weights_one(agnostic):
 
 
 def test_background_close_to_an_object_may_train_its_box():
-    """BBOX_THRESH below FG_THRESH: Detectron regresses, though the label is background."""
+    """If BBOX_THRESH is below FG_THRESH, Detectron regresses boxes labelled as background."""
     roi = _rois(_strip(0, 0.4))
     blobs = _targets(roi, _GT, "TRAIN.BBOX_THRESH", "0.3")
     index = int(np.flatnonzero((blobs["rois"] == roi[0]).all(axis=1)))
@@ -186,19 +186,23 @@ def test_the_configured_samplers_draw():
     ]
     blobs = _targets(rois, _GT[:2], *options, *balanced)
     labels = blobs["labels_int32"].tolist()
-    assert labels.count(3) == 2 and labels.count(2) == 6  # class 3 has two, its truth included
+    assert (
+        labels.count(3) == 2 and labels.count(2) == 6
+    )  # class 3 has two, its ground-truth box included
     background = blobs["rois"][blobs["labels_int32"] == 0]
-    assert 8 <= (background[:, 3] >= 39).sum() <= 12  # a third and the second third's share
+    assert (
+        8 <= (background[:, 3] >= 39).sum() <= 12
+    )  # one third of the draw, and a part of the second
 
 
 def test_what_was_drawn_is_counted_for_the_log():
     rois = _rois(_strip(0, 0.6), _strip(0, 0.1), _strip(0, 0.4), _strip(1, 0.45))
     counts = _targets(rois, _GT)["sampling_counts_roi"]
-    # Bins of a sixth of IoU; 3 negatives, 4 positives, two of them of one object.
+    # The bins are 1/6 wide. 3 negatives; 4 positives, 2 of them belong to the same object.
     assert counts.tolist() == [1, 0, 2, 3, 4, 4 + 1 + 1, 3]
 
 
 def test_bins_end_where_background_does():
     rois = _rois(_strip(0, 0.05), _strip(0, 0.15), _strip(0, 0.25), _strip(0, 0.28))
     counts = _targets(rois, _GT[:1], "TRAIN.BG_THRESH_HI", "0.3")["sampling_counts_roi"]
-    assert counts[:4].tolist() == [1, 1, 2, 4]  # bins of a tenth of IoU
+    assert counts[:4].tolist() == [1, 1, 2, 4]  # the bins are 1/10 wide

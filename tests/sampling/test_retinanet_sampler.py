@@ -38,7 +38,7 @@ def _select(labels, overlaps, seed=0, neg_per_pos=3.0, min_neg=30):
 
 
 @pytest.mark.parametrize("neg_per_pos, min_neg", [(3.0, 30), (0.5, 0), (0.0, 0), (1e6, 0)])
-def test_select_keeps_the_budget_and_touches_negatives_alone(case, neg_per_pos, min_neg):
+def test_select_keeps_the_budget_and_changes_only_negatives(case, neg_per_pos, min_neg):
     labels, overlaps = case
     before = labels.copy()
     selected = _select(labels, overlaps, 0, neg_per_pos, min_neg)
@@ -58,7 +58,7 @@ def test_select_balances_the_bins():
     assert (_select(_labels(overlaps), overlaps, seed=1, min_neg=27) != selected).any()
 
 
-def test_weights_even_out_the_bins_and_keep_the_total(case):
+def test_weights_balance_the_bins_and_keep_the_total(case):
     labels, overlaps = case
     with np.errstate(all="raise"):
         weights = balancing_weights(labels, overlaps, upper=_UPPER, num_bins=3)

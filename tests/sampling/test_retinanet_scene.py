@@ -1,7 +1,7 @@
 """RetinaNet's pseudo-sampler from the configuration to the blobs, on a scene measured by hand.
 
-Two images with one object each, two levels, two anchors a cell. Of negatives, IoU below 0.3, the
-two bins are below 0.15 and from there on.
+There are two images with one object each, two levels, and two anchors in each cell. Negatives have
+an IoU below 0.3. The two bins meet at 0.15.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def _blobs(mode, seed=0):
 
 
 def _covered(centres, side, low, high):
-    """Length that anchors of a side at these centres share with the object, low to high."""
+    """Return the length that anchors with this side and these centres share with the object."""
     return np.maximum(0, np.minimum(centres + side / 2, high) - np.maximum(centres - side / 2, low))
 
 
 def _overlaps(level):
-    """(2 images, 2 anchors, rows, columns) IoU: a square, and a box 4 times as high as wide."""
+    """Return the IoU (2 images, 2 anchors, rows, columns) of a square and of a 1:4 box."""
     stride = 2**level
     centres = stride * (np.arange(_SIZE // stride) + 0.5)
     grids = []
@@ -62,7 +62,7 @@ def _overlaps(level):
 
 
 def _bins(level):
-    """Bin of every anchor that is negative: 0 or 1; of the others -1."""
+    """Return the bin of every anchor: 0 or 1 for negatives, -1 for the others."""
     iou = _overlaps(level)
     return np.select([iou < 0.15, iou < 0.3], [0, 1], -1)
 
@@ -80,8 +80,8 @@ def test_every_anchor_has_the_label_of_its_overlap(mode):
         np.testing.assert_array_equal(blobs[f"retnet_cls_labels_fpn{level}"], expected)
 
 
-def test_every_weight_stands_at_its_anchor():
-    """The bins of an image weigh the same together, as much as its negatives without weights."""
+def test_every_anchor_has_its_weight():
+    """All bins of an image have the same total weight. The sum is the number of negatives."""
     blobs = _blobs("reweight")
     weight = {
         (image, number): (_count(image, 0) + _count(image, 1)) / 2 / _count(image, number)
@@ -98,7 +98,7 @@ def test_every_weight_stands_at_its_anchor():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_budget_is_drawn_evenly_from_the_bins(seed):
-    """8 negatives for the 8 positives of the first image; for the 4 of the second the least, 5."""
+    """Image 1 gets 8 negatives for its 8 positives. Image 2 has 4 positives and gets MIN_NEG."""
     blobs = _blobs("select", seed)
     kept = np.zeros((2, 2), int)
     for level in _LEVELS:

@@ -42,19 +42,19 @@ def test_labels_follow_the_two_thresholds():
 
 
 def test_best_anchor_is_positive_unless_it_is_background():
-    """Detectron labels the best anchor, then lets the negative threshold overrule it."""
+    """Detectron labels the best anchor first. Then the negative threshold changes its label."""
     sample = _sample([[0, 0, 99, 99]], [1])
     between = np.array([[0, 0, 44, 99], [0, 0, 44, 99]], dtype=np.float32)
     assert list(assign_anchors(between, sample, _config())[0]) == [1, 1]
     below = np.array([[0, 0, 29, 99]], dtype=np.float32)
     labels, _, _, num_foreground = assign_anchors(below, sample, _config())
     assert list(labels) == [0]
-    assert num_foreground == 1  # counted before the threshold overrules it
+    assert num_foreground == 1  # counted before the threshold changes the label
 
 
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
 @pytest.mark.parametrize("box", [[122, 122, 133, 133], [121, 89, 122, 164]])  # small; thin
-def test_normalisers_count_best_anchors_that_train_as_background(box, mode):
+def test_normalisers_count_best_anchors_that_are_background(box, mode):
     """By hand, with one square anchor of 32 pixels a cell of 8: from 8k - 12 to 8k + 19.
 
     The small box, 122 to 133, lies whole in those of k = 15 and 16 each way: 4 of IoU 144 / 1024.
@@ -71,7 +71,7 @@ def test_normalisers_count_best_anchors_that_train_as_background(box, mode):
     assert blobs["retnet_bg_num"] == (32 * 32 + 1) * 3 + (best + 1) * 2
 
 
-def test_no_ground_truth_is_all_background():
+def test_without_ground_truth_all_is_background():
     anchors = np.array([[0, 0, 9, 9]], dtype=np.float32)
     labels, _, overlaps, _ = assign_anchors(anchors, _sample([], []), _config())
     assert list(labels) == [0] and list(overlaps) == [0]
@@ -172,7 +172,7 @@ def _own_mode(weighs_here, answer):
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_a_mode_of_ones_own_says_what_trains_and_how_much():
+def test_a_users_mode_decides_labels_and_weights():
     def answer(image):
         labels = np.where(image.labels > 0, image.labels, -1)
         return SampledAnchors(labels, np.full(len(labels), 0.25, np.float32))
@@ -198,7 +198,7 @@ def test_a_mode_that_contradicts_itself_is_refused(weighs):
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_a_mode_may_match_anew():
+def test_a_mode_may_change_the_matches():
     def answer(image):
         labels = np.full(len(image.labels), -1, np.int32)
         labels[7] = 2
@@ -206,3 +206,99 @@ def test_a_mode_may_match_anew():
 
     blobs = _own_mode(False, answer)
     assert sum(len(blobs[f"retnet_roi_bbox_targets_fpn{k}"]) for k in range(3, 8)) == 1
+
+
+def _labels(change):
+    def answer(image):
+        labels = image.labels.copy()
+        return SampledAnchors(change(labels))
+
+    return answer
+
+
+def _with(**fields):
+    def answer(image):
+        count = len(image.labels)
+        return SampledAnchors(image.labels, **{k: v(count) for k, v in fields.items()})
+
+    return answer
+
+
+@pytest.mark.usefixtures("restored_registries")
+@pytest.mark.parametrize(
+    "weighs, answer, fault",
+    [
+        (False, lambda image: image.labels, "it must return SampledAnchors, given ndarray"),
+        (
+            False,
+            _labels(lambda labels: labels[:5]),
+            r"its labels must be \d+ integers, given int32",
+        ),
+        (False, _labels(lambda labels: labels + 0.0), r"its labels must be \d+ integers, given fl"),
+        (False, _labels(lambda labels: None), r"its labels must be \d+ integers, given object of"),
+        (False, _labels(lambda labels: labels * 2), r"its labels must lie between -1 and 3, given"),
+        (False, _labels(lambda labels: labels - 1), r"its labels must lie between -1 and 3, given"),
+        (
+            True,
+            _with(weights=lambda n: np.ones(n - 1)),
+            r"its weights must be \d+ floats, given fl",
+        ),
+        (
+            True,
+            _with(weights=lambda n: np.ones(n, int)),
+            r"its weights must be \d+ floats, given i",
+        ),
+        (True, _with(weights=lambda n: np.full(n, np.nan)), "its weights must be finite and at le"),
+        (
+            True,
+            _with(weights=lambda n: np.full(n, -1.0)),
+            "its weights must be finite and at least",
+        ),
+        (
+            False,
+            _with(matched=lambda n: np.ones(n, int)),
+            "its positives must be matched with boxes",
+        ),
+    ],
+)
+def test_what_a_mode_must_not_return_is_named(weighs, answer, fault):
+    with pytest.raises(ConfigError, match=f"^LIBRA.RETINANET_SAMPLER.MODE own: {fault}") as error:
+        _own_mode(weighs, answer)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_mode_may_return_wider_numbers():
+    def answer(image):
+        labels = image.labels.astype(np.int64)
+        return SampledAnchors(labels, np.ones(len(labels)), image.matched.astype(np.int32))
+
+    blobs = _own_mode(True, answer)
+    assert blobs["retnet_cls_labels_fpn3"].dtype == np.int32
+    assert blobs["retnet_cls_weights_fpn3"].dtype == np.float32
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_positives_need_an_object():
+    @MODES.register("all")
+    class All:
+        weighs = False
+
+        def __init__(self, config):
+            pass
+
+        def __call__(self, image):
+            return SampledAnchors(np.ones_like(image.labels))
+
+    targets = RetinanetTargets(_config("LIBRA.RETINANET_SAMPLER.MODE", "all"))
+    empty = _sample(np.zeros((0, 4)), [])
+    with pytest.raises(ConfigError, match="it labels anchors as positive in an image without"):
+        targets([empty], 128, 128, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("part", [len, object, type("Mode", (), {"weighs": None})])
+def test_a_mode_is_a_class_that_says_whether_it_weighs(part):
+    with pytest.raises(
+        ConfigError, match="'odd' must be a class whose attribute weighs is True or"
+    ):
+        MODES.register("odd")(part)

@@ -37,7 +37,7 @@ def _iou(a, b):
 
 
 def _all_anchors(config, height, width):
-    """(suffix, anchor, y, x) -> box, cell by cell."""
+    """Return a dict of (suffix, anchor, y, x) to boxes, made cell by cell."""
     anchors = {}
     for level in rpn_anchor_levels(config):
         for index, cell in enumerate(level.cell):
@@ -49,7 +49,7 @@ def _all_anchors(config, height, width):
 
 
 def _expected_labels(config, boxes, anchors, height=128, width=160):
-    """Label of every anchor before any are drawn, by the rule as it is told."""
+    """Return the label of every anchor before the draw, by the rule in words."""
     margin = config.TRAIN.RPN_STRADDLE_THRESH
     overlaps = {
         place: [_iou(box, truth) for truth in boxes]
@@ -77,7 +77,7 @@ def _values(config, blobs, image, kind, place):
 @pytest.mark.parametrize("margin", [0, 8, -1])
 @pytest.mark.parametrize("pyramid", [True, False])
 def test_all_anchors_are_labelled_as_the_rule_says(pyramid, margin):
-    """With room for every anchor nothing is drawn, and the loops above must agree throughout."""
+    """The batch has room for every anchor, so all labels must equal those of the loops above."""
     config = _config(
         "TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", str(margin),
         "RPN.SIZES", "(32, 64)", pyramid=pyramid,
@@ -105,7 +105,7 @@ def test_all_anchors_are_labelled_as_the_rule_says(pyramid, margin):
 
 
 @pytest.mark.parametrize("margin", [0, 8])
-def test_an_anchor_may_end_in_the_last_pixel_and_no_further(margin):
+def test_an_anchor_may_end_in_the_last_pixel_and_not_behind_it(margin):
     config = _config(
         "TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", str(margin)
     )
@@ -146,7 +146,7 @@ def _counts(config, *samples, seed=0):
 _TRUTH = [[10, 10, 50, 50], [70, 30, 120, 100], [100, 5, 130, 25]]
 
 
-def test_samples_are_as_many_as_asked_for():
+def test_the_configured_number_of_anchors_is_sampled():
     many = _config("TRAIN.RPN_POSITIVE_OVERLAP", "0.3", "TRAIN.RPN_BATCH_SIZE_PER_IM", "32")
     assert _counts(many, _sample(_TRUTH), _sample([])) == [(16, 16), (0, 32)]
     few = _counts(_config("TRAIN.RPN_BATCH_SIZE_PER_IM", "64"), _sample(_TRUTH))[0]
@@ -183,8 +183,8 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping(crop):
     assert _counts(off, everywhere)[0][1] > 0
 
 
-def test_the_configured_sampler_draws_where_it_is_to_draw_anchors_too():
-    """Balanced over IoU, negatives near the objects are as many as those far away."""
+def test_the_configured_sampler_draws_anchors_if_libra_sampler_rpn_is_on():
+    """In an IoU-balanced draw there are as many negatives near the objects as far away."""
     shares = []
     balanced = ["LIBRA.SAMPLER.NEGATIVE", "iou_balanced"]
     for sampler in (balanced, [*balanced, "LIBRA.SAMPLER.RPN", "True"]):

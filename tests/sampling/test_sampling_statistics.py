@@ -7,7 +7,7 @@ from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.sampling_statistics import count_samples, summarise_counts
 
 
-def test_bins_hold_their_lower_edge_and_not_their_upper():
+def test_bins_include_their_lower_edge_and_exclude_their_upper_edge():
     overlaps = np.array([0.0, 0.1, 0.19, 0.2, 0.3, 0.4, 0.9], np.float32)
     np.testing.assert_array_equal(iou_bins(overlaps, 0.1, 0.4, 3), [-1, 0, 0, 1, 2, 3, 3])
 
@@ -42,7 +42,7 @@ def test_counts_of_images_add_up_to_the_figures_of_all():
     )
 
 
-def test_below_the_floor_is_in_no_bin_but_in_the_total():
+def test_negatives_below_the_floor_are_only_in_the_total():
     counts = _count([0.0, 0.0, 0.1, 0.3], [], 0, floor_thresh=0.1)
     np.testing.assert_array_equal(counts[:3], [1, 1, 4])
 
@@ -52,7 +52,7 @@ def test_weighted_negatives_count_by_weight():
     np.testing.assert_array_equal(counts, [1, 2, 3, 1, 1, 1])
 
 
-def test_figures_that_nothing_was_drawn_for_are_absent():
+def test_figures_without_samples_are_left_out():
     assert summarise_counts("rpn", _count([], [], 0)) == {}
     assert set(summarise_counts("rpn", _count([], [], 2))) == {
         "rpn_positives_per_instance",

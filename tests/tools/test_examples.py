@@ -14,7 +14,7 @@ from tool_runner import run_tool
 from detectron_ext.config.validate import registered
 
 EXAMPLES = sorted(path.stem for path in (REPOSITORY / "examples").glob("*.py"))
-# Where each registers its part.
+# The registry that each example adds to.
 REGISTRIES = {
     "annotation_format": "detectron_ext.data.formats:FORMATS",
     "body": "detectron_ext.modeling.bodies:BODIES",
@@ -32,7 +32,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
-    """A folder outside the repository with the examples, the configurations and a data set."""
+    """Return a folder outside the repository with examples, configurations and a data set."""
     folder = tmp_path_factory.mktemp("outside")
     for name in ("configs", "examples"):
         shutil.copytree(str(REPOSITORY / name), str(folder / name))
@@ -50,7 +50,7 @@ def outside(tmp_path_factory):
     return folder
 
 
-def test_there_is_one_for_each_recipe():
+def test_every_recipe_is_a_complete_example():
     assert sorted(REGISTRIES) == EXAMPLES
     document = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
     for name in EXAMPLES:
@@ -62,7 +62,7 @@ def test_there_is_one_for_each_recipe():
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.usefixtures("restored_registries")
-def test_it_trains_from_outside_the_package(outside, monkeypatch, name):
+def test_an_example_trains_from_outside_the_package(outside, monkeypatch, name):
     monkeypatch.chdir(outside)
     squares = {"im_dir": "data/images", "ann_fn": "data/annotations.json"}
     overrides = [*QUICK, "OUTPUT_DIR", f"output/{name}"]

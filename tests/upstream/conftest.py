@@ -16,7 +16,7 @@ from detectron_ext import upstream
 
 @pytest.fixture(scope="session")
 def checkout() -> Path:
-    """The checkout, its Cython parts built in place; without one the test is skipped."""
+    """Return the checkout, whose Cython parts are built in place; without one, skip the test."""
     path = os.environ.get("DETECTRON_PATH")
     if not path:
         pytest.skip("DETECTRON_PATH does not name a checkout of facebookresearch/Detectron")
@@ -25,7 +25,7 @@ def checkout() -> Path:
 
 @pytest.fixture
 def importable(checkout, monkeypatch):
-    """Upstream's configuration, which is as before after the test."""
+    """Give a test upstream's configuration, and restore it after the test."""
     monkeypatch.syspath_prepend(str(checkout))
     from detectron.core.config import cfg
 
@@ -39,7 +39,7 @@ def importable(checkout, monkeypatch):
 
 @pytest.fixture
 def cfg(importable):
-    """Upstream's configuration, with the adapter installed for the CPU."""
+    """Give a test upstream's configuration, with the adapter installed for the CPU."""
     upstream.install(cpu=True)
     yield importable
     upstream.uninstall()
@@ -47,7 +47,7 @@ def cfg(importable):
 
 @pytest.fixture
 def environment(checkout) -> dict:
-    """Environment of processes that use this repository and upstream."""
+    """Return the environment of processes that use this repository and upstream."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,

@@ -1,8 +1,8 @@
-"""Builds upstream's nets, with the adapter or without it, and writes them as they are serialised.
+"""Builds upstream's nets, with the adapter or without it, and writes their serialised form.
 
 python net_bytes.py CHECKOUT FOLDER plain|installed|cpu CONFIG...
 
-"plain" uses nothing of this project, "installed" leaves the devices to upstream, "cpu" does not.
+"plain" does not use this project. "installed" keeps upstream's devices. "cpu" runs on the CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import yaml
 def main(checkout: str, folder: str, mode: str, *configs: str) -> None:
     sys.path.insert(0, checkout)
     if mode == "plain":
-        np.asscalar = lambda array: array.item()  # which this numpy lacks and Caffe2 needs
+        np.asscalar = lambda array: (
+            array.item()
+        )  # Caffe2 needs it, and newer versions of numpy have removed it
     else:
         from detectron_ext import upstream
 
@@ -42,7 +44,7 @@ def _merge(upstream_config, path: Path) -> None:
 
     tree = AttrDict(yaml.safe_load(path.read_text()))
     upstream_config.merge_cfg_from_cfg(tree)
-    # One replica: averaging over several asks the machine for its GPUs.
+    # One replica, because averaging over several needs the GPUs of the machine.
     upstream_config.merge_cfg_from_list(["NUM_GPUS", 1])
     upstream_config.assert_and_infer_cfg(cache_urls=False)
 
@@ -61,7 +63,7 @@ def _build(cfg, train: bool, on_cpu: bool) -> bytes:
 
 
 def _restore_devices(net, cfg) -> None:
-    """Undo, in a net built for the CPU, the only two differences there may be."""
+    """Undo the only two differences that a net built for the CPU may have."""
     from caffe2.proto import caffe2_pb2
 
     if net.type == "simple":

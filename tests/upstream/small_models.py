@@ -1,4 +1,4 @@
-"""Small models in the words of Detectron's configurations, which both builders read."""
+"""Configurations of small models that both this package and upstream can read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODELS = {"retinanet": _RETINANET, "faster_rcnn": _FASTER_RCNN}
 
 
 def write_config(folder: Path, model: str, libra: dict | None = None) -> Path:
-    """Write 8 images and the configuration of a small R-50 model on them; returns its path."""
+    """Write 8 images and the configuration of a small R-50 model; return the path of the latter."""
     data = make_squares(folder / "squares", 8)
     tree = _merged(_common(data, folder / "output"), MODELS[model])
     if libra:
@@ -49,7 +49,7 @@ def write_config(folder: Path, model: str, libra: dict | None = None) -> Path:
 
 
 def write_weights(config_path: Path) -> Path:
-    """Write the weights with which our model of a configuration starts, the same every time."""
+    """Write the initial weights of our model of a configuration; they are always the same."""
     model = build_model(configuration.load(config_path), train=True)
     workspace.RunNetOnce(model.param_init_net)
     blobs = {str(name): workspace.FetchBlob(str(name)) for name in model.params}

@@ -1,4 +1,4 @@
-"""Files that upstream reads once the adapter is installed: pickles, and data sets of a config."""
+"""Files that upstream reads with the adapter installed: pickles, and data sets of a config."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_upstream_saved_is_read_and_saved_again(cfg, tmp_path):
 
 
 @pytest.mark.parametrize("named_by", ["config", "environment"])
-def test_data_sets_of_ours_are_found_as_here(cfg, tmp_path, monkeypatch, named_by):
+def test_data_sets_of_a_configuration_are_found(cfg, tmp_path, monkeypatch, named_by):
     """Variables in paths, a prefix of file names, the file that DETECTRON_EXT_DATASETS names."""
     from detectron.datasets import dataset_catalog, task_evaluation
     from detectron.datasets.json_dataset import JsonDataset

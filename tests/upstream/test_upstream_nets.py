@@ -1,4 +1,4 @@
-"""Upstream's nets under the adapter: unchanged without LIBRA, ours with it, built from any YAML."""
+"""Upstream's nets with the adapter: unchanged without LIBRA, with our parts if it asks for them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_without_libra_nets_are_the_same_bytes(checkout, environment, shared_pat
 
 
 def _create(path, train, *overrides):
-    """Upstream's model of a configuration."""
+    """Return upstream's model of a configuration."""
     from detectron.core import config as upstream_config
     from detectron.modeling import model_builder
 
@@ -49,7 +49,7 @@ def _create(path, train, *overrides):
 
 
 def _parameters(model):
-    """Unscoped name to shape."""
+    """Return a dict of unscoped names to shapes."""
     workspace.ResetWorkspace()
     workspace.RunNetOnce(model.param_init_net)
     return {str(p).rpartition("/")[2]: workspace.FetchBlob(str(p)).shape for p in model.params}
@@ -65,14 +65,14 @@ def test_parameters_are_ours(cfg, tmp_path, model, libra):
 
 
 @pytest.mark.parametrize("network", ["ResNet18", "ResNet36_tiny"])
-def test_networks_of_ours_are_found_by_their_names(cfg, tmp_path, network):
+def test_our_networks_are_found_by_their_names(cfg, tmp_path, network):
     body = ["MODEL.CONV_BODY", f"FPN.add_fpn_{network}_conv5_body"]
     path = write_config(tmp_path, "retinanet", {"RETINANET_HEAD": {"USE_GN": True}})
     expected = _parameters(build_model(configuration.load(path, body), train=True))
     assert _parameters(_create(path, True, *body)) == expected
 
 
-def test_the_losses_are_those_the_node_asks_for(cfg, tmp_path):
+def test_the_losses_are_those_that_the_node_asks_for(cfg, tmp_path):
     path = write_config(tmp_path, "retinanet", {"LOG_PERIOD": 5})
     kinds = [op.type for op in _create(path, True).net.Proto().op]
     assert kinds.count("SelectSmoothL1Loss") == 4 and "SelectBalancedL1Loss" not in kinds
@@ -116,10 +116,10 @@ def test_every_detector_with_masks_or_keypoints_builds(cfg, shared_path):
             continue
         nodes = ("MODEL", "RESNETS", "FPN", "RPN", "FAST_RCNN", "MRCNN", "KRCNN")
         model = str([config[node] for node in nodes])
-        if model in models:  # 1x and 2x of one model
+        if model in models:  # 1x and 2x schedules of the same model
             continue
         models.add(model)
-        # What one file sets must not reach the next.
+        # Settings of one file must not affect the next one.
         cfg.clear()
         cfg.update(copy.deepcopy(defaults))
         losses = _create(path, True).losses

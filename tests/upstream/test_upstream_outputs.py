@@ -1,4 +1,4 @@
-"""A net built by upstream and one built here: the same outputs from the same weights and image."""
+"""A net built by upstream and one built here have the same outputs for the same weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOLERANCE = 1e-5
 
 
 def _weights(model, rng):
-    """Weights with which every layer, those that start at zero too, has a say."""
+    """Return weights with which every layer has an effect, also layers that start at zero."""
     weights = {}
     workspace.RunNetOnce(model.param_init_net)
     for name in map(str, model.params):
@@ -38,7 +38,7 @@ def _run(model, blobs, scope, outputs):
 
 
 def _both(path, outputs):
-    """What our net and upstream's compute of an image whose sides no stride divides."""
+    """Run our net and upstream's on an image whose sides are not divisible by the strides."""
     from detectron.core import config as upstream_config
     from detectron.modeling import model_builder
     from detectron.utils.blob import get_image_blob
@@ -78,7 +78,7 @@ def test_faster_rcnn(cfg, tmp_path, libra):
     ours, theirs = _both(write_config(tmp_path, "faster_rcnn", libra), rpn + heads)
     for name in rpn:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=TOLERANCE, err_msg=name)
-    # Proposals of one score come in any order: each is compared with the other net's nearest.
+    # Proposals with equal scores can be in any order, so each is compared with the nearest one.
     assert len(ours["rois"]) == len(theirs["rois"]) > 100
     distances = np.abs(ours["rois"][:, None] - theirs["rois"]).max(axis=2)
     for first, second, nearest in (

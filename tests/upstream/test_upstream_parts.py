@@ -1,4 +1,4 @@
-"""Parts from a user's file under the adapter: found by LIBRA.IMPORTS, and in upstream's nets."""
+"""Parts from a user's file with the adapter: LIBRA.IMPORTS finds them, upstream's nets use them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("restored_registries")
 
 @pytest.fixture
 def merge(tmp_path, cfg):
-    """Return a function: upstream's cfg with the examples of some names and their settings."""
+    """Return a function that merges the imports and settings of examples into upstream's cfg."""
 
     def merge(imports, libra, *overrides):
-        for name in imports:  # copies, for a file is imported once in a process
+        for name in imports:  # copies, because a file is imported only once in a process
             shutil.copy(str(REPOSITORY / "examples" / f"{name}.py"), str(tmp_path))
         parts = [f"{name}.py" for name in imports]
         path = write_config(tmp_path, "retinanet", {})
@@ -38,7 +38,7 @@ def merge(tmp_path, cfg):
     return merge
 
 
-def test_the_adapter_builds_parts_of_ones_own(merge):
+def test_the_adapter_builds_a_users_parts(merge):
     from detectron.modeling import model_builder
 
     imports = ["box_loss", "sampler_mode", "body", "refinement"]
@@ -90,7 +90,7 @@ def test_other_annotation_formats_are_refused(cfg):
         dataset_catalog.get_ann_fn("mine")
 
 
-def test_bodies_of_upstream_stay_its_own(cfg):
+def test_upstreams_own_bodies_are_kept(cfg):
     from detectron.modeling import FPN, model_builder
 
     name = "FPN.add_fpn_ResNet50_conv5_body"

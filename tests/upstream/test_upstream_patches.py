@@ -1,4 +1,4 @@
-"""Replacing attributes of modules, on modules made for the purpose; needs no checkout."""
+"""Replacing attributes of modules that the tests make; needs no checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectron_ext.upstream.patches import ANY, AppliedPatches, Patch, constant
 
 @pytest.fixture
 def package(monkeypatch):
-    """A module of a package, and another's that imported a function of it by its name."""
+    """Make two modules; the second one imported a function of the first by its name."""
 
     def module(name, **attributes):
         made = types.ModuleType(name)
@@ -40,7 +40,7 @@ def _snapshot(*modules):
     return [dict(vars(module)) for module in modules]
 
 
-def test_replaces_also_where_it_was_imported_by_name(package):
+def test_modules_that_imported_a_function_get_the_new_one(package):
     builder, heads = package
     before = _snapshot(*package)
     applied = AppliedPatches()
@@ -81,7 +81,7 @@ def test_a_module_it_does_not_know_is_left_alone(package, module, name, paramete
     assert _snapshot(*package) == before
 
 
-def test_a_replacement_that_raises_leaves_nothing_of_its_call(package):
+def test_if_a_replacement_raises_nothing_is_changed(package):
     builder, heads = package
     applied = AppliedPatches()
     applied.apply([Patch("fakeron.heads", "WIDTH", ANY, constant(5))])

@@ -1,4 +1,4 @@
-"""What is no checkout, or not one the adapter knows, ends in one line; needs no real one."""
+"""A folder that is not a known checkout ends in a one-line error; needs no real checkout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FAKE = {
 
 
 def _run(*arguments):
-    """Run Python here; returns (status, standard error)."""
+    """Run Python in the repository; return the status and the last line of standard error."""
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -50,7 +50,7 @@ def test_a_folder_that_is_no_checkout(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"detectron/core/config.py": "cfg = {}"}, "detectron.datasets.dataset_catalog does not"),
+        ({"detectron/core/config.py": "cfg = {}"}, "detectron.datasets.dataset_catalog cannot"),
         ({"detectron/core/config.py": "import nowhere"}, "needs the Python package nowhere"),
         ({"detectron/core/config.py": "import cPickle"}, "is for Python 2"),
         ({"detectron/core/config.py": "print 'x'"}, "does not run under this Python"),

@@ -1,4 +1,4 @@
-"""Which boxes train under upstream when LIBRA says so, on its own entries of images."""
+"""The boxes that LIBRA's samplers select in upstream, on entries of upstream's roidb."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _set(*pairs):
 
 
 def _entry(rng):
-    """An image with 2 objects, 40 close proposals of the first and 4 of the second, 400 others."""
+    """Return an image of 2 objects with 40 and 4 close proposals, and 400 other proposals."""
     truth = np.array([[20, 20, 79, 79], [120, 40, 159, 99]], dtype=np.float32)
     near = np.repeat(truth, [40, 4], axis=0) + rng.uniform(-4, 4, (44, 4))
     corners = rng.uniform(0, 150, (400, 2))
@@ -56,7 +56,10 @@ def test_regions_follow_the_samplers(cfg):
     blobs, rows = _sample(entry)
     positives = rows[blobs["labels_int32"] > 0]
     per_instance = np.bincount(entry["box_to_gt_ind_map"][positives])
-    assert per_instance.tolist() == [11, 5]  # 16 in all; the second object has 5, itself too
+    assert per_instance.tolist() == [
+        11,
+        5,
+    ]  # 16 in all; the second object has 5, including its own box
     overlaps = before[rows[blobs["labels_int32"] == 0]]
     assert len(overlaps) == 48 and overlaps.max() < 0.5
     available = np.histogram(before[before < 0.5], bins=3, range=(0, 0.5))[0]
@@ -65,8 +68,8 @@ def test_regions_follow_the_samplers(cfg):
     assert (entry["max_overlaps"] == before).all()
 
 
-def test_regions_are_those_of_the_own_rule(cfg):
-    """The thresholds too: the same seed draws what Fast R-CNN's own training would."""
+def test_regions_are_those_of_this_packages_fast_rcnn(cfg):
+    """The same seed draws the same regions as in this package's Fast R-CNN, thresholds included."""
     from detectron_ext.sampling.box_sampler import BoxSampler
     from detectron_ext.sampling.proposal_targets import draw_regions
     from detectron_ext.upstream.ground_truth import draw_source
@@ -125,7 +128,7 @@ def test_anchors_follow_the_samplers(cfg):
     ]
     labels = [np.concatenate([level["rpn_labels_int32_wide"].ravel() for level in levels])
               for levels in (plain, limited)]  # fmt: skip
-    # Few enough positives for all to train: both must find the same ones.
+    # There are so few positives that all are sampled, so both must find the same ones.
     assert ((labels[0] == 1) == (labels[1] == 1)).all()
     positives = np.count_nonzero(labels[1] == 1)
     assert 0 < np.count_nonzero(labels[1] == 0) == 2 * positives
@@ -188,17 +191,17 @@ _MANY = [[10, 10, 60, 60], [70, 20, 130, 110], [150, 90, 161, 101], [20, 90, 120
 )
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
 def test_normalisers_are_upstreams(cfg, monkeypatch, boxes, mode):
-    """Losses are divided alike, also where the best anchors of an object train as background."""
+    """Losses are divided by the same number, even if the best anchors are background."""
     from detectron.roi_data import data_utils, retinanet
 
     from detectron_ext import config as configuration
     from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 
-    # As wide and as high as upstream's grid of anchors, all of which it counts.
+    # The image has the size of upstream's grid of anchors, because upstream counts all of them.
     pairs = ["FPN.FPN_ON", "True", "FPN.RPN_MIN_LEVEL", "3", "FPN.RPN_MAX_LEVEL", "7",
              "FPN.COARSEST_STRIDE", "128", "TRAIN.MAX_SIZE", "256"]  # fmt: skip
     _set(*pairs)
-    # It keeps the grids of other tests, of another size.
+    # Upstream caches the grids of other tests, which have another size.
     monkeypatch.setattr(data_utils, "_threadlocal_foa", threading.local())
     boxes = np.array(boxes, dtype=np.float32)
     entry = {"height": 256, "width": 256, "boxes": boxes,

@@ -1,4 +1,4 @@
-"""Upstream's own tools on the CPU, with LIBRA on: they train, test and draw."""
+"""Upstream's own tools train, test and draw on the CPU with LIBRA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from small_models import LIBRA, write_config, write_weights
 from squares import REPOSITORY
 
 _FOLDERS = {"retinanet": "retinanet", "faster_rcnn": "generalized_rcnn"}
-# Newer pycocotools wants one crowd flag for each box of ground truth; the test gives one for each
+# Newer pycocotools needs one crowd flag for each ground-truth box. The test passes one for each
 # prediction.
 _FAILS_ANYWHERE = "test_bbox_transform.TestBboxTransform.test_bbox_dataset_to_prediction_roundtrip"
 
@@ -61,7 +61,7 @@ def test_trains_tests_and_draws(run, checkout, tmp_path, model):
     assert len(list(pictures.glob("*.png"))) == 8
 
 
-def test_one_line_in_a_script_of_upstreams(run, checkout, tmp_path, environment):
+def test_one_line_in_a_script_of_upstream(run, checkout, tmp_path, environment):
     config = write_config(tmp_path, "retinanet", LIBRA)
     script = (checkout / "tools/train_net.py").read_text()
     marker = "\n\ndef parse_args"  # after everything was imported
@@ -73,7 +73,7 @@ def test_one_line_in_a_script_of_upstreams(run, checkout, tmp_path, environment)
     assert len(_losses(log)) == 1
 
 
-def test_python_operators_stand_in_for_the_native_library(run, checkout, tmp_path, environment):
+def test_python_operators_replace_the_native_library(run, checkout, tmp_path, environment):
     config = write_config(tmp_path, "faster_rcnn", LIBRA)
     environment["DETECTRON_EXT_OPS"] = "python"
     arguments = ("--upstream", checkout, "--cfg", config, "--skip-test", "SOLVER.MAX_ITER", 2)

@@ -1,4 +1,4 @@
-"""Runs upstream's own unit tests, with the adapter or without it; prints what came of each.
+"""Runs upstream's own unit tests, with the adapter or without it; prints the outcome of each.
 
 python unit_tests.py CHECKOUT [install]
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class _Recorder(unittest.TestResult):
-    """Keeps the outcome of every test: "passed", or what went wrong."""
+    """Stores the outcome of every test: "passed" or the error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ def main(checkout: str, *options: str) -> None:
     from detectron.core.config import cfg
 
     c2_utils.import_detectron_ops()
-    # As the loader's test sets it when it is run by itself.
+    # The loader's test sets this when it runs alone.
     cfg.TRAIN.ASPECT_GROUPING = False
     names = [path.stem for path in Path(checkout, "detectron/tests").glob("test_*.py")]
-    # A test of a library of examples that upstream's CMake builds.
+    # This test needs a library of examples that upstream's CMake builds.
     names.remove("test_zero_even_op")
-    # The tests of the configuration leave it changed.
+    # The tests of the configuration do not restore it.
     names.sort(key=lambda name: (name == "test_cfg", name))
     suite = unittest.defaultTestLoader.loadTestsFromNames(
         [f"detectron.tests.{name}" for name in names]
