@@ -1,4 +1,4 @@
-"""Runs the tools of the package by name.
+"""Runs a tool of the package by its name.
 
     detectron-ext train_net --cfg my.yaml
     python -m detectron_ext train_net --cfg my.yaml

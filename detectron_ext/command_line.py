@@ -10,21 +10,25 @@ import re
 import signal
 import sys
 import textwrap
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import UserError
 from detectron_ext.shipped_files import tool_command
 from detectron_ext.standard_output import discard_output, print_any_text
 
+if TYPE_CHECKING:
+    from detectron_ext.config import Config
+
 _WIDTH = 80  # of the text above the options in a help, in characters
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that takes flags before and after KEY VALUE pairs and reports errors in one line."""
+    """A parser that takes flags before and after KEY VALUE pairs, and prints errors as one line."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        # Text that is a value and not a flag. The pattern of argparse does not match -1e-3.
+        # Text that matches is a value, not a flag. The pattern of argparse does not match -1e-3.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def parse_args(self, args=None, namespace=None):
@@ -55,14 +59,25 @@ def _as_typed(program: re.Match) -> str:
     return tool_command(program.group(1))
 
 
+def add_config_file(
+    parser: argparse.ArgumentParser,
+    required: bool = True,
+    description: str = "YAML configuration file",
+) -> None:
+    """Add --cfg, whose value is ``cfg_file``."""
+    parser.add_argument(
+        "--cfg", dest="cfg_file", metavar="FILE", required=required, help=description
+    )
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --cfg and KEY VALUE pairs, as in Detectron's tools."""
-    parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
+    add_config_file(parser)
     add_overrides(parser)
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add KEY VALUE pairs. A tool must add its own positional arguments before."""
+    """Add KEY VALUE pairs. A tool must add its own positional arguments first."""
     parser.add_argument(
         "opts",
         nargs="*",
@@ -83,7 +98,7 @@ def add_upstream(parser: argparse.ArgumentParser) -> None:
 
 
 def runs_upstream(arguments: argparse.Namespace, tool: str) -> bool:
-    """Run Detectron's own tool if --upstream is given; return whether it was."""
+    """Run Detectron's own tool if --upstream is given. Return whether it is given."""
     if not arguments.upstream:
         return False
     from detectron_ext.upstream.scripts import run_tool
@@ -92,8 +107,16 @@ def runs_upstream(arguments: argparse.Namespace, tool: str) -> bool:
     return True
 
 
-def load_config(path: str | None, overrides=()):
-    """Load a configuration (``path`` None: the defaults) and start Caffe2 with its threads."""
+def load_config(path: str | None, overrides: Sequence = ()) -> Config:
+    """Load a configuration and start Caffe2 with its number of threads.
+
+    Args:
+        path: YAML file; None loads the defaults.
+        overrides: KEY VALUE pairs.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
     from detectron_ext import config as configuration
 
     config = configuration.load(path, overrides)
@@ -102,18 +125,18 @@ def load_config(path: str | None, overrides=()):
 
 
 def start(threads: int) -> None:
-    """Start Caffe2 with this many threads (0: one per processor). Call before importing Caffe2."""
+    """Start Caffe2 with this many threads; 0 is one per processor. Call before importing Caffe2."""
     set_threads(threads)
     start_caffe2()
 
 
-def run(main) -> None:
+def run(main: Callable[[], object]) -> None:
     """Run a tool's main function and turn errors into messages and exit statuses.
 
-    - A UserError prints one line; the status is 2.
-    - Ctrl-C: 130.
-    - Nobody reads standard output any more, as in ``tool | head -1``: 141, without a message.
-    - Standard output cannot be written, as on a full disk: one line, 2.
+    - UserError: its message as one line; status 2.
+    - Ctrl-C: "interrupted"; 130.
+    - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
+    - Standard output cannot be written, as on a full disk: one line; 2.
 
     Training does not end when its output is lost; see `engine.statistics`.
     """
@@ -125,7 +148,7 @@ def run(main) -> None:
         _end_without_output("\n")  # fails again if standard output caused the error
         raise
     finally:
-        _end_without_output()  # an error is found here and not when Python exits
+        _end_without_output()  # finds an error here, before Python exits
 
 
 def _end_without_output(text: str = "") -> None:
@@ -141,7 +164,7 @@ def _end_without_output(text: str = "") -> None:
         sys.exit(2)
 
 
-def _run(main) -> None:
+def _run(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:

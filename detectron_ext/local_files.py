@@ -18,9 +18,9 @@ def local_file(path: str, kind: str, advice: str, error_class: type[UserError]) 
 
     Args:
         path: the value of the setting.
-        kind: content of the file for the message, "weights" or "proposals".
-        advice: what the user should do with a downloaded file, for the message.
-        error_class: class of the error.
+        kind: what the file holds, for the message: "weights" or "proposals".
+        advice: what the user should do with a file that was downloaded by hand, for the message.
+        error_class: class of the error to raise.
 
     Raises:
         error_class: the setting is a URL, or the file does not exist.

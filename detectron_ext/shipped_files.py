@@ -1,4 +1,4 @@
-"""Where the tools and configurations lie that come with the package.
+"""The folders of the tools and configurations that come with the package.
 
 In a checkout they are the folders `tools/` and `configs/`. A wheel contains copies of them inside
 the package, which setup.py makes.
@@ -27,5 +27,5 @@ def tool_paths() -> dict[str, Path]:
 
 
 def tool_command(name: str) -> str:
-    """Return how a person starts a tool: "detectron-ext train_net", or its file in a checkout."""
+    """Return the command of a tool: "detectron-ext train_net", or its program in a checkout."""
     return f"detectron-ext {name}" if _IS_WHEEL else f".venv/bin/python tools/{name}.py"

@@ -1,4 +1,4 @@
-"""Standard output that can fail while a program runs: a closed pipe, a full disk."""
+"""Standard output that cannot be written: a missing character, a closed pipe, a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def print_any_text() -> None:
-    """Print "?" from now on for characters that the encoding of standard output does not have."""
+    """From now on, print "?" for characters that the encoding of standard output does not have."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

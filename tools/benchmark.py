@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure speed and memory: of training steps, and of operators against eager PyTorch."""
+"""Measure the speed and memory of training steps, and the speed of operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from detectron_ext import command_line
 
 _WHAT = {
     "step": "a whole training step: forward, backward and update",
-    "ops": "every operator, forward and backward, against eager PyTorch",
+    "ops": "every operator, forward and backward, compared with eager PyTorch",
 }
 
 
@@ -33,10 +33,18 @@ def _step(arguments: list) -> None:
     )
     parser.prog += " step"
     parser.add_argument(
-        "--size", type=int, default=320, help="height and width in pixels (default: 320)"
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        default=320,
+        help="height and width in pixels (default: 320)",
     )
-    parser.add_argument("--batch", type=int, default=2, help="images per step (default: 2)")
-    parser.add_argument("--steps", type=int, default=10, help="number of timed steps (default: 10)")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", default=2, help="images per step (default: 2)"
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", default=10, help="number of timed steps (default: 10)"
+    )
     command_line.add_config_arguments(parser)
     options = parser.parse_args(arguments)
     if min(options.size, options.batch, options.steps) < 1:
@@ -70,6 +78,7 @@ def _operators(arguments: list) -> None:
     parser.add_argument(
         "--threads",
         type=int,
+        metavar="N",
         default=0,
         help="number of CPU threads; 0 uses all cores (default: 0)",
     )

@@ -29,11 +29,16 @@ def main() -> None:
         "--kernels",
         nargs="+",
         choices=KERNELS,
+        metavar="NAME",
         default=[],
-        help="only these kernels (default: all)",
+        help=f"only these kernels (default: all): {', '.join(KERNELS)}",
     )
-    parser.add_argument("--repeat", type=int, default=20, help="number of timed runs (default: 20)")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument(
+        "--repeat", type=int, metavar="N", default=20, help="number of timed runs (default: 20)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the results to this file"
+    )
     arguments = parser.parse_args()
     if arguments.repeat < 1:
         parser.error("--repeat must be at least 1")

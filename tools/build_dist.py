@@ -1,18 +1,12 @@
 #!/usr/bin/env python3
 """Build a source distribution and a wheel that runs on any x86-64 processor of the last ten years.
 
-    python tools/build_dist.py
-    python tools/build_dist.py --targets native --out /tmp/dist
-
-The wheel is built from the unpacked source distribution, which shows that nothing is missing in
-that. It contains a native library for each target; the package loads the best one that the
-processor can run. The objects are kept in build/dist, so that a second run compiles only what
-changed.
+The wheel is built from the unpacked source distribution. This shows that nothing is missing in the
+source distribution.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -23,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from detectron_ext.command_line import make_parser
 from detectron_ext.native_build.library import BUILD, REPOSITORY
 from detectron_ext.native_build.targets import (
     BUILD_VARIABLE,
@@ -37,21 +32,28 @@ _HOOK = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv
 
 def main() -> int:
     """Parse the command line, build, return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = make_parser(
+        "Build a source distribution, and from it a wheel that runs on any x86-64 processor of the "
+        "last ten years. The wheel has a native library for each target. The package loads the "
+        "best one that the processor can run. The objects are kept in build/dist, so that a second "
+        "run compiles only what has changed.",
+        "tools/build_dist.py\ntools/build_dist.py --targets native --out /tmp/dist",
     )
-    parser.add_argument("--out", default="dist", help="folder of the results; default: dist")
+    parser.add_argument(
+        "--out", metavar="FOLDER", default="dist", help="folder for both (default: dist)"
+    )
     parser.add_argument(
         "--targets",
         type=wanted_targets,
         default=list(LEVELS),
         metavar="NAMES",
-        help=f"the processors to build for; default: {','.join(LEVELS)}",
+        help=f"the processors to build for (default: {','.join(LEVELS)})",
     )
     parser.add_argument(
         "--work",
+        metavar="FOLDER",
         default=str(BUILD / "dist"),
-        help="folder to unpack and build in; default: build/dist",
+        help="folder to unpack and build in (default: build/dist)",
     )
     arguments = parser.parse_args()
     out, source = Path(arguments.out).resolve(), Path(arguments.work).resolve() / "source"
@@ -61,6 +63,9 @@ def main() -> int:
         _run_hook("build_sdist", out, REPOSITORY, {})
         _unpack(_newest(out, "*.tar.gz"), source)
         _run_hook("build_wheel", out, source, {BUILD_VARIABLE: " ".join(arguments.targets)})
+    except OSError as error:
+        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,40 +1,38 @@
 #!/usr/bin/env python3
-"""Build the native operator library.
-
-    python tools/build_ops.py
-    python tools/build_ops.py --targets x86-64-v2,x86-64-v3
-    python tools/build_ops.py --sanitize address
-    python tools/build_ops.py --caffe2 /path/of/another/python
-    python tools/build_ops.py --check-cuda
-
-Compiles what changed under ops/ against the Caffe2 of this Python, or of a given one. Where the
-machine has no C++ compiler, the tool prints one line of warning and exits with status 0: the
-package then uses its Python operators.
-"""
+"""Build the native operator library."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from detectron_ext.command_line import make_parser
 from detectron_ext.native_build import BuildError, Unavailable, build_or_warn, check_cuda
 from detectron_ext.native_build.targets import BUILD_VARIABLE, wanted_targets
 
 
 def main() -> int:
     """Parse the command line, build, return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = make_parser(
+        "Compile what has changed under ops/, for the Caffe2 of this Python or of another one. On "
+        "a machine without a C++ compiler the tool prints a warning and exits with status 0: the "
+        "package then uses its Python operators.",
+        "tools/build_ops.py\n"
+        "tools/build_ops.py --targets x86-64-v2,x86-64-v3\n"
+        "tools/build_ops.py --sanitize address\n"
+        "tools/build_ops.py --caffe2 /path/of/another/python\n"
+        "tools/build_ops.py --check-cuda",
     )
     parser.add_argument(
         "--sanitize",
         choices=["address", "undefined", "address,undefined"],
+        metavar="NAMES",
         default=os.environ.get("SANITIZE") or None,
-        help="compile with these sanitizers (default: the environment variable SANITIZE)",
+        help="compile with these sanitizers: address, undefined or address,undefined (default: the "
+        "environment variable SANITIZE)",
     )
     parser.add_argument(
         "--caffe2",
@@ -48,13 +46,13 @@ def main() -> int:
         type=wanted_targets,
         metavar="NAMES",
         help="the processors to build for: native (this machine) or levels of x86-64 (x86-64-v2, "
-        f"x86-64-v3, x86-64-v4); default: the environment variable {BUILD_VARIABLE}, else native",
+        f"x86-64-v3, x86-64-v4) (default: the environment variable {BUILD_VARIABLE}, or native)",
     )
     parser.add_argument(
         "--check-cuda",
         action="store_true",
-        help="compile only the CUDA sources, for two architectures, and build no library; without "
-        "nvcc print one line",
+        help="only compile the CUDA sources, for two architectures, and build no library; without "
+        "nvcc, say so in one line",
     )
     arguments = parser.parse_args()
     try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare tested runs: a table of differences with the noise of images and seeds."""
+"""Compare tested runs: a table of differences with confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ def main() -> None:
     parser = command_line.make_parser(
         "Compare the tests of trained models: runs of this project or of Detectron that were "
         "tested on one data set. Several runs after --baseline or --candidate are one model "
-        "trained with several seeds. Give --candidate once for each model that is compared with "
-        "the baseline.",
+        "trained with several seeds. Repeat --candidate for each model to compare with the "
+        "baseline. The tables are printed, and written to the output folder as Markdown, CSV, JSON "
+        "and HTML.",
         "tools/compare_runs.py --baseline output/plain --candidate output/libra\n"
         "tools/compare_runs.py --baseline a/seed1 a/seed2 --candidate b/seed1 b/seed2 "
         "--names plain libra",
@@ -37,35 +38,38 @@ def main() -> None:
     )
     parser.add_argument(
         "--output-dir",
+        metavar="FOLDER",
         default="output/comparison",
         help="folder for the comparison (default: %(default)s)",
     )
     parser.add_argument(
         "--dataset",
+        metavar="NAME",
         default="",
         help="catalog name of the data set, if a run was tested on several",
     )
     parser.add_argument(
         "--annotations",
+        metavar="FILE",
         default="",
         help="COCO annotation file (default: that of the data set in the catalog)",
     )
     parser.add_argument(
         "--threshold",
         type=float,
+        metavar="SCORE",
         default=0.5,
-        help="score from which a detection counts for precision and recall (default: 0.5)",
+        help="detections with this score or more count for precision and recall (default: 0.5)",
     )
     parser.add_argument(
         "--resamples",
         type=int,
+        metavar="N",
         default=1000,
         help="number of bootstrap resamples for the intervals (default: 1000)",
     )
-    parser.add_argument(
-        "--cfg",
-        dest="cfg_file",
-        help="YAML configuration file whose DATASETS_EXTRA has the data set",
+    command_line.add_config_file(
+        parser, False, "YAML configuration file whose DATASETS_EXTRA has the data set"
     )
     arguments = parser.parse_args()
     if arguments.resamples < 1:

@@ -15,16 +15,22 @@ def main() -> None:
         "--out libra_retinanet.pkl --arch libra_retinanet_r50",
     )
     parser.add_argument(
-        "--in", dest="source", required=True, help="checkpoint of mmdetection (.pth)"
+        "--in",
+        dest="source",
+        required=True,
+        metavar="FILE",
+        help="checkpoint of mmdetection (.pth)",
     )
-    parser.add_argument("--out", dest="target", required=True, help="weights file (.pkl) to write")
+    parser.add_argument(
+        "--out", dest="target", required=True, metavar="FILE", help="weights file (.pkl) to write"
+    )
     parser.add_argument(
         "--arch", required=True, choices=ARCHITECTURES, help="model of the checkpoint"
     )
     parser.add_argument(
         "--style",
         choices=("pytorch", "caffe"),
-        help="style of the backbone (default: that stored in the checkpoint, otherwise pytorch)",
+        help="style of the backbone (default: that stored in the checkpoint; pytorch if none is)",
     )
     arguments = parser.parse_args()
     overrides = convert_mmdet_weights(

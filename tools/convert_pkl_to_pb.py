@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a trained model as net.pb and init_net.pb, which Caffe2 runs without this package."""
+"""Export a trained model as net.pb and init_net.pb for Caffe2's predictor."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Export a trained model for Caffe2's predictor: net.pb (the net, including decoding and "
-        "non-maximum suppression), init_net.pb (its weights) and net.json (a description of the "
-        "inputs).",
+        "Export the trained model TEST.WEIGHTS for Caffe2's predictor: net.pb (the net, with the "
+        "decoding of the boxes and non-maximum suppression), init_net.pb (its weights) and "
+        "net.json (how to prepare an image, and the class names).",
         "tools/convert_pkl_to_pb.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "--out_dir output/pb --size 480 640 --stock-ops TEST.WEIGHTS output/model_final.pkl",
     )
-    parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
+    command_line.add_config_file(parser)
     parser.add_argument(
-        "--out_dir", required=True, help="folder that the three files are written to"
+        "--out_dir", required=True, metavar="FOLDER", help="folder for the three files"
     )
     parser.add_argument(
-        "--net_name", default="detectron", help="name of the net (default: %(default)s)"
+        "--net_name",
+        metavar="NAME",
+        default="detectron",
+        help="name of the net (default: %(default)s)",
     )
     parser.add_argument(
         "--size",

@@ -17,7 +17,7 @@ def main() -> None:
         "documented commands find them there and you can change them.",
         "tools/copy_configs.py .",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="an existing folder")
+    parser.add_argument("folder", metavar="FOLDER", help="folder to copy to; it is made if needed")
     target = Path(parser.parse_args().folder) / "configs"
     if target.exists():
         raise ConfigError(f"{target} exists: move it away or name another folder")

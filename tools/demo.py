@@ -19,11 +19,14 @@ def main() -> None:
     )
     parser.add_argument(
         "--output-dir",
+        metavar="FOLDER",
         default="output/demo",
         help="folder for both runs and the report (default: %(default)s)",
     )
     command_line.add_overrides(parser)
     arguments = parser.parse_args()
+    if "OUTPUT_DIR" in arguments.opts[::2]:
+        parser.error("OUTPUT_DIR cannot be set here: use --output-dir")
     command_line.load_config(None, arguments.opts)
 
     from detectron_ext.commands.demo import demo

@@ -1,21 +1,17 @@
 #!/usr/bin/env python3
-"""Lay out the C++ and CUDA sources of ops/ and tests/ops/ as .clang-format says.
-
-    python tools/format_ops.py            # rewrite the files that differ
-    python tools/format_ops.py --check    # name them, and end with status 1
-
-Uses the clang-format beside this Python (package clang-format), else the one on PATH. Another
-version than the pinned one lays out some lines differently, so it is refused.
-"""
+"""Format the C++ and CUDA sources of ops/ and tests/ops/ with clang-format."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from detectron_ext.command_line import make_parser
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERSION = 17  # requirements.txt pins a release of it
@@ -52,10 +48,17 @@ def misformatted(clang_format: str, sources: list[Path]) -> list[Path]:
 
 def main() -> int:
     """Format or check all sources; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = make_parser(
+        "Format the C++ and CUDA sources of ops/ and tests/ops/ as .clang-format says. The tool "
+        "uses the clang-format beside this Python (package clang-format), or the one on PATH. "
+        f"It must be version {VERSION}, because other versions format some lines differently.",
+        "tools/format_ops.py\ntools/format_ops.py --check",
     )
-    parser.add_argument("--check", action="store_true", help="change nothing; name what differs")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="change nothing; name the files that differ and exit with status 1",
+    )
     arguments = parser.parse_args()
     folders = (REPOSITORY / "ops", REPOSITORY / "tests/ops")
     sources = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix in SUFFIXES)

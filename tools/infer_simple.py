@@ -4,33 +4,39 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from detectron_ext import command_line
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_line.make_parser(
-        "Detect objects in one image or in every image of a folder. A picture with boxes, classes "
-        "and scores is written for each image with detections; detections.json lists the "
-        "detections of all images.",
+        "Detect objects in one image or in every image of a folder. For each image with "
+        "detections, a picture with boxes, classes and scores is written. detections.json lists "
+        "the detections of all images.",
         "tools/infer_simple.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "--wts output/model_final.pkl --output-dir output/pictures images/",
     )
-    parser.add_argument("--cfg", dest="cfg_file", required=True, help="YAML configuration file")
-    parser.add_argument("--wts", required=True, help="weights file of the model (.pkl)")
+    command_line.add_config_file(parser)
+    parser.add_argument(
+        "--wts", required=True, metavar="FILE", help="weights file of the model (.pkl)"
+    )
     parser.add_argument(
         "--output-dir",
+        metavar="FOLDER",
         default="output/infer",
         help="folder for the pictures (default: %(default)s; in Detectron: /tmp/infer_simple)",
     )
     parser.add_argument(
         "--image-ext",
+        metavar="EXTENSION",
         default="",
         help="in a folder, read only files with this extension (default: all images; in Detectron: "
         "jpg)",
     )
     parser.add_argument(
         "--output-ext",
+        metavar="EXTENSION",
         default="png",
         help="file format of the pictures (default: png; in Detectron: pdf)",
     )
@@ -40,22 +46,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--thresh",
         type=float,
+        metavar="SCORE",
         default=0.7,
         help="lowest score of a detection that is drawn and listed (default: 0.7)",
     )
     parser.add_argument(
         "--kp-thresh",
         type=float,
+        metavar="SCORE",
         help="accepted for Detectron's scripts, without effect: no keypoints are drawn",
     )
     command_line.add_upstream(parser)
-    parser.add_argument("im_or_folder", help="an image file or a folder of images")
+    parser.add_argument(
+        "im_or_folder", metavar="IMAGE_OR_FOLDER", help="an image file or a folder of images"
+    )
     command_line.add_overrides(parser)
     return parser
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if math.isnan(arguments.thresh):
+        parser.error("--thresh must be a number")
     if command_line.runs_upstream(arguments, "infer_simple"):
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)

@@ -14,12 +14,20 @@ def main() -> None:
         "--caffemodel ResNet-50-model.caffemodel --output R-50.pkl",
     )
     parser.add_argument(
-        "--prototxt", required=True, help="definition of the Caffe network (.prototxt)"
+        "--prototxt",
+        required=True,
+        metavar="FILE",
+        help="definition of the Caffe network (.prototxt)",
     )
     parser.add_argument(
-        "--caffemodel", required=True, help="weights of the Caffe network (.caffemodel)"
+        "--caffemodel",
+        required=True,
+        metavar="FILE",
+        help="weights of the Caffe network (.caffemodel)",
     )
-    parser.add_argument("--output", required=True, help="weights file (.pkl) to write")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="weights file (.pkl) to write"
+    )
     arguments = parser.parse_args()
 
     from detectron_ext.conversion.caffe_model import convert_caffe_model

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw figures of what the Libra parts change."""
+"""Draw figures of losses, samplers and training curves."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Draw figures as PNG and SVG. The box losses are always drawn. With --cfg and --wts of a "
-        "trained RetinaNet: the IoU of the negatives that each sampler draws, the share of the "
-        "gradient that each box takes, and the energy of the pyramid levels with and without "
-        "balancing. With --runs: training curves. KEY VALUE pairs must stand before --runs and "
-        "--names.",
+        "Draw figures as PNG and SVG. The box losses are always drawn. --cfg and --wts of a "
+        "trained RetinaNet add the IoU of the negatives that each sampler draws, the share of each "
+        "group of samples in the gradients, and, for a balanced pyramid, the energy of its levels "
+        "before and after balancing. --runs adds training curves. KEY VALUE pairs override keys of "
+        "--cfg and must stand before --runs and --names.",
         "tools/plot_figures.py --cfg configs/bccd/retinanet_R-36-tiny_256_bfp.yaml "
         "--wts model_final.pkl --runs output/plain output/libra",
     )
     parser.add_argument(
         "--output-dir",
+        metavar="FOLDER",
         default="output/figures",
         help="folder for the figures (default: %(default)s)",
     )
-    parser.add_argument("--cfg", dest="cfg_file", help="configuration of a trained RetinaNet")
-    parser.add_argument("--wts", dest="weights", help="weights file of that RetinaNet")
+    command_line.add_config_file(parser, False, "YAML configuration file of a trained RetinaNet")
     parser.add_argument(
-        "--images", type=int, default=32, help="number of training images used (default: 32)"
+        "--wts", dest="weights", metavar="FILE", help="weights file of that RetinaNet (.pkl)"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        default=32,
+        help="number of training images to run the RetinaNet on (default: 32)",
     )
     parser.add_argument(
         "--runs", nargs="+", default=[], metavar="RUN", help="output folders of runs"
@@ -36,6 +43,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if bool(arguments.cfg_file) != bool(arguments.weights):
         parser.error("--cfg and --wts go together")
+    if arguments.opts and not arguments.cfg_file:
+        parser.error(f"{arguments.opts[0]} overrides a key of --cfg, which is missing")
     if arguments.images < 1:
         parser.error("--images must be at least 1")
     config = None

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a sweep: variants x seeds x sizes, each a training run of its own."""
+"""Run a sweep: train and test all variants, seeds, image sizes and data sets."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from detectron_ext import command_line
 
 def main() -> None:
     parser = command_line.make_parser(
-        "Train and test every variant, seed and image size of a sweep with tools/train_net.py. "
+        "Train and test every variant, seed, image size and data set of a sweep with "
+        "tools/train_net.py. "
         "Finished runs are skipped and runs that were stopped are resumed, so the same command "
         "continues a sweep.",
         "tools/sweep.py configs/sweeps/retinanet_ablation.yaml --jobs 2\n"
         "tools/sweep.py configs/sweeps/retinanet_ablation.yaml --dry-run",
     )
     parser.add_argument(
-        "spec", help="YAML file that describes the sweep, such as those in configs/sweeps/"
+        "spec",
+        metavar="SPEC",
+        help="YAML file that describes the sweep, such as those in configs/sweeps/",
     )
     parser.add_argument(
-        "--results", default="output/sweeps", help="folder for the runs (default: %(default)s)"
+        "--results",
+        metavar="FOLDER",
+        default="output/sweeps",
+        help="folder for the runs (default: %(default)s)",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="number of runs at the same time (default: 1)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        default=1,
+        help="number of runs at the same time (default: 1)",
     )
     parser.add_argument(
-        "--threads", type=int, default=1, help="CPU threads of each run (default: 1)"
+        "--threads", type=int, metavar="N", default=1, help="CPU threads of each run (default: 1)"
     )
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only runs whose folder name contains this text"
@@ -35,7 +45,8 @@ def main() -> None:
     parser.add_argument(
         "--report",
         metavar="FILE.md",
-        help="train nothing; write the results of finished runs into this page and JSON beside it",
+        help="train nothing; write the results of the finished runs into this page, and as JSON "
+        "into a folder of its name",
     )
     arguments = parser.parse_args()
     if min(arguments.jobs, arguments.threads) < 1:

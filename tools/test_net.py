@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Test a trained network."""
+"""Test a trained model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _POLL_SECONDS = 10
 def main() -> None:
     parser = command_line.make_parser(
         "Detect objects in every image of TEST.DATASETS and write the scores (AP, AP50, ...) to "
-        "results.json. The weights are TEST.WEIGHTS or, without it, the final weights that "
-        "tools/train_net.py left with the same configuration.",
+        "results.json. The weights are those of TEST.WEIGHTS. If it is empty, they are the final "
+        "weights that tools/train_net.py has written with the same configuration.",
         "tools/test_net.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "TEST.WEIGHTS output/model_final.pkl",
     )
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _as_bool(text: str) -> bool:
-    """Detectron's --wait takes a value, which a KEY of the overrides must not be taken for."""
+    """Return the value of --wait. In Detectron it takes one, so a KEY after it is a mistake."""
     if text.lower() in ("true", "1", "false", "0", ""):
         return text.lower() in ("true", "1")
     raise argparse.ArgumentTypeError(f"{text!r} follows it; write --wait True {text}")

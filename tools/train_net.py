@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a network, then test it."""
+"""Train a model, then test it."""
 
 from __future__ import annotations
 

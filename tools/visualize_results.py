@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw a data set's detections beside its ground truth."""
+"""Draw the detections of a test beside the ground truth."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ def main() -> None:
         "tools/visualize_results.py --dataset bccd_val "
         "--detections output/.../detections.json --output-dir output/pictures",
     )
-    parser.add_argument("--dataset", required=True, help="catalog name of the data set")
-    parser.add_argument("--detections", required=True, help="detections.json of the test")
+    parser.add_argument(
+        "--dataset", required=True, metavar="NAME", help="catalog name of the data set"
+    )
+    parser.add_argument(
+        "--detections", required=True, metavar="FILE", help="detections.json of the test"
+    )
     parser.add_argument(
         "--output-dir",
+        metavar="FOLDER",
         default="output/visualize",
         help="folder for the pictures (default: %(default)s)",
     )
     parser.add_argument(
         "--thresh",
         type=float,
+        metavar="SCORE",
         default=0.5,
         help="lowest score of a detection that is drawn (default: 0.5)",
     )
@@ -35,10 +41,8 @@ def main() -> None:
         metavar="N",
         help="only draw the first N images; 0 draws all (default: 0)",
     )
-    parser.add_argument(
-        "--cfg",
-        dest="cfg_file",
-        help="YAML configuration file whose DATASETS_EXTRA has the data set",
+    command_line.add_config_file(
+        parser, False, "YAML configuration file whose DATASETS_EXTRA has the data set"
     )
     arguments = parser.parse_args()
     if not 0 <= arguments.thresh <= 1:

@@ -6,6 +6,7 @@ import logging
 import os
 from typing import Sequence
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.data.catalog import DatasetEntry, resolve
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import DatasetError, UserError
@@ -13,13 +14,13 @@ from detectron_ext.evaluation.comparable import check_names, common_dataset, com
 from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
-from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.run_folder import TestRun, open_run
 
 _LOG = logging.getLogger(__name__)
 
 
 def compare_runs(
-    config,
+    config: Settings,
     baseline: Sequence[str],
     candidates: Sequence[Sequence[str]],
     output_dir: str,
@@ -32,7 +33,7 @@ def compare_runs(
     """Compare candidates with a baseline and return the tables as Markdown.
 
     Args:
-        config: a merged configuration, whose DATASETS_EXTRA may have the data set.
+        config: a merged configuration. Its DATASETS_EXTRA may have the data set.
         baseline: output folders of the baseline's runs, which differ only in their seeds.
         candidates: for each candidate the output folders of its runs.
         output_dir: folder for comparison.json, .csv, .md and .html.
@@ -41,12 +42,12 @@ def compare_runs(
         dataset: catalog name of the data set; needed if a run was tested on several and its folder
             is not that of one test.
         annotations: COCO annotation file of the data set; by default that of the catalog.
-        threshold: score from which detections count for precision and recall, in [0, 1].
+        threshold: detections with this score or more count for precision and recall; in [0, 1].
         num_resamples: number of bootstrap resamples.
 
     Raises:
-        UserError: a run is missing, empty, damaged or of an RPN alone; runs were tested on
-            different data sets or images; or two sides have the same name.
+        UserError: a run is missing, has no test, is damaged or has only proposals; runs were tested
+            on different data sets or images; or two sides have the same name.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
@@ -79,7 +80,7 @@ def compare_runs(
     return as_markdown(content)
 
 
-def _folder_names(folders: list) -> list:
+def _folder_names(folders: list[str]) -> list[str]:
     """Return the last parts of paths or, if two are equal, the paths; a repetition gets "(2)"."""
     names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
     if len(set(names)) == len(names):
@@ -88,7 +89,7 @@ def _folder_names(folders: list) -> list:
     return [f"{path} ({n + 1})" if n else path for path, n in zip(folders, earlier)]
 
 
-def _entry(dataset: str, config) -> DatasetEntry:
+def _entry(dataset: str, config: Settings) -> DatasetEntry:
     try:
         return resolve(dataset, config)
     except DatasetError as error:
@@ -97,8 +98,8 @@ def _entry(dataset: str, config) -> DatasetEntry:
         ) from None
 
 
-def _check_distinct(sides: list) -> None:
-    """Refuse a run that is given twice: it would count as two seeds with equal results."""
+def _check_distinct(sides: list[list[TestRun]]) -> None:
+    """Refuse a run that is given twice on one side, because it would count as two seeds."""
     for side in sides:
         paths = [run.path for run in side]
         for run in side:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from typing import Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.commands.pictures import read_picture
 from detectron_ext.commands.train_and_test import train_and_test
-from detectron_ext.config import value_at
+from detectron_ext.config import Config, value_at
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.evaluation.detections_file import read_detections
@@ -31,7 +32,7 @@ _SHOWN_SETTINGS = (
 )
 
 
-def demo(config_files: dict, output_dir: str, overrides=()) -> str:
+def demo(config_files: dict[str, str], output_dir: str, overrides: Sequence = ()) -> str:
     """Train and test each configuration, then write the report.
 
     Finished runs are not repeated, so a demonstration that was stopped is resumed.
@@ -45,7 +46,7 @@ def demo(config_files: dict, output_dir: str, overrides=()) -> str:
         Path of the report.
 
     Raises:
-        UserError: the folder has runs with other settings, or as
+        UserError: the folder has runs with other settings, or an error of
             :func:`detectron_ext.commands.train_and_test.train_and_test`.
     """
     runs = []
@@ -57,7 +58,7 @@ def demo(config_files: dict, output_dir: str, overrides=()) -> str:
     return write_demo_report(output_dir, runs)
 
 
-def _run(name: str, config) -> RunSummary:
+def _run(name: str, config: Config) -> RunSummary:
     started = time.perf_counter()
     results = train_and_test(config)
     _LOG.info("%s: %.0f s with its test", name, time.perf_counter() - started)
@@ -74,12 +75,12 @@ def _run(name: str, config) -> RunSummary:
     )
 
 
-def _training_log(config) -> TrainingLog:
+def _training_log(config: Config) -> TrainingLog:
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     return read_training_log(os.path.join(folder, "stats.jsonl"))
 
 
-def _pictures(config, dataset: CocoDataset) -> list:
+def _pictures(config: Config, dataset: CocoDataset) -> list[Picture]:
     """Return the first test images that can be read, with ground truth and detections."""
     folder = configuration.output_dir(config, (dataset.name,), training=False)
     detections = read_detections(os.path.join(folder, "detections.json"))

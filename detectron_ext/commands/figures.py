@@ -6,7 +6,10 @@ import logging
 import os
 from typing import Sequence
 
+from matplotlib.figure import Figure
+
 from detectron_ext.commands.pictures import prepare_folder
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.comparable import check_names
 from detectron_ext.evaluation.plots import training_curves
@@ -24,12 +27,12 @@ _LOG = logging.getLogger(__name__)
 
 def plot_figures(
     output_dir: str,
-    config=None,
+    config: Settings | None = None,
     weights: str = "",
     num_images: int = 32,
     runs: Sequence[str] = (),
     names: Sequence[str] = (),
-) -> list:
+) -> list[str]:
     """Draw all figures that the given inputs allow.
 
     - ``box_loss``: always.
@@ -53,7 +56,9 @@ def plot_figures(
             anchors; two runs have the same name; or the folder cannot be written.
     """
     if names and len(names) != len(runs):
-        raise UserError(f"--names needs {len(runs)} names, one for each run, given {len(names)}")
+        raise UserError(
+            f"--names must have a name for each of --runs: {len(runs)} runs, {len(names)} names"
+        )
     check_names(names or runs)
     prepare_folder(output_dir)
     figures = {"box_loss": box_loss_figure()}
@@ -71,7 +76,7 @@ def plot_figures(
     return [_save(figure, os.path.join(output_dir, name)) for name, figure in figures.items()]
 
 
-def _curves(names: Sequence[str], folders: Sequence[str]):
+def _curves(names: Sequence[str], folders: Sequence[str]) -> Figure:
     runs = [open_run(folder) for folder in folders]
     logs = {name: run.training().entries for name, run in zip(names, runs)}
     for run in runs:
@@ -83,7 +88,7 @@ def _curves(names: Sequence[str], folders: Sequence[str]):
     return curves
 
 
-def _save(figure, path: str) -> str:
+def _save(figure: Figure, path: str) -> str:
     try:
         for kind in ("svg", "png"):
             figure.savefig(f"{path}.{kind}", dpi=130)

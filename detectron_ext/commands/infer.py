@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Sequence
 
 from detectron_ext.commands.pictures import prepare_folder, write_picture
 from detectron_ext.config import reads_proposals
+from detectron_ext.config.settings import Settings
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
@@ -20,7 +22,7 @@ _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"
 
 
 def infer(
-    config,
+    config: Settings,
     weights: str,
     image_or_folder: str,
     output_dir: str,
@@ -80,7 +82,7 @@ def infer(
     return found
 
 
-def _check_stands_alone(config) -> None:
+def _check_stands_alone(config: Settings) -> None:
     if config.MODEL.RPN_ONLY:
         raise UserError(
             "a model with MODEL.RPN_ONLY detects no objects: run it with tools/test_net.py"
@@ -92,7 +94,7 @@ def _check_stands_alone(config) -> None:
         )
 
 
-def _image_paths(image_or_folder: str, extension: str) -> list:
+def _image_paths(image_or_folder: str, extension: str) -> list[str]:
     if not os.path.isdir(image_or_folder):
         if not os.path.exists(image_or_folder):
             raise UserError(f"no such image or folder: {image_or_folder}")
@@ -104,8 +106,12 @@ def _image_paths(image_or_folder: str, extension: str) -> list:
     return [os.path.join(image_or_folder, name) for name in names]
 
 
-def _class_names(classes, num_classes: int) -> dict:
-    """Return class number to name: the weights' names, COCO's if the number fits, or "class 7"."""
+def _class_names(classes: Sequence[str] | None, num_classes: int) -> dict[int, str]:
+    """Return class number to name.
+
+    The names are those of the weights. If the weights have none, they are COCO's names if the
+    number of classes is COCO's, and otherwise "class 7".
+    """
     if classes is None and num_classes == len(COCO_CLASSES):
         classes = COCO_CLASSES
     if classes is None or len(classes) != num_classes:

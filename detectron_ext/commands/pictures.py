@@ -45,11 +45,11 @@ def write_picture(path: str, image: np.ndarray) -> str:
     return path
 
 
-def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
+def read_picture(dataset: CocoDataset, image_id: int | str) -> np.ndarray | None:
     """Read an image to draw on: (height, width, 3) uint8, BGR.
 
-    It is turned as for training and testing, so that boxes fit. If it cannot be read, a warning is
-    logged and None is returned.
+    It is rotated as for training and testing, so that the boxes fit. If it cannot be read, a
+    warning is logged and None is returned.
     """
     described = dataset.coco.imgs[image_id]
     size = (described["height"], described["width"])
@@ -60,13 +60,13 @@ def read_picture(dataset: CocoDataset, image_id) -> np.ndarray | None:
 
 
 def draw_detections(
-    dataset: CocoDataset, detections: list, folder: str, threshold: float, image_ids: list
-) -> list:
+    dataset: CocoDataset, detections: list[dict], folder: str, threshold: float, image_ids: list
+) -> list[str]:
     """Write a picture of each image: ground truth on the left, detections on the right.
 
-    The picture of ``a/cat.jpg`` is ``a_cat.png``. If the picture of another image would have the
-    same name, it is ``a_cat.jpg.png``, if needed with the id of the image. An image that cannot be
-    read is left out with a warning.
+    The picture of ``a/cat.jpg`` is ``a_cat.png``. If the pictures of two images would have the same
+    name, they keep the extension of the image (``a_cat.jpg.png``). If that is not enough, the id of
+    the image is added. An image that cannot be read is left out with a warning.
 
     Args:
         dataset: the data set that was tested.
@@ -101,7 +101,7 @@ def draw_detections(
     return paths
 
 
-def _unique_stems(dataset: CocoDataset) -> dict:
+def _unique_stems(dataset: CocoDataset) -> dict[int | str, str]:
     """Return image id to the name of its picture without .png; all names are different.
 
     The name of a picture does not depend on which other images are drawn.
@@ -121,7 +121,7 @@ def _unique_stems(dataset: CocoDataset) -> dict:
     return stems
 
 
-def _drawable(annotations: list, image: np.ndarray, dataset: CocoDataset) -> list:
+def _drawable(annotations: list[dict], image: np.ndarray, dataset: CocoDataset) -> list[dict]:
     """Return copies with clipped boxes and class numbers; boxes outside the image are left out."""
     height, width = image.shape[:2]
     corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))

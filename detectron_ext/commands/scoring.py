@@ -7,6 +7,7 @@ import os
 
 from detectron_ext import config as configuration
 from detectron_ext.commands.pictures import draw_detections
+from detectron_ext.config import Config
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
@@ -21,7 +22,7 @@ _HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
 
 
 def detect_and_score(
-    config,
+    config: Config,
     detector: Detector,
     dataset: CocoDataset,
     image_ids: list,
@@ -35,16 +36,16 @@ def detect_and_score(
     Args:
         config: a merged configuration.
         detector: the model.
-        dataset: its classes are the model's.
+        dataset: the data set; its classes must be those of the model.
         image_ids: ids of the images to test.
-        image_range: (first, end) if the images are only a part of the data set: their positions in
-            it. Then nothing is scored.
+        image_range: (first, end), the positions of the images in the data set if they are only a
+            part of it. Then nothing is scored.
         proposals_path: proposals file for Fast R-CNN; None for other models.
 
     Returns:
         Results of :func:`detectron_ext.evaluation.scores.score_detections` on the images that were
-        tested. ``untested_images`` lists the ids of skipped images, if there are any. A range and a
-        data set without annotations are not scored: {}.
+        tested. ``untested_images`` lists the ids of skipped images, if there are any. The result is
+        {} for a range of images and for a data set without annotations, which are not scored.
 
     Raises:
         UserError: an image or proposal cannot be read, or a file cannot be written.
@@ -65,7 +66,7 @@ def detect_and_score(
 
 
 def propose_and_score(
-    config,
+    config: Config,
     proposer: Proposer,
     dataset: CocoDataset,
     image_ids: list,
@@ -76,14 +77,14 @@ def propose_and_score(
     Args:
         config: a merged configuration with MODEL.RPN_ONLY.
         proposer: the model.
-        dataset, image_ids, image_range: as of :func:`detect_and_score`.
+        dataset, image_ids, image_range: see :func:`detect_and_score`.
 
     Returns:
-        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`, otherwise as
-        :func:`detect_and_score`.
+        Results of :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`;
+        ``untested_images`` and {} as in :func:`detect_and_score`.
 
     Raises:
-        UserError: as :func:`detect_and_score`.
+        UserError: an image cannot be read, or a file cannot be written.
     """
     folder = _folder(config, dataset)
     proposals, untested = propose_dataset(config, proposer, dataset, image_ids)
@@ -98,7 +99,7 @@ def propose_and_score(
     return _report(dataset, folder, evaluate_proposals(truth, found), untested)
 
 
-def _folder(config, dataset: CocoDataset) -> str:
+def _folder(config: Config, dataset: CocoDataset) -> str:
     return configuration.output_dir(config, (dataset.name,), training=False)
 
 
@@ -109,7 +110,9 @@ def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> 
 
 def _is_scored(dataset: CocoDataset, image_range: tuple | None) -> bool:
     if image_range is None and not dataset.has_annotations:
-        _LOG.warning("%s: not scored: its annotation file has no 'annotations'", dataset.name)
+        _LOG.warning(
+            "%s: not scored, because its annotation file has no 'annotations'", dataset.name
+        )
     return image_range is None and dataset.has_annotations
 
 

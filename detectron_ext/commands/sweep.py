@@ -26,7 +26,7 @@ def sweep(
     only: str = "",
     dry_run: bool = False,
 ) -> None:
-    """Run the runs of a sweep that are not done.
+    """Run the runs of a sweep that have not finished.
 
     Args:
         spec_path: YAML file; see :func:`detectron_ext.experiments.spec.read_spec`.
@@ -37,11 +37,13 @@ def sweep(
         dry_run: print the state and the command of each run instead of running it.
 
     Raises:
-        UserError: the spec or a configuration is wrong, or runs failed.
+        UserError: the sweep's file or a configuration is wrong, or runs failed.
     """
     runs = [run for run in read_spec(spec_path).runs if only in run.folder]
     if not runs:
-        raise UserError(f"{spec_path} has no run whose folder name contains {only}: see --dry-run")
+        raise UserError(
+            f"{spec_path} has no run whose folder name contains {only}: --dry-run lists the folders"
+        )
     plan = Sweep(runs, results_dir, threads)
     if not dry_run:
         plan.run_all(jobs)
@@ -52,7 +54,9 @@ def sweep(
 
 
 def report(spec_path: str, results_dir: str, page: str) -> None:
-    """Write the results of a sweep's finished runs; see `experiments.results`.
+    """Write the results of a sweep's finished runs to a Markdown page and a JSON file.
+
+    See :func:`detectron_ext.experiments.results.write_report`.
 
     Args:
         spec_path: YAML file of the sweep.
@@ -63,8 +67,8 @@ def report(spec_path: str, results_dir: str, page: str) -> None:
         UserError: no run is done yet, a run is damaged, or a file cannot be written.
     """
     spec = read_spec(spec_path)
-    split_page(page, spec.name)  # refuses a wrong page before the runs are scored
-    Sweep(spec.runs, results_dir)  # refuses results of other settings
+    split_page(page, spec.name)  # raises the errors of the page before the runs are scored
+    Sweep(spec.runs, results_dir)  # raises an error for results of other settings
     results = collect_results(spec, results_dir)
     for line in all_warnings(results):
         _LOG.warning("%s", line)

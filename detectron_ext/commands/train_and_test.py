@@ -7,7 +7,7 @@ from typing import NamedTuple, Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.commands.scoring import detect_and_score, propose_and_score
-from detectron_ext.config import reads_proposals
+from detectron_ext.config import Config, reads_proposals
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import proposal_paths, with_proposals
@@ -30,7 +30,7 @@ class _TestData(NamedTuple):
     proposals_path: str | None
 
 
-def train_and_test(config, skip_test: bool = False) -> dict:
+def train_and_test(config: Config, skip_test: bool = False) -> dict:
     """Train a model, then test its final weights.
 
     Args:
@@ -41,8 +41,8 @@ def train_and_test(config, skip_test: bool = False) -> dict:
         {data set: results} as :func:`test` returns them; {} with ``skip_test``.
 
     Raises:
-        UserError: as :func:`detectron_ext.engine.train.train` and :func:`test`. Mistakes in the
-            data sets to test are raised before training.
+        UserError: an error of :func:`detectron_ext.engine.train.train` or of :func:`test`. Errors
+            in the data sets to test are raised before the training starts.
     """
     tested = [] if skip_test else _read_test_data(config)
     _check_images_and_proposals(config, tested)
@@ -52,40 +52,43 @@ def train_and_test(config, skip_test: bool = False) -> dict:
     return {} if skip_test else _test(config, weights, tested)
 
 
-def test(config, weights: str = "", image_range: tuple[int, int] | None = None) -> dict:
+def test(config: Config, weights: str = "", image_range: tuple[int, int] | None = None) -> dict:
     """Run the model on every data set of TEST.DATASETS and score its detections or proposals.
 
     Files are written into ``<OUTPUT_DIR>/test/<data set>/<type>/``:
 
     - ``results.json``, the scores; not for a data set without annotations.
     - ``detections.json``, COCO results; with VIS also pictures in the folder ``vis``.
-    - ``rpn_proposals.pkl`` instead of detections for an RPN alone (MODEL.RPN_ONLY). Fast R-CNN can
+    - ``rpn_proposals.pkl`` instead of detections for a model with MODEL.RPN_ONLY. Fast R-CNN can
       read it.
 
     Args:
         config: a merged configuration.
-        weights: a weights file. If it is "", TEST.WEIGHTS is used, and if that is empty, too, the
-            final weights in the folder of this configuration.
-        image_range: (first, end): test only the images first to end - 1 of each data set. The range
+        weights: a weights file; "" takes TEST.WEIGHTS. If that is empty, too, the final weights of
+            the training with this configuration are taken.
+        image_range: (first, end) tests only the images first to end - 1 of each data set. The range
             is added to the file names, and nothing is scored.
 
     Returns:
         {data set: results}. Results are those of
-        :func:`detectron_ext.evaluation.scores.score_detections` or, for an RPN alone,
-        :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; {} where nothing is
-        scored.
+        :func:`detectron_ext.evaluation.scores.score_detections` or, for a model with
+        MODEL.RPN_ONLY, :func:`detectron_ext.evaluation.proposal_recall.evaluate_proposals`; {} for
+        a data set that is not scored. With ``image_range`` the whole result is {}.
 
     Raises:
-        UserError: data, weights or configuration are wrong, or a class has another number in a data
-            set than in the weights.
+        UserError: the data, the weights or the configuration cannot be used, or a class has another
+            number in a data set than in the weights.
     """
     return _test(config, weights, _read_test_data(config), image_range)
 
 
 def _test(
-    config, weights: str, tested: list[_TestData], image_range: tuple[int, int] | None = None
+    config: Config,
+    weights: str,
+    tested: list[_TestData],
+    image_range: tuple[int, int] | None = None,
 ) -> dict:
-    """Do what :func:`test` does, on data sets that were read before."""
+    """Test the model on data sets that were read before; see :func:`test`."""
     chosen = [_images_in_range(dataset, image_range) for dataset, _ in tested]
     weights = weights or _trained_weights(config)
     results = {}
@@ -107,7 +110,7 @@ def _test(
     return results if image_range is None else {}
 
 
-def _read_test_data(config) -> list[_TestData]:
+def _read_test_data(config: Config) -> list[_TestData]:
     """Read the data sets of TEST.DATASETS and find their proposals files."""
     names = config.TEST.DATASETS
     if not names:
@@ -123,16 +126,16 @@ def _read_test_data(config) -> list[_TestData]:
     return [_TestData(dataset, path) for dataset, path in zip(datasets, paths)]
 
 
-def _check_images_and_proposals(config, tested: list[_TestData]) -> None:
-    """Raise DatasetError now for what would otherwise end the test after hours of training."""
+def _check_images_and_proposals(config: Config, tested: list[_TestData]) -> None:
+    """Check images and proposals before hours of training, since the test would end at an error."""
     for dataset, path in tested:
         records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
         if path is not None:
             with_proposals(records, path)
 
 
-def _classes_by_dataset(config, tested: list[_TestData]) -> dict[str, list]:
-    """Return the class names of each data set; {} for an RPN alone, which has no classes."""
+def _classes_by_dataset(config: Config, tested: list[_TestData]) -> dict[str, list]:
+    """Return the class names of each data set; {} with MODEL.RPN_ONLY, which has no classes."""
     return {} if config.MODEL.RPN_ONLY else {data.name: data.classes for data, _ in tested}
 
 
@@ -149,7 +152,7 @@ def _images_in_range(dataset: CocoDataset, image_range: tuple[int, int] | None) 
     return image_ids[start:end]
 
 
-def _trained_weights(config) -> str:
+def _trained_weights(config: Config) -> str:
     """Return TEST.WEIGHTS or, if it is empty, the final weights of this configuration's training.
 
     Raises:

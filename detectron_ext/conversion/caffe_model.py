@@ -17,8 +17,9 @@ _WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
     """Write a Caffe network's weights as a weights file of Detectron's ImageNet layout.
 
-    BatchNorm and the Scale after it become one frozen scale and bias, ``<layer>_bn_s`` and
-    ``<layer>_bn_b``; the layers of residual networks get Detectron's names.
+    A BatchNorm layer and its Scale layer become one frozen scale and bias, ``<layer>_bn_s`` and
+    ``<layer>_bn_b``. The Scale layer of ``bn<name>`` is ``scale<name>``, as in the published
+    ResNets. The layers of residual networks get Detectron's names.
 
     Args:
         prototxt: file with the definition of the network.
@@ -29,9 +30,10 @@ def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
         The names of the blobs, sorted.
 
     Raises:
-        UserError: a file cannot be read or written.
+        UserError: a file cannot be read or written, or a Scale layer belongs to no BatchNorm.
     """
     layers = _read(prototxt, caffemodel)
+    _check_scales(caffemodel, layers)
     blobs: dict[str, np.ndarray] = {}
     for name, (kind, arrays) in layers.items():
         if kind in _WEIGHTED and arrays:
@@ -70,18 +72,43 @@ def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
     }
 
 
-def _frozen(path, name, arrays, layers) -> tuple:
-    """Return scale and bias of a BatchNorm layer and of the Scale layer that belongs to it."""
+def _check_scales(path: str, layers: dict[str, tuple]) -> None:
+    """Refuse a Scale layer that no BatchNorm would take: its weights would be lost."""
+    taken = {_scale_name(name) for name, (kind, _) in layers.items() if kind == "BatchNorm"}
+    for name, (kind, arrays) in layers.items():
+        if kind == "Scale" and arrays and name not in taken:
+            raise WeightsError(
+                f"{path}: the Scale layer {name} belongs to no BatchNorm layer: name the pair "
+                "bn<name> and scale<name>, as in the published ResNets"
+            )
+
+
+def _scale_name(batch_norm: str) -> str:
+    return "scale" + batch_norm[len("bn") :]
+
+
+def _frozen(
+    path: str, name: str, arrays: list[np.ndarray], layers: dict[str, tuple]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scale and bias that replace a BatchNorm layer and its Scale layer.
+
+    Args:
+        path: file of the weights, for messages.
+        name: name of the BatchNorm layer.
+        arrays: its mean and variance (C,) and factor (1,).
+        layers: layer name to (type, arrays).
+    """
     if len(arrays) != 3:
         raise WeightsError(f"{path}: layer {name} has no mean, variance and factor")
     mean, variance, factor = (array.ravel().astype(np.float64) for array in arrays)
+    # Caffe stores running sums, which the factor divides.
     divisor = factor[0] if factor[0] else 1.0
-    # Caffe stores running sums and a factor to divide them by.
     deviation = np.sqrt(variance / divisor + _EPSILON)
     gamma, beta = np.ones_like(mean), np.zeros_like(mean)
-    kind, learned = layers.get("scale" + name[len("bn") :], ("", []))
-    if kind == "Scale" and len(learned) == 2:
-        gamma, beta = (array.ravel() for array in learned)
+    kind, learned = layers.get(_scale_name(name), ("", []))
+    if kind == "Scale" and learned:
+        gamma = learned[0].ravel()
+        beta = learned[1].ravel() if len(learned) > 1 else beta
     scale = gamma / deviation
     bias = beta - mean / divisor * scale
     return scale.astype(np.float32), bias.astype(np.float32)

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 from detectron_ext import config as configuration
 from detectron_ext.config import value_at
 from detectron_ext.conversion.mmdet_blobs import BlobConverter, TensorSource
-from detectron_ext.conversion.mmdet_settings import Settings, read_settings
+from detectron_ext.conversion.mmdet_settings import CheckpointSettings, read_settings
 from detectron_ext.conversion.torch_checkpoint import read_checkpoint
 from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
+from detectron_ext.shipped_files import CONFIGS
 
 ARCHITECTURES = ("libra_retinanet_r50", "retinanet_r50", "libra_faster_rcnn_r50", "faster_rcnn_r50")
-_CONFIGS = os.path.join(
-    os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "configs", "mmdet"
-)
 
 
 class Converted(NamedTuple):
@@ -36,7 +34,7 @@ class Converted(NamedTuple):
 
 def config_path(arch: str) -> str:
     """Return the configuration file of an architecture."""
-    return os.path.normpath(os.path.join(_CONFIGS, arch + ".yaml"))
+    return str(CONFIGS / "mmdet" / f"{arch}.yaml")
 
 
 def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Converted:
@@ -45,8 +43,8 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     Args:
         path: a ``.pth`` file.
         arch: one of `ARCHITECTURES`.
-        style: style of the backbone, "pytorch" or "caffe", if the meta data of the checkpoint are
-            missing or wrong. None takes the style of the meta data, otherwise "pytorch".
+        style: style of the backbone, "pytorch" or "caffe". None takes that of the checkpoint's meta
+            data, or "pytorch" if these have none.
 
     Raises:
         WeightsError: the file cannot be read or is of another architecture.
@@ -74,19 +72,29 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
 
 # The input of mmdetection's backbones of each style.
 _BY_STYLE = {
-    "pytorch": Settings(),
-    "caffe": Settings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
+    "pytorch": CheckpointSettings(),
+    "caffe": CheckpointSettings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
 }
 
 
-def _with_style(settings: Settings, style: str | None) -> Settings:
+def _with_style(settings: CheckpointSettings, style: str | None) -> CheckpointSettings:
     if style is None or style == settings.style:
         return settings
     usual = _BY_STYLE[style]
     return settings._replace(style=style, mean=usual.mean, std=usual.std, to_rgb=usual.to_rgb)
 
 
-def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
+def _config_changes(
+    blobs: dict, settings: CheckpointSettings, num_classes: int, path: str
+) -> dict[str, Any]:
+    """Return {KEY: value} of what the checkpoint says about the configuration.
+
+    Args:
+        blobs: the converted blobs by name.
+        settings: settings of the checkpoint.
+        num_classes: number of classes with the background.
+        path: file of the checkpoint, for messages.
+    """
     means = settings.mean[::-1] if settings.to_rgb else settings.mean
     changes: dict[str, Any] = {
         "MODEL.NUM_CLASSES": num_classes,
@@ -105,7 +113,9 @@ def _config_changes(blobs, settings, num_classes, path) -> dict[str, Any]:
     return changes
 
 
-def _level_changes(settings: Settings, is_retinanet: bool, is_balanced: bool) -> dict[str, Any]:
+def _level_changes(
+    settings: CheckpointSettings, is_retinanet: bool, is_balanced: bool
+) -> dict[str, Any]:
     """Return settings of the anchors and of the pyramid's refinement that the checkpoint has."""
     finest, node = (3, "RETINANET.") if is_retinanet else (2, "FPN.RPN_")
     changes: dict[str, Any] = {}
@@ -133,12 +143,12 @@ def _overrides(arch: str, changes: dict) -> list:
     return pairs
 
 
-def _same(value, other) -> bool:
+def _same(value: Any, other: Any) -> bool:
     equal = value == other
     return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
 
 
-def _class_names(settings: Settings, num_classes: int) -> list | None:
+def _class_names(settings: CheckpointSettings, num_classes: int) -> list | None:
     if settings.classes is None or len(settings.classes) != num_classes - 1:
         return None
     return ["__background__", *settings.classes]
@@ -150,7 +160,7 @@ def convert_mmdet_weights(source: str, target: str, arch: str, style: str | None
     Args:
         source: the checkpoint (``.pth``).
         target: the weights file to write (``.pkl``).
-        arch, style: as of :func:`convert_checkpoint`.
+        arch, style: see :func:`convert_checkpoint`.
 
     Returns:
         KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml; often none.
@@ -159,7 +169,7 @@ def convert_mmdet_weights(source: str, target: str, arch: str, style: str | None
         UserError: a file cannot be read or written.
     """
     if os.path.abspath(source) == os.path.abspath(target):
-        raise UserError(f"--out {target} is the checkpoint itself; name another file")
+        raise UserError(f"--out {target} is the checkpoint itself: name another file")
     converted = convert_checkpoint(source, arch, style)
     config = configuration.load(config_path(arch), converted.overrides)
     stored = configuration.dump_legacy_yaml(config)

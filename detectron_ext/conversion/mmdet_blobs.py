@@ -1,18 +1,18 @@
-"""From the tensors of mmdetection's detectors to the blobs of Detectron's.
+"""Conversion of the tensors of mmdetection's detectors to Detectron's blobs.
 
-They differ in more than names:
+The two differ in more than names:
 
 - Input: mmdetection feeds (pixel - mean) / std and pads with zeros. Here PIXEL_MEANS are subtracted
   and zeros are padded. With mmdetection's means as PIXEL_MEANS, the weights of conv1 are divided by
   std. This is exact at the borders, too, because a padded zero is the mean colour in both. (Other
   means would need a bias, which would be wrong in the padding.)
-- BatchNorm, frozen: scale = weight / sqrt(variance + 1e-5), bias = bias - mean * scale.
-- RetinaNet's anchors: mmdetection has aspect ratios outermost and octave scales within; here it is
-  the other way round.
-- Background in Fast R-CNN: in mmdetection it is the last class and has no boxes; here it is the
+- Frozen BatchNorm: scale = weight / sqrt(variance + 1e-5), bias = bias - mean * scale.
+- RetinaNet's anchors: mmdetection orders them by aspect ratio, then by octave scale; here they are
+  ordered by octave scale, then by aspect ratio.
+- Background in Fast R-CNN: in mmdetection it is the last class and has no boxes. Here it is the
   first class, and its boxes are not used.
 
-Fully connected layers flatten (channel, row, column) in both.
+Fully connected layers flatten maps in the order channel, row, column in both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Callable
 
 import numpy as np
 
-from detectron_ext.conversion.mmdet_settings import Settings
+from detectron_ext.conversion.mmdet_settings import CheckpointSettings
 from detectron_ext.errors import WeightsError
 
 _EPSILON = 1e-5
@@ -58,7 +58,7 @@ class TensorSource:
             WeightsError: the tensor is missing or has another shape.
         """
         if name not in self._tensors:
-            self.refuse(f"it has no {name}: is it another --arch?")
+            self.refuse(f"it has no {name}: choose another --arch")
         value = self._tensors.pop(name)
         fits = len(value.shape) == len(shape) and all(
             wanted in (None, size) for wanted, size in zip(shape, value.shape)
@@ -69,7 +69,7 @@ class TensorSource:
         return value.astype(np.float64)
 
     def finish(self) -> None:
-        """Check that all tensors were taken, except counters.
+        """Check that all tensors were taken. The counters of BatchNorm are ignored.
 
         Raises:
             WeightsError: tensors are left; the message names them.
@@ -77,7 +77,7 @@ class TensorSource:
         rest = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
         if rest:
             shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
-            self.refuse(f"it holds {shown}: is it another --arch?")
+            self.refuse(f"it has {shown}, which this --arch does not have: choose another --arch")
 
     def refuse(self, reason: str) -> None:
         """Raise WeightsError with the file and the reason."""
@@ -91,17 +91,21 @@ class BlobConverter:
         blobs: name to float32 array.
     """
 
-    def __init__(self, source: TensorSource, settings: Settings):
+    def __init__(self, source: TensorSource, settings: CheckpointSettings):
         self.blobs: dict[str, np.ndarray] = {}
         self._source, self._settings = source, settings
 
-    def _put(self, name, value):
+    def _put(self, name: str, value: np.ndarray) -> None:
         self.blobs[name] = np.ascontiguousarray(value, dtype=np.float32)
 
     def _layer(self, there: str, here: str, change: Callable = lambda array: array, dims=4):
-        """Convert a convolution (dims 4) or fully connected layer (dims 2) with bias.
+        """Convert a convolution or a fully connected layer with bias.
 
-        ``change`` is applied to the first axis of both arrays.
+        Args:
+            there: its name in mmdetection.
+            here: its name in Detectron.
+            change: function that is applied to weight and bias; it reorders their first axis.
+            dims: dimensions of the weight: 4 for a convolution, 2 for a fully connected layer.
         """
         weight = self._source.take(f"{there}.weight", *[None] * dims)
         bias = self._source.take(f"{there}.bias", len(weight))
@@ -109,6 +113,13 @@ class BlobConverter:
         self._put(here + "_b", change(bias))
 
     def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str, channels=None) -> None:
+        """Convert a convolution and its frozen BatchNorm, named there and here.
+
+        Args:
+            conv, norm: their names in mmdetection.
+            here, here_norm: their names in Detectron.
+            channels: expected number of input channels; None allows any.
+        """
         weight = self._source.take(f"{conv}.weight", None, channels, None, None)
         kinds = ("weight", "bias", "running_mean", "running_var")
         gamma, beta, mean, variance = (
@@ -160,7 +171,7 @@ class BlobConverter:
             self._layer("neck.1.refine.conv_out.conv", "bfp_out")
 
     def add_retinanet_heads(self) -> None:
-        """Convert RetinaNet's towers and predictions; their names have the finest level, P3."""
+        """Convert RetinaNet's towers and outputs, which Detectron names after the finest level."""
         for index in range(4):
             for there, here in (("cls_convs", "cls_conv"), ("reg_convs", "bbox_conv")):
                 self._layer(f"bbox_head.{there}.{index}.conv", f"retnet_{here}_n{index}_fpn3")
@@ -180,7 +191,10 @@ class BlobConverter:
             self._put(f"retnet_{name}", _octaves_outermost(self.blobs[f"retnet_{name}"]))
 
     def add_rpn(self) -> None:
-        """Convert the RPN; its names have the finest level, P2. Anchors keep their order."""
+        """Convert the RPN, which Detectron names after the finest level.
+
+        The order of the anchors is the same.
+        """
         self._layer("rpn_head.rpn_conv", "conv_rpn_fpn2")
         self._layer("rpn_head.rpn_cls", "rpn_cls_logits_fpn2")
         self._layer("rpn_head.rpn_reg", "rpn_bbox_pred_fpn2")
@@ -199,14 +213,15 @@ class BlobConverter:
             )
 
 
-def _octaves_outermost(array):
+def _octaves_outermost(array: np.ndarray) -> np.ndarray:
+    """Reorder anchors from (aspect ratio, octave) to (octave, aspect ratio) on the first axis."""
     groups = array.reshape((_RATIOS, _OCTAVES, -1) + array.shape[1:])
     return groups.swapaxes(0, 1).reshape(array.shape)
 
 
-def _background_first(array):
+def _background_first(array: np.ndarray) -> np.ndarray:
     return np.roll(array, 1, axis=0)
 
 
-def _with_background_boxes(array):
+def _with_background_boxes(array: np.ndarray) -> np.ndarray:
     return np.concatenate((np.zeros_like(array[:4]), array))

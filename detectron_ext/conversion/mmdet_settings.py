@@ -10,18 +10,19 @@ import ast
 from typing import Any, NamedTuple
 
 
-class Settings(NamedTuple):
-    """Settings that cannot be seen from the tensors; None is unknown.
+class CheckpointSettings(NamedTuple):
+    """Settings that the tensors do not show; None is unknown.
 
     Attributes:
-        style: "pytorch": a block has its stride in the 3x3 convolution; "caffe": in the first 1x1.
-        mean, std: of the input's channels, in the order of the network's input.
+        style: convolution of a block that has the stride: "pytorch" is the 3x3 one, "caffe" the
+            first 1x1 one.
+        mean, std: mean and standard deviation of each channel, in the order of the network's input.
         to_rgb: whether that order is red, green, blue.
-        extra_levels_relu: whether P6 is rectified before P7 is made from it.
-        extra_levels_on: the map that P6 is made from, as in the source.
-        refine_level: level at which the balanced pyramid is refined, counted from its finest level.
-        anchor_scale: side of the smallest anchor in strides of its level.
-        anchor_ratios: height / width of the anchors.
+        extra_levels_relu: whether a ReLU is applied to P6 before P7 is made from it.
+        extra_levels_on: the map that P6 is made from: "on_input", "on_lateral" or "on_output".
+        refine_level: level at which the balanced pyramid is refined; 0 is its finest level.
+        anchor_scale: side of the smallest anchor, divided by the stride of its level.
+        anchor_ratios: aspect ratios (height / width) of the anchors.
         classes: class names without the background.
     """
 
@@ -37,7 +38,7 @@ class Settings(NamedTuple):
     classes: tuple | None = None
 
 
-def read_settings(meta: dict) -> Settings:
+def read_settings(meta: dict) -> CheckpointSettings:
     """Find the settings in a checkpoint's meta data.
 
     Args:
@@ -49,11 +50,11 @@ def read_settings(meta: dict) -> Settings:
     for options in _calls(source) if isinstance(source, str) else ():
         for key, value in _settings_of(options).items():
             found.setdefault(key, value)
-    return Settings(**found, classes=_class_names(meta))
+    return CheckpointSettings(**found, classes=_class_names(meta))
 
 
 def _calls(source: str) -> list[dict]:
-    """Return the keyword arguments of every call and dictionary, as far as they are literals."""
+    """Return the keyword arguments of every call and dictionary; None for what is no literal."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -1,9 +1,9 @@
-"""Reading PyTorch checkpoints without PyTorch, and without running code that they may hold.
+"""Reading PyTorch checkpoints without PyTorch, and without running code in them.
 
-A checkpoint is a pickle whose tensors refer to storages. The storages are in the same zip archive
-(PyTorch 1.6 and later), or after the pickle in the same file (before). The pickle may hold tensors,
+A checkpoint is a pickle whose tensors refer to storages. Since PyTorch 1.6 the storages are in the
+same zip archive; before, they followed the pickle in the same file. The pickle may hold tensors,
 numbers, text, plain containers and numpy arrays. Log buffers of mmdetection's training loop are
-ignored. Everything else is refused before anything is called.
+ignored. Everything else is refused before any function that it names is called.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _StorageType(NamedTuple):
 
 
 class _Storage:
-    """Numbers that tensors are views of. In the old format they are read after the pickle."""
+    """The numbers that tensors are views of. In the old format they are read after the pickle."""
 
     def __init__(self, dtype: np.dtype, size: int):
         self.dtype, self.size = dtype, size
@@ -85,7 +85,7 @@ class _Inert:
     def _ignore(self, *_):
         pass
 
-    # Some of these objects are subclasses of dictionaries or lists.
+    # Some of these objects are of subclasses of dict or list.
     __setstate__ = __setitem__ = append = extend = _ignore
 
 
@@ -158,12 +158,12 @@ def read_checkpoint(path: str) -> Checkpoint:
     """Read a checkpoint of PyTorch.
 
     Args:
-        path: the file, in the zip format or the older one. It holds ``{"state_dict": tensors by
-            name, "meta": ...}``, or only the tensors by name.
+        path: the file, in the zip format or the older one. Its content is ``{"state_dict": {name:
+            tensor}, "meta": ...}`` or only ``{name: tensor}``.
 
     Raises:
-        WeightsError: the file is missing, truncated or not a checkpoint, or it holds anything else
-            than tensors and plain data.
+        WeightsError: the file is missing, truncated or not a checkpoint, or it holds something
+            other than tensors and plain data.
     """
     try:
         with open(path, "rb") as file:

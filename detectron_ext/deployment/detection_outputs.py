@@ -1,6 +1,6 @@
-"""From a detector's raw outputs to detections, inside the net, with Caffe2's own operators.
+"""Decoding of a detector's raw outputs inside the net, with Caffe2's own operators.
 
-The outputs have Detectron's names: ``score_nms`` (D,), ``bbox_nms`` (D, 4) and ``class_nms`` (D,).
+The detections have Detectron's names: ``score_nms`` (D,), ``bbox_nms`` (D, 4), ``class_nms`` (D,).
 Boxes are x1, y1, x2, y2 in pixels of the image; classes count from 1.
 """
 
@@ -11,9 +11,10 @@ from typing import Callable
 import numpy as np
 
 from detectron_ext.config import is_retinanet
+from detectron_ext.config.settings import Settings
 from detectron_ext.deployment.net_writer import NetWriter
 from detectron_ext.errors import ConfigError
-from detectron_ext.geometry.anchors import grid_anchors, retinanet_anchor_levels
+from detectron_ext.geometry.anchors import AnchorLevel, grid_anchors, retinanet_anchor_levels
 
 OUTPUTS = ("score_nms", "bbox_nms", "class_nms")
 # With an image size that is larger than any image, BBoxTransform clips nothing.
@@ -22,7 +23,7 @@ _UNBOUNDED = 1e7
 _CLIP = np.log(1000.0 / 16.0)
 
 
-def check_settings(config) -> None:
+def check_settings(config: Settings) -> None:
     """Refuse settings that Caffe2's operators do not support.
 
     Raises:
@@ -44,7 +45,7 @@ def check_settings(config) -> None:
 
 
 def add_retinanet_detections(
-    writer: NetWriter, config, sizes: Callable[[str], tuple], image_info: str
+    writer: NetWriter, config: Settings, sizes: Callable[[str], tuple], image_info: str
 ) -> None:
     """Add the decoding of RetinaNet's outputs (Lin et al., section 4.1).
 
@@ -54,7 +55,7 @@ def add_retinanet_detections(
     Args:
         writer: the net, to which operators are added.
         config: a merged configuration.
-        sizes: a function from blob name to shape.
+        sizes: a function from the name of a blob to its shape (N, C, H, W).
         image_info: name of the blob (1, 3) with height, width and scale of the network's image.
     """
     classes = config.MODEL.NUM_CLASSES
@@ -70,18 +71,36 @@ def add_retinanet_detections(
     )
     boxes = _to_image_pixels(writer, config, network_boxes, image_info)
     if _edges(config):
-        scores = _without_area_removed(writer, boxes, scores)
+        scores = _zero_without_area(writer, boxes, scores)
     repeated = writer.add("Tile", [boxes], "class_boxes", tiles=classes, axis=1)
     _add_suppression(writer, config, scores, repeated, config.RETINANET.INFERENCE_TH, False)
 
 
-def _edges(config) -> bool:
+def _edges(config: Settings) -> bool:
+    """Return whether the right and bottom sides of boxes are edges, not the last pixels."""
     return config.LIBRA.BOX_CONVENTION == "mmdet"
 
 
-def _add_level(writer, config, level, shape, unbounded) -> tuple[str, str]:
-    """Add the best candidates of one level; return the names of boxes (K, 4) in network pixels and
-    of scores (K, classes)."""
+def _add_level(
+    writer: NetWriter,
+    config: Settings,
+    level: AnchorLevel,
+    shape: tuple[int, int, int, int],
+    unbounded: str,
+) -> tuple[str, str]:
+    """Add the best candidates of one pyramid level.
+
+    Args:
+        writer: the net, to which operators are added.
+        config: a merged configuration.
+        level: the anchors of the level.
+        shape: (N, C, H, W) of the level's class scores.
+        unbounded: name of a blob (1, 3) with an image size for which no box is clipped.
+
+    Returns:
+        The names of the blobs of boxes (K, 4), in pixels of the network's image, and of scores (K,
+        classes).
+    """
     suffix, (_, channels, height, width) = level.suffix, shape
     plane, foreground = height * width, config.MODEL.NUM_CLASSES - 1
     count = min(config.RETINANET.PRE_NMS_TOP_N, channels * plane)
@@ -92,7 +111,7 @@ def _add_level(writer, config, level, shape, unbounded) -> tuple[str, str]:
 
     flat = add("Reshape", [f"retnet_cls_prob{suffix}"], "flat_prob", ["flat_old"], shape=[1, -1])
     scores = add("TopK", [flat], "top_prob", ["top_places", "top_flat"], k=count)
-    # A place is an index into (anchor, class, row, column).
+    # A place is an index into a flat array (anchor, class, row, column).
     place = "top_flat" + suffix
     cells = writer.constant(f"plane{suffix}", np.array([plane], np.int64))
     per_anchor = writer.constant(f"plane_classes{suffix}", np.array([plane * foreground], np.int64))
@@ -121,7 +140,13 @@ def _add_level(writer, config, level, shape, unbounded) -> tuple[str, str]:
     return moved, _add_class_scores(writer, config, add, scores, class_number)
 
 
-def _add_class_scores(writer, config, add, scores, class_number) -> str:
+def _add_class_scores(
+    writer: NetWriter,
+    config: Settings,
+    add: Callable[..., str],
+    scores: str,
+    class_number: str,
+) -> str:
     """Add scores (K, classes): each candidate's score is in the column of its class."""
     one = writer.constant("one", np.array([1], np.int64))
     number = writer.constant("num_classes", np.array([config.MODEL.NUM_CLASSES], np.int64))
@@ -132,8 +157,8 @@ def _add_class_scores(writer, config, add, scores, class_number) -> str:
     return add("Mul", [marks, listed], "class_scores", broadcast=1, axis=0)
 
 
-def _without_area_removed(writer, boxes, scores) -> str:
-    """Add scores (K, classes) that are 0 for boxes without area."""
+def _zero_without_area(writer: NetWriter, boxes: str, scores: str) -> str:
+    """Add scores (K, classes) that are 0 for boxes without area, so that these are left out."""
     corners = [
         writer.add("Slice", [boxes], f"corner_{start}", starts=[0, start], ends=[-1, start + 2])
         for start in (2, 0)
@@ -146,7 +171,7 @@ def _without_area_removed(writer, boxes, scores) -> str:
     return writer.add("Mul", [scores, factor], "scores_with_area", broadcast=1, axis=0)
 
 
-def _to_image_pixels(writer, config, boxes, image_info) -> str:
+def _to_image_pixels(writer: NetWriter, config: Settings, boxes: str, image_info: str) -> str:
     """Divide boxes by the scale and clip them: BBoxTransform with deltas of 0 only clips."""
     scale = writer.add("Slice", [image_info], "im_scale", starts=[0, 2], ends=[-1, 3])
     scale = writer.add("Reshape", [scale], "im_scale_1", ["im_scale_old"], shape=[1])
@@ -159,10 +184,15 @@ def _to_image_pixels(writer, config, boxes, image_info) -> str:
     )  # fmt: skip
 
 
-def add_region_detections(writer: NetWriter, config, image_info: str) -> None:
-    """Add the decoding of the box head's outputs for the regions ``rois``.
+def add_region_detections(writer: NetWriter, config: Settings, image_info: str) -> None:
+    """Add the decoding of the box head's outputs for the regions in the blob ``rois``.
 
     It does the same as :func:`detectron_ext.engine.rcnn_decoding.decode_regions`.
+
+    Args:
+        writer: the net, to which operators are added.
+        config: a merged configuration.
+        image_info: name of the blob (1, 3) with height, width and scale of the network's image.
     """
     rois = "rois"
     if _edges(config):
@@ -179,12 +209,25 @@ def add_region_detections(writer: NetWriter, config, image_info: str) -> None:
     _add_suppression(writer, config, "cls_prob", boxes, config.TEST.SCORE_THRESH, agnostic)
 
 
-def _offset(writer, columns, distance):
+def _offset(writer: NetWriter, columns: int, distance: float) -> str:
+    """Add a constant that moves the last two of so many columns by a distance in pixels."""
     value = np.array([0] * (columns - 2) + [distance] * 2, "f4")
     return writer.constant(f"far_edges_{columns}", value)
 
 
-def _add_suppression(writer, config, scores, boxes, threshold, agnostic) -> None:
+def _add_suppression(
+    writer: NetWriter, config: Settings, scores: str, boxes: str, threshold: float, agnostic: bool
+) -> None:
+    """Add the non-maximum suppression, whose outputs are the detections.
+
+    Args:
+        writer: the net, to which operators are added.
+        config: a merged configuration.
+        scores: name of the blob (K, classes).
+        boxes: name of the blob (K, 4 * classes), or (K, 4) with ``agnostic``.
+        threshold: candidates with lower scores are left out.
+        agnostic: whether all classes share the boxes.
+    """
     settings = config.TEST
     score_blob, box_blob, class_blob = OUTPUTS
     kept = box_blob + "_edges" if _edges(config) else box_blob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, Callable, Sequence
 
 import numpy as np
 from caffe2.proto import caffe2_pb2
@@ -12,6 +12,7 @@ from caffe2.python import workspace
 
 from detectron_ext import ops
 from detectron_ext.config import is_retinanet, reads_proposals
+from detectron_ext.config.settings import Settings
 from detectron_ext.data.minibatch import image_blobs, prepare_image
 from detectron_ext.data.transforms import resize_scale, scaled_size
 from detectron_ext.deployment.detection_outputs import (
@@ -26,22 +27,24 @@ from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.parameters import load_parameters
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
+from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.output_files import make_writable_folder, replaced_file
 
 _INPUTS = ("data", "im_info")
 
 
 def export_model(
-    config,
+    config: Settings,
     weights: str,
     out_dir: str,
-    image_size: tuple | None = None,
+    image_size: tuple[int, int] | None = None,
     keep_custom: bool = True,
     name: str = "detectron",
 ) -> dict:
     """Write ``net.pb``, ``init_net.pb`` and ``net.json`` (a description) to a folder.
 
-    The inputs of the net are ``data``, (1, 3, H, W) float32, the image in BGR with the means
-    subtracted, scaled and padded with zeros; and ``im_info``, (1, 3) float32, height and width of
+    The net has two inputs. ``data`` (1, 3, H, W) float32 is the image in BGR, with the means
+    subtracted, scaled and padded with zeros. ``im_info`` (1, 3) float32 holds height and width of
     the scaled image without padding, and the scale. The outputs are
     :data:`detectron_ext.deployment.detection_outputs.OUTPUTS`. Proposals are clipped to H x W, as
     in testing.
@@ -50,10 +53,11 @@ def export_model(
         config: a merged configuration with NUM_GPUS 0.
         weights: a weights file that fits the configuration.
         out_dir: folder for the files; it is made if needed.
-        image_size: height and width in pixels of the images that the net is for. It is required for
-            RetinaNet's anchors and for replaced operators; otherwise a Faster R-CNN takes any size.
-        keep_custom: keep this package's operators, which need its library at run time. If False,
-            they are replaced by Caffe2's own operators.
+        image_size: height and width in pixels of the images that the net is for. RetinaNet needs it
+            for its anchors, and ``keep_custom`` False for replaced operators. Without these a
+            Faster R-CNN takes images of any size.
+        keep_custom: True keeps this package's operators, which need its library at run time. False
+            replaces them by Caffe2's own operators.
         name: name of the net.
 
     Returns:
@@ -63,17 +67,24 @@ def export_model(
         UserError: the model cannot be exported, or a file cannot be read or written.
     """
     _check(config)
+    if not weights:
+        raise UserError("no weights to export: set TEST.WEIGHTS to a weights file")
     path = local_weights(weights)
+    make_writable_folder(out_dir, "to folder", "choose another folder")
     workspace.ResetWorkspace()
     model = build_model(config, train=False)
     workspace.RunNetOnce(model.param_init_net)
     classes = load_parameters(model, path, require_all=True)
     operators = model.net.Proto().op
     is_sized = is_retinanet(config) or any(op.type in SIZED and not keep_custom for op in operators)
-    if is_sized and image_size is None:
-        raise UserError("this net is for images of one size: give it with --size HEIGHT WIDTH")
     writer = NetWriter()
-    sizes = _sizes_of_a_run(model, config, image_size) if is_sized else _no_size
+    sizes: Callable[[str], tuple] = _no_size
+    if is_sized:
+        if image_size is None:
+            raise UserError(
+                "this net needs the size of its images: give it with --size HEIGHT WIDTH"
+            )
+        sizes = _sizes_of_a_run(model, config, image_size)
     for operator in _with_padded_sizes(writer, config, operators):
         expand(writer, operator, sizes, keep_custom)
     _add_parameters(writer)
@@ -92,7 +103,7 @@ def export_model(
     return about
 
 
-def _check(config) -> None:
+def _check(config: Settings) -> None:
     if config.MODEL.RPN_ONLY or reads_proposals(config):
         raise UserError("only models that detect objects in a single image can be exported")
     if not ops.native_library_loaded():
@@ -100,11 +111,13 @@ def _check(config) -> None:
     check_settings(config)
 
 
-def _with_padded_sizes(writer: NetWriter, config, operators) -> list:
+def _with_padded_sizes(
+    writer: NetWriter, config: Settings, operators: Sequence[caffe2_pb2.OperatorDef]
+) -> list[caffe2_pb2.OperatorDef]:
     """Return the operators, changed so that proposals are clipped to the size of ``data``.
 
-    This is the size in `data.minibatch.image_blobs`. The fed ``im_info`` keeps the size of the
-    image, to which detections are clipped.
+    `data.minibatch.image_blobs` uses this size, too. The input ``im_info`` still holds the size of
+    the image, to which detections are clipped.
     """
     if is_retinanet(config) or config.LIBRA.BOX_CONVENTION == "mmdet":
         return list(operators)
@@ -127,16 +140,18 @@ def _no_size(blob: str) -> tuple:
     raise AssertionError(f"the size of {blob} is unknown")
 
 
-def _network_inputs(config, image_size: tuple) -> dict:
-    """Return inputs of the size that an image of image_size (height, width) gets."""
+def _network_inputs(config: Settings, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return the inputs of the net for an empty image of image_size (height, width)."""
     height, width = image_size
     scale = resize_scale(height, width, config.TEST.SCALE, config.TEST.MAX_SIZE)
     image = np.zeros((*scaled_size(height, width, scale), 3), dtype=np.uint8)
     return image_blobs([prepare_image(image, config)], config, train=False)
 
 
-def _sizes_of_a_run(model, config, image_size):
-    """Return a function from blob name to shape, found by a run on an empty image."""
+def _sizes_of_a_run(
+    model: DetectionModel, config: Settings, image_size: tuple[int, int]
+) -> Callable[[str], tuple]:
+    """Run the net on an empty image and return a function from the name of a blob to its shape."""
     for blob, value in _network_inputs(config, image_size).items():
         workspace.FeedBlob(blob, value)
     workspace.RunNetOnce(model.net)
@@ -154,7 +169,9 @@ def _add_parameters(writer: NetWriter) -> None:
         made.update(operator.output)
 
 
-def _description(config, classes, image_size) -> dict[str, Any]:
+def _description(
+    config: Settings, classes: list[str] | None, image_size: tuple[int, int] | None
+) -> dict[str, Any]:
     about: dict[str, Any] = {
         "pixel_means": np.asarray(config.PIXEL_MEANS).ravel().tolist(),
         "scale": config.TEST.SCALE,
@@ -169,10 +186,6 @@ def _description(config, classes, image_size) -> dict[str, Any]:
 
 
 def _write(out_dir: str, files: dict[str, bytes]) -> None:
-    try:
-        os.makedirs(out_dir, exist_ok=True)
-        for name, content in files.items():
-            with open(os.path.join(out_dir, name), "wb") as file:
-                file.write(content)
-    except OSError as error:
-        raise UserError(f"cannot write to folder {out_dir}: {error.strerror}") from error
+    for name, content in files.items():
+        with replaced_file(os.path.join(out_dir, name)) as file:
+            file.write(content)

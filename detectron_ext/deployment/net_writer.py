@@ -46,7 +46,7 @@ class NetWriter:
             operator: type of the operator.
             inputs: names of its inputs.
             output: name of its first output.
-            extra: names of its further outputs.
+            extra: names of its other outputs.
             options: arguments of the operator.
         """
         self.operators.append(
@@ -54,8 +54,10 @@ class NetWriter:
         )
         return output
 
-    def nets(self, name: str, inputs: Sequence[str], outputs: Sequence[str]):
-        """Return the two nets.
+    def nets(
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> tuple[caffe2_pb2.NetDef, caffe2_pb2.NetDef]:
+        """Return the net and the net that fills its constants.
 
         Args:
             name: name of the net.

@@ -1,14 +1,15 @@
 """Replacement of Detectron's and this package's operators by operators that every Caffe2 has.
 
-The sizes of feature maps become constants, so that the net is for one input size. The indices that
-are gathered follow the same rules as in the replaced operators.
+The sizes of feature maps become constants, so the net works for one input size. Pooling and
+resizing read the same cells as the replaced operators.
 """
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
+from caffe2.proto import caffe2_pb2
 
 from detectron_ext.deployment.net_writer import NetWriter
 
@@ -21,14 +22,20 @@ SIZED = (
 )
 
 
-def expand(writer: NetWriter, operator, sizes: Callable[[str], tuple], custom: bool) -> None:
+def expand(
+    writer: NetWriter,
+    operator: caffe2_pb2.OperatorDef,
+    sizes: Callable[[str], tuple],
+    custom: bool,
+) -> None:
     """Add an operator of a test net, or the operators that replace it.
 
     Args:
         writer: the net, to which operators are added.
         operator: OperatorDef of the operator.
-        sizes: a function from blob name to shape (N, C, H, W).
-        custom: keep this package's operators, which need its library.
+        sizes: a function from the name of a blob to its shape (N, C, H, W). It is called only for
+            the operators in `SIZED`.
+        custom: whether to keep this package's operators, which need its library.
     """
     if operator.type == "StopGradient" and operator.input[0] == operator.output[0]:
         return
@@ -67,7 +74,14 @@ def _group_softmax(writer, operator):
 _ALWAYS = {"UpsampleNearest": _upsample, "GroupSpatialSoftmax": _group_softmax}
 
 
-def _resize(writer, blob, output, size, target, pool: bool) -> str:
+def _resize(
+    writer: NetWriter,
+    blob: str,
+    output: str,
+    size: tuple[int, int],
+    target: tuple[int, int],
+    pool: bool,
+) -> str:
     """Resize a map from one size (H, W) to another and return its name.
 
     Args:
@@ -85,7 +99,7 @@ def _resize(writer, blob, output, size, target, pool: bool) -> str:
             cells_read = writer.constant(name + "_cells", indices.astype(np.int32))
             blob = writer.add("Gather", [blob, cells_read], name, axis=axis)
         if span > 1:
-            kernel = {"kernel_h": 1, "kernel_w": 1, "stride_h": 1, "stride_w": 1}
+            kernel: dict[str, Any] = {"kernel_h": 1, "kernel_w": 1, "stride_h": 1, "stride_w": 1}
             side = "h" if axis == 2 else "w"
             kernel.update({f"kernel_{side}": span, f"stride_{side}": span})
             blob = writer.add("MaxPool", [blob], name + "_max", **kernel)

@@ -1,6 +1,6 @@
-"""COCO average precision of resampled images, without matching again.
+"""COCO average precision of resampled images, without matching the boxes again.
 
-A resample is given by how often each image counts. If every image counts once, the results are
+A resample says how often each image counts. If every image counts once, the results are
 those of pycocotools to the last digit.
 """
 
@@ -23,11 +23,11 @@ def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[s
         weights: (B, I) int64, how often each image counts in each of B resamples.
 
     Returns:
-        {metric: (B,) float64}; NaN if a resample has no ground truth for the metric.
+        {metric: (B,) float64}, NaN for a resample without ground truth for the metric.
     """
     scores: dict[str, list] = {name: [] for name in METRICS}
-    # Resamples are processed in chunks. The largest arrays are those of one class's detections, and
-    # the table of all classes, which may take 64 MB.
+    # Resamples are processed in chunks, to limit memory. The largest arrays are those of the
+    # detections of one class, and the table of all classes, which may take 64 MB.
     table_size = NUM_IOUS * len(_RECALLS) * len(matches.class_names) * NUM_AREAS
     most = max((len(found.scores) for found in matches.areas[0]), default=0)
     for rows in chunks(len(weights), max(most, table_size // 4)):
@@ -55,8 +55,8 @@ def _precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
 def _fill(table: np.ndarray, found: ClassMatches, weights: np.ndarray) -> None:
     """Fill the table (B, 10, 101) of one class and area.
 
-    Recall rises only at correct detections, and precision has its local maxima there. So wrong
-    detections are counted and then left out.
+    Recall rises only at correct detections, and precision has its local maxima there. Therefore
+    only correct detections are kept, once the wrong ones are counted.
     """
     num_truth = weights @ found.num_truth
     needed = _needed_hits(num_truth)
@@ -77,8 +77,8 @@ def _fill(table: np.ndarray, found: ClassMatches, weights: np.ndarray) -> None:
 def _needed_hits(num_truth: np.ndarray) -> np.ndarray:
     """Return the smallest numbers of hits that reach each of the 101 recalls: (B, 101) int64.
 
-    The product may be rounded wrongly. It is corrected by the comparison of floats that COCOeval
-    makes.
+    The product of recall and number may be rounded wrongly. The comparison of floats that COCOeval
+    makes corrects it.
     """
     total = np.maximum(num_truth, 1)[:, None]
     needed = np.floor(_RECALLS * total).astype(np.int64)
@@ -87,10 +87,17 @@ def _needed_hits(num_truth: np.ndarray) -> np.ndarray:
 
 
 def _at_recalls(best: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """Return best (B, H) where hits (B, H), rising in each row, first reach needed (B, R); or 0."""
+    """Return the precision at each recall, (B, R).
+
+    Args:
+        best: (B, H) precision at each correct detection.
+        hits: (B, H) number of correct detections up to it; it rises in each row.
+        needed: (B, R) number of correct detections that reach each recall. A recall that is not
+            reached has precision 0.
+    """
     num_rows, num_hits = hits.shape
-    # One search for all rows: an offset makes the numbers of a row larger than those of the row
-    # before.
+    # An offset makes the numbers of a row larger than those of the row before, so that one search
+    # serves all rows.
     lift = (np.arange(num_rows) * (max(needed.max(), hits.max(initial=0)) + 1))[:, None]
     where = np.searchsorted((hits + lift).ravel(), needed + lift)
     where -= np.arange(num_rows)[:, None] * num_hits

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from detectron_ext.errors import DatasetError
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_MAX_DETECTIONS = 100  # of one image and class that are scored
+_MAX_DETECTIONS = 100  # that are scored in one image and class
 # Indices into the fourth axis of COCOeval.eval["precision"], which is (IoU thresholds, recalls,
 # classes, areas, max_dets).
 _AREA_INDEX = {"all": 0, "small": 1, "medium": 2, "large": 3}
@@ -40,8 +40,8 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
     """Match boxes as COCO does, without changing the ground truth and the detections.
 
     Args:
-        coco_gt: ground truth. Images without annotations count, too: all detections in them are
-            wrong. A missing ``area`` is that of the box, a missing ``iscrowd`` is 0.
+        coco_gt: ground truth. In an image without annotations all detections are wrong. A missing
+            ``area`` is that of the box, a missing ``iscrowd`` is 0.
         detections: COCO results: dicts of image_id, category_id, bbox (x, y, width, height in
             pixels) and score. The list may be empty. Detections of categories that coco_gt does
             not have are left out. The 100 best detections of each image and class count.
@@ -55,7 +55,7 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
     for found in detections:
         if found["image_id"] not in coco_gt.imgs:
             raise DatasetError(
-                f"a detection is of image {found['image_id']}, which the annotations do not have: "
+                f"a detection is in image {found['image_id']}, which the annotations do not have: "
                 "use the annotations of the data set that was tested"
             )
     names = _unique_names(class_names)
@@ -72,7 +72,7 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
 
 
 def _unique_names(class_names: Mapping[int, str]) -> dict:
-    """Return category id to name, sorted. A name that is used before gets the id: "other (7)"."""
+    """Return category id to name, sorted by id. A repeated name gets its id: "other (7)"."""
     names: dict = {}
     for category in sorted(class_names):
         name = class_names[category]
@@ -105,7 +105,8 @@ def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
     """Return AP, AP50, AP75, APs, APm and APl of a table of precision.
 
     Args:
-        precision: (10 IoUs, 101 recalls, K classes, 4 areas); -1 is undefined and does not count.
+        precision: (10 IoUs, 101 recalls, K classes, 4 areas). An entry of -1 is undefined and does
+            not count.
     """
     return {
         "AP": _mean(precision[..., 0]),
@@ -129,7 +130,8 @@ def _precision(matched: MatchedDetections) -> np.ndarray:
 def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:
     """Return a COCO object with copies of the annotations, completed for COCOeval.
 
-    Copies are needed because COCOeval writes into annotations and takes the id 0 for "no match".
+    The copies are needed because COCOeval writes into annotations, and because an annotation with
+    the id 0 would count as "no match".
     COCO.loadRes cannot be used because it refuses an empty list.
     """
     whole = COCO()

@@ -40,7 +40,7 @@ def common_dataset(runs: Sequence[TestRun]) -> str:
 def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
     """Return the ground truth of the images that all runs were tested on.
 
-    If the runs skipped images, each gets a warning with their number.
+    If the runs skipped images, a warning with their number is added to each run.
 
     Raises:
         UserError: the runs skipped different images, or no image or class is left.

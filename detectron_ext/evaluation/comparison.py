@@ -4,10 +4,9 @@ A difference is the mean over the candidate's runs minus the mean over the basel
 two intervals, both made by the percentile bootstrap with a fixed seed:
 
 - **over images**: the images of the test set are drawn again with replacement, the same images for
-  all runs (paired). The interval shows how the difference of these models could be on another test
-  set.
-- **over images and seeds**: the runs of each side are drawn again, too. The interval shows how the
-  difference could be after training again. With few runs it is rather too narrow.
+  all runs (paired). The interval estimates the difference of these models on another test set.
+- **over images and seeds**: the runs of each side are drawn again, too. The interval estimates the
+  difference after training again. With few runs it is usually too narrow.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from detectron_ext.evaluation.operating_points import (
 from detectron_ext.evaluation.run_folder import TestRun
 from detectron_ext.evaluation.training_log import training_costs
 
-# With fewer detections, all may have high scores although the test kept low ones.
+# With fewer detections than this, all may have high scores although the test kept low ones.
 _MANY = 20
 _POINTS = ("recall", "precision", "best_f1")
 LABELS = {
@@ -63,9 +62,10 @@ class Measured:
     Attributes:
         run: the tested run.
         values: {metric: float or None} on all images.
-        samples: {metric: (B,) float64} on the resamples; empty without detections.
+        samples: {metric: (B,) float64} on the resamples; {} without detections.
         costs: results of `training_log.training_costs`.
-        sweeps: {box, concept} to scores over thresholds; see `operating_points`.
+        sweeps: {"box" or "concept": scores over thresholds}, see
+            `operating_points.summarise_points`; {} without detections.
         training: entries of the training log.
         fingerprint: text that is equal for equal detections; None without detections.
     """
@@ -95,10 +95,10 @@ def measure(
         run: the tested run.
         coco_gt: ground truth of the data set that was tested.
         weights: (1 + B, I) int64 of :func:`image_resamples`.
-        threshold: score from which detections count for precision and recall.
+        threshold: detections with this score or more count for precision and recall.
 
     Raises:
-        UserError: the detections are damaged or do not fit the annotations, or there are only
+        UserError: the detections are damaged or do not fit the annotations, or the run has only
             proposals.
     """
     _check_images(run, len(coco_gt.imgs))
@@ -150,9 +150,12 @@ def copies(runs: Sequence[Measured]) -> list[str]:
         if one.fingerprint is not None and one is not earlier:
             warnings.append(
                 f"{one.run.name} has the same detections as {earlier.run.name}: it counts as "
-                "another seed, so that the spread of seeds is estimated too small"
+                "another seed, so the spread of the seeds is underestimated"
             )
     return warnings
+
+
+_NO_INTERVALS = {"interval": None, "interval_with_seeds": None}
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -164,7 +167,7 @@ def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list
 
     Returns:
         For each metric a dictionary of metric, label, baseline and candidate ({mean, std, values}),
-        difference, percent, interval and interval_with_seeds ([low, high]). A number is None if it
+        difference, percent, interval and interval_with_seeds ([low, high]). A value is None if it
         is undefined: a score that a run does not have, the deviation of one run, a percentage of 0,
         or an interval without detections.
     """
@@ -175,10 +178,9 @@ def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list
     return rows
 
 
-_NO_INTERVALS = {"interval": None, "interval_with_seeds": None}
-
-
-def _row(name: str, label: str, baseline: Sequence[Measured], candidate: Sequence[Measured]):
+def _row(
+    name: str, label: str, baseline: Sequence[Measured], candidate: Sequence[Measured]
+) -> dict[str, Any]:
     sides = [[one.values[name] for one in side] for side in (baseline, candidate)]
     row = {"metric": name, "label": label, **_means(*sides)}
     if row["difference"] is None or not all(one.samples for one in (*baseline, *candidate)):
@@ -199,7 +201,7 @@ def _means_of_drawn_runs(samples: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def _interval(differences: np.ndarray) -> list | None:
-    """Return the middle 95 %. Resamples in which a score is undefined do not count."""
+    """Return the limits of the middle 95 %. Resamples with an undefined score do not count."""
     differences = differences[~np.isnan(differences)]
     if not differences.size:
         return None
@@ -215,7 +217,10 @@ def _means(baseline: list, candidate: list) -> dict[str, Any]:
 
 
 def mean_and_deviation(values: list) -> dict[str, Any]:
-    """Return {mean, std, values}; mean and std are None if a value is missing, std of one value."""
+    """Return {mean, std, values}.
+
+    Mean and standard deviation are None if a value is missing. The deviation of one value is None.
+    """
     if any(value is None for value in values):
         return {"mean": None, "std": None, "values": values}
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -241,7 +246,7 @@ def _check_lowest_score(run: TestRun, detections: list, threshold: float) -> Non
     shown = math.floor(100 * lowest) / 100
     if len(detections) >= _MANY and shown > threshold:
         run.warnings.append(
-            f"{run.name}: its test kept no scores below {shown:.2f}: precision and recall at "
+            f"{run.name}: its test kept no scores below {shown:.2f}, so precision and recall at "
             f"{threshold:g} are those at {shown:.2f}"
         )
 

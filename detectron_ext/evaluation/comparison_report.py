@@ -21,7 +21,7 @@ _COLUMNS = (
     "candidate_std", "difference", "percent", "low", "high", "low_with_seeds", "high_with_seeds",
 )  # fmt: skip
 
-# Shown without decimals.
+# Metrics that are shown without decimals.
 _WHOLE = ("training_cpu_seconds", "training_seconds", "peak_memory_mb")
 
 
@@ -37,13 +37,13 @@ class Side(NamedTuple):
     runs: Sequence[Measured]
 
 
-def comparison(baseline: Side, candidates: Sequence[Side], about: dict) -> dict[str, Any]:
+def comparison(baseline: Side, candidates: Sequence[Side], about: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a comparison as plain data.
 
     Args:
         baseline: the baseline.
         candidates: the candidates, measured on the same resamples.
-        about: dataset, num_images, score_threshold and num_resamples.
+        about: entries to add to the content: dataset, num_images, score_threshold, num_resamples.
     """
     sides = [baseline, *candidates]
     warnings = [line for side in sides for one in side.runs for line in one.run.warnings]
@@ -63,12 +63,14 @@ def comparison(baseline: Side, candidates: Sequence[Side], about: dict) -> dict[
     }
 
 
-def write_comparison(output_dir: str, baseline: Side, candidates: Sequence[Side], about: dict):
+def write_comparison(
+    output_dir: str, baseline: Side, candidates: Sequence[Side], about: dict[str, Any]
+) -> dict[str, Any]:
     """Write comparison.json, .csv, .md and .html, and return the content of the JSON file.
 
     Args:
         output_dir: folder for the files; it is made if needed.
-        baseline, candidates, about: as of :func:`comparison`.
+        baseline, candidates, about: see :func:`comparison`.
 
     Raises:
         UserError: the folder cannot be written.
@@ -115,19 +117,22 @@ def as_markdown(content: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(rows: list) -> str:
-    """Return rows of texts, the head first, as a Markdown table; numbers are aligned right."""
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of texts as a Markdown table.
+
+    The first row is the head. All columns but the first are aligned right.
+    """
     lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown_head(baseline: dict, candidate: dict) -> list:
+def shown_head(baseline: dict, candidate: dict) -> list[str]:
     """Return the titles of the columns of :func:`shown_row`."""
     sides = [f"{side['name']} ({len(side['runs'])})" for side in (baseline, candidate)]
     return ["Metric (runs)", *sides, "difference", "%", "95 % over images", "and over seeds"]
 
 
-def shown_row(row: dict) -> list:
+def shown_row(row: dict) -> list[str]:
     """Return a row as texts: mean ± deviation of both sides, difference, percent, intervals."""
     digits = _digits(row["metric"])
     sides = [shown_mean(row["metric"], row[side]) for side in ("baseline", "candidate")]
@@ -166,12 +171,13 @@ def _page(content: dict, sides: Sequence[Side]) -> str:
     ]
     logs = {side.name: mean_log([one.training for one in side.runs]) for side in sides}
     figures = (
-        ("Differences", "Each candidate less the baseline, with the 95 % interval over images "
-         "(thick) and over images and seeds (thin).", difference_figure(content)),
-        ("Precision and recall", "Mean over the runs of a side, score thresholds 0.05 to 0.95.",
+        ("Differences", "Each candidate minus the baseline, with the 95 % interval over images "
+         "(thick line) and over images and seeds (thin line).", difference_figure(content)),
+        ("Precision and recall", "Mean over the runs of each model, at scores from 0.05 to 0.95.",
          sweep_figure(sides)),
-        ("Training", "Mean over the runs of a side: each logged loss, faint, and its moving "
-         "average. Losses of different formulas do not compare by their size.",
+        ("Training", "Mean over the runs of each model. The faint curve is each logged loss, the "
+         "other its moving average. If models have different loss functions, compare only the "
+         "shapes of the curves.",
          training_curves(logs)),
     )  # fmt: skip
     return page_template("comparison.html.j2").render(
@@ -186,7 +192,10 @@ def _page(content: dict, sides: Sequence[Side]) -> str:
 
 
 def difference_figure(content: dict) -> Figure | None:
-    """Plot the differences of all scores with their intervals, in points; None without scores."""
+    """Plot the differences of all scores with their intervals, in hundredths.
+
+    Without an interval there is nothing to plot, and None is returned.
+    """
     shown = [
         (candidate["name"], [row for row in candidate["rows"] if row["interval"]])
         for candidate in content["candidates"]
@@ -239,7 +248,7 @@ def sweep_figure(sides: Sequence[Side]) -> Figure | None:
     return figure
 
 
-def mean_log(logs: Sequence[Sequence[dict]]) -> list:
+def mean_log(logs: Sequence[Sequence[dict]]) -> list[dict[str, float]]:
     """Return the mean of several training logs, at the iterations that all have logged."""
     by_iteration = [{entry["iter"]: entry for entry in log if "iter" in entry} for log in logs]
     means = []

@@ -14,7 +14,7 @@ from detectron_ext.errors import UserError
 from detectron_ext.geometry.boxes import to_xywh
 
 
-def read_detections(path: str) -> list:
+def read_detections(path: str) -> list[dict]:
     """Read COCO results from a JSON file.
 
     Raises:
@@ -38,11 +38,11 @@ def read_detections(path: str) -> list:
     return detections
 
 
-def read_upstream_detections(path: str, coco_gt: COCO) -> list:
+def read_upstream_detections(path: str, coco_gt: COCO) -> list[dict]:
     """Read Detectron's detections.pkl as COCO results.
 
-    The file has arrays (N, 5) of x1, y1, x2, y2, score: a list for each class in the order of the
-    annotation file, and in it an array for each image in the order of their ids.
+    The file has a list for each class, in the order of the annotation file, the background first.
+    Each list has an array (N, 5) of x1, y1, x2, y2, score for each image, in the order of the ids.
 
     Args:
         path: the file.
@@ -83,7 +83,7 @@ def _boxes_and_scores(boxes: Any, what: str) -> zip:
     return zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist())
 
 
-def _is_coco_result(detection) -> bool:
+def _is_coco_result(detection: Any) -> bool:
     if not isinstance(detection, dict):
         return False
     bbox = detection.get("bbox")

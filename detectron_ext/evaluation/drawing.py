@@ -29,6 +29,7 @@ PALETTE = (
 )
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 6
+_LONGEST = 8192
 _PAPER = (255, 255, 255)
 
 
@@ -53,8 +54,8 @@ def draw_boxes(
 ) -> np.ndarray:
     """Return a copy of the image with each box, its class and, if it has one, its score.
 
-    Labels are placed where they hide the least of other boxes and labels. OpenCV's letters are
-    ASCII: for another character each byte of its UTF-8 is drawn as a question mark.
+    Labels are placed where they hide the least of other boxes and labels. OpenCV draws only ASCII
+    characters. Another character becomes a question mark for each byte of its UTF-8 code.
 
     Args:
         image: (H, W, 3) uint8, BGR.
@@ -91,8 +92,20 @@ def draw_boxes(
 def enlarge(
     image: np.ndarray, annotations: Sequence[Mapping], min_side: int
 ) -> tuple[np.ndarray, list[dict]]:
-    """Enlarge a small image and its boxes until the shorter side is min_side pixels long."""
-    scale = min_side / min(image.shape[:2])
+    """Enlarge a small image and its boxes until the shorter side is min_side pixels long.
+
+    The longer side is not enlarged beyond `_LONGEST` pixels, so that a narrow image does not fill
+    the memory.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        annotations: COCO annotations or results.
+        min_side: wanted length of the shorter side in pixels.
+
+    Returns:
+        The image and copies of the annotations with scaled boxes.
+    """
+    scale = min(min_side / min(image.shape[:2]), _LONGEST / max(image.shape[:2]))
     if scale <= 1:
         return image, [dict(a) for a in annotations]
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
@@ -175,10 +188,22 @@ def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def _outlined_rectangle(canvas, first, last, colour, style: _Style) -> None:
-    """Draw a rectangle around the pixels first to last, with a dark rim for contrast.
+def _outlined_rectangle(
+    canvas: np.ndarray,
+    first: tuple[int, int],
+    last: tuple[int, int],
+    colour: tuple[int, int, int],
+    style: _Style,
+) -> None:
+    """Draw a rectangle around pixels, with a dark rim for contrast.
 
-    It is outside of these pixels, so that it does not hide a small object.
+    The line is outside of these pixels, so that it does not hide a small object.
+
+    Args:
+        canvas: (H, W, 3) uint8 image to draw on.
+        first, last: (x, y) of the upper left and the lower right one of these pixels.
+        colour: BGR.
+        style: sizes of lines and text.
     """
     away = style.line // 2 + 1
     for distance, ink in ((away + 1, (20, 20, 20)), (away, colour)):
@@ -195,11 +220,11 @@ def _label_place(
     shape: tuple[int, ...],
     style: _Style,
 ) -> np.ndarray:
-    """Return the place of a label that hides least: (4,) x0, y0, x1, y1 in whole pixels.
+    """Return the place where a label hides least: (4,) x0, y0, x1, y1 in whole pixels.
 
     Args:
         text: the label.
-        box: (4,) x0, y0, x1, y1 of the box it belongs to.
+        box: (4,) x0, y0, x1, y1 of the box that the label is for.
         boxes: (N, 4), all boxes.
         taken: (M, 4), places of labels that are drawn already.
         shape: shape of the image.
@@ -237,7 +262,13 @@ def _overlap(place: np.ndarray, others: np.ndarray) -> float:
     return float(np.clip(high - low, 0, None).prod(axis=1).sum())
 
 
-def _draw_label(canvas, text: str, place: np.ndarray, colour, style: _Style) -> None:
+def _draw_label(
+    canvas: np.ndarray,
+    text: str,
+    place: np.ndarray,
+    colour: tuple[int, int, int],
+    style: _Style,
+) -> None:
     x0, y0, x1, y1 = (int(v) for v in place)
     cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, -1)
     (_, height), _ = cv2.getTextSize(text, _FONT, style.font_scale, style.text_line)

@@ -26,9 +26,9 @@ class ClassMatches(NamedTuple):
         scores: (D,) float64.
         matched: (10, D) bool, whether a detection is matched to a ground-truth box, at each IoU
             0.50:0.05:0.95.
-        ignored: (10, D) bool, whether a detection counts neither as right nor as wrong: it is
+        ignored: (10, D) bool, whether a detection counts neither as right nor as wrong. It is then
             matched to a crowd or to an object outside the range of areas, or it is unmatched and
-            outside the range itself.
+            itself outside the range.
         num_truth: (I,) int64, number of ground-truth boxes of each image that count.
     """
 
@@ -45,12 +45,12 @@ class Matches(NamedTuple):
     Attributes:
         image_ids: ids of the I images.
         class_names: names of the K classes.
-        areas: for all, small, medium and large objects a list of K ClassMatches.
+        areas: four lists of K ClassMatches: for objects of all sizes, small, medium and large ones.
     """
 
     image_ids: list
     class_names: list
-    areas: list
+    areas: list[list[ClassMatches]]
 
 
 def collect_matches(matched: MatchedDetections) -> Matches:

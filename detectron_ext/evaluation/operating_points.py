@@ -14,9 +14,9 @@ the share of the present pairs that are predicted. Pairs in which only crowds ar
 count.
 
 Both are micro-averaged: boxes or pairs of all classes are counted together. F1 is the harmonic mean
-of precision and recall. The best F1 is that of the best threshold, which is chosen on the same
-images that it is measured on. Precision is undefined (None, NaN) without detections, recall without
-ground truth, F1 without both.
+of precision and recall. The best F1 is that at the best threshold, which is chosen on the same
+images on which F1 is measured. Precision is undefined (None or NaN) without detections, recall
+without ground truth, F1 without both.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Scored(NamedTuple):
 
 
 def scored_boxes(matches: Matches) -> dict[str, Scored]:
-    """Return class name to boxes, matched to ground truth of all sizes at IoU 0.5."""
+    """Return {class name: detected boxes}, matched to ground truth of all sizes at IoU 0.5."""
     return {
         name: _scored_class(found) for name, found in zip(matches.class_names, matches.areas[0])
     }
@@ -61,7 +61,7 @@ def _scored_class(found: ClassMatches) -> Scored:
 
 
 def scored_concepts(coco_gt: COCO, detections: list, class_names: dict) -> dict[str, Scored]:
-    """Return class name to predicted concepts.
+    """Return {class name: predicted concepts}.
 
     Args:
         coco_gt: ground truth; an annotation without iscrowd is not a crowd.
@@ -112,7 +112,7 @@ def resampled_points(
     Args:
         scored: detections or concepts.
         weights: (B, I) int64, how often each image counts in each of B resamples.
-        threshold: scores at or above it count, for precision, recall and F1.
+        threshold: detections with this score or more count for precision, recall and F1.
 
     Returns:
         {precision, recall, f1, best_f1, best_threshold}: (B,) float64 each, NaN if undefined.

@@ -1,6 +1,6 @@
 """Figures without a display: the style that all figures share, and the training curves.
 
-Curves have different dashes as well as colours, so that they can be read in black and white.
+Curves differ in dashes as well as in colour, so that they can be read in black and white.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -40,12 +41,12 @@ def style(number: int) -> dict:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
 
 
-def finish(axes, title: str, x_label: str, y_label: str) -> None:
+def finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     """Set title, labels and a light grid of axes, and remove the frame on the top and the right.
 
     Args:
         axes: matplotlib axes.
-        title: title of the figure.
+        title: title above the axes.
         x_label, y_label: labels of the axes, with units.
     """
     axes.set_title(title, fontsize=11)
@@ -107,7 +108,7 @@ def _series(entries: Sequence[Mapping], pattern: re.Pattern) -> tuple[list[float
     return iterations, values
 
 
-def _plot_panel(axes, title: str, unit: str, series: Sequence, names: Sequence[str]) -> None:
+def _plot_panel(axes: Axes, title: str, unit: str, series: Sequence, names: Sequence[str]) -> None:
     for number, ((iterations, values), name) in enumerate(zip(series, names)):
         if unit == "loss":
             colour = style(number)["color"]

@@ -19,7 +19,7 @@ _AREAS = ("", "s", "m", "l")
 
 
 def evaluate_proposals(coco_gt: COCO, proposals: Iterable[tuple]) -> dict[str, Any]:
-    """Score proposals as COCO does, without regard to classes.
+    """Score proposals as COCO does, all classes together.
 
     Args:
         coco_gt: ground truth; crowds count neither as found nor as missed.
@@ -27,10 +27,10 @@ def evaluate_proposals(coco_gt: COCO, proposals: Iterable[tuple]) -> dict[str, A
             image.
 
     Returns:
-        A dictionary of AR@100 and AR@1000: the share of the ground truth that is found by the 100
-        or 1000 best proposals of its image, the mean over IoU 0.50:0.05:0.95. ARs@, ARm@ and ARl@
-        are for ground truth below 32^2 pixels, up to 96^2, and above. A value is None without
-        ground truth. num_images and num_proposals are counts.
+        A dictionary. AR@100 and AR@1000 are the share of the ground-truth boxes that the 100 or
+        1000 best proposals of each image find, as the mean over IoU 0.50:0.05:0.95. ARs@, ARm@ and
+        ARl@ are for boxes below 32^2 pixels, up to 96^2, and above. A value is None without ground
+        truth. num_images and num_proposals are counts.
     """
     proposals = list(proposals)
     recall = np.full((10, 1, len(_AREAS), len(_LIMITS)), -1.0)

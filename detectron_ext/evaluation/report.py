@@ -61,7 +61,11 @@ class RunSummary:
 
 
 def write_demo_report(out_dir: str, runs: Sequence[RunSummary]) -> str:
-    """Write report.html and its PNG files into a folder, and return the path of the page.
+    """Write report.html and its PNG files to a folder, and return the path of the page.
+
+    Args:
+        out_dir: the folder; it is made if needed.
+        runs: the models, in the order of the columns.
 
     Raises:
         ValueError: there are no runs, or two have the same name.
@@ -92,7 +96,7 @@ def write_demo_report(out_dir: str, runs: Sequence[RunSummary]) -> str:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{out_dir}: cannot be written ({reason}): choose another") from error
+        raise UserError(f"{out_dir} cannot be written: {reason}; choose another folder") from error
     return str(path)
 
 
@@ -145,7 +149,11 @@ def _config_rows(runs: Sequence[RunSummary]) -> list[dict]:
 
 
 def _write_pictures(folder: Path, runs: Sequence[RunSummary]) -> list[dict]:
-    """Write a PNG for each image, with ground truth and each run's detections; list the files."""
+    """Write a PNG for each image, with its ground truth and the detections of each run.
+
+    Returns:
+        {name, file} of each picture.
+    """
     shown = {}
     for run in runs:
         for picture in run.pictures:

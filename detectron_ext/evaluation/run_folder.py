@@ -1,8 +1,9 @@
 """The files of a test in a run's folder, of this project or of upstream Detectron.
 
 Both write into ``<OUTPUT_DIR>/test/<data set>/<type>/``. This project writes ``detections.json``
-and ``results.json``. Detectron writes ``detections.pkl`` and ``bbox_<data set>_results.json``; the
-latter has a random suffix outside of competition mode, and is then often removed.
+and ``results.json``. Detectron writes ``detections.pkl`` and ``bbox_<data set>_results.json``.
+Outside of competition mode the name of the latter has a random suffix, and the file is often
+removed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from detectron_ext.evaluation.detections_file import (
 from detectron_ext.evaluation.training_log import TrainingLog, read_training_log
 
 _PICKLE = "detections.pkl"
+# Files of a test on a part of the images, of this project and of Detectron.
+_PARTS = ("detections_range_*.json", "detection_range_*.pkl")
 
 
 @dataclass
@@ -52,8 +55,8 @@ class TestRun:
         """Return the detections as COCO results; None, with a warning, if they were not kept.
 
         Raises:
-            UserError: the file is damaged or does not fit the annotations, or the model was an RPN
-                alone.
+            UserError: the file is damaged or does not fit the annotations, or the run has only
+                proposals.
         """
         ours = self.path / "detections.json"
         theirs = sorted(self.path.glob(f"bbox_{glob.escape(self.dataset)}_results*.json"))
@@ -67,11 +70,11 @@ class TestRun:
             return read_upstream_detections(str(self.path / _PICKLE), coco_gt)
         if _scores_proposals(self.results):
             raise UserError(
-                f"{self.name} has proposals of an RPN alone, which cannot be compared: "
+                f"{self.name} has only proposals (MODEL.RPN_ONLY), which cannot be compared: "
                 "see their average recall in results.json"
             )
         self.warnings.append(
-            f"{self.name}: the detections were not kept, only the AP of results.json"
+            f"{self.name}: the detections were not kept, so only the AP of results.json is compared"
         )
         return None
 
@@ -83,19 +86,21 @@ class TestRun:
     @property
     def root(self) -> Path:
         """The run's OUTPUT_DIR."""
-        is_in_test = self.path.parts[-3:-2] == ("test",)  # also of a folder directly below /
+        is_in_test = self.path.parts[-3:-2] == ("test",)  # () for a folder directly below /
         return self.path.parents[2] if is_in_test else self.path
 
     def training(self) -> TrainingLog:
-        """Return the training log. Without a usable log it has no entries.
+        """Return the training log. It has no entries if there is no log that can be used.
 
-        If there are several logs, none is used, because it is unknown which training the tested
-        model is from. A warning is added then, and if the log is damaged.
+        If there are several logs, none is used, because it is unknown which training made the
+        tested model. Then a warning is added, and also if the log is damaged.
         """
         paths = sorted(self.root.glob("train/*/*/stats.jsonl"))
         if len(paths) > 1:
             shown = ", ".join(str(path.relative_to(self.root)) for path in paths)
-            self.warnings.append(f"{self.name}: {len(paths)} training logs, none is used: {shown}")
+            self.warnings.append(
+                f"{self.name}: {len(paths)} training logs, so none is used: {shown}"
+            )
         if len(paths) != 1:
             return TrainingLog([])
         try:
@@ -117,8 +122,8 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
 
     Args:
         folder: OUTPUT_DIR of the run, or the folder of one test in it.
-        dataset: catalog name of the data set that was tested; "" takes the only test.
-        name: name of the run; "" takes the folder.
+        dataset: catalog name of the data set that was tested; "" if the folder has only one test.
+        name: name of the run; "" is the folder.
 
     Raises:
         UserError: the folder does not exist, or has no test, no test on that data set, or several.
@@ -135,7 +140,9 @@ def open_run(folder: str, dataset: str = "", name: str = "") -> TestRun:
         raise UserError(f"{folder} was tested on {', '.join(known)}, not on {dataset}")
     if len(chosen) > 1:
         found = ", ".join(os.path.join(folder, path.relative_to(root)) for path in chosen)
-        raise UserError(f"{folder} has {len(chosen)} tests, name one of them: {found}")
+        raise UserError(
+            f"{folder} has {len(chosen)} tests; name the folder of one of them: {found}"
+        )
     run = TestRun(name or folder, chosen[0].parent.name, chosen[0])
     run.results = _read_results(run)
     if (run.path / "detections.json").exists() and not (run.path / "results.json").exists():
@@ -154,7 +161,8 @@ def _is_test(path: Path) -> bool:
 
 
 def _why_nothing(folder: str, root: Path) -> str:
-    if any(root.glob("**/detections_range_*.json")) or any(root.glob("**/detection_range_*.pkl")):
+    tests = [root, *root.glob("test/*/*")]
+    if any(any(test.glob(name)) for test in tests for name in _PARTS):
         return f"{folder} was only tested on a part of the images: test it on all images"
     return f"{folder} has no finished test (test/<data set>/<type>/detections.json): test it first"
 

@@ -1,4 +1,4 @@
-"""All scores of a test."""
+"""All scores of detections: average precision, precision and recall."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def score_detections(coco_gt: COCO, detections: list[dict]) -> dict[str, Any]:
 
     Returns:
         The results of :func:`detectron_ext.evaluation.coco_eval.summarise`, and ``box`` and
-        ``concept``, each as of
+        ``concept``, each a result of
         :func:`detectron_ext.evaluation.operating_points.summarise_points`.
 
     Raises:
-        DatasetError: a detection in an image that the ground truth does not have.
+        DatasetError: a detection is in an image that the ground truth does not have.
     """
     matched = match_detections(coco_gt, detections)
     concepts = scored_concepts(coco_gt, detections, matched.class_names)

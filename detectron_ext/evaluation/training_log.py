@@ -1,4 +1,4 @@
-"""The log of a training run, JSON lines, and the time and memory that the training took."""
+"""The log of a training run (JSON lines), and the time and memory that the training took."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def training_costs(log: TrainingLog) -> dict[str, float | None]:
 
         - training_cpu_seconds: processor time of all threads.
         - training_seconds: wall time, which other work on the machine makes longer.
-        - step_seconds: wall time of the median step, which pauses do not change.
+        - step_seconds: median wall time of a step, which pauses do not change.
         - peak_memory_mb: largest memory.
 
         The first two are None if an entry lacks them or a line is damaged, because the sum would

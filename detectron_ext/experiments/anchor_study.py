@@ -1,18 +1,20 @@
-"""A trained RetinaNet on its training images: label, overlap, logits and box of every anchor.
+"""A trained RetinaNet on its training images: label, IoU, logits and box error of the anchors.
 
-The figures use these data to show which samples a sampler draws, and which samples the gradient of
-a loss comes from.
+The figures show with these data which samples a sampler draws, and which samples contribute to the
+gradient of a loss.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
 from detectron_ext.config import is_retinanet
-from detectron_ext.data.minibatch import image_blobs, load_sample
+from detectron_ext.config.settings import Settings
+from detectron_ext.data.minibatch import ImageSample, image_blobs, load_sample
 from detectron_ext.data.records import training_records
+from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.detector import TestNet
 from detectron_ext.errors import UserError
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
@@ -47,12 +49,12 @@ class Study(NamedTuple):
         levels: numbers of the L pyramid levels.
     """
 
-    images: list
+    images: list[ImageAnchors]
     energies: np.ndarray | None
-    levels: tuple
+    levels: tuple[int, ...]
 
 
-def study_training_images(config, weights: str, num_images: int) -> Study:
+def study_training_images(config: Settings, weights: str, num_images: int) -> Study:
     """Run a trained model on training images, scaled and augmented as in training.
 
     Args:
@@ -61,13 +63,14 @@ def study_training_images(config, weights: str, num_images: int) -> Study:
         num_images: number of images, drawn with RNG_SEED.
 
     Raises:
-        UserError: the model is of another kind, or weights or data cannot be read.
+        UserError: the model is of another kind, or the weights or the data cannot be read.
     """
     retinanet = config.RETINANET
     if not is_retinanet(config) or retinanet.SOFTMAX or retinanet.CLASS_SPECIFIC_BBOX:
         raise UserError(
             "these figures need a RetinaNet with RETINANET.SOFTMAX and CLASS_SPECIFIC_BBOX False"
         )
+    local_weights(weights)  # before a long reading of the data
     rng = np.random.default_rng(config.RNG_SEED)
     records, _ = training_records(config.TRAIN.DATASETS, config, None)
     net = TestNet(config, weights)
@@ -83,7 +86,7 @@ def study_training_images(config, weights: str, num_images: int) -> Study:
     return Study(images, mean, tuple(pyramid_levels(config)))
 
 
-def _pyramid_blobs(net: TestNet, config) -> tuple:
+def _pyramid_blobs(net: TestNet, config: Settings) -> tuple[Sequence[str], Sequence[str]]:
     """Return the names of the pyramid's blobs before and after balancing; none without it."""
     if not config.LIBRA.BFP.ON:
         return (), ()
@@ -96,7 +99,9 @@ def _energy(net: TestNet, blob: str) -> float:
     return float(np.mean(np.square(net.fetch(blob), dtype=np.float64)))
 
 
-def _image_anchors(net: TestNet, sample, size: tuple, config) -> ImageAnchors:
+def _image_anchors(
+    net: TestNet, sample: ImageSample, size: tuple[int, ...], config: Settings
+) -> ImageAnchors:
     grids = AnchorGrids(retinanet_anchor_levels(config))(*size)[1]
     logits, boxes = [], []
     for level, grid in zip(pyramid_levels(config), grids):

@@ -1,6 +1,6 @@
-"""Figures of the effects of Libra R-CNN's parts. They can be read in black and white.
+"""Figures of the effects of Libra R-CNN's parts. They can be read in black and white, too.
 
-References are to Pang et al., "Libra R-CNN" (CVPR 2019).
+References to the paper are to Pang et al., "Libra R-CNN" (CVPR 2019).
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.plots import COLOURS, finish, new_figure, style
 from detectron_ext.experiments.anchor_study import ImageAnchors, Study
@@ -35,8 +37,11 @@ _PER_IMAGE = 256
 def box_loss_figure(beta: float = 0.11) -> Figure:
     """Plot loss and gradient of smooth L1 and balanced L1 against the error (paper, figure 5).
 
-    The upper row is for beta 1 and several alpha; there both formulas of balanced L1 are that of
-    the paper. The lower row is for ``beta``, where the two formulas differ.
+    The upper row is for beta 1 and several values of alpha. At beta 1 both formulas of balanced L1
+    equal that of the paper. The lower row is for ``beta``, where the two formulas differ.
+
+    Args:
+        beta: error at which the losses of the lower row become linear.
     """
     figure = new_figure(10, 7.5)
     alphas = [
@@ -71,7 +76,7 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     Args:
         study: outputs of a trained model.
         upper: IoU below which an anchor is negative.
-        gamma: exponent of the focal loss; the negatives with the largest loss are the hard ones.
+        gamma: exponent of the focal loss. The hard negatives are those with the largest loss.
         seed: seed of the random draws.
 
     Raises:
@@ -108,7 +113,7 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     title = f"Negatives, {_PER_IMAGE} drawn in each of {len(study.images)} training images"
     finish(axes, title, f"IoU with the nearest object (bins of {upper / 8:g})", "share")
-    _legend_below(axes, fontsize=9)  # inside, it could cover curves
+    _legend_below(axes, fontsize=9)  # inside the axes it could cover the curves
     return figure
 
 
@@ -122,14 +127,15 @@ def _check_some(study: Study, kind: str, masks: Sequence[np.ndarray]) -> None:
 
 def _negative_losses(logits: np.ndarray, gamma: float) -> np.ndarray:
     """Return the focal loss (N,) of negatives with logits (N, C), without its constant factor."""
-    not_log = np.logaddexp(0, logits)  # -log(1 - p)
-    return (np.exp(gamma * (logits - not_log)) * not_log).sum(axis=1)
+    cross_entropy = np.logaddexp(0, logits)  # -log(1 - p)
+    return (np.exp(gamma * (logits - cross_entropy)) * cross_entropy).sum(axis=1)
 
 
 def energy_figure(study: Study) -> Figure:
     """Plot the mean squared features of each pyramid level before and after balancing.
 
-    Both are shown relative to their own mean, because balancing also adds energy to every level.
+    Each is shown relative to its mean over the levels, because balancing also adds energy to every
+    level.
 
     Raises:
         ValueError: the model has no balanced pyramid.
@@ -157,12 +163,12 @@ def energy_figure(study: Study) -> Figure:
     return figure
 
 
-def gradient_figure(study: Study, config) -> Figure:
-    """Plot which samples the gradient of each loss comes from.
+def gradient_figure(study: Study, config: Settings) -> Figure:
+    """Plot the share of each group of samples in the gradient of each loss.
 
-    On the left is the box loss of positives, by the size of their error relative to beta; the sum
-    of all gradients is given as a multiple of that of smooth L1. On the right is the class loss, by
-    label and by the IoU of negatives.
+    On the left is the box loss of the positives, grouped by the size of their error relative to
+    beta. Below the name of a loss is the sum of its gradients as a multiple of that of smooth L1.
+    On the right is the class loss, grouped by label, and the negatives also by their IoU.
 
     Raises:
         UserError: no image has a positive anchor.
@@ -179,7 +185,7 @@ def gradient_figure(study: Study, config) -> Figure:
     return figure
 
 
-def _box_shares(study: Study, config) -> tuple:
+def _box_shares(study: Study, config: Settings) -> tuple[dict[str, np.ndarray], list[str]]:
     beta = config.RETINANET.BBOX_REG_BETA
     errors = np.concatenate([image.box_errors.ravel() for image in study.images]).astype(np.float64)
     groups = np.digitize(np.abs(errors), [beta / 2, beta])
@@ -195,15 +201,16 @@ def _box_shares(study: Study, config) -> tuple:
     return {_with_multiple(name, sums): share for name, share in shares.items()}, names
 
 
-def _with_multiple(name: str, sums: dict) -> str:
+def _with_multiple(name: str, sums: dict[str, float]) -> str:
     """Return the name of a loss and, below it, its gradient sum as a multiple of smooth L1's."""
     if not name.startswith("balanced"):
         return name
     return f"{name}\nin sum {sums[name] / sums['smooth L1']:.1f} x"
 
 
-def _class_shares(study: Study, config) -> tuple:
-    upper, focal = config.RETINANET.NEGATIVE_OVERLAP, config.RETINANET
+def _class_shares(study: Study, config: Settings) -> tuple[dict[str, np.ndarray], list[str]]:
+    retinanet = config.RETINANET
+    upper = retinanet.NEGATIVE_OVERLAP
     num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
     names = [f"negative, IoU bin {k + 1} of {num_bins}" for k in range(num_bins)] + ["positive"]
     parts: dict = {
@@ -217,7 +224,7 @@ def _class_shares(study: Study, config) -> tuple:
         counted = np.flatnonzero(image.labels >= BACKGROUND)
         ones = np.ones(len(image.labels))
         weights = balancing_weights(image.labels, image.overlaps, upper=upper, num_bins=num_bins)
-        gamma, alpha = focal.LOSS_GAMMA, focal.LOSS_ALPHA
+        gamma, alpha = retinanet.LOSS_GAMMA, retinanet.LOSS_ALPHA
         values = (
             ones,
             _class_gradients(image, ones, 0.0, 0.5),
@@ -232,7 +239,9 @@ def _class_shares(study: Study, config) -> tuple:
     return _shares(gradients, np.concatenate(groups), len(names)), names
 
 
-def _class_gradients(image: ImageAnchors, weights: np.ndarray, gamma: float, alpha: float):
+def _class_gradients(
+    image: ImageAnchors, weights: np.ndarray, gamma: float, alpha: float
+) -> np.ndarray:
     """Return the absolute gradient (A,) of each anchor's logits, summed over classes."""
     num_anchors, num_classes = image.logits.shape
     gradient = weighted_sigmoid_focal_loss_gradient(
@@ -242,7 +251,9 @@ def _class_gradients(image: ImageAnchors, weights: np.ndarray, gamma: float, alp
     return np.abs(gradient).reshape(num_anchors, num_classes).sum(axis=1)
 
 
-def _shares(gradients: dict, groups: np.ndarray, num_groups: int) -> dict:
+def _shares(
+    gradients: dict[str, np.ndarray], groups: np.ndarray, num_groups: int
+) -> dict[str, np.ndarray]:
     """Return {name of loss: (G,)}, the share of each group in the sum of absolute gradients."""
     sums = {
         name: np.bincount(groups, np.abs(values), minlength=num_groups)
@@ -251,7 +262,7 @@ def _shares(gradients: dict, groups: np.ndarray, num_groups: int) -> dict:
     return {name: values / values.sum() for name, values in sums.items()}
 
 
-def _stacked(axes, shares: dict, names: Sequence[str], title: str, legend: str) -> None:
+def _stacked(axes: Axes, shares: dict, names: Sequence[str], title: str, legend: str) -> None:
     bottom = np.zeros(len(shares))
     for group, name in enumerate(names):
         heights = np.array([values[group] for values in shares.values()])
@@ -267,5 +278,5 @@ def _stacked(axes, shares: dict, names: Sequence[str], title: str, legend: str) 
     _legend_below(axes, title=legend, fontsize=8)
 
 
-def _legend_below(axes, **options) -> None:
+def _legend_below(axes: Axes, **options) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2, **options)

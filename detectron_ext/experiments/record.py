@@ -11,6 +11,7 @@ from typing import Any
 
 from detectron_ext import __version__
 from detectron_ext import config as configuration
+from detectron_ext.config import Config
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.training_log import read_training_log, training_costs
 from detectron_ext.experiments.spec import REPOSITORY, Run
@@ -34,15 +35,15 @@ def read_record(folder: str) -> dict | None:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a record ({error}): remove it to run again") from None
+        raise UserError(f"{path} is not a record ({error}): remove it to repeat the run") from None
     parts = [record.get(key) for key in ("settings", "metrics")] if isinstance(record, dict) else []
     if not parts or not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{path} is not a record: remove it to run again")
+        raise UserError(f"{path} is not a record: remove it to repeat the run")
     return record
 
 
 def started_settings(folder: str) -> dict | None:
-    """Return the settings that a run was started with; None if there are none or not readable."""
+    """Return the settings that a run was started with; None if the file is missing or damaged."""
     try:
         with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
             started = json.load(file)
@@ -51,13 +52,13 @@ def started_settings(folder: str) -> dict | None:
     return started if isinstance(started, dict) else None
 
 
-def write_record(folder: str, run: Run, config, measured: dict) -> dict:
+def write_record(folder: str, run: Run, config: Config, measured: dict) -> dict:
     """Write the record of a finished run and return it.
 
     Args:
         folder: folder of the run.
         run: the run.
-        config: its merged configuration, which says where its log and results are.
+        config: its merged configuration; its log and results are in its OUTPUT_DIR.
         measured: values that the sweep measured: seconds, memory, threads and commit.
 
     Raises:
@@ -82,7 +83,7 @@ def write_record(folder: str, run: Run, config, measured: dict) -> dict:
     return record
 
 
-def settings(config) -> dict:
+def settings(config: Config) -> dict:
     """Return {KEY: value} of all settings that differ from the defaults, except OUTPUT_DIR."""
     defaults, given = map(configuration.flat_settings, (configuration.load(), config))
     differing = {key: value for key, value in given.items() if defaults.get(key) != value}
@@ -142,10 +143,10 @@ def _shown_path(path: str) -> str:
     return path if shown.startswith("..") else shown
 
 
-def _training_seconds(config) -> dict:
+def _training_seconds(config: Config) -> dict:
     """Return wall and CPU seconds of training, summed over all processes of a resumed run.
 
-    They are None if one of the processes was of a version that did not log them.
+    They are None if one of the processes ran with a version that did not log them.
     """
     folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     costs = training_costs(read_training_log(os.path.join(folder, "stats.jsonl")))
@@ -156,7 +157,7 @@ def _training_seconds(config) -> dict:
     return {name: None if value is None else round(value, 1) for name, value in told.items()}
 
 
-def _results(config, dataset: str) -> Any:
+def _results(config: Config, dataset: str) -> Any:
     """Return the scores on a data set; None if it has no annotations."""
     folder = configuration.output_dir(config, (dataset,), training=False)
     path = os.path.join(folder, "results.json")

@@ -48,8 +48,8 @@ _KEPT = (
 def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> dict[str, Any]:
     """Score all finished runs of a sweep, and compare each variant with the baseline.
 
-    A variant is compared over the seeds that both it and the baseline have finished. Runs are
-    scored on the first of their TEST.DATASETS.
+    A comparison takes the seeds whose runs have finished for both the variant and the baseline.
+    Runs are scored on the first of their TEST.DATASETS.
 
     Args:
         spec: the sweep.
@@ -57,14 +57,14 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
         num_resamples: number of bootstrap resamples.
 
     Returns:
-        {sweep, missing, places}. ``missing`` lists the folders of runs that are not done.
-        ``places`` has for each data set and size: ``runs``, each with its record, scores and costs;
-        ``comparisons``, for each variant the content that
-        :func:`detectron_ext.evaluation.comparison_report.comparison` returns, and its seeds; and
-        ``warnings``, lines about the runs.
+        {sweep, missing, places}. ``missing`` lists the folders of runs that have not finished.
+        ``places`` has an entry for each data set and size, with three keys: ``runs`` is a list of
+        records with scores and costs. ``comparisons`` has for each variant the result of
+        :func:`detectron_ext.evaluation.comparison_report.comparison` and its seeds. ``warnings``
+        is a list of lines about the runs.
 
     Raises:
-        UserError: no run is done, or the folder of a run is damaged.
+        UserError: no run has finished, or the folder of a run is damaged.
     """
     done, missing = [], []
     for run in spec.runs:
@@ -72,7 +72,7 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
         missing += [] if record else [run.folder]
         done += [(run, record)] if record else []
     if not done:
-        raise UserError(f"no run of {spec.name} is done in {results_dir}: run the sweep first")
+        raise UserError(f"no run of {spec.name} has finished in {results_dir}: run the sweep first")
     places: dict[str, list] = {}
     for run, record in done:
         places.setdefault(place_name(run.dataset, run.size), []).append((run, record))
@@ -141,7 +141,7 @@ def write_report(results: dict, page: str) -> str:
         Path of the JSON file.
 
     Raises:
-        UserError: as :func:`split_page`, or a file cannot be written.
+        UserError: an error of :func:`split_page`, or a file cannot be written.
     """
     before, after = split_page(page, results["sweep"])
     path = Path(page)
@@ -157,7 +157,8 @@ def write_report(results: dict, page: str) -> str:
 def split_page(page: str, sweep: str) -> tuple[str, str]:
     """Return the text of a page before and after the part of a sweep.
 
-    The part is between two comments that name the sweep. Without comments it is added at the end.
+    The part is between two comments that name the sweep. If the page has neither comment, the part
+    is added at the end.
 
     Raises:
         UserError: the page is not readable text or its name has no extension; or a comment is
@@ -165,7 +166,10 @@ def split_page(page: str, sweep: str) -> tuple[str, str]:
     """
     path = Path(page)
     if not path.suffix:
-        raise UserError(f"{page} needs an extension, such as .md: the JSON goes to a folder {page}")
+        raise UserError(
+            f"{page} has no extension: name a page such as {page}.md (the JSON file goes to folder "
+            f"{page})"
+        )
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except OSError as error:

@@ -23,8 +23,8 @@ class Run:
     """One training run of a sweep.
 
     Attributes:
-        dataset: name of the data set in the spec; "" if the spec names none.
-        size: image size in pixels; None if the spec names none.
+        dataset: name of the data set in the sweep's file; "" if that names none.
+        size: image size in pixels; None if the sweep's file names none.
         variant: name of the variant.
         seed: RNG_SEED.
         config_file: configuration file of the variant.
@@ -49,8 +49,8 @@ class Spec:
         name: name of the file without its extension.
         baseline: the variant that the others are compared with.
         variants: names of the variants, in the order of the file.
-        runs: all runs of the first seed, then of the next. So a sweep that is stopped has the same
-            seeds of all variants.
+        runs: all runs of the first seed, then those of the next, so that a sweep that is stopped
+            has nearly the same seeds of all variants.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Spec:
 
 
 def place_name(dataset: str, size: int | None) -> str:
-    """Return the folder name of a data set and size; "data" if the spec names no data set."""
+    """Return the folder name of a data set and size; "data" stands for a data set without name."""
     dataset = dataset or "data"
     return dataset if size is None else f"{dataset}_{size}"
 
@@ -70,15 +70,15 @@ def read_spec(path: str) -> Spec:
 
     Its keys:
 
-    - ``variants``: name to {config: file relative to the spec, overrides: {KEY: value}}. In the
-      name of the file ``{dataset}`` is replaced by the name of the data set.
+    - ``variants``: name to {config: file relative to the sweep's file, overrides: {KEY: value}}. In
+      the name of the file ``{dataset}`` is replaced by the name of the data set.
     - ``seeds``: list of values of RNG_SEED.
     - ``datasets`` (optional): name of a data set to its {KEY: value}.
     - ``sizes`` (optional): list of image sizes in pixels, for TRAIN.SCALES and TEST.SCALE. MAX_SIZE
       keeps its ratio to them.
     - ``overrides`` (optional): {KEY: value} for every run.
     - ``baseline`` (optional): name of a variant; the default is the first one.
-    - ``group`` (optional): folder of the runs; the default is the name of the spec. Specs of one
+    - ``group`` (optional): folder of the runs; the default is the name of the file. Sweeps of one
       group share the runs that they have in common.
 
     Raises:
@@ -118,7 +118,7 @@ def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Ru
 
 
 def _check_free(path: str, place_settings: dict, given: dict) -> None:
-    """Refuse overrides of the settings that the names of folders stand for."""
+    """Refuse overrides of the settings that the sweep itself sets."""
     taken = {*place_settings, "OUTPUT_DIR"} - {"TRAIN.MAX_SIZE", "TEST.MAX_SIZE"}
     for key in sorted(taken & set(given)):
         raise ConfigError(f"sweep {path}: {key} is set by the sweep: remove it from overrides")

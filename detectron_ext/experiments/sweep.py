@@ -17,6 +17,7 @@ import time
 from typing import Iterator, Sequence
 
 from detectron_ext import config as configuration
+from detectron_ext.config import Config
 from detectron_ext.data.catalog import resolve
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.experiments.record import (
@@ -72,19 +73,19 @@ class Sweep:
             return "done"
         return "begun" if self._checkpoints(run) else "to do"
 
-    def command(self, run: Run) -> list:
+    def command(self, run: Run) -> list[str]:
         """Return the command line of a run, as a list."""
         pairs = [*run.overrides, "OUTPUT_DIR", self.folder(run)]
         return [sys.executable, str(_TRAIN), "--cfg", run.config_file, *map(str, pairs)]
 
     def run_all(self, jobs: int = 1) -> None:
-        """Run the runs that are not done, ``jobs`` at the same time.
+        """Run the runs that have not finished, ``jobs`` at the same time.
 
         After Ctrl-C or SIGTERM the runs save a checkpoint before they end.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C or SIGTERM.
-            UserError: runs failed; all other runs were finished before.
+            UserError: runs failed; all others have finished.
         """
         waiting = [run for run in self.runs if self.state(run) != "done"]
         _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
@@ -100,7 +101,7 @@ class Sweep:
         if failures:
             raise UserError(f"{len(failures)} of {len(waiting)} runs failed, first {failures[0]}")
 
-    def _load(self, run: Run):
+    def _load(self, run: Run) -> Config:
         try:
             return configuration.load(
                 run.config_file, [*run.overrides, "OUTPUT_DIR", self.folder(run)]
@@ -120,15 +121,15 @@ class Sweep:
         ]
         if differing:
             raise UserError(
-                f"{folder} was run with another {differing[0]}: choose another results folder or "
-                "remove it"
+                f"{folder} was run with another {differing[0]}: choose another results folder, or "
+                "remove this one"
             )
 
     def _draw_datasets(self, waiting: list) -> None:
-        """Draw missing built-in data sets now, so that no run's time includes it.
+        """Draw missing built-in data sets now, so that the time of no run includes the drawing.
 
-        This is done in another process, because the peak memory that a run reports is at least the
-        memory of this process when it started the run.
+        Another process does it, to keep this one small: the peak memory that a run reports is at
+        least the memory that this process had when it started the run.
         """
         configs = [self._configs[run.folder] for run in waiting]
         process = multiprocessing.get_context("spawn").Process(target=_resolve, args=(configs,))
@@ -136,7 +137,7 @@ class Sweep:
         process.join()
 
     def _run_one(self, run: Run) -> str | None:
-        """Train and test in a process; return an error as one line, or None."""
+        """Do :meth:`_train_and_record`, log its error and return it as one line, or None."""
         if self._stopping.is_set():
             return None
         try:
@@ -150,10 +151,10 @@ class Sweep:
         return failure
 
     def _train_and_record(self, run: Run) -> str | None:
-        """Do the work of :meth:`_run_one`.
+        """Train and test in a process and write the record; return an error as one line, or None.
 
         Raises:
-            UserError: the process ended without error, but left no log or results.
+            UserError: the process ended without error, but left no log or no results.
             OSError: a file cannot be written, or the process cannot be started.
         """
         folder = self.folder(run)
@@ -178,7 +179,7 @@ class Sweep:
             _LOG.info("%s: done in %.0f s", run.folder, record["seconds_of_last_process"])
             return None
 
-    def _execute(self, run: Run, lock: int) -> tuple:
+    def _execute(self, run: Run, lock: int) -> tuple[int, dict]:
         """Run the process of a run; return its exit status and its time and memory."""
         environment = {**os.environ}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -187,9 +188,9 @@ class Sweep:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, packages))
         started = time.perf_counter()
         with open(os.path.join(self.folder(run), _LOG_FILE), "ab") as log:
-            # The process has a session of its own, so that Ctrl-C reaches it once, through _stop.
-            # It also holds the lock: if this sweep is killed, no other sweep starts the run until
-            # the process has ended.
+            # The process has its own session, so that only _stop passes Ctrl-C on to it. It also
+            # holds the lock: if this sweep is killed, no other sweep starts the run until the
+            # process has ended.
             process = subprocess.Popen(
                 self.command(run), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment, start_new_session=True, pass_fds=[lock],
@@ -210,7 +211,7 @@ class Sweep:
         return glob.glob(os.path.join(glob.escape(self.folder(run)), "train/*/*/model_iter*.pkl"))
 
     def _stop(self, futures: list) -> None:
-        """Make the running processes save a checkpoint and end, and start no others."""
+        """Start no more processes, and make the running ones save a checkpoint and end."""
         self._stopping.set()
         for future in futures:
             future.cancel()
@@ -221,7 +222,7 @@ class Sweep:
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Handle SIGTERM as Ctrl-C; otherwise the runs, in their own sessions, would go on."""
+    """Handle SIGTERM as Ctrl-C. Otherwise the runs, which have their own sessions, would go on."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals only in the main thread
         return
@@ -232,8 +233,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _resolve(configs: list) -> None:
-    """Look up every data set. The run that needs a data set reports its errors, not this."""
+def _resolve(configs: list[Config]) -> None:
+    """Look up every data set. Errors are ignored; the run that needs the data set reports them."""
     names = [(n, c) for c in configs for n in (*c.TRAIN.DATASETS, *c.TEST.DATASETS)]
     with contextlib.suppress(KeyboardInterrupt):
         for name, config in names:
@@ -242,8 +243,12 @@ def _resolve(configs: list) -> None:
 
 
 @contextlib.contextmanager
-def _lock(folder: str):
-    """Lock a folder for this process and its child; give the lock's file, None if it is taken."""
+def _lock(folder: str) -> Iterator[int | None]:
+    """Lock a folder for this process and its child.
+
+    The value of the ``with`` statement is the lock's file descriptor. It is None if another process
+    has the lock.
+    """
     with open(os.path.join(folder, ".lock"), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -94,6 +94,31 @@ def test_weights_get_detectrons_names_and_frozen_statistics(files, arrays):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def _replace(path, old, new):
+    with open(path, "rb") as file:
+        content = file.read()
+    assert old in content
+    with open(path, "wb") as file:
+        file.write(content.replace(old, new))
+
+
+def test_a_scale_that_belongs_to_no_batch_norm_is_refused(files):
+    for path in files[:2]:
+        _replace(path, b"scale_conv1", b"gamma_conv1")
+    with pytest.raises(WeightsError, match="Scale layer gamma_conv1 belongs to no BatchNorm"):
+        convert_caffe_model(*files)
+
+
+def test_a_scale_without_bias_counts(files, arrays):
+    _replace(files[0], b"bias_term: true", b"bias_term: false")
+    with_bias = _layer("scale_conv1", "Scale", arrays["gamma"], arrays["beta"])
+    _replace(files[1], with_bias, _layer("scale_conv1", "Scale", arrays["gamma"]))
+    convert_caffe_model(*files)
+    scale = read_weights(files[2]).blobs["res_conv1_bn_s"]
+    expected = arrays["gamma"] / np.sqrt(arrays["variance"] + 1e-5)
+    np.testing.assert_allclose(scale, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "layer, name",
     [

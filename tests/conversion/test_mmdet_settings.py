@@ -7,7 +7,7 @@ from checkpoint_file import write_checkpoint
 from mmdet_random import random_state
 
 from detectron_ext.conversion.mmdet import convert_checkpoint, convert_mmdet_weights
-from detectron_ext.conversion.mmdet_settings import Settings, read_settings
+from detectron_ext.conversion.mmdet_settings import CheckpointSettings, read_settings
 from detectron_ext.errors import UserError, WeightsError
 
 _VERSION_2 = """
@@ -30,7 +30,7 @@ model = dict(
 
 def test_version_2():
     settings = read_settings({"config": _VERSION_2, "CLASSES": ("cat", "dog")})
-    assert settings == Settings(
+    assert settings == CheckpointSettings(
         style="caffe",
         mean=(103.53, 116.28, 123.675),
         std=(1, 1, 1),
@@ -43,14 +43,14 @@ def test_version_2():
 
 def test_version_3():
     settings = read_settings({"cfg": _VERSION_3, "dataset_meta": {"classes": ["cat"]}})
-    assert settings == Settings(
+    assert settings == CheckpointSettings(
         mean=(1, 2, 3), std=(4, 5, 6), extra_levels_on="on_input", classes=("cat",)
     )
 
 
 @pytest.mark.parametrize("source", [None, "", "model = dict(", "x" * 10, 7, "(" * 500])
 def test_text_that_says_nothing_leaves_the_published_settings(source):
-    assert read_settings({"config": source, "CLASSES": 3}) == Settings()
+    assert read_settings({"config": source, "CLASSES": 3}) == CheckpointSettings()
 
 
 _LEVELS = """
@@ -96,7 +96,7 @@ def test_anchors_and_the_level_of_refinement_are_found(place, arch, published, o
 def test_text_is_parsed_and_not_run(tmp_path):
     marker = tmp_path / "made"
     source = f"import os\nx = dict(style=os.mkdir({str(marker)!r}), depth=50)\n"
-    assert read_settings({"config": source}) == Settings()
+    assert read_settings({"config": source}) == CheckpointSettings()
     assert not marker.exists()
 
 
@@ -129,7 +129,11 @@ def test_the_differences_to_the_shipped_configuration_are_said(place):
         ),
         ("bbox_head.retina_cls.weight", (7, 256, 3, 3), "7 outputs, not a multiple of 9 anchors"),
         ("bbox_head.retina_reg.weight", (24, 256, 3, 3), "24 outputs, not 4 for each of 9 anchors"),
-        ("bbox_head.extra.weight", (1,), "it holds bbox_head.extra.weight"),
+        (
+            "bbox_head.extra.weight",
+            (1,),
+            "it has bbox_head.extra.weight, which this --arch does not have",
+        ),
     ],
 )
 def test_other_shapes_and_tensors_are_named(place, name, shape, fault):

@@ -243,7 +243,7 @@ def test_nothing_to_compare_on_is_an_error(world, tmp_path, missing, named):
 def test_a_detection_in_an_unknown_image_is_named_with_its_run(world, tmp_path):
     found = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.9}
     write_test(tmp_path / "run", {"detections.json": [found]})
-    with pytest.raises(UserError, match="/run: a detection is of image 99, which"):
+    with pytest.raises(UserError, match="/run: a detection is in image 99, which"):
         measure(open_run(str(tmp_path / "run")), *world[1:])
 
 

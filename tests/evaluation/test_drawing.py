@@ -101,6 +101,13 @@ def test_enlarge_scales_boxes_with_the_image():
     assert image.shape == (100, 150, 3) and boxes[0]["bbox"] == [10, 20, 30, 40]
 
 
+@pytest.mark.parametrize("shape", [(1, 5000), (3000, 2)])
+def test_a_narrow_image_does_not_grow_without_limit(shape):
+    image, (scaled,) = enlarge(grey(*shape), [box(0, 0, 1, 1)], min_side=480)
+    assert max(image.shape) <= 8192
+    assert scaled["bbox"][2] * shape[0] == pytest.approx(image.shape[0], rel=0.5)
+
+
 def test_side_by_side_has_truth_left_and_detections_right():
     truth, detections = [box(20, 20, 60, 60, 1)], [box(20, 20, 60, 60, 2, score=0.9)]
     panel = side_by_side(grey(128, 128), truth, detections, NAMES, min_side=256)

@@ -126,7 +126,7 @@ def test_an_rpn_s_proposals_have_no_detections_to_compare(tmp_path):
     folder = write_test(tmp_path, {"results.json": _RECALL})
     run = open_run(str(tmp_path))
     assert run.warnings == []
-    with pytest.raises(UserError, match="has proposals of an RPN alone") as caught:
+    with pytest.raises(UserError, match=r"has only proposals \(MODEL.RPN_ONLY\)") as caught:
         run.detections(scene(0)[0])
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
     (folder / "detections.json").write_text("[]")
@@ -208,7 +208,7 @@ def test_of_several_training_logs_none_is_taken(tmp_path):
         _write_log(tmp_path, dataset=dataset)
     run = open_run(str(tmp_path))
     assert run.training().entries == []
-    assert "2 training logs, none is used: train/cats_train" in run.warnings[-1]
+    assert "2 training logs, so none is used: train/cats_train" in run.warnings[-1]
 
 
 def test_a_training_log_that_cannot_be_read_is_a_warning(tmp_path):
@@ -222,7 +222,7 @@ def test_a_training_log_that_cannot_be_read_is_a_warning(tmp_path):
 def test_several_tests_need_a_choice(tmp_path):
     for dataset in ("cats_val", "cats_test"):
         write_test(tmp_path, {"detections.json": []}, dataset)
-    with pytest.raises(UserError, match="has 2 tests, name one of them: ") as caught:
+    with pytest.raises(UserError, match="has 2 tests; name the folder of one of them: ") as caught:
         open_run(str(tmp_path))
     for named in str(caught.value).split(": ")[1].split(", "):
         assert open_run(named).dataset in ("cats_val", "cats_test")

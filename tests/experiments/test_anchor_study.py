@@ -14,7 +14,7 @@ from detectron_ext.data.minibatch import load_sample
 from detectron_ext.data.records import training_records
 from detectron_ext.engine.parameters import save_parameters
 from detectron_ext.experiments.anchor_study import _pyramid_blobs, study_training_images
-from detectron_ext.modeling import build_model, builder
+from detectron_ext.modeling import build_model, retinanet_detector
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 
 _NUM_IMAGES = 4
@@ -77,8 +77,8 @@ def test_the_features_before_balancing_are_those_the_pyramid_was_given(load, mon
         given.extend(pyramid.blobs)
         return original(model, pyramid)
 
-    original = builder.add_balanced_pyramid
-    monkeypatch.setattr(builder, "add_balanced_pyramid", add)
+    original = retinanet_detector.add_balanced_pyramid
+    monkeypatch.setattr(retinanet_detector, "add_balanced_pyramid", add)
     config = load("LIBRA.BFP.REFINE_TYPE", refine)
     model = build_model(config, train=False)
     net = SimpleNamespace(operators=lambda: list(model.net.Proto().op))

@@ -118,7 +118,7 @@ def test_energies_say_how_far_the_levels_are_apart(study):
     ]
     heights = [bar.get_height() for bar in axes.patches]
     assert heights == pytest.approx([0.4, 1.6, 0.8, 1.2])
-    with pytest.raises(ValueError, match="without balanced pyramid"):
+    with pytest.raises(ValueError, match="has no balanced pyramid"):
         figures.energy_figure(study._replace(energies=None))
 
 

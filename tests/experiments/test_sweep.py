@@ -107,7 +107,7 @@ def test_a_damaged_record_is_named(swept, tmp_path):
     folder = tmp_path / "tiny.yaml/data/plain/seed5"
     folder.mkdir(parents=True)
     (folder / "record.json").write_text('{"settings": ')
-    with pytest.raises(UserError, match="remove it to run again"):
+    with pytest.raises(UserError, match="remove it to repeat the run"):
         sweep(swept[1], str(tmp_path), dry_run=True)
 
 
@@ -352,7 +352,7 @@ def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("page", "", "needs an extension"),
+        ("page", "", "has no extension"),
         ("page.md", b"\xff\xfe", "is not UTF-8 text"),
         ("page.md", None, "cannot be read: Is a directory"),
         ("page.md", b"<!-- end tiny.yaml -->\n<!-- begin tiny.yaml -->", "must hold <!-- begin"),

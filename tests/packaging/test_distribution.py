@@ -127,9 +127,18 @@ def test_a_shipped_configuration_loads(environment):
     assert (result.returncode, result.stdout) == (0, "True\n"), result.stderr
 
 
+def test_the_configuration_of_a_converted_model_is_in_the_wheel(environment):
+    code = (
+        "from detectron_ext.conversion.mmdet import ARCHITECTURES, config_path; import os; "
+        "print([os.path.exists(config_path(name)) for name in ARCHITECTURES])"
+    )
+    result = environment.run("python", "-c", code)
+    assert (result.returncode, result.stdout) == (0, "[True, True, True, True]\n"), result.stderr
+
+
 def test_the_command_lists_tools_and_says_which_it_does_not_know(environment):
     listed = environment.run("detectron-ext", "--help").stdout
-    assert "  train_net  " in listed and "Train a network, then test it." in listed
+    assert "  train_net  " in listed and "Train a model, then test it." in listed
     assert "build_ops" not in listed
     help_text = environment.run("detectron-ext", "train_net", "--help").stdout
     assert "example:\n  detectron-ext train_net --cfg configs/" in help_text

@@ -69,6 +69,12 @@ def test_a_wrong_flag_is_one_line_that_points_to_help(arguments, fault):
     assert fault in message and "train_net.py --help" in message
 
 
+@pytest.mark.parametrize("name", ["build_ops", "build_dist", "format_ops", "document_config"])
+def test_a_wrong_flag_of_a_tool_for_the_checkout_is_one_line(name):
+    message = failure(run_tool(name, "--no-such-flag"))
+    assert message == f"unrecognized arguments: --no-such-flag; see {name}.py --help"
+
+
 @pytest.mark.parametrize("name", ["test_net", "infer_simple", "visualize_results"])
 def test_what_is_required_is_named(name):
     assert "required: --" in failure(run_tool(name))

@@ -39,7 +39,7 @@ def _checkpoint(kind, tmp_path):
         ("truncated", "is truncated or damaged"),
         ("malicious", "it names posix.mkdir; only tensors are read"),
         ("objects", "it holds an array of type O8"),
-        ("others", "it has no backbone.bn1.weight: is it another --arch?"),
+        ("others", "it has no backbone.bn1.weight: choose another --arch"),
     ],
 )
 def test_a_bad_checkpoint_ends_in_one_line(tmp_path, kind, fault):
@@ -76,7 +76,8 @@ def test_a_model_is_exported(tool, workplace, tmp_path):
     [
         (["TEST.WEIGHTS", "{weights}"], "give --size HEIGHT WIDTH"),
         (["--size", "0", "9", "TEST.WEIGHTS", "{weights}"], "--size needs numbers above 0"),
-        (["--size", "128", "128"], "weights file not found"),
+        (["--size", "128", "128"], "no weights to export: set TEST.WEIGHTS"),
+        (["--size", "128", "128", "TEST.WEIGHTS", "none.pkl"], "weights file not found: none.pkl"),
         (["--size", "128", "128", "TEST.WEIGHTS", "{cfg}"], "truncated or damaged"),
         (["--out_dir", "{cfg}/x", "--size", "128", "128", "TEST.WEIGHTS", "{weights}"],
          "cannot write to folder"),

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from squares import write_tiny_config
+from tool_runner import failure, run_tool
 
 from detectron_ext.commands.demo import demo
 from detectron_ext.errors import UserError
@@ -42,6 +43,11 @@ def test_an_image_that_cannot_be_read_is_not_shown(tmp_path, caplog):
     with open(page, encoding="utf-8") as file:
         shown = re.findall("<figcaption>(.*?)</figcaption>", file.read())
     assert shown == ["1.png", "2.png", "4.png", "5.png", "6.png"]
+
+
+def test_the_folder_is_chosen_by_its_flag_alone(tmp_path):
+    outcome = run_tool("demo", "OUTPUT_DIR", tmp_path / "elsewhere")
+    assert "OUTPUT_DIR cannot be set here: use --output-dir" in failure(outcome)
 
 
 def _row(page, label):

@@ -115,6 +115,7 @@ def test_weights_without_class_names_give_numbers(tool, workplace, tmp_path):
         (["no.png"], "no such image or folder: no.png"),
         (["{folder}"], "tiny.yaml: no image that OpenCV can decode"),
         (["--output-ext", "pdf", "{image}"], "as .pdf: use png"),
+        (["--thresh", "nan", "{image}"], "--thresh must be a number"),
         (["--thresh", "high", "{image}"], "--thresh: invalid float value: 'high'"),
         (["--output-dir", "{folder}/x", "{image}"], "tiny.yaml/x: Not a directory"),
         (["--output-dir", "{folder}", "{image}"], "tiny.yaml: File exists"),

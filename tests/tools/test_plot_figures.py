@@ -59,8 +59,9 @@ def test_mistakes_are_one_line(workplace, tmp_path):
         (("--cfg", workplace.cfg), "--cfg and --wts go together"),
         (("--cfg", workplace.cfg, "--wts", tmp_path / "none.pkl"), "not found"),
         (("--runs", tmp_path), "has no finished test"),
-        (("--runs", workplace.folder / "output", "--names", "a", "b"), "--names needs 1 names"),
+        (("--runs", workplace.folder / "output", "--names", "a", "b"), "1 runs, 2 names"),
         (("--runs", workplace.folder, workplace.folder), "two runs are called"),
+        (("SOLVER.MAX_ITER", 3), "SOLVER.MAX_ITER overrides a key of --cfg, which is missing"),
         (("--images", 0), "--images must be at least 1"),
     ):
         outcome = run_tool("plot_figures", "--output-dir", tmp_path / "out", *arguments)

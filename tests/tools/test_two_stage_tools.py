@@ -58,7 +58,7 @@ def test_an_rpn_s_recall_is_told(folder, tmp_path):
     assert "AR@100 " in outcome.err and "rpn_proposals.pkl" in outcome.err
     page = tmp_path / "comparison"
     run = ("--baseline", tmp_path, "--candidate", folder / "output", "--output-dir", page)
-    assert "proposals of an RPN alone" in failure(_tool(folder, "compare_runs", *run))
+    assert "has only proposals (MODEL.RPN_ONLY)" in failure(_tool(folder, "compare_runs", *run))
     assert not page.exists()
 
 

@@ -81,7 +81,7 @@ def test_a_bad_detection_is_named(visualize, change, fault):
 
 
 def test_files_that_hold_no_detections_are_named(visualize, workplace):
-    assert "no list of COCO results" in failure(visualize({}))
+    assert "is not a list of COCO results" in failure(visualize({}))
     for path, fault in ((workplace.weights, "is not JSON"), ("no.json", "No such file")):
         message = failure(visualize([], "--detections", path))
         assert fault in message and str(path) in message
