@@ -9,7 +9,7 @@ from squares import REPOSITORY
 
 PAGES = tuple(
     str(path.relative_to(REPOSITORY))
-    for pattern in ("README.md", "CONTRIBUTING.md", "ops/README.md", "tests/README.md", "docs/*.md")
+    for pattern in ("*.md", ".github/*.md", "ops/README.md", "tests/README.md", "docs/*.md")
     for path in sorted(REPOSITORY.glob(pattern))
 )
 

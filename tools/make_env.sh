@@ -52,7 +52,9 @@ if [ ! -x "$folder/bin/python" ]; then
 fi
 
 pip="$folder/bin/python -m pip"
+echo "installing the requirements: about 1 GB to download, several minutes"
 $pip install --quiet -r requirements.txt
 $pip install --quiet --no-deps -r requirements-no-deps.txt
+echo "installing this package and compiling its native operators: several minutes"
 # Without build isolation the native library is compiled against the Caffe2 of this environment.
 $pip install --no-build-isolation --no-deps -e .
