@@ -97,7 +97,7 @@ def _weights(rng) -> dict:
 
 
 def _non_local(net, x):
-    weights = {part: (f"{part}_w", f"{part}_b") for part in _PARTS}
+    weights: dict[str, Any] = {part: (f"{part}_w", f"{part}_b") for part in _PARTS}
     return ops.non_local_block(net, x, "refined", **weights)
 
 

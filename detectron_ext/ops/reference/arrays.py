@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["float64"]
-
 
 def float64(x) -> np.ndarray:
     """Return x as a float64 array of its own shape, scalars included."""
