@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from detectron_ext import ops
 from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal

@@ -1,4 +1,7 @@
-"""RoIPoolF: max pooling of the bins of regions. In Python: the definition."""
+"""RoIPoolF: max pooling of the bins of regions.
+
+The Python operator evaluates the float64 definition.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator, require_integer, require_positive
+from detectron_ext.ops.frontend import Blob, add_operator, require_integer, require_positive
 from detectron_ext.ops.input_checks import require, require_map
 from detectron_ext.ops.reference import regions as reference
 from detectron_ext.ops.table import (
@@ -22,10 +25,10 @@ from detectron_ext.ops.table import (
 
 def roi_max_pool(
     net: core.Net,
-    x: Any,
-    rois: Any,
-    output: Any,
-    argmax: Any,
+    x: Blob,
+    rois: Blob,
+    output: Blob,
+    argmax: Blob,
     *,
     pooled_h: int,
     pooled_w: int,
@@ -42,7 +45,7 @@ def roi_max_pool(
             an empty bin, shaped as the maxima, int32.
         pooled_h: number of bins from top to bottom, at least 1.
         pooled_w: number of bins from left to right, at least 1.
-        spatial_scale: cells of x for a pixel, above 0: 1 / stride.
+        spatial_scale: cells of x per pixel, above 0: 1 / stride.
 
     Returns:
         (maxima, argmax).
@@ -60,7 +63,7 @@ def roi_max_pool(
 
 
 def _regions(rois: np.ndarray) -> np.ndarray:
-    """Return the regions; those of an image without any, whatever their shape, as (0, 5)."""
+    """Return the regions (R, 5). An empty array of any shape stands for no regions."""
     return rois if rois.size else rois.reshape(0, 5)
 
 

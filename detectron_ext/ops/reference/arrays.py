@@ -5,6 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 
-def float64(x) -> np.ndarray:
-    """Return x as a float64 array of its own shape, scalars included."""
+def float64(x: np.ndarray | float) -> np.ndarray:
+    """Return x as a float64 array of the same shape; a number becomes an array without axes."""
     return np.asarray(x, np.float64)
