@@ -81,7 +81,7 @@ def _weights(queries: np.ndarray, keys: np.ndarray, scale: np.float32) -> np.nda
 
 
 def _scale(channels: int, use_scale: int) -> np.float32:
-    return np.float32(channels**-0.5 if use_scale else 1.0)
+    return np.float32(max(channels, 1) ** -0.5 if use_scale else 1.0)
 
 
 def _images(arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:

@@ -63,7 +63,7 @@ def _attention_weights(theta: np.ndarray, phi: np.ndarray, use_scale: int) -> np
 
 
 def _logit_scale(theta: np.ndarray, use_scale: int) -> float:
-    return np.shape(theta)[1] ** -0.5 if use_scale else 1.0
+    return max(np.shape(theta)[1], 1) ** -0.5 if use_scale else 1.0
 
 
 def _positions(x: np.ndarray) -> np.ndarray:
