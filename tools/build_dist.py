@@ -4,10 +4,9 @@
     python tools/build_dist.py
     python tools/build_dist.py --targets native --out /tmp/dist
 
-The wheel is built from the unpacked source distribution, which shows that nothing is missing in
-that. It contains a native library for each target; the package loads the best one that the
-processor can run. The objects are kept in build/dist, so that a second run compiles only what
-changed.
+The wheel is built from the unpacked source distribution. This shows that nothing is missing there.
+The wheel contains a native library for each target; the package loads the best one that the
+processor can run. The objects stay in build/dist, so that a second run compiles only what changed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ from detectron_ext.native_build.targets import (
     wanted_targets,
 )
 
-# What a hook of the build backend is run with: its name and the folder of the result.
+# A program that runs a hook of the build backend. Its arguments are the name of the hook and the
+# folder for the result.
 _HOOK = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
 
 
@@ -68,7 +68,8 @@ def main() -> int:
         print(f"error: {error.cmd[-2]} failed with status {error.returncode}", file=sys.stderr)
         return 2
     wheel = _newest(out, "*.whl")
-    built = [name for name in zipfile.ZipFile(str(wheel)).namelist() if name.endswith(".so")]
+    with zipfile.ZipFile(str(wheel)) as archive:
+        built = [name for name in archive.namelist() if name.endswith(".so")]
     if len(built) != len(arguments.targets):
         wheel.unlink()
         print(f"error: {wheel.name} lacks native libraries: see the warning above", file=sys.stderr)
@@ -79,7 +80,14 @@ def main() -> int:
 
 
 def _run_hook(name: str, out: Path, source: Path, environment: dict[str, str]) -> None:
-    """Run a hook of the build backend on the sources in a folder, in this environment."""
+    """Run a hook of the build backend.
+
+    Args:
+        name: the hook, "build_sdist" or "build_wheel".
+        out: the folder for the result; it is made if needed.
+        source: the folder of the sources.
+        environment: variables to set in addition to those of this process.
+    """
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", _HOOK, name, str(out)]
     clean = {key: value for key, value in os.environ.items() if key != "SANITIZE"}
@@ -87,7 +95,7 @@ def _run_hook(name: str, out: Path, source: Path, environment: dict[str, str]) -
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack a source distribution without its top folder; what was built there before stays."""
+    """Unpack a source distribution without its top folder. The target's folder `build` stays."""
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         if path.name != "build":
@@ -100,6 +108,7 @@ def _unpack(archive: Path, target: Path) -> None:
 
 
 def _newest(folder: Path, pattern: str) -> Path:
+    """Return the file that was written last among those that match the pattern."""
     return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
 
 

@@ -7,9 +7,9 @@
     python tools/build_ops.py --caffe2 /path/of/another/python
     python tools/build_ops.py --check-cuda
 
-Compiles what changed under ops/ against the Caffe2 of this Python, or of a given one. Where the
-machine has no C++ compiler, the tool prints one line of warning and exits with status 0: the
-package then uses its Python operators.
+Compiles what changed below ops/, for the Caffe2 of this Python or of another one. If this machine
+lacks a C++ compiler or something else, the tool prints one line of warning and ends with status 0.
+The package then uses its Python operators.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def main() -> int:
     parser.add_argument(
         "--check-cuda",
         action="store_true",
-        help="compile only the CUDA sources, for two architectures, and build no library; without "
-        "nvcc print one line",
+        help="compile only the CUDA sources, for two architectures, and build no library; if "
+        "there is no nvcc, print one line",
     )
     arguments = parser.parse_args()
     try:

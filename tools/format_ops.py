@@ -4,8 +4,8 @@
     python tools/format_ops.py            # rewrite the files that differ
     python tools/format_ops.py --check    # name them, and end with status 1
 
-Uses the clang-format beside this Python (package clang-format), else the one on PATH. Another
-version than the pinned one lays out some lines differently, so it is refused.
+Uses the clang-format beside this Python (package clang-format), else the one on PATH. It must have
+the pinned version, since other versions lay out some lines differently.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-VERSION = 17  # requirements.txt pins a release of it
+VERSION = 17  # the major version; requirements.txt pins a release of it
 SUFFIXES = {".h", ".cc", ".cu"}
 
 

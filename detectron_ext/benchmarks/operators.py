@@ -17,8 +17,8 @@ from detectron_ext.errors import UserError
 from detectron_ext.ops import library
 from detectron_ext.output_files import make_writable_folder
 
-# Each side runs for at least this long and at least this often. So a busy moment of the machine does
-# not change the median.
+# Each side runs for at least this long and at least this often. So a moment in which the machine is
+# busy does not change the median.
 _MIN_SECONDS = 1.0
 _MIN_RUNS = 9
 _MAX_RUNS = 50
