@@ -25,7 +25,7 @@ def main() -> None:
     (_step if what == "step" else _operators)(sys.argv[2:])
 
 
-def _step(arguments: list) -> None:
+def _step(arguments: list[str]) -> None:
     parser = command_line.make_parser(
         "Measure the time and the peak memory of training steps on random images. No data set is "
         "read.",
@@ -61,7 +61,7 @@ def _step(arguments: list) -> None:
     )
 
 
-def _operators(arguments: list) -> None:
+def _operators(arguments: list[str]) -> None:
     parser = command_line.make_parser(
         "Measure the time of every operator and of the same computation in eager PyTorch. Both run "
         "alternately in one process.",

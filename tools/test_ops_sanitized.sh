@@ -1,10 +1,10 @@
 #!/bin/sh
 # Usage: tools/test_ops_sanitized.sh [PYTEST_ARGUMENT ...]
 #
-# Builds the native operators with the address and the undefined-behaviour sanitizer and runs tests of
-# them: those named, else a part of tests/ops that reaches every operator in little time. Ends with a
-# status other than 0 if a test fails or a sanitizer reports anything. Afterwards the library without
-# sanitizers is in its place again.
+# Builds the native operators with the address sanitizer and the undefined-behaviour sanitizer, and runs
+# the tests that are named. Without arguments it runs a part of tests/ops that reaches every operator and
+# takes little time. The status is not 0 if a test fails or if a sanitizer reports anything. At the end
+# the library without sanitizers is in its place again.
 set -eu
 cd "$(dirname "$0")/.."
 python=.venv/bin/python

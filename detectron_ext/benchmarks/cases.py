@@ -13,7 +13,7 @@ from detectron_ext.benchmarks.pyramid_cases import pyramid_cases
 
 
 def operator_cases(only: Sequence[str] | None = None) -> Iterator[OperatorCase]:
-    """Yield the cases to measure, and make their inputs one group after another.
+    """Yield the cases to measure. The inputs of one group exist at a time.
 
     Args:
         only: parts of operators' names, in upper or lower case; None or empty for all cases.

@@ -1,7 +1,7 @@
 """Measures how much memory our side and PyTorch's side of a case need, in a separate process.
 
-In that process, freed blocks return to the system at once. In the benchmark's own process they
-would stay in the heap, so that memory of earlier cases would be counted, or hide what a case needs.
+In that process, freed blocks return to the system at once. In the process of the benchmark they
+would stay in the heap. Memory of earlier cases would then be counted, or hide what a case needs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _measure(only: Sequence[str]) -> list[list[int]]:
     ]
 
 
-def _extra_bytes(side) -> int:
+def _extra_bytes(side: NativeSide | EagerSide) -> int:
     """Return the peak resident memory of a first run without its outputs and gradients."""
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
 import torch
 
-from detectron_ext import __version__
-from detectron_ext.errors import UserError
+from detectron_ext import __version__, output_files
 
 
 class Result(NamedTuple):
@@ -20,15 +18,15 @@ class Result(NamedTuple):
     Attributes:
         name: of the operator.
         size: the size of the inputs, as the table shows it.
-        forward: median seconds of our forward pass.
+        forward: median seconds of the native forward pass.
         eager_forward: median seconds of PyTorch's forward pass.
-        both: median seconds of our forward and backward pass together.
+        both: median seconds of the native forward and backward pass together.
         eager_both: median seconds of PyTorch's forward and backward pass together.
         bytes_moved: sum over the native operators, forward and backward, of the sizes of their
             inputs and outputs.
         difference: |native - eager| / |eager| in the Euclidean norm, the largest over outputs and
-            gradients.
-        extra_bytes: peak memory of one run of ours, forward and backward, without inputs, outputs
+            gradients; NaN if one of them holds a NaN.
+        extra_bytes: peak memory of one native run, forward and backward, without inputs, outputs
             and gradients of the inputs.
         eager_extra_bytes: the same for PyTorch.
     """
@@ -46,7 +44,7 @@ class Result(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """PyTorch's time divided by ours, forward and backward."""
+        """PyTorch's time divided by the native time, forward and backward."""
         return self.eager_both / self.both
 
     @property
@@ -81,7 +79,7 @@ def table_row(result: Result) -> str:
     return _row([text(result) for _, _, text in _COLUMNS])
 
 
-def _row(texts) -> str:
+def _row(texts: Iterable[str]) -> str:
     cells = (
         text.ljust(width) if i < 2 else text.rjust(width)
         for i, (text, (_, width, _)) in enumerate(zip(texts, _COLUMNS))
@@ -89,8 +87,12 @@ def _row(texts) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def write_json(path: str, results) -> None:
+def write_json(path: str, results: Iterable[Result]) -> None:
     """Write results, with the versions and the machine that they were measured on.
+
+    Args:
+        path: the file; its folder is made if needed.
+        results: what to write.
 
     Raises:
         UserError: the file cannot be written.
@@ -106,10 +108,7 @@ def write_json(path: str, results) -> None:
             for result in results
         ],
     }
-    try:
-        Path(path).write_text(json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    output_files.write_json(path, content)
 
 
 def _processor() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from detectron_ext.benchmarks.operator_case import OperatorCase, normal
 _SHAPE = (2, 256, 64, 64)
 
 
-def layer_cases(rng) -> list[OperatorCase]:
+def layer_cases(rng: np.random.Generator) -> list[OperatorCase]:
     """Return the cases of every layer."""
     return [
         *_convolutions(rng),
@@ -27,15 +29,15 @@ def layer_cases(rng) -> list[OperatorCase]:
     ]
 
 
-def _describe(shape) -> str:
+def _describe(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _convolutions(rng) -> list[OperatorCase]:
+def _convolutions(rng: np.random.Generator) -> list[OperatorCase]:
     return [_convolution(rng, 256, 3), _convolution(rng, 64, 1)]
 
 
-def _convolution(rng, filters: int, kernel: int) -> OperatorCase:
+def _convolution(rng: np.random.Generator, filters: int, kernel: int) -> OperatorCase:
     inputs = {
         "x": normal(rng, *_SHAPE),
         "w": 0.02 * normal(rng, filters, _SHAPE[1], kernel, kernel),
@@ -52,7 +54,7 @@ def _convolution(rng, filters: int, kernel: int) -> OperatorCase:
     )
 
 
-def _fully_connected(rng) -> OperatorCase:
+def _fully_connected(rng: np.random.Generator) -> OperatorCase:
     inputs = {
         "x": normal(rng, 512, 12544),
         "w": 0.01 * normal(rng, 1024, 12544),
@@ -68,7 +70,7 @@ def _fully_connected(rng) -> OperatorCase:
     )
 
 
-def _normalisations(rng) -> list[OperatorCase]:
+def _normalisations(rng: np.random.Generator) -> list[OperatorCase]:
     inputs = {"x": normal(rng, *_SHAPE), "scale": normal(rng, 256), "bias": normal(rng, 256)}
     return [
         OperatorCase(
@@ -90,7 +92,7 @@ def _normalisations(rng) -> list[OperatorCase]:
     ]
 
 
-def _maps(rng) -> list[OperatorCase]:
+def _maps(rng: np.random.Generator) -> list[OperatorCase]:
     x = {"x": normal(rng, *_SHAPE)}
     two = {**x, "x2": normal(rng, *_SHAPE)}
     small = {"x": normal(rng, 2, 256, 32, 32)}
@@ -119,7 +121,7 @@ def _maps(rng) -> list[OperatorCase]:
     ]  # fmt: skip
 
 
-def _selections(rng) -> list[OperatorCase]:
+def _selections(rng: np.random.Generator) -> list[OperatorCase]:
     wide = {"a": normal(rng, 2, 12, 256, 256), "b": np.zeros((2, 12, 200, 250), np.float32)}
     rows = {
         "x": normal(rng, 512, 256, 14, 14),
@@ -139,7 +141,7 @@ def _selections(rng) -> list[OperatorCase]:
     ]  # fmt: skip
 
 
-def _softmax(rng) -> OperatorCase:
+def _softmax(rng: np.random.Generator) -> OperatorCase:
     inputs = {"x": normal(rng, 1, 729, 100, 168)}
     return OperatorCase(
         "GroupSpatialSoftmax",
@@ -151,7 +153,7 @@ def _softmax(rng) -> OperatorCase:
     )
 
 
-def _roi_poolings(rng) -> list[OperatorCase]:
+def _roi_poolings(rng: np.random.Generator) -> list[OperatorCase]:
     count, scale, bins = 256, 1 / 16, 7
     corners = np.sort(rng.uniform(0, 780, (count, 2, 2)), axis=1).reshape(count, 4)
     rois = np.hstack((np.zeros((count, 1)), corners)).astype(np.float32)
@@ -178,7 +180,7 @@ def _roi_poolings(rng) -> list[OperatorCase]:
     ]  # fmt: skip
 
 
-def _momentum_update(rng) -> OperatorCase:
+def _momentum_update(rng: np.random.Generator) -> OperatorCase:
     size = 4_000_000
     inputs = {name: normal(rng, size) for name in ("gradient", "velocity", "parameter")}
     inputs["rate"] = np.array([1e-6], dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, Callable, Dict
 
 import numpy as np
 
@@ -10,16 +11,18 @@ from detectron_ext import ops
 from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal
 
+Inputs = Dict[str, np.ndarray]
+
 _LEVEL = (100, 168)  # height and width of P3
 _ANCHORS = 9
 
 
-def loss_cases(rng) -> list[OperatorCase]:
+def loss_cases(rng: np.random.Generator) -> list[OperatorCase]:
     """Return the cases of every loss."""
     return [*_dense_cases(rng), *_select_cases(rng), *_focal_cases(rng), *_entropy_cases(rng)]
 
 
-def _dense_cases(rng) -> list[OperatorCase]:
+def _dense_cases(rng: np.random.Generator) -> list[OperatorCase]:
     rows = 1_048_576
     inputs = {
         "y_hat": normal(rng, rows, 4),
@@ -38,7 +41,7 @@ def _dense_cases(rng) -> list[OperatorCase]:
     ]
 
 
-def _select_cases(rng) -> list[OperatorCase]:
+def _select_cases(rng: np.random.Generator) -> list[OperatorCase]:
     images, rows, beta = 2, 2000, 0.11
     shape = (images, _ANCHORS, *_LEVEL)
     places = rng.choice(int(np.prod(shape)), rows, replace=False)
@@ -63,7 +66,7 @@ def _select_cases(rng) -> list[OperatorCase]:
     ]
 
 
-def _focal_cases(rng) -> list[OperatorCase]:
+def _focal_cases(rng: np.random.Generator) -> list[OperatorCase]:
     sigmoid = _focal_inputs(rng, 80)
     weighted = {**sigmoid, "weights": rng.random(sigmoid["labels"].shape, dtype=np.float32)}
     return [
@@ -73,7 +76,7 @@ def _focal_cases(rng) -> list[OperatorCase]:
     ]
 
 
-def _focal_inputs(rng, classes: int) -> dict[str, np.ndarray]:
+def _focal_inputs(rng: np.random.Generator, classes: int) -> dict[str, np.ndarray]:
     return {
         "logits": normal(rng, 1, _ANCHORS * classes, *_LEVEL),
         "labels": _sparse_labels(rng),
@@ -81,15 +84,29 @@ def _focal_inputs(rng, classes: int) -> dict[str, np.ndarray]:
     }
 
 
-def _focal_case(name, inputs, classes, add) -> OperatorCase:
+def _focal_case(name: str, inputs: Inputs, classes: int, add: Callable[..., Any]) -> OperatorCase:
     size = f"1x{_ANCHORS * classes}x{_LEVEL[0]}x{_LEVEL[1]}, {classes} classes"
-    formula = eager.softmax_focal_loss if "Softmax" in name else eager.sigmoid_focal_loss
+    formula: Any = eager.softmax_focal_loss if "Softmax" in name else eager.sigmoid_focal_loss
     count = {"num_classes": classes}
     return _loss_case(name, size, inputs, partial(add, **count), partial(formula, **count))
 
 
-def _loss_case(name, size, inputs, add, formula) -> OperatorCase:
-    """Return a case whose inputs are in the order of `inputs`; the first receives the gradient."""
+def _loss_case(
+    name: str,
+    size: str,
+    inputs: Inputs,
+    add: Callable[..., Any],
+    formula: Callable[..., Any],
+) -> OperatorCase:
+    """Return a case with one output, the loss. Only the first input receives a gradient.
+
+    Args:
+        name: the operator's name.
+        size: the size of the inputs, as the table shows it.
+        inputs: arrays by blob name, in the operator's order.
+        add: adds the operator: takes the net, the input blobs and the output blob.
+        formula: the same in PyTorch: takes the input tensors.
+    """
     names = tuple(inputs)
     return OperatorCase(
         name,
@@ -105,15 +122,15 @@ def _add_softmax_focal_loss(net, *blobs, num_classes):
     return ops.softmax_focal_loss(net, *blobs, num_classes=num_classes)[0]
 
 
-def _sparse_labels(rng) -> np.ndarray:
-    """Return labels as anchors have them: 2 % ignored, 1 % of some class, the rest background."""
+def _sparse_labels(rng: np.random.Generator) -> np.ndarray:
+    """Return typical labels of anchors: 2 % ignored, 1 % of some class, the rest background."""
     shape = (1, _ANCHORS, *_LEVEL)
     draw = rng.random(shape)
     labels = np.where(draw < 0.01, rng.integers(1, 81, shape), 0)
     return np.where(draw > 0.98, -1, labels).astype(np.int32)
 
 
-def _entropy_cases(rng) -> list[OperatorCase]:
+def _entropy_cases(rng: np.random.Generator) -> list[OperatorCase]:
     shape = (2, 3, 200, 336)
     inputs = {
         "logits": normal(rng, *shape),

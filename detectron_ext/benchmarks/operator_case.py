@@ -8,14 +8,14 @@ import numpy as np
 
 
 class OperatorCase(NamedTuple):
-    """An operator, or a few in a row, with inputs.
+    """An operator, or a few operators in sequence, with inputs.
 
     Attributes:
         name: the name in the table.
         size: the size of the inputs, as the table shows it.
         inputs: arrays by blob name.
-        add: adds the operators to the Caffe2 net it is given; returns the output blobs.
-        eager: computes the same in PyTorch from tensors by name; returns the output tensors.
+        add: adds the operators to a Caffe2 net and returns the output blobs.
+        eager: computes the same in PyTorch, given tensors by name, and returns the output tensors.
         differentiable: names of the inputs that receive gradients; empty if the backward pass is
             not measured.
     """
@@ -28,6 +28,6 @@ class OperatorCase(NamedTuple):
     differentiable: tuple[str, ...]
 
 
-def normal(rng, *shape: int) -> np.ndarray:
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Return standard normal numbers, float32."""
     return rng.standard_normal(shape, dtype=np.float32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -13,15 +15,19 @@ from detectron_ext.benchmarks.operator_case import OperatorCase
 from detectron_ext.benchmarks.sides import EagerSide, NativeSide
 from detectron_ext.errors import UserError
 from detectron_ext.ops import library
+from detectron_ext.output_files import make_writable_folder
 
-# Each side runs at least this long and this often, so that a busy moment does not move the median.
+# Each side runs for at least this long and at least this often. So a moment in which the machine is
+# busy does not change the median.
 _MIN_SECONDS = 1.0
 _MIN_RUNS = 9
 _MAX_RUNS = 50
 
 
-def benchmark_operators(only=None, json_file: str | None = None) -> list[Result]:
-    """Time every operator and print a table as it goes.
+def benchmark_operators(
+    only: Sequence[str] | None = None, json_file: str | None = None
+) -> list[Result]:
+    """Time every operator and print each row of the table when it is measured.
 
     Args:
         only: parts of operators' names, in upper or lower case; None or empty for all operators.
@@ -37,7 +43,8 @@ def benchmark_operators(only=None, json_file: str | None = None) -> list[Result]
     if not library.native_library_loaded():
         raise UserError("the native operators are not built: run make ops")
     if json_file:
-        write_json(json_file, [])
+        folder = os.path.dirname(os.path.abspath(json_file))
+        make_writable_folder(folder, "figures to folder", "name another file with --json")
     extra_memory = measure_apart(only)
     if not extra_memory:
         raise UserError(f"no operator has {' or '.join(only or [])} in its name")
@@ -52,7 +59,13 @@ def benchmark_operators(only=None, json_file: str | None = None) -> list[Result]
 
 
 def measure(case: OperatorCase, extra_bytes: int, eager_extra_bytes: int) -> Result:
-    """Time both sides of one case in turns, and measure by how much they differ."""
+    """Time both sides of a case in turns, and compare their results.
+
+    Args:
+        case: what to measure.
+        extra_bytes: the case's entry of `measure_apart`: the native side's memory.
+        eager_extra_bytes: the same for PyTorch.
+    """
     native, eager = NativeSide(case), EagerSide(case)
     difference = _difference(native.results(), eager.results())
     forward = _alternate(native.forward, eager.forward)
@@ -69,16 +82,19 @@ def measure(case: OperatorCase, extra_bytes: int, eager_extra_bytes: int) -> Res
     )
 
 
-def _difference(ours, theirs) -> float:
-    """Return the largest relative difference; an in-place operator has no results to compare."""
+def _difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+    """Return the largest relative difference, NaN if a result holds a NaN.
+
+    It is 0 for an operator without outputs to compare, which works in place.
+    """
     differences = [0.0]
     for mine, other in zip(ours, theirs):
         norm = float(np.linalg.norm(other.ravel())) or 1.0
         differences.append(float(np.linalg.norm((mine - other).ravel())) / norm)
-    return max(differences)
+    return float(np.max(differences))  # unlike max, it does not overlook a NaN
 
 
-def _alternate(ours, theirs) -> tuple[float, float]:
+def _alternate(ours: Callable[[], None], theirs: Callable[[], None]) -> tuple[float, float]:
     """Return the median seconds of both sides, run in turns so that a slow moment affects both."""
     seconds: tuple[list, list] = ([], [])
     for run in (ours, theirs):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, Sequence
+
+import numpy as np
+from caffe2.python import core
+
 from detectron_ext import ops
 from detectron_ext.benchmarks import pytorch_formulas as eager
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal
+from detectron_ext.ops.frontend import Blob
+
+Inputs = Dict[str, np.ndarray]
 
 _CHANNELS = 256
 _SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))
@@ -12,7 +20,7 @@ _REFINE_LEVEL = 1  # P4
 _PARTS = ("theta", "phi", "g", "out")
 
 
-def pyramid_cases(rng) -> list[OperatorCase]:
+def pyramid_cases(rng: np.random.Generator) -> list[OperatorCase]:
     """Return the cases of the pyramid's operators, alone and together."""
     levels = {f"f{i}": normal(rng, 1, _CHANNELS, *size) for i, size in enumerate(_SIZES)}
     balanced = {"balanced": normal(rng, 1, _CHANNELS, *_SIZES[_REFINE_LEVEL])}
@@ -29,18 +37,18 @@ def _describe() -> str:
     return f"{_CHANNELS} channels, P3 to P7 of 800x1344, refine P4"
 
 
-def _gather(net, levels):
+def _gather(net: core.Net, levels: Sequence[Blob]) -> core.BlobReference:
     return ops.balanced_pyramid_gather(net, levels, "gathered", refine_level=_REFINE_LEVEL)
 
 
-def _scatter(net, balanced, levels):
+def _scatter(net: core.Net, balanced: Blob, levels: Sequence[Blob]) -> list:
     outputs = [f"out{i}" for i in range(len(levels))]
     return list(
         ops.balanced_pyramid_scatter(net, balanced, levels, outputs, refine_level=_REFINE_LEVEL)
     )
 
 
-def _gather_case(levels) -> OperatorCase:
+def _gather_case(levels: Inputs) -> OperatorCase:
     names = tuple(levels)
     return OperatorCase(
         "BalancedPyramidGather",
@@ -52,7 +60,7 @@ def _gather_case(levels) -> OperatorCase:
     )
 
 
-def _scatter_case(levels, balanced) -> OperatorCase:
+def _scatter_case(levels: Inputs, balanced: Inputs) -> OperatorCase:
     names = tuple(levels)
     return OperatorCase(
         "BalancedPyramidScatter",
@@ -66,8 +74,8 @@ def _scatter_case(levels, balanced) -> OperatorCase:
     )
 
 
-def _pyramid_case(name, levels, weights) -> OperatorCase:
-    """Return a case of the whole pyramid; with weights its refinement is the non-local block."""
+def _pyramid_case(name: str, levels: Inputs, weights: Inputs) -> OperatorCase:
+    """Return a case of the whole pyramid. With weights, the non-local block refines it."""
     names = tuple(levels)
 
     def add(net):
@@ -83,12 +91,12 @@ def _pyramid_case(name, levels, weights) -> OperatorCase:
         return eager.balanced_pyramid_scatter(refined, inputs, _REFINE_LEVEL)
 
     inputs = {**levels, **weights}
-    # The gradient of phi_b is 0, and in eager PyTorch what rounding leaves of it.
+    # The gradient of phi_b is 0. Eager PyTorch gives rounding errors, which cannot be compared.
     differentiable = tuple(name for name in inputs if name != "phi_b")
     return OperatorCase(name, _describe(), inputs, add, formula, differentiable)
 
 
-def _weights(rng) -> dict:
+def _weights(rng: np.random.Generator) -> Inputs:
     weights = {}
     for part in _PARTS:
         weights[f"{part}_w"] = 0.01 * normal(rng, _CHANNELS, _CHANNELS, 1, 1)
@@ -96,12 +104,12 @@ def _weights(rng) -> dict:
     return weights
 
 
-def _non_local(net, x):
-    weights = {part: (f"{part}_w", f"{part}_b") for part in _PARTS}
+def _non_local(net: core.Net, x: Blob) -> core.BlobReference:
+    weights: dict[str, Any] = {part: (f"{part}_w", f"{part}_b") for part in _PARTS}
     return ops.non_local_block(net, x, "refined", **weights)
 
 
-def _attention_case(rng) -> OperatorCase:
+def _attention_case(rng: np.random.Generator) -> OperatorCase:
     height, width = _SIZES[_REFINE_LEVEL]
     names = ("theta", "phi", "g")
     inputs = {name: 0.1 * normal(rng, 1, _CHANNELS, height, width) for name in names}

@@ -1,10 +1,10 @@
 """Detectron's and Libra R-CNN's operators as a PyTorch user would write them.
 
-Each is the plain composition of tensor operations, differentiated by autograd. Both benchmarks time
-our implementations against these: `detectron_ext.benchmarks` the native operators,
-`detectron_ext.kernel_benchmark` the CUDA kernels, whose errors it also measures against these
-formulas in float64. The formulas run on any device and do not need Caffe2. Shapes and arguments are
-those of the operators' front-ends (docs/operators.md).
+Each formula composes tensor operations, which autograd differentiates. `detectron_ext.benchmarks`
+compares the native operators with the formulas, and `detectron_ext.kernel_benchmark` the CUDA
+kernels: their times, and their errors with the formulas in float64. The formulas run on any device
+and do not need Caffe2. Shapes and arguments are those of the operators' front-ends
+(docs/operators.md).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def select_loss(
         y_hat: predictions, (N, A * 4, H, W).
         y: targets, (M, 4).
         locations: (M, 4) rows (n, c, y, x), which select channels c to c + 3.
-        fg_num: one element; the sum is divided by it where it is above 1.
+        fg_num: number of foreground anchors, one element; the sum is divided by max(fg_num, 1).
     """
     image, channel, row, column = locations.long().unbind(1)
     channels = channel[:, None] + torch.arange(4, device=y.device)
@@ -102,8 +102,8 @@ def sigmoid_focal_loss(
     Args:
         logits: (N, A * num_classes, H, W).
         labels: (N, A, H, W) int32; anchors with labels below 0 are ignored.
-        fg_num: one element; the sum is divided by it where it is above 1.
-        weights: factors of the anchors' terms, shaped as labels; None for 1.
+        fg_num: number of foreground anchors, one element; the sum is divided by max(fg_num, 1).
+        weights: factors of the anchors' terms, shaped as labels. None means that all are 1.
         num_classes: classes of an anchor without the background.
         gamma: focusing exponent.
         alpha: weight of the foreground.
@@ -137,8 +137,8 @@ def softmax_focal_loss(
     Args:
         logits: (N, A * num_classes, H, W).
         labels: (N, A, H, W) int32; 0 is the background, and anchors below 0 are ignored.
-        fg_num: one element; the sum is divided by it where it is above 1.
-        num_classes: classes of an anchor with the background.
+        fg_num: number of foreground anchors, one element; the sum is divided by max(fg_num, 1).
+        num_classes: classes of an anchor, including the background.
         gamma: focusing exponent.
         alpha: weight of the foreground.
     """
@@ -196,7 +196,7 @@ def embedded_gaussian_attention(
         theta: (N, C, H, W).
         phi: shaped as theta.
         g: shaped as theta.
-        scale: factor of the products before the softmax; None for none.
+        scale: factor of the products before the softmax. None means 1.
     """
     theta, phi, values = (x.flatten(2) for x in (theta, phi, g))
     queries = theta.transpose(1, 2)
@@ -210,7 +210,10 @@ def embedded_gaussian_attention(
 def non_local_block(
     x: torch.Tensor, weights: dict[str, tuple[torch.Tensor, torch.Tensor]]
 ) -> torch.Tensor:
-    """Return the balanced pyramid's non-local block: (filters, biases) of theta, phi, g and out."""
+    """Return the balanced pyramid's non-local block of x, (N, C, H, W).
+
+    `weights` holds the filters and the biases of the 1x1 convolutions theta, phi, g and out.
+    """
     theta, phi, g = (F.conv2d(x, *weights[name]) for name in ("theta", "phi", "g"))
     return x + F.conv2d(embedded_gaussian_attention(theta, phi, g), *weights["out"])
 
@@ -223,8 +226,8 @@ def roi_pool(
     Args:
         x: (N, C, H, W).
         rois: (R, 5) rows (image, x1, y1, x2, y2), in pixels.
-        size: numbers of bins, down and across.
-        spatial_scale: cells of x for a pixel.
+        size: number of bins from top to bottom, and from left to right.
+        spatial_scale: cells of x per pixel.
     """
     pooled = []
     for roi in rois.tolist():
@@ -243,7 +246,7 @@ def ps_roi_pool(
         x: (N, C * group_size^2, H, W).
         rois: (R, 5) rows (image, x1, y1, x2, y2), in pixels.
         group_size: number of bins in each direction.
-        spatial_scale: cells of x for a pixel.
+        spatial_scale: cells of x per pixel.
     """
     height, width = x.shape[2:]
     integral = F.pad(x.cumsum(2).cumsum(3), (1, 0, 1, 0)).permute(0, 2, 3, 1)
@@ -257,7 +260,7 @@ def ps_roi_pool(
     end = torch.minimum(torch.ceil((bins + 1) * step[:, None] + low[:, None]).clamp(min=0), limit)
     (left, top), (right, bottom) = begin.long().unbind(2), end.long().unbind(2)
     channels = x.shape[1] // group_size**2
-    # [roi, row of bins, column of bins]: four corners of each bin, then the bin's own channels.
+    # Corners of all bins: [region, row of bins, column of bins]. A sum reads a bin's own channels.
     image, rows, columns = image[:, None, None], (top, bottom), (left, right)
 
     def sums(row, column):
@@ -282,7 +285,7 @@ def roi_align(
         x: (N, C, H, W).
         rois: (R, 5) rows (image, x1, y1, x2, y2), in pixels.
         size: number of bins in each direction.
-        spatial_scale: cells of x for a pixel.
+        spatial_scale: cells of x per pixel.
         sampling_ratio: samples of a bin in each direction.
     """
     height, width = x.shape[2:]
@@ -290,7 +293,7 @@ def roi_align(
     low, high = rois[:, 1:3] * spatial_scale, rois[:, 3:] * spatial_scale
     steps = (torch.arange(samples, device=x.device) + 0.5) / samples
     places = low[:, None] + (high - low).clamp(min=1)[:, None] * steps[None, :, None]
-    # grid_sample takes places from -1 to 1, pixel centres at halves.
+    # grid_sample takes places from -1 to 1. A pixel has its centre half a pixel from its edges.
     extent = torch.tensor([width, height], device=x.device)
     columns, rows = ((2 * places + 1) / extent - 1).unbind(2)
     grid = torch.stack(

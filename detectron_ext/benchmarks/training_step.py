@@ -5,11 +5,13 @@ from __future__ import annotations
 import resource
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from caffe2.python import workspace
 from tqdm import trange
 
+from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
 from detectron_ext.modeling import build_model
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
@@ -19,19 +21,19 @@ _BOXES_PER_IMAGE = 7
 _PROPOSALS_PER_IMAGE = 2000
 
 
-def benchmark_step(config, size: int, batch: int, steps: int) -> dict:
+def benchmark_step(config: Settings, size: int, batch: int, steps: int) -> dict[str, float]:
     """Time whole training steps: forward, backward and update of every parameter.
 
     Args:
-        config: the model's configuration; its data sets and proposals are not read.
+        config: the model's configuration. Its data sets and proposal files are not read.
         size: height and width of the images, in pixels. The images are padded to a multiple of
             FPN.COARSEST_STRIDE.
         batch: images per step.
         steps: timed steps, after a few that are not timed.
 
     Returns:
-        A dictionary: seconds (median of a step), seconds_min, seconds_max, peak_memory_gb (peak of
-        the process, in 10^9 bytes) and size (padded).
+        A dictionary: seconds (median over the steps), seconds_min, seconds_max, peak_memory_gb
+        (peak of the process, in 10^9 bytes) and size (height and width after padding, in pixels).
     """
     stride = int(config.FPN.COARSEST_STRIDE)
     padded = -(-size // stride) * stride
@@ -58,7 +60,9 @@ def benchmark_step(config, size: int, batch: int, steps: int) -> dict:
     }
 
 
-def _made_up_blobs(config, size, padded, batch, seed):
+def _made_up_blobs(
+    config: Settings, size: int, padded: int, batch: int, seed: int
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     data = np.zeros((batch, 3, padded, padded), dtype=np.float32)
     data[:, :, :size, :size] = rng.normal(0, 50, (batch, 3, size, size))
@@ -68,7 +72,7 @@ def _made_up_blobs(config, size, padded, batch, seed):
     return blobs
 
 
-def _made_up_sample(rng, size, num_classes):
+def _made_up_sample(rng: np.random.Generator, size: int, num_classes: int) -> Any:
     return SimpleNamespace(
         image=np.empty((size, size, 0), dtype=np.float32),
         boxes=_made_up_boxes(rng, size, _BOXES_PER_IMAGE),
@@ -78,7 +82,7 @@ def _made_up_sample(rng, size, num_classes):
     )
 
 
-def _made_up_boxes(rng, size, number):
+def _made_up_boxes(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     corners = rng.uniform(0, size * 0.6, (number, 2))
     extents = rng.uniform(size * 0.1, size * 0.4, (number, 2))
     return np.hstack((corners, corners + extents)).astype(np.float32)

@@ -16,15 +16,25 @@ _FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC"]
 
 
 def nvcc_for_benchmark() -> Nvcc:
-    """Return nvcc, or raise UserError if there is none."""
+    """Return nvcc.
+
+    Raises:
+        UserError: there is none, or it does not know an architecture that is asked for.
+    """
     try:
         return find_nvcc()
     except Unavailable as reason:
         raise UserError(f"{reason}: install the CUDA toolkit, or name its nvcc in NVCC") from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def code_for(nvcc: Nvcc, capability: tuple[int, int]) -> str:
-    """Return nvcc's flags for a GPU: machine code, or PTX where nvcc is older than the GPU.
+    """Return nvcc's flags for a GPU: machine code, or PTX if nvcc is older than the GPU.
+
+    Args:
+        nvcc: the compiler.
+        capability: the GPU's compute capability: major, minor.
 
     Raises:
         UserError: nvcc no longer compiles for the GPU.
@@ -42,7 +52,16 @@ def code_for(nvcc: Nvcc, capability: tuple[int, int]) -> str:
 
 
 def build_kernels(nvcc: Nvcc, capability: tuple[int, int]) -> Path:
-    """Compile kernels/*.cu into a shared library, unless it is there, and return its path."""
+    """Compile kernels/*.cu into a shared library, unless that was done before; return its path.
+
+    Args:
+        nvcc: the compiler.
+        capability: the GPU's compute capability: major, minor.
+
+    Raises:
+        UserError: nvcc no longer compiles for the GPU.
+        RuntimeError: nvcc failed; the message is its output.
+    """
     code = code_for(nvcc, capability)
     sources = sorted((SOURCES / "kernels").glob("*.cu"))
     folder = BUILD / "kernels" / _fingerprint(nvcc, code)
@@ -62,7 +81,7 @@ def build_kernels(nvcc: Nvcc, capability: tuple[int, int]) -> Path:
 
 
 def _fingerprint(nvcc: Nvcc, code: str) -> str:
-    """Return a text that differs for other sources, another compiler or another GPU."""
+    """Return a text that changes with the sources, the compiler and the GPU."""
     version = subprocess.run([nvcc.path, "--version"], stdout=subprocess.PIPE).stdout
     digest = hashlib.sha256(version + code.encode())
     for path in sorted((SOURCES / "kernels").iterdir()):

@@ -22,7 +22,7 @@ _REFINE = 1  # P4 of P3 ... P7
 
 @dataclass
 class Sizes:
-    """How large the cases are.
+    """The sizes of the cases.
 
     Attributes:
         boxes: rows of the dense loss.
@@ -30,7 +30,7 @@ class Sizes:
         anchors: anchors at a position.
         classes: classes of an anchor.
         selected: rows of the select loss.
-        channels: of the pyramid's maps.
+        channels: channels of the pyramid's maps.
         pyramid: heights and widths of the levels, finest first.
         attention_images: batch size of attention.
         attention_map: height and width of attention's maps.
@@ -63,11 +63,11 @@ class Case:
         shape: the size, as the table shows it.
         inputs: the formula's inputs.
         differentiable: indices of the inputs that have a gradient.
-        formula: the outputs from the inputs, in PyTorch.
+        formula: computes the outputs from the inputs, in PyTorch.
         forward: runs our forward pass, which writes `outputs`.
         backward: runs our backward pass, which writes `gradients`.
-        outputs: in the formula's order.
-        gradients: of the differentiable inputs, in their order.
+        outputs: the outputs, in the formula's order.
+        gradients: the gradients of the differentiable inputs, in their order.
         d_outputs: the gradients of the outputs.
         forward_bytes: the size of all numbers that the forward pass must read or write.
         backward_bytes: the same for the backward pass.
@@ -92,15 +92,15 @@ class Case:
 
 
 class Maker:
-    """Makes the inputs of cases: the same for the same seed.
+    """Makes the inputs of cases. They are random, but the same every time.
 
     Args:
-        kernels: what the cases call.
-        device: of the tensors.
-        sizes: how large they are.
+        kernels: the library that the cases call.
+        device: the device of the tensors, "cuda" or "cpu".
+        sizes: the sizes of the cases.
     """
 
-    def __init__(self, kernels: Kernels, device: str, sizes: Sizes):
+    def __init__(self, kernels: Kernels, device: str, sizes: Sizes) -> None:
         self.kernels = kernels
         self.device = device
         self.sizes = sizes
@@ -108,28 +108,29 @@ class Maker:
         self._generator.manual_seed(0)
 
     def normal(self, *shape: int, deviation: float = 1.0) -> torch.Tensor:
-        """Normally distributed numbers."""
+        """Return normally distributed numbers with mean 0."""
         made = torch.randn(shape, generator=self._generator, device=self.device)
         return made.mul_(deviation)
 
     def integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
-        """Integers in [low, high)."""
+        """Return integers in [low, high)."""
         return torch.randint(low, high, shape, generator=self._generator, device=self.device)
 
     def number(self, value: float) -> torch.Tensor:
-        """One number, as a tensor of one element."""
+        """Return one number, as a tensor of one element."""
         return torch.full((1,), float(value), device=self.device)
 
     def memory(self, count: int, dtype: torch.dtype) -> torch.Tensor:
-        """Working memory."""
+        """Return uninitialised working memory of `count` elements, at least one."""
         return torch.empty(max(count, 1), dtype=dtype, device=self.device)
 
     def partial_sums(self) -> torch.Tensor:
-        """Working memory of the losses."""
+        """Return the working memory of the losses."""
         return self.memory(self.kernels.size("loss_partial_sums"), torch.float64)
 
 
 def _bytes(*groups: Tensors) -> int:
+    """Return the size of all tensors, in bytes."""
     return sum(t.numel() * t.element_size() for group in groups for t in group)
 
 
@@ -137,7 +138,14 @@ def _penalty(difference: torch.Tensor) -> torch.Tensor:
     return formulas.balanced_l1_penalty(difference, **_L1)
 
 
-def _weighted_focal(logits, labels, weights, fg_num, *, num_classes):
+def _weighted_focal(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    fg_num: torch.Tensor,
+    *,
+    num_classes: int,
+) -> Tensors:
     loss = formulas.sigmoid_focal_loss(
         logits, labels, fg_num, weights, num_classes=num_classes, **_FOCAL
     )
@@ -193,7 +201,8 @@ def select_balanced_l1(make: Maker) -> Case:
     )  # fmt: skip
 
 
-def _divmod(numbers: torch.Tensor, by: int) -> tuple:
+def _divmod(numbers: torch.Tensor, by: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return quotient and remainder; older PyTorches have no function for both."""
     quotient = torch.div(numbers, by, rounding_mode="floor")
     return quotient, numbers - quotient * by
 
@@ -204,7 +213,7 @@ def weighted_sigmoid_focal(make: Maker) -> Case:
     height, width = sizes.pyramid[0]
     logits = make.normal(sizes.images, sizes.anchors * sizes.classes, height, width, deviation=3)
     label_shape = (sizes.images, sizes.anchors, height, width)
-    # A hundredth of the anchors are positive and as many ignored.
+    # A hundredth of the anchors are positive. Another hundredth are ignored.
     kinds = make.integers(0, 100, *label_shape)
     labels = make.integers(1, sizes.classes + 1, *label_shape)
     labels = (labels * (kinds == 0) - (kinds == 1).long()).int()
@@ -253,7 +262,10 @@ def pyramid_gather(make: Maker) -> Case:
 
 
 def pyramid_scatter(make: Maker) -> Case:
-    """BalancedPyramidScatter and its gradient for the balanced level; the others' is a copy."""
+    """BalancedPyramidScatter and its gradient for the balanced level.
+
+    The gradients of the other levels are copies of the gradients of the outputs.
+    """
     levels, shape, text = _pyramid(make)
     balanced = make.normal(*levels[_REFINE].shape)
     scattered = [torch.empty_like(level) for level in levels]
@@ -272,12 +284,11 @@ def pyramid_scatter(make: Maker) -> Case:
 
 
 def attention(make: Maker, products: int = 0, name: str = "attention") -> Case:
-    """EmbeddedGaussianAttention and its gradient, scaled.
+    """EmbeddedGaussianAttention and its gradient, with scaled products.
 
     Args:
         make: makes the inputs.
-        products: 0 for what the operator chooses for the GPU, 1 for float32 products, 2 for tensor
-            cores.
+        products: 0 lets the operator choose for the GPU, 1 means float32, 2 means tensor cores.
         name: the case's name.
     """
     sizes = make.sizes

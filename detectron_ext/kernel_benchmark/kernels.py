@@ -9,9 +9,12 @@ from typing import Any, Callable
 _INTEGER, _LONG, _FLOAT = ctypes.c_int, ctypes.c_int64, ctypes.c_float
 _POINTER = ctypes.c_void_p
 
-# Argument types, one letter for each: i int, l int64, f float, p device memory (tensor or array),
-# h int64s in host memory (sequence), a host array of pointers (sequence of tensors or arrays).
-# Every function takes a stream after these.
+# The types of the arguments, a letter for each:
+#   i  int            l  int64            f  float
+#   p  device memory; given as a tensor or an array
+#   h  int64s in host memory; given as a sequence
+#   a  pointers to device memory, in host memory; given as a sequence of tensors or arrays
+# A stream follows these arguments.
 _FORMULA = "fffi"
 _SELECTION = "hplppp"
 _FOCAL = "lllppppff"
@@ -67,19 +70,27 @@ class Kernels:
         self._stream = stream
 
     def __call__(self, name: str, *arguments: Any) -> None:
-        """Launch a kernel, or raise KernelError."""
+        """Launch a kernel.
+
+        Args:
+            name: a key of _SIGNATURES.
+            arguments: the kernel's arguments, without the stream.
+
+        Raises:
+            KernelError: the kernel could not be launched.
+        """
         function, converted = self._prepare(name, _SIGNATURES[name] + "p", arguments)
         stream = self._stream() if self._stream else None
         if function(*converted, stream):
             raise KernelError(self._library.detectron_ext_last_error().decode())
 
     def size(self, name: str, *arguments: Any) -> int:
-        """Return how many elements a working memory must hold."""
+        """Return how many elements a working memory must hold; `name` is a key of _SIZES."""
         function, converted = self._prepare(name, _SIZES[name], arguments)
         function.restype = _LONG
         return function(*converted)
 
-    def _prepare(self, name, letters, arguments):
+    def _prepare(self, name: str, letters: str, arguments: tuple) -> tuple[Any, list]:
         function = getattr(self._library, f"detectron_ext_{name}")
         function.argtypes = [_TYPES[letter] for letter in letters]
         return function, [_convert(letter, value) for letter, value in zip(letters, arguments)]

@@ -1,4 +1,4 @@
-"""Errors against float64, and times on the GPU."""
+"""Measures the errors of kernels, relative to float64, and times on the GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from detectron_ext.kernel_benchmark.cases import Case, Tensors
 
 _WARM_UP = 3
 _COPY_BYTES = 1 << 30
-# Larger than any GPU's last-level cache; clearing it also hides how slowly Python launches kernels.
+# Larger than the last-level cache of any GPU. While this memory is cleared, Python launches the
+# kernels that follow, so the slowness of Python is not measured.
 _FLUSH_BYTES = 1 << 29
 
 
@@ -33,7 +34,7 @@ def relative_error(actual: Tensors, wanted: Tensors) -> float:
     for one, other in zip(actual, wanted):
         norm = float(other.norm())
         errors.append(float((one.double().reshape(other.shape) - other).norm()) / (norm or 1.0))
-    # Python's max would overlook a NaN that does not come first.
+    # Python's max overlooks a NaN that does not come first.
     return max(errors) if all(error == error for error in errors) else float("nan")
 
 
@@ -50,14 +51,18 @@ def run_twice(case: Case) -> bool:
 
 
 class Clock:
-    """Times stages of work with CUDA events, with none of their data in the cache."""
+    """Times stages of work with CUDA events. None of their data are in the cache at the start.
 
-    def __init__(self, repeat: int):
+    Args:
+        repeat: how often each stage is timed.
+    """
+
+    def __init__(self, repeat: int) -> None:
         self._repeat = repeat
         self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.uint8, device="cuda")
 
     def medians(self, stages: Sequence[Callable[[Any], Any]]) -> list[float]:
-        """Return the seconds of each stage; a stage takes the previous one's result."""
+        """Return the median seconds of each stage; a stage takes the result of the previous one."""
         seconds = []
         for _ in range(_WARM_UP + self._repeat):
             result, events = None, []
@@ -80,12 +85,12 @@ class Clock:
 
 
 def time_ours(case: Case, clock: Clock) -> list[float]:
-    """Return the seconds of our forward and backward pass."""
+    """Return the median seconds of our forward pass and of our backward pass."""
     return clock.medians([lambda _: case.forward(), lambda _: case.backward()])
 
 
 def time_formula(case: Case, formula: Callable[..., Tensors], clock: Clock) -> list[float]:
-    """Return the seconds of a formula's forward and backward pass."""
+    """Return the median seconds of a formula's forward pass and of its backward pass."""
     inputs = [x.detach() for x in case.inputs]
     for i in case.differentiable:
         inputs[i].requires_grad_()

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import gc
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
 import torch
 
 from detectron_ext.kernel_benchmark import measure
-from detectron_ext.kernel_benchmark.cases import CASES, Case, Maker
+from detectron_ext.kernel_benchmark.cases import CASES, Case, Maker, Tensors
 
 TOLERANCE = 1e-5
 _PASSES = ("forward", "backward")
 
 
-def measured(make: Maker, names: Iterable[str], clock) -> dict[str, Any]:
+def measured(make: Maker, names: Iterable[str], clock: measure.Clock) -> dict[str, Any]:
     """Check and time the named cases.
 
     Args:
-        make: makes their inputs.
-        names: of CASES.
-        clock: a `measure.Clock`.
+        make: makes the inputs of the cases.
+        names: keys of CASES.
+        clock: times the cases.
 
     Returns:
-        A dictionary: copy_gb_per_s (bandwidth of a device-to-device copy), rows (a dictionary for
-        each pass of each case) and skipped (a sentence for each thing that could not be measured).
+        A dictionary: copy_gb_per_s (bandwidth of a device-to-device copy, 10^9 bytes per second),
+        rows (a dictionary for each pass of each case) and skipped (a sentence for each thing that
+        could not be measured).
     """
     copy = clock.copy_bandwidth()
     rows: list[dict[str, Any]] = []
@@ -42,13 +43,15 @@ def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
     failed = []
     for row in rows:
         error = row["error"]
-        # The negated comparison makes a NaN fail, too.
+        # A comparison with NaN is false, so the negated comparison makes a NaN fail.
         if not row["same_bits"] or (error is not None and not error <= TOLERANCE):
             failed.append(f"{row['kernel']} {row['pass']}")
     return failed
 
 
-def _rows(case: Case, clock, copy: float, skipped: list[str]) -> list[dict[str, Any]]:
+def _rows(
+    case: Case, clock: measure.Clock, copy: float, skipped: list[str]
+) -> list[dict[str, Any]]:
     same_bits = measure.run_twice(case)
     errors = _errors(case, skipped)
     ours = measure.time_ours(case, clock)
@@ -93,8 +96,22 @@ def _errors(case: Case, skipped: list[str]) -> list:
         return [None, None]
 
 
-def _baseline(what: str, case: Case, formula, clock, skipped: list[str]) -> list:
-    """Return the seconds of both passes, or [None, None] after noting why there are none."""
+def _baseline(
+    what: str,
+    case: Case,
+    formula: Callable[..., Tensors] | None,
+    clock: measure.Clock,
+    skipped: list[str],
+) -> list:
+    """Return the seconds of both passes of a formula, or [None, None] if it cannot be timed.
+
+    Args:
+        what: names the formula in the list of what was skipped.
+        case: the case that the formula belongs to.
+        formula: the formula, or None if this PyTorch does not have it.
+        clock: times the passes.
+        skipped: gets a sentence with the reason if the formula cannot be timed.
+    """
     if formula is None:
         skipped.append(f"{what}: torch {torch.__version__} has none")
         return [None, None]
@@ -105,7 +122,7 @@ def _baseline(what: str, case: Case, formula, clock, skipped: list[str]) -> list
         return [None, None]
 
 
-def _compiled(case: Case):
+def _compiled(case: Case) -> Callable[..., Tensors] | None:
     if not hasattr(torch, "compile"):
         return None
     return torch.compile(case.formula, dynamic=False)
@@ -116,7 +133,7 @@ def _first_line(error: Exception) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the result of `measured` as text."""
+    """Return a result as text: that of `measured`, with the keys device, torch and nvcc added."""
     lines = [
         f"{result['device']}, torch {result['torch']}, {result['nvcc']}; device-to-device copy "
         f"{result['copy_gb_per_s']:.0f} GB/s (read and written)",
@@ -134,5 +151,5 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *result["skipped"]])
 
 
-def _cell(value, width: int, form: str) -> str:
+def _cell(value: float | None, width: int, form: str) -> str:
     return f"{'-' if value is None else format(value, form):>{width}}"

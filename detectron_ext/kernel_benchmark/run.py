@@ -1,4 +1,7 @@
-"""Runs the benchmark of the kernels."""
+"""Compiles, checks and times the kernels: what the tool benchmark_kernels.py calls.
+
+It imports PyTorch only if it is there, so that `--help` and error messages need nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,16 @@ def benchmark_kernels(
         size: one of SIZES: "small" is the data of a training step, "large" a gigabyte and more.
         names: some of KERNELS; empty for all.
         repeat: how often each pass is timed; the median is reported.
-        json_file: where to write the same numbers.
+        json_file: file to write the same numbers to.
 
     Returns:
         The exit status: 1 if a kernel is wrong or not deterministic, else 0.
 
     Raises:
-        UserError: there is no nvcc, no PyTorch with CUDA or no GPU.
+        UserError: there is no nvcc, no PyTorch with CUDA or no GPU, or the file cannot be written.
     """
+    if json_file is not None:
+        _require_writable(json_file)
     torch = _torch_with_gpu()
     nvcc = nvcc_for_benchmark()
     library = build_kernels(nvcc, torch.cuda.get_device_capability())
@@ -67,7 +72,18 @@ def benchmark_kernels(
     return 1 if failed else 0
 
 
-def _torch_with_gpu():
+def _require_writable(path: Path) -> None:
+    """Raise UserError if the file cannot be written. Its content stays as it is."""
+    is_new = not path.exists()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    if is_new:
+        path.unlink()
+
+
+def _torch_with_gpu() -> Any:
     try:
         import torch
     except ImportError:

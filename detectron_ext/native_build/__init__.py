@@ -1,6 +1,7 @@
 """Builds the native operator library from ops/ for the Caffe2 of this Python or of another.
 
-Nothing here imports Caffe2 or the rest of the package, so setup.py can use it, too.
+It imports neither Caffe2 nor the rest of the package, except for `detectron_ext.environment`. So
+setup.py can use it before anything is installed.
 """
 
 from detectron_ext.native_build.cuda_check import check_cuda

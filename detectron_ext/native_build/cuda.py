@@ -13,7 +13,8 @@ from typing import NamedTuple
 from detectron_ext import environment
 from detectron_ext.native_build.toolchain import Unavailable
 
-# Python packages that contain the headers: nvidia-cublas, nvidia-curand, nvidia-cudnn-cu13.
+# What Caffe2's GPU classes include. The Python packages nvidia-cublas, nvidia-curand and
+# nvidia-cudnn-cu13 contain these headers.
 HEADERS = ("cublas_v2.h", "curand.h", "cudnn.h")
 OLDEST_ARCHITECTURE = 60
 EXTRA_INCLUDE = environment.CUDA_INCLUDE.name
@@ -25,7 +26,7 @@ class Nvcc(NamedTuple):
 
     Attributes:
         path: the program.
-        architectures: what to compile for, as nvcc names them, oldest first: "75", "80", ...
+        architectures: the GPU architectures to compile for, oldest first, such as "75" and "80".
     """
 
     path: str
@@ -43,12 +44,12 @@ class Nvcc(NamedTuple):
 
 
 class Cuda(NamedTuple):
-    """A CUDA toolkit with all that CUDA operators are compiled and linked with.
+    """What CUDA operators are compiled and linked with.
 
     Attributes:
         nvcc: the compiler.
         includes: the folders of the headers.
-        runtime: the static CUDA runtime, a library.
+        runtime: path of the static CUDA runtime, a library.
     """
 
     nvcc: Nvcc
@@ -60,8 +61,11 @@ def find_nvcc() -> Nvcc:
     """Return the CUDA compiler: $NVCC if set, else nvcc on PATH.
 
     Its architectures are all that it knows from sm_60 up, or those of them that the environment
-    variable DETECTRON_EXT_CUDA_ARCHITECTURES lists. Raises Unavailable where there is no compiler
-    and ValueError for an architecture that it does not know.
+    variable DETECTRON_EXT_CUDA_ARCHITECTURES lists.
+
+    Raises:
+        Unavailable: there is no compiler, or it knows no architecture from sm_60 up.
+        ValueError: the environment variable lists an architecture that the compiler does not know.
     """
     path = shutil.which(os.environ.get("NVCC") or "nvcc")
     if path is None:
@@ -72,13 +76,15 @@ def find_nvcc() -> Nvcc:
 def find_cuda(caffe2_libraries: Path) -> Cuda:
     """Return the CUDA toolkit of `find_nvcc`.
 
-    Headers are sought in the folders that the environment variable DETECTRON_EXT_CUDA_INCLUDE
-    lists, in the toolkit and in the nvidia packages of this Python.
+    The headers are searched for in the folders that the environment variable
+    DETECTRON_EXT_CUDA_INCLUDE lists, in the toolkit and in the nvidia packages of this Python.
 
     Args:
         caffe2_libraries: the folder of Caffe2's libraries, which must have CUDA code.
 
-    Raises Unavailable, with the name of what is missing.
+    Raises:
+        Unavailable: something is missing; the message names it.
+        ValueError: as `find_nvcc`.
     """
     nvcc = find_nvcc()
     if not (caffe2_libraries / "libtorch_cuda.so").is_file():

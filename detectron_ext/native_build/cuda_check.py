@@ -1,4 +1,4 @@
-"""Compiles the CUDA sources without building the library, for machines that have no GPU."""
+"""Compiles the CUDA sources without building the library. This needs nvcc, but no GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from detectron_ext.native_build.toolchain import BuildError, Unavailable
 def check_cuda() -> str:
     """Compile the CUDA sources and return one line that says what was compiled.
 
-    Kernels need nvcc alone. The operators around them are compiled, too, if Caffe2 has CUDA and
-    the headers that it includes are found. Raises BuildError where compiling fails.
+    Kernels need only nvcc. The operators around them are compiled, too, if Caffe2 has CUDA and
+    the headers that it includes are found.
+
+    Raises:
+        BuildError: a source does not compile.
+        ValueError: as `cuda.find_nvcc`.
     """
     try:
         nvcc, compiler = find_nvcc(), toolchain.find_compiler()
@@ -29,7 +33,7 @@ def check_cuda() -> str:
 
 
 def _operator_inputs() -> Inputs | None:
-    """Return what the operators are compiled with, or None after a line with the reason."""
+    """Return what operators are compiled with, or None after printing what is missing."""
     try:
         inputs = library.find_inputs("release")
     except Unavailable as reason:

@@ -1,9 +1,9 @@
 """Compiles and links the native operator library. Only what changed is compiled again.
 
-Ninja does the work. Its file is written here, into one folder of build/native for each Caffe2 and
-kind of build: "release", "address" or "undefined" for the processor at hand, or a level of x86-64
-such as "x86-64-v3". The finished library is copied to where the package loads it from:
-detectron_ext/ops/lib/<Caffe2>/, or a folder in it named for the level.
+Ninja runs the compiler. This module writes Ninja's file, into build/native/<Caffe2>/<kind>/. For
+the processor of this machine, the kind is "release" or the sanitizers' names. Otherwise it is a
+level of x86-64, such as "x86-64-v3". The finished library is copied to
+detectron_ext/ops/lib/<Caffe2>/, or to the level's folder in it. The package loads it from there.
 """
 
 from __future__ import annotations
@@ -44,13 +44,19 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
     """Bring the native library up to date and return its path.
 
     Args:
-        sanitize: None, "address", "undefined" or "address,undefined": compile with these
-            sanitizers of the compiler.
+        sanitize: "address", "undefined" or "address,undefined" to compile with these sanitizers;
+            None for no sanitizer.
         caffe2: the Caffe2 to build for, as in `toolchain.find_caffe2`.
         target: the processors to build for, as in `targets.find_target`.
 
-    Raises Unavailable where the machine lacks something, BuildError where compiling fails, and
-    ValueError for an unknown sanitizer or target.
+    Returns:
+        The path that the package loads the library from.
+
+    Raises:
+        Unavailable: this machine lacks something; the message names it.
+        BuildError: compiling or linking failed.
+        ValueError: the sanitizer, the target or a CUDA architecture is unknown, or a sanitizer is
+            combined with another target than "native".
     """
     variant = sanitize or "release"
     if variant not in VARIANT_FLAGS:
@@ -76,13 +82,17 @@ def build_or_warn(
 ) -> list[Path]:
     """Build a library for each target and return their paths.
 
-    Where the machine cannot build, one line of warning is printed and the list is empty.
+    If this machine cannot build, one line of warning is printed and the list is empty.
 
     Args:
-        sanitize, caffe2: as in `build`.
-        targets: names of targets. Default: `targets.wanted_targets()`.
+        sanitize: as in `build`.
+        caffe2: as in `build`.
+        targets: names of targets; None for `targets.wanted_targets()`.
 
-    Raises Unavailable where a Caffe2 was asked for by name, otherwise as `build`.
+    Raises:
+        Unavailable: this machine lacks something, and `caffe2` is given.
+        BuildError: as `build`.
+        ValueError: as `build`.
     """
     libraries = []
     for target in targets or wanted_targets():
@@ -109,7 +119,7 @@ def run_ninja(folder: Path, text: str) -> bool:
 
 
 def find_ninja() -> list[str]:
-    """Return the command that runs Ninja."""
+    """Return the command that runs Ninja; raise Unavailable if there is none."""
     if importlib.util.find_spec("ninja"):
         return [sys.executable, "-m", "ninja"]
     path = shutil.which("ninja")
@@ -124,9 +134,11 @@ def find_inputs(variant: str, given: str | None = None, target: str = NATIVE) ->
     Args:
         variant: a key of VARIANT_FLAGS.
         given: the Caffe2 to build for, as in `toolchain.find_caffe2`.
-        target: as in `targets.find_target`.
+        target: the processors to build for, as in `targets.find_target`.
 
-    Raises Unavailable where something is missing.
+    Raises:
+        Unavailable: something is missing; the message names it.
+        ValueError: the target or a CUDA architecture is unknown.
     """
     compiler = toolchain.find_compiler()
     caffe2 = toolchain.find_caffe2(given)
@@ -143,14 +155,14 @@ def find_inputs(variant: str, given: str | None = None, target: str = NATIVE) ->
 
 
 def _processor(target: str) -> str:
-    """Return a text that differs where objects of this target must not be used."""
+    """Return a text that names the processor. Objects of another processor must not be used."""
     if target != NATIVE:
         return target
     return " ".join(sorted(processor_flags() or [platform.processor()]))
 
 
 def _find_cuda(variant: str, caffe2: toolchain.Caffe2) -> Cuda | None:
-    """Return the CUDA toolkit, or None after a line that says why CUDA is left out."""
+    """Return the CUDA toolkit; if something is missing, print one line with it and return None."""
     if variant != "release":
         return None
     try:

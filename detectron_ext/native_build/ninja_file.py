@@ -1,4 +1,4 @@
-"""The text of the ninja file that builds the library: which command makes which file."""
+"""The text of the Ninja file that builds the library: which command makes which file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Inputs(NamedTuple):
         libraries: linker arguments of every build.
         caffe2: the Caffe2 to build for.
         target: the processors to build for.
-        toolchain_id: a hash that differs where objects must not be shared.
+        toolchain_id: a hash of the compiler, Caffe2 and processor. Builds share objects only if it
+            is the same.
         cuda: the CUDA toolkit, None for a library without CUDA code.
     """
 
@@ -81,17 +82,18 @@ class Inputs(NamedTuple):
 
 
 def ninja_text(sources: Path, folder: Path, library: str, variant: str, inputs: Inputs) -> str:
-    """Return a ninja file that compiles the .cc and .cu files below `sources` into a library.
+    """Return a Ninja file that compiles the .cc and .cu files below `sources` into a library.
 
-    Sources are named relative to the folder, so that a moved tree keeps its objects and the
-    library's messages show no path of the machine that built it.
+    It names the sources relative to `folder`. So a moved tree keeps its objects, and the messages
+    of the library show no path of the machine that built it.
 
     Args:
         sources: the folder of the C++ sources.
-        folder: where ninja will run.
+        folder: where Ninja will run.
         library: file name of the library.
         variant: a key of VARIANT_FLAGS.
-        inputs: what the machine offers. Without `cuda` in it, .cu files are left out.
+        inputs: what the build takes from the machine. If its `cuda` is None, .cu files are left
+            out.
     """
     includes = ["-I$sources", *(f"-isystem{path}" for path in inputs.includes)]
     machine = inputs.target.compiler_flags
@@ -119,13 +121,13 @@ def ninja_text(sources: Path, folder: Path, library: str, variant: str, inputs: 
 def cuda_check_text(
     sources: Path, folder: Path, nvcc: Nvcc, compiler: str, operators: Inputs | None
 ) -> tuple[str, int]:
-    """Return a ninja file that compiles the .cu files alone, and the number of these files.
+    """Return a Ninja file that compiles only the .cu files, and the number of these files.
 
     Kernels are compiled for the oldest and the newest architecture, with warnings as errors.
 
     Args:
         sources: the folder of the C++ sources.
-        folder: where ninja will run.
+        folder: where Ninja will run.
         nvcc: the CUDA compiler.
         compiler: the C++ compiler that nvcc calls.
         operators: what operators are compiled with, or None to leave them out.
@@ -143,7 +145,7 @@ def cuda_check_text(
 
 
 def nvcc_command(nvcc: Nvcc, compiler: str) -> str:
-    """Return the start of the command that compiles a CUDA source, without architectures."""
+    """Return the command that compiles a CUDA source, without architectures and file names."""
     return f"{nvcc.path} -ccbin {compiler} {' '.join(CUDA_FLAGS)} -I$sources"
 
 
@@ -155,7 +157,7 @@ def cuda_operator_flags(inputs: Inputs) -> list[str]:
 
 
 def _tag(inputs: Inputs) -> str:
-    """Return a macro that no source reads. It makes ninja recompile when the toolchain changes."""
+    """Return a macro that no source reads. It makes Ninja recompile when the toolchain changes."""
     return f"-DDETECTRON_EXT_TOOLCHAIN={inputs.toolchain_id}"
 
 
@@ -174,7 +176,7 @@ def _rule(name: str, command: str) -> list[str]:
 
 
 def _edges(sources: Path, rule: str, *patterns: str) -> tuple[list[str], list[str]]:
-    """Return the objects of the files that match the patterns, and ninja's lines for them."""
+    """Return the objects of the files that match the patterns, and Ninja's lines for them."""
     objects, lines = [], []
     for source in [path for pattern in patterns for path in sorted(sources.glob(pattern))]:
         name = source.relative_to(sources)
@@ -189,5 +191,5 @@ def _link(variant: str, inputs: Inputs) -> list[str]:
     if inputs.cuda is not None:
         libraries += ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
         libraries += [str(inputs.cuda.runtime), "-lrt", "-ldl", "-lpthread"]
-    # With -z defs a missing symbol fails the build, and not later the loading.
+    # With -z defs a missing symbol makes the build fail. Without it, loading would fail later.
     return [*sanitizer, *libraries, "-Wl,-z,defs"]

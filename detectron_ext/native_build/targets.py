@@ -14,21 +14,22 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+from detectron_ext import environment
 from detectron_ext.native_build.toolchain import Unavailable
 
 NATIVE = "native"
-BUILD_VARIABLE = "DETECTRON_EXT_BUILD_TARGETS"
+BUILD_VARIABLE = environment.BUILD_TARGETS.name
 _FLAGS_SUFFIX = ".flags"
 
 _V2 = "-march=x86-64 -msse3 -mssse3 -msse4.1 -msse4.2 -mpopcnt -mcx16 -msahf"
 _V3 = f"{_V2} -mavx -mavx2 -mfma -mf16c -mbmi -mbmi2 -mlzcnt -mmovbe"
 _V4 = f"{_V3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl"
 
-# Level -> the compiler's flags for it, the most capable level first. GCC takes the levels' names
-# from version 11 on, and the single flags before that, too.
+# Level -> the compiler's flags for it, the most capable level first. Only GCC 11 and newer take the
+# names of the levels; all versions take the single flags.
 LEVELS = {"x86-64-v4": _V4, "x86-64-v3": _V3, "x86-64-v2": _V2}
 
-# The macro that GCC defines when it may use an extension -> the extension's flag in /proc/cpuinfo.
+# The macro that GCC defines if it may use an extension -> the extension's flag in /proc/cpuinfo.
 # Extensions that GCC uses only through intrinsics (AES, SHA, ...) are not listed.
 _PROCESSOR_FLAGS = {
     "__SSE3__": "pni",
@@ -74,7 +75,7 @@ class Target(NamedTuple):
     Attributes:
         name: "native" or a key of LEVELS.
         compiler_flags: the flags that make GCC compile for it.
-        processor_flags: what the library needs, as /proc/cpuinfo names it, sorted.
+        processor_flags: the processor flags that the library needs, as in /proc/cpuinfo, sorted.
     """
 
     name: str
@@ -85,7 +86,13 @@ class Target(NamedTuple):
 def find_target(name: str, compiler: str) -> Target:
     """Return the target of a name.
 
-    Raises ValueError for an unknown name, and Unavailable where the compiler cannot compile for it.
+    Args:
+        name: "native" or a key of LEVELS.
+        compiler: path of GCC's C++ compiler.
+
+    Raises:
+        ValueError: the name is unknown.
+        Unavailable: the compiler or this machine cannot compile for the target.
     """
     require_known(name)
     if name != NATIVE and platform.machine() not in ("x86_64", "AMD64"):
@@ -95,7 +102,7 @@ def find_target(name: str, compiler: str) -> Target:
 
 
 def require_known(name: str) -> None:
-    """Raise ValueError, with the names that there are, for an unknown target."""
+    """Raise ValueError if a target is unknown; the message lists the known ones."""
     if name != NATIVE and name not in LEVELS:
         raise ValueError(f"unknown target {name}: give {NATIVE} or {', '.join(LEVELS)}")
 
@@ -105,14 +112,23 @@ def wanted_targets(names: str | None = None) -> list[str]:
 
     Args:
         names: separated by commas or spaces. Default: the environment variable
-            DETECTRON_EXT_BUILD_TARGETS, and without it the native target alone.
+            DETECTRON_EXT_BUILD_TARGETS. If that is not set either, the native target alone.
+
+    Returns:
+        At least one name, and none twice.
     """
     text = names or os.environ.get(BUILD_VARIABLE) or NATIVE
-    return text.replace(",", " ").split()
+    return list(dict.fromkeys(text.replace(",", " ").split())) or [NATIVE]
 
 
 def library_path(folder: Path, target: str, file_name: str) -> Path:
-    """Return where the library of a target lies below the folder of its Caffe2's libraries."""
+    """Return the path of a target's library.
+
+    Args:
+        folder: the folder of the libraries for one Caffe2.
+        target: "native" or a key of LEVELS.
+        file_name: the library's file name.
+    """
     return folder / file_name if target == NATIVE else folder / target / file_name
 
 
@@ -124,8 +140,8 @@ def write_needed_flags(library: Path, target: Target) -> None:
 def lacking_flags(library: Path) -> list[str]:
     """Return the processor flags that a library needs and this machine lacks.
 
-    The list is empty where the library has no file of flags, or where the operating system does
-    not tell the flags of the processor.
+    The list is empty if the library has no file of flags, or if the operating system does not tell
+    the flags of the processor.
     """
     present, path = processor_flags(), flags_file(library)
     if present is None or not path.is_file():
@@ -134,7 +150,7 @@ def lacking_flags(library: Path) -> list[str]:
 
 
 def processor_flags() -> frozenset[str] | None:
-    """Return the flags of this machine's processor, or None where /proc/cpuinfo has none."""
+    """Return the flags of this machine's processor, or None if /proc/cpuinfo has none."""
     try:
         with open("/proc/cpuinfo") as info:
             for line in info:

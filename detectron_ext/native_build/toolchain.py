@@ -15,17 +15,18 @@ from typing import NamedTuple
 
 
 class Unavailable(Exception):
-    """Something that a build needs is not on this machine. The message is one line naming it."""
+    """This machine lacks something that a build needs. The message is one line that names it."""
 
 
 class BuildError(Exception):
-    """The compiler or the linker failed on our sources. It has printed the reason itself."""
+    """The compiler or the linker failed on our sources. It has printed the reason."""
 
 
 def find_compiler() -> str:
     """Return the path of GCC's C++ compiler: $CXX if set, else g++ or c++ on PATH.
 
-    Raises Unavailable where there is none, or where $CXX is Clang.
+    Raises:
+        Unavailable: there is none, or $CXX is Clang.
     """
     named = os.environ.get("CXX")
     for name in [named] if named else ["g++", "c++"]:
@@ -63,7 +64,8 @@ def find_caffe2(given: str | None = None) -> Caffe2:
         given: a Python program whose torch package contains Caffe2, or the folder into which a
             Caffe2 built from source was installed, with include/ and lib/ in it.
 
-    Raises Unavailable where there is no Caffe2 with headers.
+    Raises:
+        Unavailable: there is no Caffe2 with headers.
     """
     if given and Path(given).is_dir():
         caffe2 = Caffe2("source", Path(given) / "include", Path(given) / "lib")
@@ -89,14 +91,18 @@ def _torch_of(python: str) -> Path:
     try:
         result = subprocess.run([python, "-c", script], stdout=PIPE, stderr=DEVNULL)
     except OSError as error:
-        raise Unavailable(f"CAFFE2={python} is no program: {error.strerror}") from None
+        raise Unavailable(f"CAFFE2={python} is not a program: {error.strerror}") from None
     if result.returncode:
-        raise Unavailable(f"CAFFE2={python} is no Python with a torch package")
+        raise Unavailable(f"CAFFE2={python} is not a Python with a torch package")
     return Path(result.stdout.decode().strip())
 
 
 def find_libraries(caffe2: Caffe2) -> list[str]:
-    """Return the linker's arguments for Caffe2's libraries. Their names depend on its version."""
+    """Return the linker's arguments for Caffe2's libraries. Their names depend on its version.
+
+    Raises:
+        Unavailable: there are no such libraries.
+    """
     for names in (["torch_cpu", "c10"], ["torch", "c10"], ["caffe2", "c10"]):
         if all((caffe2.lib / f"lib{name}.so").exists() for name in names):
             return [f"-l{name}" for name in names]
@@ -107,6 +113,9 @@ def find_openmp(caffe2: Caffe2) -> str:
     """Return the linker's argument for the OpenMP runtime that Caffe2 itself uses.
 
     A second runtime in the process would start as many threads again.
+
+    Raises:
+        Unavailable: the torch package has no OpenMP runtime.
     """
     bundled = sorted(caffe2.lib.glob("libgomp*.so*"))
     bundled += sorted((caffe2.lib.parent.parent / "torch.libs").glob("libgomp*.so*"))
@@ -120,8 +129,11 @@ def find_openmp(caffe2: Caffe2) -> str:
 def find_mkl_include(caffe2: Caffe2) -> Path:
     """Return the folder of mkl_cblas.h, which a header of Caffe2 includes (package mkl-include).
 
-    It is sought in this Python's environment and in the one that the torch package lies in: pip
-    installs what a build needs into an environment of its own.
+    It is searched for in this Python's environment and in the environment of the torch package. The
+    two differ during `pip install`, which installs what a build needs into a separate environment.
+
+    Raises:
+        Unavailable: there is no such header.
     """
     roots = [Path(sys.prefix), Path(sys.base_prefix), *list(caffe2.include.parents)[4:5]]
     for root in roots:
@@ -131,7 +143,11 @@ def find_mkl_include(caffe2: Caffe2) -> Path:
 
 
 def generated_with_protobuf(caffe2: Caffe2) -> str:
-    """Return the version of protobuf, as '3.13.0', that generated Caffe2's message classes."""
+    """Return the version of protobuf that generated Caffe2's message classes, such as "3.13.0".
+
+    Raises:
+        Unavailable: Caffe2's header does not tell it.
+    """
     header = (caffe2.include / "caffe2/proto/caffe2.pb.h").read_text()
     found = re.search(r"#if (\d+) < (?:GOOGLE_)?PROTOBUF_MIN_PROTOC_VERSION", header)
     if not found:
@@ -141,10 +157,10 @@ def generated_with_protobuf(caffe2: Caffe2) -> str:
 
 
 def toolchain_id(compiler: str, caffe2: Caffe2, processor: str) -> str:
-    """Return a short hash of the compiler, Caffe2 and the processor that objects are compiled for.
+    """Return a short hash of the compiler, Caffe2 and the processor that objects are made for.
 
-    Where the hash differs, as after the tree was copied to another machine, ninja compiles all
-    objects again.
+    If the hash has changed, Ninja compiles all objects again. This is the case after the tree was
+    copied to another machine.
     """
     version = subprocess.run([compiler, "--version"], stdout=PIPE, check=True).stdout
     parts = [version, caffe2.name.encode(), str(caffe2.include).encode(), processor.encode()]

@@ -1,27 +1,59 @@
 """Operators of Libra R-CNN and of Detectron, as functions that add them to a Caffe2 net.
 
 Importing this package loads the operator libraries (`library.load`). Each function adds the native
-operator where one can run on the device in scope, and elsewhere a Python operator that computes the
-same numbers. The functions are the front-ends of the table of operators (`table`), and
+operator if one can run on the device in scope. Otherwise it adds a Python operator, which computes
+the same numbers. The functions are the front-ends of the table of operators (`table`), and
 docs/operators.md describes them all. `reference` holds the float64 definition of every operator.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from detectron_ext.ops import library, operators, reference
 from detectron_ext.ops.library import native_library_loaded
-from detectron_ext.ops.table import OPERATORS
+from detectron_ext.ops.operators.balanced_pyramid import (
+    balanced_pyramid_gather,
+    balanced_pyramid_scatter,
+)
+from detectron_ext.ops.operators.box_losses import (
+    balanced_l1_loss,
+    select_balanced_l1_loss,
+    select_smooth_l1_loss,
+    smooth_l1_loss,
+)
+from detectron_ext.ops.operators.embedded_gaussian_attention import embedded_gaussian_attention
+from detectron_ext.ops.operators.focal_losses import (
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+    weighted_sigmoid_focal_loss,
+)
+from detectron_ext.ops.operators.group_spatial_softmax import group_spatial_softmax
+from detectron_ext.ops.operators.non_local_block import non_local_block
+from detectron_ext.ops.operators.roi_max_pool import roi_max_pool
+from detectron_ext.ops.operators.sigmoid_cross_entropy_loss import sigmoid_cross_entropy_loss
+from detectron_ext.ops.operators.spatial_narrow_as import spatial_narrow_as
+from detectron_ext.ops.operators.upsample_nearest import upsample_nearest
 
-_FRONT_ENDS = {entry.front_end.__name__: entry.front_end for entry in OPERATORS.values()}
-globals().update(_FRONT_ENDS)
-
-__all__ = ["library", "native_library_loaded", "operators", "reference", *_FRONT_ENDS]
-
-if TYPE_CHECKING:
-    # The front-ends, which type checkers cannot see.
-    def __getattr__(name: str) -> Any: ...
-
+__all__ = [
+    "balanced_l1_loss",
+    "balanced_pyramid_gather",
+    "balanced_pyramid_scatter",
+    "embedded_gaussian_attention",
+    "group_spatial_softmax",
+    "library",
+    "native_library_loaded",
+    "non_local_block",
+    "operators",
+    "reference",
+    "roi_max_pool",
+    "select_balanced_l1_loss",
+    "select_smooth_l1_loss",
+    "sigmoid_cross_entropy_loss",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+    "softmax_focal_loss",
+    "spatial_narrow_as",
+    "upsample_nearest",
+    "weighted_sigmoid_focal_loss",
+]
 
 library.load()

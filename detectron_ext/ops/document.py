@@ -33,8 +33,8 @@ loss = ops.balanced_l1_loss(
 net.AddGradientOperators([loss])
 ```
 
-The function adds the native operator where one can run on the device in scope, and elsewhere a
-Python operator that computes the same numbers more slowly. Importing `detectron_ext.ops` also
+The function adds the native operator if one can run on the device in scope. Otherwise it adds a
+Python operator, which computes the same numbers more slowly. Importing `detectron_ext.ops` also
 registers the native operators with Caffe2 under the names below, for nets that are built without
 these functions. Inputs and outputs are float32 blobs in NCHW order unless a description says
 otherwise. `detectron_ext.ops.reference` has a float64 definition of every operator and of its
@@ -133,4 +133,6 @@ def _sections(docstring: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m detectron_ext.ops.document FILE")
     Path(sys.argv[1]).write_text(document())

@@ -1,11 +1,11 @@
-"""What the front-ends share: adding an operator to a net, and checking arguments."""
+"""What the front-ends share: the function that adds an operator to a net, and argument checks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 from caffe2.python import core
@@ -13,25 +13,28 @@ from caffe2.python import core
 from detectron_ext.limits import MAX_PYRAMID_LEVELS, MIN_PYRAMID_LEVELS
 from detectron_ext.ops import library, python_operators
 
+# A blob of a net: a reference to it, or its name.
+Blob = Union[core.BlobReference, str]
+
 
 def add_operator(
     net: core.Net,
     operator: str,
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
+    inputs: Sequence[Blob],
+    outputs: Sequence[Blob],
     **arguments: Any,
 ) -> core.BlobReference | tuple[core.BlobReference, ...]:
-    """Add `operator` to `net`: native where it can run on the device in scope, else in Python.
+    """Add `operator` to `net`: native if it can run on the device in scope, else in Python.
 
     Args:
         net: the net to add to.
         operator: the operator's name in the table of operators.
-        inputs: blob names or references.
-        outputs: blob names or references.
+        inputs: the operator's inputs, in its order.
+        outputs: names for the operator's outputs, in its order.
         arguments: the operator's arguments.
 
     Returns:
-        The output, or a tuple of them where there are several.
+        A reference to the output, or a tuple of references if there are several outputs.
     """
     inputs, outputs = list(inputs), list(outputs)
     # Caffe2 1.10 converts numpy's numbers with a function that newer numpy lacks.
@@ -55,7 +58,7 @@ def require_positive(**values: float) -> None:
 
 
 def require_not_negative(**values: float) -> None:
-    """Raise ValueError naming the first of `values` not at least 0 and finite as float32."""
+    """Raise ValueError naming the first of `values` that is negative or not finite as float32."""
     for name, value in values.items():
         if not 0 <= single(value) < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite as float32, not {value!r}")
@@ -75,7 +78,7 @@ def require_integer(name: str, value: int, low: int, high: int | None = None) ->
         raise ValueError(f"{name} must be an integer {wanted}, not {value!r}")
 
 
-def require_levels(levels: Sequence[Any], refine_level: int) -> None:
+def require_levels(levels: Sequence[Blob], refine_level: int) -> None:
     """Raise ValueError unless `levels` can be a pyramid and `refine_level` is an index of it."""
     if not MIN_PYRAMID_LEVELS <= len(levels) <= MAX_PYRAMID_LEVELS:
         wanted = f"{MIN_PYRAMID_LEVELS} to {MAX_PYRAMID_LEVELS}"

@@ -8,7 +8,7 @@ There are two libraries:
   Libra R-CNN.
 
 Without our library, all operators of the table run as Python operators. The environment variable
-DETECTRON_EXT_OPS=python requests this where our library is built.
+DETECTRON_EXT_OPS=python has the same effect if our library is built.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _load_detectron_library(path: Path) -> bool:
 
 
 def _load_native_library(path: Path) -> bool:
-    """Load our library; log a warning and return False where that fails."""
+    """Load our library and return True; if that fails, log a warning and return False."""
     fallback = "using the slower Python operators"
     if not _State.detectron:
         # Ours implements Detectron's operators, whose schemas are in Detectron's library.

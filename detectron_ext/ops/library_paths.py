@@ -1,12 +1,12 @@
 """Finds the operator libraries of the Caffe2 in this process.
 
-One Caffe2 can have several builds of our library: the one that `make ops` compiles for the machine
-at hand, and those for levels of x86-64 that a distributed wheel contains
-(`detectron_ext.native_build.targets`). The rule that chooses among them:
+One Caffe2 can have several builds of our library. `make ops` compiles one for this machine. A
+distributed wheel contains one for each level of x86-64 (`detectron_ext.native_build.targets`). This
+rule chooses among them:
 
 1. DETECTRON_EXT_TARGET, if set, names the build: native, x86-64-v4, x86-64-v3 or x86-64-v2.
-2. Otherwise the native build is taken if this processor can run it,
-3. else the most capable level that is there and that this processor can run.
+2. Otherwise the native build is taken, if it is there and this processor can run it.
+3. Otherwise the most capable level is taken that is there and that this processor can run.
 
 Builds for different processors may differ in the last bits of their results, because they add in
 different orders and because only some fuse multiplications with additions.
@@ -19,12 +19,13 @@ from pathlib import Path
 
 import caffe2
 
+from detectron_ext import environment
 from detectron_ext.errors import choice_error
 from detectron_ext.native_build import Unavailable, find_caffe2
 from detectron_ext.native_build.library import NAME
 from detectron_ext.native_build.targets import LEVELS, NATIVE, lacking_flags, library_path
 
-TARGET_VARIABLE = "DETECTRON_EXT_TARGET"
+TARGET_VARIABLE = environment.TARGET.name
 _FOLDER = Path(__file__).resolve().parent / "lib"
 _DETECTRON_NAMES = ("libcaffe2_detectron_ops_gpu.so", "libcaffe2_detectron_ops.so")
 
@@ -32,8 +33,10 @@ _DETECTRON_NAMES = ("libcaffe2_detectron_ops_gpu.so", "libcaffe2_detectron_ops.s
 def native_library() -> Path:
     """Return the path of our library for this Caffe2 and this processor.
 
-    The file need not be there, and where no build suits the processor, `library_problem` tells so.
-    Raises ConfigError where DETECTRON_EXT_TARGET names no target.
+    The file may be absent, or made for another processor; `library_problem` tells which.
+
+    Raises:
+        ConfigError: DETECTRON_EXT_TARGET names no target.
     """
     forced = os.environ.get(TARGET_VARIABLE)
     targets = [NATIVE, *LEVELS]
@@ -50,7 +53,7 @@ def native_library() -> Path:
 
 
 def library_problem(path: Path) -> str | None:
-    """Return why our library at `path` must not be loaded, or None where it can be.
+    """Return why our library at `path` must not be loaded, or None if it can be loaded.
 
     A library compiled for another processor would end the process with an illegal instruction.
     """
@@ -68,8 +71,8 @@ def library_problem(path: Path) -> str | None:
 def detectron_library() -> Path:
     """Return the path of Detectron's operator library, or the path where it was expected.
 
-    It lies in the torch package, or beside the other libraries of a Caffe2 built from source: in
-    `lib` of the folder that Caffe2's Python package is installed below.
+    It lies in the torch package. If Caffe2 was built from source, it lies in `lib` of one of
+    the folders above Caffe2's Python package.
     """
     try:
         folders = [find_caffe2().lib]

@@ -1,6 +1,7 @@
-"""Arguments of the losses: checked as the native operators check them, and converted.
+"""Checks and converts the arguments of the losses.
 
-Caffe2 refuses an integer where an operator asks for a float; hence the conversions.
+The checks are those of the native operators. The conversions are needed because Caffe2 rejects an
+integer for an argument that an operator reads as a float.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def balanced_l1_arguments(
 
 
 def _require_single_precision(alpha: float, gamma: float, beta: float, formula: str) -> None:
-    """Raise ValueError where float32 cannot hold balanced L1's coefficients (balanced_l1.h)."""
+    """Raise ValueError if float32 cannot hold balanced L1's coefficients (balanced_l1.h)."""
     if gamma > MAX_BALANCED_L1_EXPONENT * alpha:
         most = f"at most {MAX_BALANCED_L1_EXPONENT} times alpha ({alpha:g})"
         raise ValueError(f"gamma must be {most}, not {gamma:g}")

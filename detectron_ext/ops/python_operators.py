@@ -1,8 +1,9 @@
 """Adds operators in numpy to nets, for devices on which no native operator can run.
 
-Tensors are float32, indices and labels int32. Numbers and refused inputs are those of the native
-operators. A net with Python operators holds the names of the functions here, not their code: a
-process that loads such a net must be able to import this package.
+Tensors are float32, indices and labels int32. Python operators compute the same numbers as the
+native operators on the CPU, and reject the same inputs. A net with Python operators holds the names
+of the functions here, not their code: a process that loads such a net must be able to import this
+package.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def add(
         net: the net to add to.
         name: a name of the table that has a Python operator; it becomes the operator's name in the
             net.
-        inputs: blob names or references.
-        outputs: blob names or references.
+        inputs: the operator's inputs, in its order.
+        outputs: names for the operator's outputs, in its order.
         arguments: the operator's arguments, picklable.
 
     Returns:
-        The output, or a tuple of them where there are several.
+        A reference to the output, or a tuple of references if there are several outputs.
 
     Raises:
         ValueError: there is no Python operator of that name.
@@ -106,4 +107,5 @@ def _write_tensors(tensors: Sequence[Any], arrays: Sequence[np.ndarray]) -> None
 
 
 def _indices(positions: slice, count: int) -> list[int]:
+    """Return which of `count` inputs or outputs a slice selects."""
     return list(range(count)[positions])

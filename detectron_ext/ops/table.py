@@ -1,7 +1,7 @@
 """The table of operators: everything that is known about an operator stands in its entry.
 
-A module of `detectron_ext.ops.operators` registers an entry for each of its operators. What follows
-from the entries:
+A module of `detectron_ext.ops.operators` registers an entry for each of its operators. These
+things follow from the entries:
 
 - which library an operator comes from, and whether it can run on CUDA (`library.has_native`);
 - the Python operators (`python_operators.add`);
@@ -79,7 +79,7 @@ class Operator:
             the differentiable inputs.
         library: DETECTRON or LIBRA.
         has_cuda: whether the library has the operator for CUDA.
-        python: the operator in numpy; None where the front-end builds the operator from others.
+        python: the operator in numpy; None if the front-end composes the operator of others.
         differentiable_inputs: which inputs have a gradient.
         differentiable_outputs: which outputs have a gradient.
     """
@@ -128,13 +128,14 @@ def register_loss(
     gradient: Callable[..., np.ndarray],
     python: PythonOperator,
 ) -> Operator:
-    """Add the entry of an operator whose one output is a loss, with a gradient of the first input.
+    """Add the entry of a loss: one output, and a gradient for the first input alone.
 
     Args:
-        name: as in `Operator`, and so the next three.
-        front_end: its parameter that names the loss must be called "output".
+        name: the operator's name in Caffe2's registry.
+        front_end: the function that adds the operator to a net. Its parameter that names the loss
+            must be called "output".
         library: DETECTRON or LIBRA.
-        inputs: the front-end's parameters that are inputs.
+        inputs: the front-end's parameters that are the operator's inputs, in the operator's order.
         loss: the float64 definition: takes the inputs one by one, then the arguments by name.
         gradient: the definition's gradient with respect to the first input: takes the inputs and
             the gradient of the loss one by one, then the arguments by name.

@@ -8,7 +8,7 @@
 
 namespace detectron_ext {
 
-// For NCHW, plane is H * W. NHWC is the same with images = N * H * W and plane = 1.
+// For NCHW, plane is H * W. For NHWC, images is N * H * W and plane is 1.
 struct AffineChannelShape {
   int64_t images;
   int64_t channels;

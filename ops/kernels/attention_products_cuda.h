@@ -7,8 +7,8 @@
 // operand (weights) lies as [column][row], kWeightStride apart, the right one (values) as
 // [channel][column], kValueStride apart.
 //
-// A thread owns kScores scores and kSums sums in registers; score i of it is that of row
-// ScoreRow(i) and column ScoreColumn(i), sum i of SumRow(i) and SumChannel(i).
+// A thread owns kScores scores and kSums sums in registers. Its score i has the row ScoreRow(i) and
+// the column ScoreColumn(i). Its sum i has the row SumRow(i) and the channel SumChannel(i).
 #pragma once
 
 #include "kernels/cuda_launch.h"
@@ -79,7 +79,7 @@ struct Float32Products {
 
 // Tensor cores take tf32: a float's sign, exponent and 10 bits of mantissa. A float x is the sum of
 // two such numbers, high and low, up to a relative error of 2^-21. So a product a b is high_a
-// high_b + high_a low_b + low_a high_b up to as small an error.
+// high_b + high_a low_b + low_a high_b, up to an error of that size.
 //
 // Tensor cores truncate their sums instead of rounding them, so long sums drift towards zero.
 // Therefore each chunk is summed from zero, and its sum is added to the total in float32. Warps

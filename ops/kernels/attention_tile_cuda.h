@@ -26,7 +26,7 @@ struct AttentionBlock {
   int channel0;
   int image;
   int first_column;
-  int last_column;  // the end: not one of its own
+  int last_column;  // one past its last column
 
   __device__ static AttentionBlock OfThread(const AttentionShape& shape, int split_columns) {
     const int positions = static_cast<int>(shape.positions);
@@ -83,8 +83,7 @@ __device__ __forceinline__ void CopyTile(const Map& map, int channel0, int posit
   }
 }
 
-// Shared memory of a block: buffers of the pipelines, weights, and what a kernel asks for in
-// addition.
+// Shared memory of a block: buffers of the pipelines, weights, and extra memory for the kernel.
 template <typename Products>
 struct AttentionShared {
   static constexpr int kScoreBuffer =

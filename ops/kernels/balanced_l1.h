@@ -12,18 +12,18 @@ constexpr int kMaxBalancedL1Exponent = 60;
 
 enum class BalancedL1Formula { kContinuous, kMmdet };
 
-// A box loss's formula, as in kernels/dense_loss.h. With x = |difference|, b = e^(gamma / alpha) -
-// 1 and t = b x / beta, the loss is
+// A formula of a box loss; kernels/dense_loss.h says what it must have. The loss is
 //
 //   x < beta:  alpha / b (beta bowed(t) + shift ln(1 + t))
 //   else:      gamma x + beyond
 //
-// where bowed(t) = (1 + t) ln(1 + t) - t, and
+// where x = |difference|, b = e^(gamma / alpha) - 1, t = b x / beta,
+// bowed(t) = (1 + t) ln(1 + t) - t, and
 //
 //   continuous:  shift = 0,        beyond = beta (gamma / b - alpha)
 //   mmdet:       shift = 1 - beta, beyond = gamma / b - alpha beta
 //
-// The two agree at beta 1.
+// The two formulas are equal at beta 1.
 struct BalancedL1 {
   float beta;
   float gamma;

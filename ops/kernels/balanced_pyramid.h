@@ -3,8 +3,8 @@
 //
 // Level i of n holds `planes` planes (images times channels) of sizes[i], finest first. Levels
 // before `refine` are max-pooled to its size in gathering and nearest-resized from it in
-// scattering. Levels after it are nearest-resized in gathering and max-pooled in scattering. This
-// does not depend on their sizes.
+// scattering. Levels after it are nearest-resized in gathering and max-pooled in scattering. Only
+// the order of the levels decides this, not their sizes.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The balanced pyramid of kernels/balanced_pyramid.h on CUDA. Pointers are to device memory, those
-// to maps aligned to 16 bytes.
+// The balanced pyramid of kernels/balanced_pyramid.h on CUDA. Pointers are to device memory. Maps
+// must start at a multiple of 16 bytes.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace detectron_ext {
 
-// Heights, widths and the areas of planes must stay below this.
+// The area of a plane, and its height and width, must be below these limits.
 constexpr int64_t kMaxCudaPlane = 1 << 30;
 constexpr int64_t kMaxCudaSide = 1 << 15;
 

@@ -21,8 +21,8 @@ constexpr int kTallTileRows = kVectorWidth == 16 ? 12 : 6;
 constexpr int kTallTileVectors = 2;
 constexpr int kTallTileColumns = kTallTileVectors * kVectorWidth;
 
-// What a product does once a step besides multiplying: nothing here. Others prefetch what comes
-// next.
+// A product calls a function object once in each step. This one does nothing; others prefetch the
+// data of the next product.
 struct NoPrefetch {
   void operator()(int64_t) const {}
 };

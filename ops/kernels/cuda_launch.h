@@ -1,8 +1,8 @@
 // Launching CUDA kernels: what all .cu files of kernels/ share.
 //
-// The kernels use no float atomics and no CUDA library, so that the bits of a result depend on
-// nothing but the input and the GPU, and only what kernels/cuda_emulation.h emulates, so that they
-// can be run on a machine without a GPU.
+// The kernels use no float atomics and no CUDA library. So the bits of a result depend only on the
+// input and the GPU. The kernels use only what kernels/cuda_emulation.h emulates. So they can be
+// run on a machine without a GPU.
 #pragma once
 
 #ifdef DETECTRON_EXT_EMULATE_CUDA
@@ -36,12 +36,12 @@ inline void CheckCuda(cudaError_t error, const char* what) {
   }
 }
 
-// Runs kernel(args...) on `stream` with `shared_bytes` of shared memory beside what it declares;
-// throws if it cannot be launched.
+// Runs kernel(args...) on `stream` with `shared_bytes` of shared memory in addition to what it
+// declares. Throws std::runtime_error if it cannot be launched.
 template <typename... Parameters, typename... Arguments>
 void LaunchCudaShared(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                       size_t shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
-  // More than this has to be asked for.
+  // Shared memory beyond this size must be requested.
   constexpr size_t kFreelyGiven = 48 * 1024;
   if (shared_bytes > kFreelyGiven) {
     CheckCuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

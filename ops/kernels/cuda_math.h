@@ -7,7 +7,7 @@
 
 namespace detectron_ext {
 
-// The word of so many bytes that one instruction loads or stores.
+// A word of kBytes bytes, which one instruction loads or stores.
 template <int kBytes>
 struct WordOf;
 template <>
@@ -42,7 +42,7 @@ struct Run {
 #ifdef DETECTRON_EXT_EMULATE_CUDA
     *reinterpret_cast<Word*>(to) = word;
 #else
-    // An assignment would be taken apart where its numbers depend on conditions.
+    // The compiler may split an assignment into several stores if the numbers depend on conditions.
     __stcg(reinterpret_cast<Word*>(to), word);
 #endif
   }

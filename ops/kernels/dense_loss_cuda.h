@@ -1,5 +1,5 @@
-// The dense form of a box loss on CUDA, for any formula. For kernels/box_losses_cuda.cu alone;
-// callers include kernels/losses_cuda.h.
+// The dense form of a box loss on CUDA, for any formula. Only kernels/box_losses_cuda.cu includes
+// this file; callers include kernels/losses_cuda.h.
 #pragma once
 
 #include "kernels/cuda_math.h"
@@ -69,8 +69,8 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
-// Whether the inputs are read four numbers at a time, as many as a box has. Other sizes and
-// addresses are read one number at a time.
+// Whether the inputs are read four numbers at a time, as many as a box has. With other sizes and
+// addresses, they are read one number at a time.
 inline bool InFours(const DenseLossInputs& in) {
   return in.size % 4 == 0 &&
       AlignedTo(4 * sizeof(float), in.prediction, in.target, in.inside, in.outside);

@@ -1,4 +1,4 @@
-// What the focal losses (arXiv:1708.02002) are given.
+// Parameters of the focal losses (arXiv:1708.02002).
 #pragma once
 
 namespace detectron_ext {

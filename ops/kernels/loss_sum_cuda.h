@@ -1,5 +1,5 @@
-// How the losses add up their terms: each block of threads its own, in an order that depends on
-// sizes alone, then one block those of all blocks.
+// How the losses add up their terms. Each block of threads adds up its own terms. Then one block
+// adds up the sums of all blocks. The order depends only on the sizes.
 #pragma once
 
 #include "kernels/losses_cuda.h"
@@ -26,7 +26,7 @@ inline int BlocksOfSum(int64_t items) {
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(wanted, kLossPartialSums)));
 }
 
-// max(*normalizer, 1), NaN for NaN; 1 without one.
+// max(*normalizer, 1), which is NaN for NaN; 1 if normalizer is null.
 __device__ inline float Divisor(const float* normalizer) {
   return normalizer == nullptr || *normalizer < 1.0f ? 1.0f : *normalizer;
 }

@@ -1,5 +1,5 @@
 // The losses of Libra R-CNN on CUDA. Pointers are to device memory unless a comment says otherwise.
-// Sums are taken in an order that depends on the sizes alone.
+// The order in which numbers are added depends only on the sizes.
 #pragma once
 
 #include <cstdint>

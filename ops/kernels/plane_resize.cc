@@ -55,8 +55,8 @@ void ColumnMaxima(const float* in, int64_t rows, int64_t width, float* maxima) {
   }
 }
 
-// The same, and writes the row of each column's maximum: the first of equal numbers, the last of
-// NaNs. Row numbers start at first_row.
+// The same, and also writes the row of each column's maximum: the first row of equal numbers, the
+// last row of NaNs. Row numbers start at first_row.
 void ColumnMaximaAndRows(const float* in, int32_t first_row, int64_t rows, int64_t width,
                          float* maxima, int32_t* maximum_rows) {
   std::copy(in, in + width, maxima);
@@ -194,8 +194,8 @@ void MaxPoolPlan::LocateWindowMaxima(const float* maxima, const int32_t* rows, f
     Fetch(maxima, columns, out_.width, next);
     Fetch(rows, columns, out_.width, next_rows);
     for (int64_t x = 0; x < out_.width; ++x) {
-      // The result of a scan row by row: the larger number; of equal ones the one in the upper row,
-      // and in one row the left one; the last NaN.
+      // The same result as of a scan row by row: the larger number wins. Of equal numbers the one
+      // in the upper row wins, and within a row the left one. Of NaNs the last one wins.
       const bool is_nan = next[x] != next[x];
       const bool held_is_nan = best[x] != best[x];
       const bool wins = (next[x] > best[x]) |

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kStripFloats = 128 << 10;  // a packed strip stays in the second-level cache
 constexpr int64_t kStripPanels = 4;          // at most
-constexpr int64_t kEnoughStrips = 8;         // fewer only where there are fewer panels
+constexpr int64_t kEnoughStrips = 8;         // fewer only if there are fewer panels
 constexpr int64_t kGroupTiles = 8;           // tiles of rows of one unit of work
 
 // Prefetches one cache line of the next strip in each step.

@@ -1,10 +1,10 @@
 // Proposals of a region proposal network (Faster R-CNN, section 3.1) for one image and one map. The
-// anchors with the best scores are moved by their deltas and clipped to the image; those too small
-// or with a center outside are dropped. Of boxes that overlap too much only the best one stays.
+// anchors with the best scores are moved by their deltas and clipped to the image; boxes that are
+// too small or have their center outside are dropped. Among boxes that overlap too much, only the
+// best one is kept.
 //
 // A score and four deltas that are all finite give a proposal. An anchor with an infinity or a NaN
-// in any of them gives none. Finite deltas may be as large as they like: they are capped and
-// clipped.
+// in any of them gives none. Finite deltas may have any size: they are capped and clipped.
 #pragma once
 
 #include <algorithm>

@@ -4,7 +4,7 @@ namespace detectron_ext {
 namespace {
 
 // ---------------------------------------------------------------------------------------------
-// Forward: a thread has an element of the refined level
+// Forward: a thread computes an element of the refined level
 // ---------------------------------------------------------------------------------------------
 
 struct GatherTask {
@@ -105,7 +105,7 @@ struct GatherLauncher {
 };
 
 // ---------------------------------------------------------------------------------------------
-// Backward: a thread has an element of a level, or a whole window of a level
+// Backward: a thread computes an element of a level, or a whole window of a level
 // ---------------------------------------------------------------------------------------------
 
 struct GatherGradientTask {

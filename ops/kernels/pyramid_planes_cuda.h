@@ -17,7 +17,8 @@ namespace detectron_ext {
 constexpr int kPlanesOfThread = 8;
 constexpr int kPlanesAtOnce = 4;  // planes whose loads are in flight together
 constexpr int64_t kMaxGridY = 65535;
-constexpr int kPyramidBlocks = 3;  // at least, on a multiprocessor: 80 registers a thread
+// At least so many blocks share a multiprocessor. This leaves 80 registers to a thread.
+constexpr int kPyramidBlocks = 3;
 
 struct Size {
   int height, width;

@@ -4,7 +4,7 @@ namespace detectron_ext {
 namespace {
 
 // ---------------------------------------------------------------------------------------------
-// Forward: a thread has an element of a level, or four neighbours of a row
+// Forward: a thread computes an element of a level, or four neighbours of a row
 // ---------------------------------------------------------------------------------------------
 
 struct ScatterTask {
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kCudaThreads)
 }
 
 // ---------------------------------------------------------------------------------------------
-// Backward: a thread has an element of the refined level
+// Backward: a thread computes an element of the refined level
 // ---------------------------------------------------------------------------------------------
 
 struct ScatterGradientTask {

@@ -1,5 +1,5 @@
-// The form of a box loss of selected places on CUDA, for any formula. For
-// kernels/box_losses_cuda.cu alone; callers include kernels/losses_cuda.h.
+// The selecting form of a box loss on CUDA, for any formula. Only kernels/box_losses_cuda.cu
+// includes this file; callers include kernels/losses_cuda.h.
 //
 // Rows may select the same predictions, or overlap. The last of all elements (row, side) that
 // select a prediction owns it. It alone writes the prediction's gradient: the sum over all these

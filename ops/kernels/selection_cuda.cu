@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kCudaThreads) ClaimKernel(SelectionPointers in
   }
 }
 
-// Writes to is_owner[i] whether i owns its place; sets kSharedBit where several select a place.
+// Writes to is_owner[i] whether i owns its place; sets kSharedBit if several select a place.
 __global__ void __launch_bounds__(kCudaThreads)
     ShareKernel(SelectionPointers in, int* owners, int32_t* is_owner) {
   for (int64_t i = FirstElement(); i < 4 * in.rows; i += ElementStride()) {

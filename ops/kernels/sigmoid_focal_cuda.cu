@@ -1,10 +1,10 @@
 // A thread takes a run of positions of an anchor and kClasses of its classes, which share labels
 // and weights.
 //
-// The loss of a negative logit x is softplus(x) sigmoid(x)^gamma; that of a positive logit is the
-// same function of -x. Each is multiplied by its weight. This takes fewer instructions than
-// SigmoidFocal in kernels/sigmoid_focal.h, few enough to keep up with memory. As there, bounds are
-// conditional expressions: fminf and fmaxf would lose a NaN.
+// The loss of a negative logit x is softplus(x) sigmoid(x)^gamma. The loss of a positive logit x is
+// the same function of -x. Each is multiplied by its weight. This takes fewer instructions than
+// SigmoidFocal in kernels/sigmoid_focal.h, so that arithmetic is not slower than memory. As there,
+// bounds are conditional expressions: fminf and fmaxf would lose a NaN.
 #include <cfloat>
 
 #include "kernels/cuda_math.h"

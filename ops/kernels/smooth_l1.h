@@ -8,7 +8,7 @@
 
 namespace detectron_ext {
 
-// A box loss's formula: kernels/dense_loss.h says what it must have.
+// A formula of a box loss; kernels/dense_loss.h says what it must have.
 struct SmoothL1 {
   float beta;
 

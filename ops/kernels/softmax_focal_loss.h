@@ -1,8 +1,8 @@
 // Detectron's softmax focal loss: one label for each group of K classes at each position.
 //
-// With p the probability of the label, the loss of an anchor is -z (1 - p)^gamma log(p). z is the
-// weight of negatives for label 0, the weight of positives for a larger label and 0 for a negative
-// one. log(p) is cut off at the logarithm of the smallest normal float, as in Detectron's kernel.
+// The loss of an anchor is -z (1 - p)^gamma log(p), where p is the probability of the label. z is
+// the weight of negatives for label 0, the weight of positives for a larger label, and 0 for label
+// -1. log(p) is cut off at the logarithm of the smallest normal float, as in Detectron's kernel.
 #pragma once
 
 #include <algorithm>

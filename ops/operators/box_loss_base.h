@@ -35,7 +35,7 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
   using BoxLossBase<Context, Formula>::BoxLossBase;
 
  protected:
-  // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, Y as many rows.
+  // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, and Y as many rows.
   DenseLossInputs CheckedInputs() {
     const caffe2::Tensor& y_hat = this->Input(0);
     CAFFE_ENFORCE(y_hat.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
@@ -52,14 +52,14 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
             this->Input(2).template data<float>(), this->Input(3).template data<float>()};
   }
 
-  // scale / N; 0 where there are no rows.
+  // scale / N; 0 if there are no rows.
   double Normalizer() {
     const int64_t rows = this->Input(0).dim(0);
     return rows == 0 ? 0.0 : static_cast<double>(this->scale_) / rows;
   }
 };
 
-// The form of selected places of a map. Inputs Y_hat, Y, L, S.
+// The selecting form, of places of a map. Inputs Y_hat, Y, L, S.
 template <class Context, class Formula>
 class SelectLossBase : public BoxLossBase<Context, Formula> {
  public:

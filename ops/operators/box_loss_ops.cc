@@ -1,5 +1,5 @@
-// The operators of box losses on the CPU, each loss in its dense form and in the form of selected
-// places, and the schemas and gradients of ours.
+// The operators of the box losses on the CPU. Each loss has a dense form and a selecting form. The
+// schemas and gradient makers of our own losses are here, too.
 #include <string>
 
 #include "operators/box_loss_schemas.h"
@@ -14,7 +14,7 @@ using detectron_ext::DenseLossOnCpu;
 using detectron_ext::SelectLossGradientOnCpu;
 using detectron_ext::SelectLossOnCpu;
 
-// ---- Smooth L1. Detectron has the schemas, the gradient makers and classes for CUDA alone.
+// ---- Smooth L1. Its schemas, gradient makers and CUDA classes are Detectron's.
 
 using detectron_ext::SmoothL1;
 
@@ -35,7 +35,7 @@ REGISTER_CPU_OPERATOR(SelectBalancedL1LossGradient, SelectLossGradientOnCpu<Bala
 namespace {
 
 void DescribeBalancedL1Arguments(OpSchema& schema) {
-  // The schema keeps the pointer.
+  // The schema keeps a pointer to the text.
   static const std::string gamma =
       "(float > 0, default 1.5) gradient at and beyond beta. gamma / alpha may be at most " +
       std::to_string(detectron_ext::kMaxBalancedL1Exponent) + ".";

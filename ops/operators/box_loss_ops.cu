@@ -1,4 +1,4 @@
-// The operators of box losses on CUDA. Detectron has CUDA classes of Smooth L1.
+// The operators of the box losses on CUDA. The CUDA classes of Smooth L1 are Detectron's.
 #include "operators/box_losses_on_cuda.h"
 
 namespace caffe2 {

@@ -1,4 +1,4 @@
-// Schemas of the operators of a box loss. A loss adds what it computes and its own arguments.
+// Schemas of the operators of a box loss. A loss adds its description and its own arguments.
 #pragma once
 
 #include <string>
@@ -33,7 +33,7 @@ inline void DescribeDenseLossGradient(caffe2::OpSchema& schema) {
       .Output(0, "d_Y_hat", "Gradient of Y_hat, of its shape. The other inputs have no gradient.");
 }
 
-// Inputs and outputs of the form of selected places, as those of Detectron's SelectSmoothL1Loss.
+// Inputs and outputs of the selecting form, as those of Detectron's SelectSmoothL1Loss.
 inline void DescribeSelectLoss(caffe2::OpSchema& schema) {
   schema.NumInputs(4)
       .NumOutputs(1)

@@ -36,8 +36,8 @@ bool SwitchedOn(const OperatorDef& definition) {
       (variable == nullptr || std::string(variable) != "0");
 }
 
-// ATen returns channels-last order if the shape of the filter does not tell its order, as with one
-// input channel or 1x1 filters.
+// ATen returns channels-last order if the shape of the filter does not tell its order. This is the
+// case with one input channel and with 1x1 filters.
 Tensor Contiguous(const at::Tensor& tensor) { return Tensor(tensor.contiguous()); }
 
 // What the operator and its gradient share: the switch, the checks, the arguments.

@@ -60,7 +60,8 @@ bool EmbeddedGaussianAttentionGradientOp<CUDAContext>::RunOnDevice() {
 
 }  // namespace detectron_ext
 
-// The library exports this symbol only if it has CUDA kernels. Whoever loads it can look.
+// The library exports this symbol only if it has CUDA kernels. A program that has loaded it can
+// check.
 extern "C" __attribute__((visibility("default"))) const int detectron_ext_ops_has_cuda = 1;
 
 namespace caffe2 {

@@ -1,5 +1,5 @@
-// FC and its gradient through register-blocked products. On an AMD processor they are three times
-// as fast as the sgemm of Caffe2's MKL.
+// FC and its gradient, computed by register-blocked products. On an AMD processor these are three
+// times as fast as the sgemm of Caffe2's MKL.
 #include <vector>
 
 #include <caffe2/core/operator.h>

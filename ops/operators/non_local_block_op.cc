@@ -1,5 +1,5 @@
-// NonLocalBlock: the whole non-local block as one operator. Forward it keeps two maps less than its
-// six layers do; backward it needs a fraction of their memory.
+// NonLocalBlock: the whole non-local block as one operator. In the forward pass it keeps two maps
+// less than its six layers do. In the backward pass it needs a fraction of their memory.
 #include <cmath>
 #include <string>
 #include <vector>

@@ -222,6 +222,25 @@ def test_compiles_for_the_gpu_at_hand():
         build.code_for(nvcc, (7, 0))
 
 
+def test_an_architecture_that_nvcc_does_not_know_is_one_line(monkeypatch, tmp_path):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho sm_80\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("NVCC", str(nvcc))
+    monkeypatch.setenv("DETECTRON_EXT_CUDA_ARCHITECTURES", "70")
+    with pytest.raises(UserError, match="DETECTRON_EXT_CUDA_ARCHITECTURES names 70"):
+        build.nvcc_for_benchmark()
+
+
+@pytest.mark.parametrize("content", [None, "earlier figures"])
+def test_checking_the_file_of_figures_leaves_it_as_it_is(tmp_path, content):
+    file = tmp_path / "figures.json"
+    if content is not None:
+        file.write_text(content)
+    run._require_writable(file)
+    assert (file.read_text() if file.exists() else None) == content
+
+
 def test_compiles_once_for_the_same_sources(tmp_path, monkeypatch):
     log, script = tmp_path / "log", tmp_path / "nvcc"
     script.write_text(
@@ -273,6 +292,7 @@ def test_help_and_errors_need_neither_caffe2_nor_torch():
         ("import torch; torch.version.cuda = None", [], "is without CUDA"),
         ("import torch; torch.cuda.is_available = lambda: False", [], "error: no GPU"),
         ("import torch; torch.cuda.is_available = lambda: True", [], "error: no nvcc"),
+        ("", ["--json", "/dev/null/figures"], "error: cannot write /dev/null/figures: Not a dir"),
         ("", ["--repeat", "0"], "error: --repeat must be at least 1"),
         ("", ["--kernels", "conv"], "error: argument --kernels: invalid choice: 'conv'"),
     ],

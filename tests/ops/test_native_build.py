@@ -370,7 +370,8 @@ def test_the_caffe2_of_a_named_python_is_that_pythons(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"), [("/bin/false", "no Python with a torch package"), ("/no/such", "no prog")]
+    ("given", "reason"),
+    [("/bin/false", "not a Python with a torch package"), ("/no/such", "not a program")],
 )
 def test_a_named_caffe2_that_is_none_is_an_error(given, reason):
     result = run_script("--caffe2", given)

@@ -89,10 +89,24 @@ def test_measures_every_case_that_is_meant(tmp_path, monkeypatch, capsys):
 
 
 @needs_native
-@pytest.mark.parametrize(
-    "only, file, message",
-    [(["nothing"], None, "no operator has nothing"), (["relu"], "no/such/folder", "cannot write")],
-)
-def test_refuses_what_cannot_be_measured(only, file, message):
-    with pytest.raises(UserError, match=message):
-        operators.benchmark_operators(only, file)
+def test_an_unknown_operator_is_an_error_and_keeps_earlier_figures(tmp_path):
+    file = tmp_path / "figures.json"
+    file.write_text("earlier figures")
+    with pytest.raises(UserError, match="no operator has nothing"):
+        operators.benchmark_operators(["nothing"], str(file))
+    assert file.read_text() == "earlier figures"
+
+
+@needs_native
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write figures to folder .*file.*--json"):
+        operators.benchmark_operators(["relu"], str(tmp_path / "file" / "figures.json"))
+
+
+def test_a_nan_among_the_results_is_no_small_difference():
+    ones, nan = np.ones(3, np.float32), np.float32([1, np.nan, 1])
+    assert operators._difference([ones, ones], [ones, ones]) == 0
+    assert np.isnan(operators._difference([ones, nan, ones], [ones, ones, ones]))
+    assert np.isnan(operators._difference([ones, ones], [nan, ones]))
+    assert operators._difference([], []) == 0

@@ -190,6 +190,27 @@ def test_no_regions_of_any_shape_give_no_features():
         np.testing.assert_array_equal(d_x, np.zeros_like(x))
 
 
+@pytest.mark.parametrize("corner", [2e8, 1e20, -3e38, np.inf, np.nan])
+def test_regions_with_huge_corners_are_refused_as_by_the_native_operator(corner):
+    x, rois = np.ones((1, 2, 4, 4), np.float32), np.zeros((2, 5), np.float32)
+    rois[1, 3] = corner
+    with pytest.raises(ValueError, match=r"RoIPoolF: rois \(2, 5\) .* unusable number"):
+        forward("RoIPoolF", [x, rois], pooled_h=2, pooled_w=2, spatial_scale=1.0)
+    rois[1, 3] = 20
+    with pytest.raises(ValueError, match="unusable number"):
+        forward("RoIPoolF", [x, rois], pooled_h=2, pooled_w=2, spatial_scale=1e7)
+    forward("RoIPoolF", [x, rois], pooled_h=2, pooled_w=2, spatial_scale=1e6)
+
+
+@pytest.mark.parametrize("use_scale", [0, 1])
+def test_attention_without_channels_is_empty(use_scale):
+    """There is no product to divide by sqrt(C)."""
+    empty = np.zeros((2, 0, 3, 2), np.float32)
+    (y,) = forward("EmbeddedGaussianAttention", [empty] * 3, use_scale=use_scale)
+    assert y.shape == empty.shape
+    assert reference.embedded_gaussian_attention(*[empty] * 3, use_scale=use_scale).size == 0
+
+
 def test_an_error_inside_a_net_reaches_the_caller():
     workspace.ResetWorkspace()
     workspace.FeedBlob("x", np.zeros((1, 7, 2, 2), np.float32))

@@ -14,6 +14,7 @@ from detectron_ext import config as configuration
 from detectron_ext import ops
 from detectron_ext.geometry.boxes import decode
 from detectron_ext.ops import reference
+from detectron_ext.ops.operators.roi_max_pool import LARGEST_CORNER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -55,6 +56,12 @@ def test_the_smallest_logarithm_of_the_focal_losses():
     limit = np.float32(in_cpp(r"kLogOfSmallest = (-[\d.]+)f;")[0])
     assert limit == np.float32(np.log(np.finfo(np.float32).tiny))
     assert np.float32(reference.focal_losses.LOG_OF_SMALLEST) == limit
+
+
+def test_the_largest_corner_of_a_pooled_region():
+    text = (REPOSITORY / "ops" / "kernels" / "roi_pool.h").read_text()
+    (limit,) = re.findall(r"kLargest = ([\de]+)f;", text)
+    assert float(limit) == LARGEST_CORNER
 
 
 @pytest.mark.parametrize("front_end", [ops.balanced_l1_loss, ops.select_balanced_l1_loss])

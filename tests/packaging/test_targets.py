@@ -45,6 +45,13 @@ def test_targets_come_from_the_argument_else_the_environment_else_are_native(mon
     monkeypatch.setenv("DETECTRON_EXT_BUILD_TARGETS", "x86-64-v2 x86-64-v3")
     assert targets.wanted_targets() == ["x86-64-v2", "x86-64-v3"]
     assert targets.wanted_targets("native,x86-64-v4") == ["native", "x86-64-v4"]
+    assert targets.wanted_targets("x86-64-v4, native x86-64-v4") == ["x86-64-v4", "native"]
+
+
+@pytest.mark.parametrize("names", ["", " ", ","])
+def test_an_empty_list_of_targets_is_the_native_one(monkeypatch, names):
+    monkeypatch.setenv("DETECTRON_EXT_BUILD_TARGETS", names)
+    assert targets.wanted_targets() == ["native"]
 
 
 @needs_compiler

@@ -1,12 +1,15 @@
-"""The operators: a module holds the front-end, the Python operator and the table entry of one
-operator, or of a few that differ little.
+"""The operators. A module holds the front-end, the Python operator and the table entry of one
+operator, or of a few similar ones.
 
 A front-end adds the operator to a Caffe2 net. Every module in this folder is imported when
-`detectron_ext.ops` is, so a new operator needs no list to be edited.
+`detectron_ext.ops` is, so that its entries are in the table. `detectron_ext.ops` exports the
+front-ends.
 """
 
 from __future__ import annotations
 
-from detectron_ext.ops.discovery import import_modules
+import importlib
+import pkgutil
 
-import_modules(__name__, __path__)
+for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_module}")

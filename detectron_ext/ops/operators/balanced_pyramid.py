@@ -1,4 +1,6 @@
-"""The balanced feature pyramid's two ends (Libra R-CNN, section 3.2).
+"""The two operators of the balanced feature pyramid (Libra R-CNN, section 3.2).
+
+Gather integrates all levels into one map. Scatter adds that map, refined or not, to every level.
 
 Maps are float32, NCHW. Levels are given finest first and share N and C. Their sizes need not divide
 one another: a level is brought to another size by adaptive max pooling or by nearest resizing, with
@@ -8,12 +10,12 @@ PyTorch's index rules. The Python operators use arrays of indices instead of loo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Tuple
+from typing import Tuple
 
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator, require_levels
+from detectron_ext.ops.frontend import Blob, add_operator, require_levels
 from detectron_ext.ops.input_checks import require, require_map, require_same_shape
 from detectron_ext.ops.reference import pyramid as reference
 from detectron_ext.ops.table import ALL, LIBRA, Operator, Part, PythonOperator, register
@@ -22,23 +24,23 @@ Size = Tuple[int, ...]
 
 
 def balanced_pyramid_gather(
-    net: core.Net, levels: Sequence[Any], output: Any, refine_level: int
+    net: core.Net, levels: Sequence[Blob], output: Blob, refine_level: int
 ) -> core.BlobReference:
     """Add BalancedPyramidGather: the mean of all levels at the size of one of them.
 
-    Levels finer than the refine level are adaptive-max-pooled, coarser ones nearest-resized.
+    Levels finer than the refine level are adaptive-max-pooled. Coarser ones are nearest-resized.
 
     Args:
         net: the net to add to.
         levels: F_0 ... F_{n-1}, (N, C, H_i, W_i), 2 to 8 of them, finest first.
         output: name of the mean, (N, C, H_r, W_r).
-        refine_level: index r into `levels` of the level whose size the mean has.
+        refine_level: index r of the level whose size the mean has, from 0 to n - 1.
 
     Returns:
         The mean.
 
     Raises:
-        ValueError: too few or too many levels, or `refine_level` is not an index of one.
+        ValueError: there are too few or too many levels, or `refine_level` is out of its range.
     """
     require_levels(levels, refine_level)
     return add_operator(net, "BalancedPyramidGather", levels, [output], refine_level=refine_level)
@@ -46,9 +48,9 @@ def balanced_pyramid_gather(
 
 def balanced_pyramid_scatter(
     net: core.Net,
-    balanced: Any,
-    levels: Sequence[Any],
-    outputs: Sequence[Any],
+    balanced: Blob,
+    levels: Sequence[Blob],
+    outputs: Sequence[Blob],
     refine_level: int,
 ) -> tuple[core.BlobReference, ...]:
     """Add BalancedPyramidScatter: every level plus the balanced map, brought to its size.
@@ -62,18 +64,20 @@ def balanced_pyramid_scatter(
         levels: F_0 ... F_{n-1}, (N, C, H_i, W_i), 2 to 8 of them, finest first.
         outputs: names of the n results, shaped as the levels. In training some of them may be
             unused.
-        refine_level: index r into `levels` of the level whose size B has.
+        refine_level: index r of the level whose size B has, from 0 to n - 1.
 
     Returns:
         The n results.
 
     Raises:
-        ValueError: too few or too many levels, `refine_level` is not an index of one, or there are
-            not as many outputs as levels.
+        ValueError: there are too few or too many levels, `refine_level` is out of its range, or
+            there are not as many outputs as levels.
     """
     require_levels(levels, refine_level)
     if len(outputs) != len(levels):
-        raise ValueError(f"outputs must be {len(levels)} names, one a level, not {len(outputs)}")
+        raise ValueError(
+            f"outputs must be {len(levels)} names, one for each level, not {len(outputs)}"
+        )
     return add_operator(
         net,
         "BalancedPyramidScatter",
@@ -86,8 +90,8 @@ def balanced_pyramid_scatter(
 def _window_indices(size: int, pooled: int) -> np.ndarray:
     """Return the elements (pooled, K) of each window of an adaptive pooling.
 
-    Windows shorter than the longest, K, repeat their last element, which changes neither the
-    maximum nor which element is the first to have it.
+    K is the length of the longest window. Shorter windows repeat their last element. This changes
+    neither their maximum nor the place where it occurs first.
     """
     outputs = np.arange(pooled)
     begin = outputs * size // pooled
@@ -113,7 +117,7 @@ def _windows(x: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sum_into(shape: Sequence[int], pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return (N, C, H, W) zeros to which each value (N, C, ...) was added at its pixel."""
+    """Return an array (N, C, H, W) of zeros, plus each of the values (N, C, ...) at its pixel."""
     n, c, height, width = shape
     planes = np.arange(n * c).reshape(values.shape[:2] + (1,) * (values.ndim - 2))
     indices = (planes * (height * width) + pixels).ravel()
@@ -196,7 +200,7 @@ def _gather_backward(arrays: Sequence[np.ndarray], *, refine_level: int) -> list
 
 
 def _split_scatter(inputs: list, outputs: list, arguments: dict) -> Iterator[Part]:
-    """Yield one part for each level, (B, F_i) to G_i: an unused level has no gradient."""
+    """Yield one part for each level, from (B, F_i) to G_i, since unused levels have no gradient."""
     balanced, *levels = inputs
     for i, (level, output) in enumerate(zip(levels, outputs)):
         yield [balanced, level], [output], {"level": i, **arguments}

@@ -1,6 +1,6 @@
 """Smooth L1 and balanced L1 losses: over rows of boxes, or at selected places of a map.
 
-Each loss is a scalar, and the prediction alone receives a gradient. The Python operators evaluate
+Each loss is a scalar. Only the prediction receives a gradient. The Python operators evaluate
 the float64 definitions, since boxes are few compared with the elements of feature maps.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator
+from detectron_ext.ops.frontend import Blob, add_operator
 from detectron_ext.ops.input_checks import require, require_map, require_scalar
 from detectron_ext.ops.loss_arguments import balanced_l1_arguments, smooth_l1_arguments
 from detectron_ext.ops.reference import box_losses as reference
@@ -20,11 +20,11 @@ from detectron_ext.ops.table import DETECTRON, LIBRA, PythonOperator, register_l
 
 def smooth_l1_loss(
     net: core.Net,
-    y_hat: Any,
-    y: Any,
-    inside_weights: Any,
-    outside_weights: Any,
-    output: Any,
+    y_hat: Blob,
+    y: Blob,
+    inside_weights: Blob,
+    outside_weights: Blob,
+    output: Blob,
     *,
     beta: float = 1.0,
     scale: float = 1.0,
@@ -39,7 +39,7 @@ def smooth_l1_loss(
         y: true regression values, shaped as y_hat.
         inside_weights: weights of the differences, shaped as y_hat; alpha_in in Detectron.
         outside_weights: weights of the penalties, shaped as y_hat; alpha_out in Detectron.
-        output: name of the loss, a scalar; 0 where N is 0.
+        output: name of the loss, a scalar; 0 if N is 0.
         beta: absolute difference at which the penalty turns from quadratic to linear, above 0.
         scale: factor of the loss, at least 0.
 
@@ -56,11 +56,11 @@ def smooth_l1_loss(
 
 def balanced_l1_loss(
     net: core.Net,
-    y_hat: Any,
-    y: Any,
-    inside_weights: Any,
-    outside_weights: Any,
-    output: Any,
+    y_hat: Blob,
+    y: Blob,
+    inside_weights: Blob,
+    outside_weights: Blob,
+    output: Blob,
     *,
     alpha: float = 0.5,
     gamma: float = 1.5,
@@ -78,15 +78,15 @@ def balanced_l1_loss(
         y: true regression values, shaped as y_hat.
         inside_weights: weights of the differences, shaped as y_hat.
         outside_weights: weights of the penalties, shaped as y_hat.
-        output: name of the loss, a scalar; 0 where N is 0.
-        alpha: factor of an inlier's gradient, above 0; a smaller one gives inliers a larger
+        output: name of the loss, a scalar; 0 if N is 0.
+        alpha: factor of an inlier's gradient, above 0. A smaller alpha gives inliers a larger
             gradient, since the gradient at beta stays gamma.
         gamma: gradient of an outlier, above 0 and at most 60 times alpha.
         beta: absolute difference that separates inliers from outliers, above 0.
         scale: factor of the loss, at least 0.
-        formula: "continuous", whose value and gradient have no jump for any beta, or "mmdet", which
-            is mmdetection's. The two are equal at beta 1. At a smaller beta the gradient of "mmdet"
-            jumps to alpha * (1 / beta - 1) at 0.
+        formula: "continuous" or "mmdet". Value and gradient of "continuous" have no jump for any
+            beta. "mmdet" is the formula of mmdetection. The two are equal at beta 1. At a smaller
+            beta the gradient of "mmdet" jumps to alpha * (1 / beta - 1) at 0.
 
     Returns:
         The loss.
@@ -102,11 +102,11 @@ def balanced_l1_loss(
 
 def select_smooth_l1_loss(
     net: core.Net,
-    y_hat: Any,
-    y: Any,
-    locations: Any,
-    fg_num: Any,
-    output: Any,
+    y_hat: Blob,
+    y: Blob,
+    locations: Blob,
+    fg_num: Blob,
+    output: Blob,
     *,
     beta: float = 1.0,
     scale: float = 1.0,
@@ -122,7 +122,7 @@ def select_smooth_l1_loss(
         locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. On CUDA,
             where this is Detectron's own operator, no two rows may select the same place.
         fg_num: number of foreground anchors over all levels, one float32 value.
-        output: name of the loss, a scalar; 0 where M is 0.
+        output: name of the loss, a scalar; 0 if M is 0.
         beta: absolute difference at which the penalty turns from quadratic to linear, above 0.
         scale: factor of the loss, at least 0.
 
@@ -139,11 +139,11 @@ def select_smooth_l1_loss(
 
 def select_balanced_l1_loss(
     net: core.Net,
-    y_hat: Any,
-    y: Any,
-    locations: Any,
-    fg_num: Any,
-    output: Any,
+    y_hat: Blob,
+    y: Blob,
+    locations: Blob,
+    fg_num: Blob,
+    output: Blob,
     *,
     alpha: float = 0.5,
     gamma: float = 1.5,
@@ -159,10 +159,10 @@ def select_balanced_l1_loss(
         net: the net to add to.
         y_hat: predicted deltas, (N, A * 4, H, W) float32; the only input with a gradient.
         y: true deltas, (M, 4) float32.
-        locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. Rows that
-            select the same place all count.
+        locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. If
+            several rows select the same place, all of them count.
         fg_num: number of foreground anchors over all levels, one float32 value.
-        output: name of the loss, a scalar; 0 where M is 0.
+        output: name of the loss, a scalar; 0 if M is 0.
         alpha: factor of an inlier's gradient, as in `balanced_l1_loss`.
         gamma: gradient of an outlier, above 0 and at most 60 times alpha.
         beta: absolute difference that separates inliers from outliers, above 0.

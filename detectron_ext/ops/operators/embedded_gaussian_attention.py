@@ -1,18 +1,17 @@
 """EmbeddedGaussianAttention: attention between all positions of a map.
 
-The Python operator takes a block of queries at a time, so that its memory is bounded.
+The Python operator processes one block of queries at a time, so that its memory is bounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from caffe2.python import core
 
 from detectron_ext.ops import library
-from detectron_ext.ops.frontend import add_operator
+from detectron_ext.ops.frontend import Blob, add_operator
 from detectron_ext.ops.input_checks import require_map, require_same_shape
 from detectron_ext.ops.reference import attention as reference
 from detectron_ext.ops.table import (
@@ -30,7 +29,7 @@ MAX_WEIGHTS = 1 << 22
 
 
 def embedded_gaussian_attention(
-    net: core.Net, theta: Any, phi: Any, g: Any, output: Any, *, use_scale: bool = False
+    net: core.Net, theta: Blob, phi: Blob, g: Blob, output: Blob, *, use_scale: bool = False
 ) -> core.BlobReference:
     """Add EmbeddedGaussianAttention: attention between all positions of a map.
 
@@ -39,7 +38,7 @@ def embedded_gaussian_attention(
         output[:, :, p] = sum_q softmax_q(theta[:, :, p] . phi[:, :, q]) * g[:, :, q]
 
     The positions p and q run over the H * W cells of a map. The native operator has a second
-    output, named as the first with "_log_sums" at its end: (N, H * W) numbers that the gradient
+    output, whose name is `output` with "_log_sums" at the end: (N, H * W) numbers that the gradient
     would otherwise compute again.
 
     Args:
@@ -67,6 +66,7 @@ def embedded_gaussian_attention(
 
 
 def _query_blocks(positions: int) -> Iterator[slice]:
+    """Yield blocks of positions whose attention weights are at most MAX_WEIGHTS numbers."""
     size = max(1, MAX_WEIGHTS // max(positions, 1))
     return (slice(begin, begin + size) for begin in range(0, positions, size))
 
@@ -81,7 +81,7 @@ def _weights(queries: np.ndarray, keys: np.ndarray, scale: np.float32) -> np.nda
 
 
 def _scale(channels: int, use_scale: int) -> np.float32:
-    return np.float32(channels**-0.5 if use_scale else 1.0)
+    return np.float32(max(channels, 1) ** -0.5 if use_scale else 1.0)
 
 
 def _images(arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:

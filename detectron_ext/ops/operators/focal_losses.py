@@ -1,18 +1,18 @@
 """Focal losses (Focal Loss for Dense Object Detection, section 3), of sigmoids and of softmaxes.
 
-Each loss is a scalar, and the logits alone receive a gradient. Nearly all logits of a detector are
+Each loss is a scalar. Only the logits receive a gradient. Nearly all logits of a detector are
 negatives, so the Python operators of the sigmoid losses treat every logit as a negative and then
 correct the few positives.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator
+from detectron_ext.ops.frontend import Blob, add_operator
 from detectron_ext.ops.input_checks import (
     require,
     require_map,
@@ -43,10 +43,10 @@ _INPUT_TYPES = (FLOAT, INTEGER, FLOAT)
 
 def sigmoid_focal_loss(
     net: core.Net,
-    logits: Any,
-    labels: Any,
-    fg_num: Any,
-    output: Any,
+    logits: Blob,
+    labels: Blob,
+    fg_num: Blob,
+    output: Blob,
     *,
     gamma: float = 2.0,
     alpha: float = 0.25,
@@ -63,11 +63,11 @@ def sigmoid_focal_loss(
         net: the net to add to.
         logits: (N, A * num_classes, H, W) float32; the only input with a gradient.
         labels: (N, A, H, W) int32; 0 is background, 1 to num_classes a class, -1 ignored. The CPU
-            refuses other labels; CUDA does not check them and takes them for background.
+            rejects other labels. CUDA does not check labels and takes others for background.
         fg_num: number of foreground anchors over all levels, one float32 value.
         output: name of the loss, a scalar.
         gamma: focusing exponent, at least 0.
-        alpha: weight of the foreground, from 0 to 1; the background's is 1 - alpha.
+        alpha: weight of the foreground, from 0 to 1; the weight of the background is 1 - alpha.
         scale: factor of the loss, at least 0.
         num_classes: classes of an anchor without the background, at least 1.
 
@@ -83,11 +83,11 @@ def sigmoid_focal_loss(
 
 def weighted_sigmoid_focal_loss(
     net: core.Net,
-    logits: Any,
-    labels: Any,
-    fg_num: Any,
-    weights: Any,
-    output: Any,
+    logits: Blob,
+    labels: Blob,
+    fg_num: Blob,
+    weights: Blob,
+    output: Blob,
     *,
     gamma: float = 2.0,
     alpha: float = 0.25,
@@ -104,7 +104,7 @@ def weighted_sigmoid_focal_loss(
         weights: factors of the anchors' terms, shaped as labels, float32.
         output: name of the loss, a scalar.
         gamma: focusing exponent, at least 0.
-        alpha: weight of the foreground, from 0 to 1; the background's is 1 - alpha.
+        alpha: weight of the foreground, from 0 to 1; the weight of the background is 1 - alpha.
         scale: factor of the loss, at least 0.
         num_classes: classes of an anchor without the background, at least 1.
 
@@ -121,11 +121,11 @@ def weighted_sigmoid_focal_loss(
 
 def softmax_focal_loss(
     net: core.Net,
-    logits: Any,
-    labels: Any,
-    fg_num: Any,
-    output: Any,
-    prob: Any = None,
+    logits: Blob,
+    labels: Blob,
+    fg_num: Blob,
+    output: Blob,
+    prob: Blob | None = None,
     *,
     gamma: float = 2.0,
     alpha: float = 0.25,
@@ -141,16 +141,16 @@ def softmax_focal_loss(
         net: the net to add to.
         logits: (N, A * num_classes, H, W) float32; class 0 of each anchor is the background. The
             only input with a gradient.
-        labels: (N, A, H, W) int32, from 0 to num_classes - 1, or -1 for ignored. The CPU refuses
-            other labels; CUDA does not check them.
+        labels: (N, A, H, W) int32, from 0 to num_classes - 1, or -1 for ignored. The CPU rejects
+            other labels. CUDA does not check labels.
         fg_num: number of foreground anchors over all levels, one float32 value.
         output: name of the loss, a scalar.
-        prob: name of the probabilities, shaped as logits; by default `output` with "_prob" at its
+        prob: name of the probabilities, shaped as logits; by default `output` with "_prob" at the
             end.
         gamma: focusing exponent, at least 0.
-        alpha: weight of the foreground, from 0 to 1; the background's is 1 - alpha.
+        alpha: weight of the foreground, from 0 to 1; the weight of the background is 1 - alpha.
         scale: factor of the loss, at least 0.
-        num_classes: classes of an anchor with the background, at least 2.
+        num_classes: classes of an anchor, including the background, at least 2.
 
     Returns:
         (loss, prob).
@@ -189,11 +189,12 @@ def _check(operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_la
 
 
 def _factor(fg_num: np.ndarray, scale: float) -> np.float32:
+    """Return scale / max(fg_num, 1)."""
     return np.float32(scale / max(float(fg_num.reshape(())), 1.0))
 
 
 def _power(base: np.ndarray, exponent: float) -> np.ndarray:
-    """Return base ** exponent; the usual exponent 2 takes a product instead of a power."""
+    """Return base ** exponent. The usual exponent, 2, is computed as a product."""
     return base * base if exponent == 2 else base ** np.float32(exponent)
 
 
@@ -204,7 +205,7 @@ def _positives(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
 
 
 def _weighted(terms: np.ndarray, labels: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Return terms (N, A, K, H, W) times their anchors' weights, 0 where an anchor is ignored."""
+    """Return terms (N, A, K, H, W) times their anchors' weights; 0 at ignored anchors."""
     if weights:
         terms = terms * weights[0][:, :, np.newaxis]
     return np.where(labels[:, :, np.newaxis] == -1, np.float32(0), terms)
@@ -247,14 +248,14 @@ def _sigmoid_terms(
     of_negatives: Callable[[np.ndarray], np.ndarray],
     of_positives: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Return the terms of all logits (N, A, K, H, W): weighted, and 0 where an anchor is ignored.
+    """Return the terms of all logits (N, A, K, H, W), weighted; 0 at ignored anchors.
 
     Args:
         operator: the operator's name, for messages.
         inputs: logits, labels, fg_num and perhaps weights.
         num_classes: K.
-        of_negatives: the terms of logits (N, A, K, H, W) whose classes are not their labels.
-        of_positives: the terms of the other logits, (P).
+        of_negatives: returns the terms of logits, given (N, A, K, H, W), as negatives.
+        of_positives: returns the terms of the positive logits, given (P).
     """
     _check(operator, inputs, num_classes, num_classes)
     logits, labels, _, *weights = inputs
@@ -302,7 +303,7 @@ def _sigmoid_backward(operator: str) -> Callable[..., list[np.ndarray]]:
 def _softmax_terms(
     logits: np.ndarray, labels: np.ndarray, alpha: float, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return, for each anchor (N, A, H, W), its label's log p, 1 - p, and weight."""
+    """Return, for each anchor (N, A, H, W), log p and 1 - p of its label, and its weight z."""
     x = split_groups(logits, num_classes)
     chosen = np.maximum(labels, 0)[:, :, np.newaxis].astype(np.int64)
     highest = x.max(axis=2, keepdims=True)

@@ -7,14 +7,14 @@ from typing import Any, Sequence
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator, require_integer
+from detectron_ext.ops.frontend import Blob, add_operator, require_integer
 from detectron_ext.ops.input_checks import require, require_map
 from detectron_ext.ops.reference import softmax as reference
 from detectron_ext.ops.table import DETECTRON, Operator, PythonOperator, reference_of, register
 
 
 def group_spatial_softmax(
-    net: core.Net, x: Any, output: Any, num_classes: int
+    net: core.Net, x: Blob, output: Blob, num_classes: int
 ) -> core.BlobReference:
     """Add Detectron's GroupSpatialSoftmax: one softmax for each anchor at each position.
 
@@ -61,7 +61,8 @@ def _forward(inputs: Sequence[np.ndarray], *, num_classes: int) -> list[np.ndarr
 def _backward(arrays: Sequence[np.ndarray], *, num_classes: int) -> list[np.ndarray]:
     _, y, d_y = arrays
     p, d_p = split_groups(y, num_classes), split_groups(d_y, num_classes)
-    # Subtract the likeliest class's gradient first: if its p is nearly 1, d_p and the sum cancel.
+    # Take every d_p relative to the d_p of the most probable class. Otherwise d_p and the sum would
+    # cancel if its p is nearly 1.
     likeliest = p.argmax(axis=2)[:, :, np.newaxis]
     d_p = d_p - np.take_along_axis(d_p, likeliest, axis=2)
     return [(p * (d_p - (p * d_p).sum(axis=2, keepdims=True))).reshape(y.shape)]

@@ -7,7 +7,7 @@ from typing import Any
 from caffe2.python import core
 
 from detectron_ext.ops import library
-from detectron_ext.ops.frontend import add_operator
+from detectron_ext.ops.frontend import Blob, add_operator
 from detectron_ext.ops.operators.embedded_gaussian_attention import embedded_gaussian_attention
 from detectron_ext.ops.reference import non_local as reference
 from detectron_ext.ops.table import (
@@ -22,13 +22,13 @@ from detectron_ext.ops.table import (
 
 def non_local_block(
     net: core.Net,
-    x: Any,
-    output: Any,
+    x: Blob,
+    output: Blob,
     *,
-    theta: tuple[Any, Any],
-    phi: tuple[Any, Any],
-    g: tuple[Any, Any],
-    out: tuple[Any, Any],
+    theta: tuple[Blob, Blob],
+    phi: tuple[Blob, Blob],
+    g: tuple[Blob, Blob],
+    out: tuple[Blob, Blob],
     use_scale: bool = False,
 ) -> core.BlobReference:
     """Add NonLocalBlock: a map plus the attention between all its positions.
@@ -39,9 +39,9 @@ def non_local_block(
 
     The positions p and q run over the H * W cells of a map. On the CPU the native library has one
     operator for the whole block, NonLocalBlock. It has two more outputs, which its gradient needs;
-    their names are `output` with "_averages" and with "_log_sums" at the end. Elsewhere the block
-    is four convolutions, EmbeddedGaussianAttention and a sum; the names of all their outputs begin
-    with `output`.
+    their names are `output` with "_averages" and with "_log_sums" at the end. In all other cases
+    the block consists of four convolutions, EmbeddedGaussianAttention and a sum; the names of all
+    their outputs begin with `output`.
 
     Args:
         net: the net to add to.

@@ -1,4 +1,7 @@
-"""SigmoidCrossEntropyLoss: the log loss of the RPN's objectness. In Python: the definition."""
+"""SigmoidCrossEntropyLoss: the loss of the RPN's objectness (Faster R-CNN, section 3.1.2).
+
+The Python operator evaluates the float64 definition.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator, require_not_negative
+from detectron_ext.ops.frontend import Blob, add_operator, require_not_negative
 from detectron_ext.ops.input_checks import require
 from detectron_ext.ops.reference import regions as reference
 from detectron_ext.ops.table import (
@@ -21,9 +24,9 @@ from detectron_ext.ops.table import (
 
 def sigmoid_cross_entropy_loss(
     net: core.Net,
-    logits: Any,
-    targets: Any,
-    output: Any,
+    logits: Blob,
+    targets: Blob,
+    output: Blob,
     *,
     scale: float = 1.0,
     normalize: bool = True,
@@ -34,7 +37,7 @@ def sigmoid_cross_entropy_loss(
         net: the net to add to.
         logits: float32, of any shape; the only input with a gradient.
         targets: int32, as many as logits: 1, 0, or -1 for ignored.
-        output: name of the loss, a scalar; 0 where all targets are ignored.
+        output: name of the loss, a scalar; 0 if all targets are ignored.
         scale: factor of the loss, at least 0.
         normalize: divide the sum by the number of targets that are not ignored.
 

@@ -1,13 +1,16 @@
-"""SpatialNarrowAs: a map cut to the height and width of another. In Python: the definition."""
+"""SpatialNarrowAs: a map cut to the height and width of another.
+
+The Python operator evaluates the float64 definition.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator
+from detectron_ext.ops.frontend import Blob, add_operator
 from detectron_ext.ops.input_checks import require, require_map
 from detectron_ext.ops.reference import regions as reference
 from detectron_ext.ops.table import (
@@ -21,8 +24,8 @@ from detectron_ext.ops.table import (
 )
 
 
-def spatial_narrow_as(net: core.Net, a: Any, b: Any, output: Any) -> core.BlobReference:
-    """Add Detectron's SpatialNarrowAs: the top left corner of a map, in the size of another map.
+def spatial_narrow_as(net: core.Net, a: Blob, b: Blob, output: Blob) -> core.BlobReference:
+    """Add Detectron's SpatialNarrowAs: the top left corner of a map, as large as another map.
 
     Args:
         net: the net to add to.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 from caffe2.python import core
 
-from detectron_ext.ops.frontend import add_operator, require_integer
+from detectron_ext.ops.frontend import Blob, add_operator, require_integer
 from detectron_ext.ops.input_checks import require
 from detectron_ext.ops.reference import pyramid as reference
 from detectron_ext.ops.table import DETECTRON, Operator, PythonOperator, reference_of, register
 
 
-def upsample_nearest(net: core.Net, x: Any, output: Any, scale: int = 2) -> core.BlobReference:
+def upsample_nearest(net: core.Net, x: Blob, output: Blob, scale: int = 2) -> core.BlobReference:
     """Add Detectron's UpsampleNearest: every pixel becomes a square of `scale` by `scale`.
 
     Args:

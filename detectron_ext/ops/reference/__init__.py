@@ -1,19 +1,18 @@
-"""Every operator's definition in numpy at float64: what the implementations are checked against.
+"""The definition of every operator in numpy, with float64 numbers.
 
-The definitions are written to be read, not to be fast. A function `f` has its gradient beside it as
-`f_gradient`: it takes the gradients of the outputs last and returns the gradient of each input that
-has one. Here all public functions of the modules in this folder can be reached by their names.
+The tests compare all implementations with these definitions, which are written to be read and not
+to be fast. The gradient of a function `f` is the function `f_gradient` beside it. It takes the
+gradients of the outputs as last arguments and returns the gradient of each input that has one.
+
+All public functions of the modules in this folder can also be imported from here.
 """
 
-from __future__ import annotations
+# ruff: noqa: F403 -- each module says in `__all__` what it exports
 
-from typing import TYPE_CHECKING, Any
-
-from detectron_ext.ops.discovery import import_modules
-
-for _module in import_modules(__name__, __path__):
-    globals().update({name: getattr(_module, name) for name in _module.__all__})
-
-if TYPE_CHECKING:
-    # The definitions, which type checkers cannot see.
-    def __getattr__(name: str) -> Any: ...
+from detectron_ext.ops.reference.attention import *
+from detectron_ext.ops.reference.box_losses import *
+from detectron_ext.ops.reference.focal_losses import *
+from detectron_ext.ops.reference.non_local import *
+from detectron_ext.ops.reference.pyramid import *
+from detectron_ext.ops.reference.regions import *
+from detectron_ext.ops.reference.softmax import *

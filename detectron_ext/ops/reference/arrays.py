@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["float64"]
 
-
-def float64(x) -> np.ndarray:
-    """Return x as a float64 array of its own shape, scalars included."""
+def float64(x: np.ndarray | float) -> np.ndarray:
+    """Return x as a float64 array of the same shape; a number becomes an array without axes."""
     return np.asarray(x, np.float64)

@@ -1,4 +1,7 @@
-"""Embedded Gaussian attention over the positions of a map (Non-local Neural Networks, 3.2)."""
+"""Embedded Gaussian attention over the positions of a map.
+
+This is Non-local Neural Networks (Wang et al., CVPR 2018), section 3.2.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ __all__ = [
 ]
 
 
-def embedded_gaussian_attention(theta, phi, g, *, use_scale: int = 0) -> np.ndarray:
+def embedded_gaussian_attention(
+    theta: np.ndarray, phi: np.ndarray, g: np.ndarray, *, use_scale: int = 0
+) -> np.ndarray:
     """Return y (N, C, H, W): y[:, p] = sum_q softmax_q(theta[:, p] . phi[:, q]) g[:, q].
 
     Args:
@@ -26,15 +31,15 @@ def embedded_gaussian_attention(theta, phi, g, *, use_scale: int = 0) -> np.ndar
 
 
 def embedded_gaussian_attention_gradient(
-    theta, phi, g, d_y, *, use_scale: int = 0
+    theta: np.ndarray, phi: np.ndarray, g: np.ndarray, d_y: np.ndarray, *, use_scale: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of `embedded_gaussian_attention` with respect to theta, phi and g.
 
     Args:
-        theta: as in `embedded_gaussian_attention`, and so the other inputs.
-        phi: as in `embedded_gaussian_attention`.
-        g: as in `embedded_gaussian_attention`.
-        d_y: gradient of the result, shaped as it.
+        theta: embeddings of the positions p, (N, C, H, W).
+        phi: embeddings of the positions q, shaped as theta.
+        g: the values that are averaged, shaped as theta.
+        d_y: gradient of the result y, shaped as theta.
         use_scale: as in `embedded_gaussian_attention`.
     """
     weights = _attention_weights(theta, phi, use_scale)
@@ -49,7 +54,7 @@ def embedded_gaussian_attention_gradient(
     return d_theta, d_phi, d_g
 
 
-def _attention_weights(theta, phi, use_scale: int) -> np.ndarray:
+def _attention_weights(theta: np.ndarray, phi: np.ndarray, use_scale: int) -> np.ndarray:
     """Return the softmax over q of theta . phi: (N, H * W, H * W)."""
     logits = np.einsum("ncp,ncq->npq", _positions(theta), _positions(phi))
     logits = logits * _logit_scale(theta, use_scale)
@@ -57,11 +62,11 @@ def _attention_weights(theta, phi, use_scale: int) -> np.ndarray:
     return exponentials / exponentials.sum(axis=2, keepdims=True)
 
 
-def _logit_scale(theta, use_scale: int) -> float:
-    return np.shape(theta)[1] ** -0.5 if use_scale else 1.0
+def _logit_scale(theta: np.ndarray, use_scale: int) -> float:
+    return max(np.shape(theta)[1], 1) ** -0.5 if use_scale else 1.0
 
 
-def _positions(x) -> np.ndarray:
+def _positions(x: np.ndarray) -> np.ndarray:
     """Return x as float64 of shape (N, C, H * W)."""
     x = float64(x)
     n, channels, height, width = x.shape

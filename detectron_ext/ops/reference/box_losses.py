@@ -1,13 +1,13 @@
 """Smooth L1 and balanced L1, over all elements or over selected places of a map.
 
-A penalty is a function of a difference d and depends on x = |d| alone. Its slope is the derivative
-with respect to d, and 0 at d = 0.
+A penalty is a function of x = |d|, where d is a difference. Its slope is the derivative with
+respect to d; it is 0 at d = 0.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 
@@ -56,9 +56,8 @@ def balanced_l1(
         alpha: factor of an inlier's slope.
         gamma: slope of an outlier.
         beta: |d| that separates inliers from outliers.
-        formula: "continuous", whose value and slope have no jump for any beta, or "mmdet", the way
-            in which mmdetection writes beta into the paper's formula. At beta 1 both are the
-            paper's.
+        formula: "continuous", whose value and slope have no jump for any beta, or "mmdet", which
+            has beta at the places where mmdetection has it. At beta 1 both are the paper's formula.
     """
     x = np.abs(difference)
     b = np.expm1(gamma / alpha)
@@ -83,9 +82,9 @@ def balanced_l1_slope(
     beta: float = 1.0,
     formula: str = "continuous",
 ) -> np.ndarray:
-    """Return the derivative of `balanced_l1` (equation 9); arguments are as there.
+    """Return the derivative of `balanced_l1` with respect to the difference (equation 9).
 
-    It is gamma for outliers.
+    It is gamma for outliers. The parameters are those of `balanced_l1`.
     """
     x = np.abs(difference)
     b = np.expm1(gamma / alpha)
@@ -96,7 +95,14 @@ def balanced_l1_slope(
 
 
 def dense_loss(
-    penalty: Penalty, y_hat, y, inside_weights, outside_weights, *, scale=1.0, **arguments
+    penalty: Penalty,
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    inside_weights: np.ndarray,
+    outside_weights: np.ndarray,
+    *,
+    scale: float = 1.0,
+    **arguments: Any,
 ) -> np.ndarray:
     """Return scale / N * sum(outside_weights * penalty(inside_weights * (y_hat - y))).
 
@@ -107,10 +113,10 @@ def dense_loss(
         inside_weights: weights of the differences, shaped as y_hat.
         outside_weights: weights of the penalties, shaped as y_hat.
         scale: factor of the loss.
-        arguments: those of the penalty.
+        arguments: those of the penalty, such as beta.
 
     Returns:
-        The loss, a scalar; 0 where N is 0.
+        The loss, a scalar; 0 if N is 0.
     """
     difference, inside, outside = _differences(y_hat, y, inside_weights, outside_weights)
     losses = outside * penalty(inside * difference, **arguments)
@@ -118,7 +124,15 @@ def dense_loss(
 
 
 def dense_loss_gradient(
-    slope: Penalty, y_hat, y, inside_weights, outside_weights, d_loss, *, scale=1.0, **arguments
+    slope: Penalty,
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    inside_weights: np.ndarray,
+    outside_weights: np.ndarray,
+    d_loss: np.ndarray | float,
+    *,
+    scale: float = 1.0,
+    **arguments: Any,
 ) -> np.ndarray:
     """Return the gradient of `dense_loss` with respect to y_hat.
 
@@ -131,7 +145,14 @@ def dense_loss_gradient(
 
 
 def select_loss(
-    penalty: Penalty, y_hat, y, locations, fg_num, *, scale=1.0, **arguments
+    penalty: Penalty,
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    locations: np.ndarray,
+    fg_num: np.ndarray | float,
+    *,
+    scale: float = 1.0,
+    **arguments: Any,
 ) -> np.ndarray:
     """Return scale / max(fg_num, 1) * sum over rows m of penalty(y_hat at m - y[m]).
 
@@ -140,19 +161,27 @@ def select_loss(
         y_hat: a map of predictions, (N, A * 4, H, W).
         y: targets, (M, 4).
         locations: (M, 4) rows (n, c, y, x); row m selects y_hat[n, c:c + 4, y, x].
-        fg_num: one number.
+        fg_num: number of foreground anchors, one number.
         scale: factor of the loss.
-        arguments: those of the penalty.
+        arguments: those of the penalty, such as beta.
 
     Returns:
-        The loss, a scalar; 0 where M is 0.
+        The loss, a scalar; 0 if M is 0.
     """
     losses = penalty(float64(y_hat)[_places(locations)] - float64(y), **arguments)
     return scale / _normalizer(fg_num) * losses.sum()
 
 
 def select_loss_gradient(
-    slope: Penalty, y_hat, y, locations, fg_num, d_loss, *, scale=1.0, **arguments
+    slope: Penalty,
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    locations: np.ndarray,
+    fg_num: np.ndarray | float,
+    d_loss: np.ndarray | float,
+    *,
+    scale: float = 1.0,
+    **arguments: Any,
 ) -> np.ndarray:
     """Return the gradient of `select_loss` with respect to y_hat.
 
@@ -166,7 +195,7 @@ def select_loss_gradient(
     return gradient
 
 
-# The operators: each loss takes the inputs, each gradient the inputs and the loss's gradient.
+# The operators. A loss takes the inputs. A gradient takes the inputs and the gradient of the loss.
 smooth_l1_loss = partial(dense_loss, smooth_l1)
 smooth_l1_loss_gradient = partial(dense_loss_gradient, smooth_l1_slope)
 balanced_l1_loss = partial(dense_loss, balanced_l1)
@@ -177,16 +206,18 @@ select_balanced_l1_loss = partial(select_loss, balanced_l1)
 select_balanced_l1_loss_gradient = partial(select_loss_gradient, balanced_l1_slope)
 
 
-def _differences(y_hat, y, inside_weights, outside_weights) -> tuple[np.ndarray, ...]:
+def _differences(
+    y_hat: np.ndarray, y: np.ndarray, inside_weights: np.ndarray, outside_weights: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Return y_hat - y and both weights, as float64."""
     return float64(y_hat) - float64(y), float64(inside_weights), float64(outside_weights)
 
 
-def _places(locations) -> tuple[np.ndarray, ...]:
+def _places(locations: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return index arrays, each (M, 4), of the four channels at each of M locations."""
     n, c, y, x = np.asarray(locations, np.int64).reshape(-1, 4).T[:, :, np.newaxis]
     return n, c + np.arange(4), y, x
 
 
-def _normalizer(fg_num) -> float:
+def _normalizer(fg_num: np.ndarray | float) -> float:
     return max(float(np.squeeze(fg_num)), 1.0)

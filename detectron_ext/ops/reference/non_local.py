@@ -17,11 +17,22 @@ __all__ = [
 
 
 def non_local_block(
-    x, theta_w, theta_b, phi_w, phi_b, g_w, g_b, out_w, out_b, *, use_scale: int = 0
+    x: np.ndarray,
+    theta_w: np.ndarray,
+    theta_b: np.ndarray,
+    phi_w: np.ndarray,
+    phi_b: np.ndarray,
+    g_w: np.ndarray,
+    g_b: np.ndarray,
+    out_w: np.ndarray,
+    out_b: np.ndarray,
+    *,
+    use_scale: int = 0,
 ) -> np.ndarray:
     """Return x + out(attention(theta(x), phi(x), g(x))), (N, C, H, W).
 
-    theta, phi and g are 1x1 convolutions from C to K channels, `out` is one from K to C channels.
+    theta, phi and g are 1x1 convolutions from C to K channels, and `out` is a 1x1
+    convolution from K to C channels.
 
     Args:
         x: (N, C, H, W).
@@ -41,12 +52,24 @@ def non_local_block(
 
 
 def non_local_block_gradient(
-    x, theta_w, theta_b, phi_w, phi_b, g_w, g_b, out_w, out_b, d_y, *, use_scale: int = 0
+    x: np.ndarray,
+    theta_w: np.ndarray,
+    theta_b: np.ndarray,
+    phi_w: np.ndarray,
+    phi_b: np.ndarray,
+    g_w: np.ndarray,
+    g_b: np.ndarray,
+    out_w: np.ndarray,
+    out_b: np.ndarray,
+    d_y: np.ndarray,
+    *,
+    use_scale: int = 0,
 ) -> list[np.ndarray]:
     """Return the gradients of `non_local_block` with respect to its nine inputs, in their order.
 
-    The gradient of phi_b is 0 but for rounding, since phi_b adds the same to all products of a
-    position. The inputs are those of `non_local_block`; d_y is the gradient of its result.
+    The inputs are those of `non_local_block`, and d_y is the gradient of its result, (N, C, H, W).
+    The gradient of phi_b is 0, except for rounding errors: phi_b adds the same number to all
+    products of a position, which the softmax cancels.
     """
     theta, phi, g = (_conv(x, *wb) for wb in ((theta_w, theta_b), (phi_w, phi_b), (g_w, g_b)))
     attended = embedded_gaussian_attention(theta, phi, g, use_scale=use_scale)
@@ -60,12 +83,14 @@ def non_local_block_gradient(
     return [d_x, *d_weights, *d_out]
 
 
-def _conv(x, filters, biases) -> np.ndarray:
+def _conv(x: np.ndarray, filters: np.ndarray, biases: np.ndarray) -> np.ndarray:
     y = np.einsum("oc,nchw->nohw", float64(filters)[:, :, 0, 0], float64(x))
     return y + float64(biases)[:, None, None]
 
 
-def _conv_gradient(x, filters, d_y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _conv_gradient(
+    x: np.ndarray, filters: np.ndarray, d_y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     d_y = float64(d_y)
     d_x = np.einsum("oc,nohw->nchw", float64(filters)[:, :, 0, 0], d_y)
     d_filters = np.einsum("nohw,nchw->oc", d_y, float64(x))

@@ -36,7 +36,7 @@ def nearest_source(size: int, resized: int) -> np.ndarray:
     return np.arange(resized) * size // resized
 
 
-def adaptive_max_pool(x, height: int, width: int) -> np.ndarray:
+def adaptive_max_pool(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return the maximum of x over height x width windows that cover it."""
     x = float64(x)
     y = np.empty(x.shape[:2] + (height, width))
@@ -46,7 +46,7 @@ def adaptive_max_pool(x, height: int, width: int) -> np.ndarray:
     return y
 
 
-def adaptive_max_pool_gradient(x, d_y) -> np.ndarray:
+def adaptive_max_pool_gradient(x: np.ndarray, d_y: np.ndarray) -> np.ndarray:
     """Return the gradient with respect to x: a window's gradient goes to its first maximum.
 
     The elements of a window are ordered row by row.
@@ -65,14 +65,14 @@ def adaptive_max_pool_gradient(x, d_y) -> np.ndarray:
     return d_x
 
 
-def nearest_resize(x, height: int, width: int) -> np.ndarray:
+def nearest_resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return x with output pixel (i, j) taken from (floor(i H / height), floor(j W / width))."""
     x = float64(x)
     rows, columns = nearest_source(x.shape[2], height), nearest_source(x.shape[3], width)
     return x[:, :, rows[:, np.newaxis], columns]
 
 
-def nearest_resize_gradient(x, d_y) -> np.ndarray:
+def nearest_resize_gradient(x: np.ndarray, d_y: np.ndarray) -> np.ndarray:
     """Return the gradient with respect to x: the sum over all output pixels that repeat a pixel."""
     x, d_y = float64(x), float64(d_y)
     d_x = np.zeros_like(x)
@@ -83,12 +83,12 @@ def nearest_resize_gradient(x, d_y) -> np.ndarray:
     return d_x
 
 
-def upsample_nearest(x, *, scale: int = 2) -> np.ndarray:
+def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> np.ndarray:
     """Return x with every pixel of its last two axes made a square of scale x scale."""
     return float64(x).repeat(scale, axis=-2).repeat(scale, axis=-1)
 
 
-def upsample_nearest_gradient(d_y, *, scale: int = 2) -> np.ndarray:
+def upsample_nearest_gradient(d_y: np.ndarray, *, scale: int = 2) -> np.ndarray:
     """Return the gradient with respect to x: the sum over each square."""
     d_y = float64(d_y)
     *outer, height, width = d_y.shape
@@ -99,7 +99,7 @@ def upsample_nearest_gradient(d_y, *, scale: int = 2) -> np.ndarray:
 def balanced_pyramid_gather(levels: Sequence[np.ndarray], *, refine_level: int) -> np.ndarray:
     """Return the mean of the levels at the size of level r = refine_level.
 
-    Levels before r, the finer ones, are adaptive-max-pooled; those after it nearest-resized.
+    Levels before r, the finer ones, are adaptive-max-pooled. Levels after it are nearest-resized.
     """
     size = np.shape(levels[refine_level])[2:]
     resized = [
@@ -110,7 +110,7 @@ def balanced_pyramid_gather(levels: Sequence[np.ndarray], *, refine_level: int) 
 
 
 def balanced_pyramid_gather_gradient(
-    levels: Sequence[np.ndarray], d_output, *, refine_level: int
+    levels: Sequence[np.ndarray], d_output: np.ndarray, *, refine_level: int
 ) -> list[np.ndarray]:
     """Return the gradient of `balanced_pyramid_gather` with respect to each level."""
     share = float64(d_output) / len(levels)
@@ -123,9 +123,13 @@ def balanced_pyramid_gather_gradient(
 
 
 def balanced_pyramid_scatter(
-    balanced, levels: Sequence[np.ndarray], *, refine_level: int
+    balanced: np.ndarray, levels: Sequence[np.ndarray], *, refine_level: int
 ) -> list[np.ndarray]:
-    """Return each level plus `balanced` at its size: resized to finer, pooled to coarser ones."""
+    """Return each level plus `balanced`, brought to the level's size.
+
+    `balanced` is nearest-resized for levels before r = refine_level, the finer ones, and
+    adaptive-max-pooled for the others.
+    """
     return [
         float64(level)
         + (
@@ -138,9 +142,9 @@ def balanced_pyramid_scatter(
 
 
 def balanced_pyramid_scatter_gradient(
-    balanced, d_outputs: Sequence[np.ndarray], *, refine_level: int
+    balanced: np.ndarray, d_outputs: Sequence[np.ndarray], *, refine_level: int
 ) -> list[np.ndarray]:
-    """Return the gradients of `balanced_pyramid_scatter`: balanced's, then each level's."""
+    """Return the gradients of `balanced_pyramid_scatter`: of `balanced`, then of each level."""
     d_balanced = [
         nearest_resize_gradient(balanced, d_output)
         if i < refine_level

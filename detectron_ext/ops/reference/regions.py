@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from detectron_ext.ops.reference.arrays import float64
@@ -16,7 +18,9 @@ __all__ = [
 ]
 
 
-def sigmoid_cross_entropy_loss(logits, targets, *, scale=1.0, normalize=True) -> np.ndarray:
+def sigmoid_cross_entropy_loss(
+    logits: np.ndarray, targets: np.ndarray, *, scale: float = 1.0, normalize: bool | int = True
+) -> np.ndarray:
     """Return scale times the sum, over targets that are not -1, of -log(p if target else 1 - p).
 
     Here p is the sigmoid of the logit.
@@ -25,20 +29,27 @@ def sigmoid_cross_entropy_loss(logits, targets, *, scale=1.0, normalize=True) ->
         logits: of any shape.
         targets: 1, 0, or -1 for ignored; shaped as logits.
         scale: factor of the loss.
-        normalize: divide by the number of targets that are not -1; the loss is 0 where there is
-            none.
+        normalize: divide by the number of targets that are not -1. If there are none, the loss
+            is 0.
     """
     x, is_counted = float64(logits), targets != -1
     losses = np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))
     return _cross_entropy_factor(is_counted, scale, normalize) * np.sum(losses[is_counted])
 
 
-def sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, *, scale=1.0, normalize=True):
+def sigmoid_cross_entropy_loss_gradient(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    d_loss: np.ndarray | float,
+    *,
+    scale: float = 1.0,
+    normalize: bool | int = True,
+) -> np.ndarray:
     """Return the gradient of `sigmoid_cross_entropy_loss` with respect to the logits.
 
     Args:
-        logits: as in `sigmoid_cross_entropy_loss`, and so the other inputs and arguments.
-        targets: as in `sigmoid_cross_entropy_loss`.
+        logits: of any shape.
+        targets: 1, 0, or -1 for ignored; shaped as logits.
         d_loss: gradient of the loss, a scalar.
         scale: factor of the loss.
         normalize: as in `sigmoid_cross_entropy_loss`.
@@ -49,23 +60,25 @@ def sigmoid_cross_entropy_loss_gradient(logits, targets, d_loss, *, scale=1.0, n
     return factor * np.where(is_counted, slopes, 0)
 
 
-def _cross_entropy_factor(is_counted, scale, normalize) -> float:
+def _cross_entropy_factor(is_counted: np.ndarray, scale: float, normalize: bool | int) -> float:
     return scale / max(1, np.count_nonzero(is_counted)) if normalize else scale
 
 
-def spatial_narrow_as(a, b) -> np.ndarray:
-    """Return the top left of a (N, C, H0, W0), as high and wide as b, of a's type."""
+def spatial_narrow_as(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the top left corner of a, (N, C, H0, W0), cut to the height and width of b."""
     return a[..., : b.shape[-2], : b.shape[-1]]
 
 
-def spatial_narrow_as_gradient(a, b, d_c) -> np.ndarray:
-    """Return the gradient with respect to a: the result's, padded with zeros to a's size."""
+def spatial_narrow_as_gradient(a: np.ndarray, b: np.ndarray, d_c: np.ndarray) -> np.ndarray:
+    """Return the gradient with respect to a: d_c, padded with zeros to the size of a."""
     d_a = np.zeros(a.shape)
     d_a[..., : b.shape[-2], : b.shape[-1]] = d_c
     return d_a
 
 
-def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndarray, np.ndarray]:
+def roi_max_pool(
+    x: np.ndarray, rois: np.ndarray, *, pooled_h: int, pooled_w: int, spatial_scale: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the maximum of each bin of each region, and its position.
 
     Corners are rounded to cells, and the cells of both corners belong to the region. Bins overlap
@@ -80,8 +93,8 @@ def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndar
         spatial_scale: cells of x in a unit of the corners.
 
     Returns:
-        Maxima and, int32, the index y * W + x of the first maximum, -1 in an empty bin; both
-        (R, C, pooled_h, pooled_w).
+        The maxima, float64, and their positions, int32, both (R, C, pooled_h, pooled_w). A position
+        is the index y * W + x of the first maximum of a bin, or -1 for an empty bin.
     """
     maxima = np.zeros((len(rois), x.shape[1], pooled_h, pooled_w))
     argmax = np.full(maxima.shape, -1, np.int32)
@@ -96,14 +109,16 @@ def roi_max_pool(x, rois, *, pooled_h, pooled_w, spatial_scale) -> tuple[np.ndar
     return maxima, argmax
 
 
-def roi_max_pool_gradient(x, rois, argmax, d_maxima) -> np.ndarray:
+def roi_max_pool_gradient(
+    x: np.ndarray, rois: np.ndarray, argmax: np.ndarray, d_maxima: np.ndarray
+) -> np.ndarray:
     """Return the gradient with respect to x: each bin's gradient goes to its maximum.
 
     Args:
-        x: as in `roi_max_pool`.
-        rois: as in `roi_max_pool`.
-        argmax: the second result of `roi_max_pool`.
-        d_maxima: gradient of the first result.
+        x: (N, C, H, W).
+        rois: (R, 5) rows (image, x1, y1, x2, y2).
+        argmax: the positions that `roi_max_pool` returns.
+        d_maxima: gradient of the maxima, shaped as argmax.
     """
     n, c, height, width = x.shape
     d_x = np.zeros((n, c, height * width))
@@ -114,7 +129,9 @@ def roi_max_pool_gradient(x, rois, argmax, d_maxima) -> np.ndarray:
     return d_x.reshape(x.shape)
 
 
-def _bins(x, rois, pooled_h, pooled_w, spatial_scale):
+def _bins(
+    x: np.ndarray, rois: np.ndarray, pooled_h: int, pooled_w: int, spatial_scale: float
+) -> Iterator[tuple[int, int, int, int, slice, slice]]:
     """Yield (region, bin row, bin column, image, rows, columns) of every bin."""
     height, width = x.shape[2:]
     scale = np.float32(spatial_scale)
@@ -125,7 +142,7 @@ def _bins(x, rois, pooled_h, pooled_w, spatial_scale):
                 yield r, i, j, int(image), rows, cells
 
 
-def _axis_bins(low, high, bins, size) -> list[slice]:
+def _axis_bins(low: float, high: float, bins: int, size: int) -> list[slice]:
     """Return the cells of each bin between two corners, in the single precision of Detectron."""
     # Halves are rounded away from zero, as C's round does. The sum is in float64, since in float32
     # adding 0.5 could itself round up to the next cell.

@@ -12,7 +12,7 @@ __all__ = [
 ]
 
 
-def group_spatial_softmax(x, *, num_classes: int) -> np.ndarray:
+def group_spatial_softmax(x: np.ndarray, *, num_classes: int) -> np.ndarray:
     """Return the softmax over each K = `num_classes` channels of x (N, A * K, H, W)."""
     x = float64(x)
     groups = _groups(x, num_classes)
@@ -20,7 +20,9 @@ def group_spatial_softmax(x, *, num_classes: int) -> np.ndarray:
     return (exponentials / exponentials.sum(axis=2, keepdims=True)).reshape(x.shape)
 
 
-def group_spatial_softmax_gradient(y, d_y, *, num_classes: int) -> np.ndarray:
+def group_spatial_softmax_gradient(
+    y: np.ndarray, d_y: np.ndarray, *, num_classes: int
+) -> np.ndarray:
     """Return the gradient with respect to x, given the output y: y * (d_y - sum(y * d_y))."""
     y, d_y = float64(y), float64(d_y)
     p, d_p = _groups(y, num_classes), _groups(d_y, num_classes)
