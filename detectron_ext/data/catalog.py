@@ -18,7 +18,7 @@ from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.data.formats import FORMATS
 from detectron_ext.errors import ConfigError, DatasetError, choice_error
 
-EXTRA_CATALOG_VARIABLE = environment.DATASETS.name
+CATALOG_VARIABLE = environment.DATASETS.name
 
 # Detectron's names: (image folder, annotation file, what the image files' names begin with).
 _COCO = {
@@ -84,7 +84,7 @@ def resolve(name: str, config) -> DatasetEntry:
     if extra is not None:
         return extra
     if name in _BCCD:
-        folder = _root_folder(name, "BCCD_ROOT", "images/ and annotations/")
+        folder = _root_folder(name, environment.BCCD_ROOT, "images/ and annotations/")
         annotations = os.path.join(folder, "annotations", f"bccd_{_BCCD[name]}.json")
         return DatasetEntry(name, os.path.join(folder, "images"), annotations)
     if name in _DIGITS:
@@ -120,7 +120,7 @@ def known_names(config) -> list[str]:
 
 def _extra_sources(config) -> list[tuple[str, Mapping[str, Any]]]:
     sources: list[tuple[str, Mapping[str, Any]]] = [("DATASETS_EXTRA", dict(config.DATASETS_EXTRA))]
-    path = os.environ.get(EXTRA_CATALOG_VARIABLE)
+    path = environment.DATASETS.value
     if path:
         sources.append((path, _read_extra_catalog(path)))
     return sources
@@ -132,15 +132,15 @@ def _read_extra_catalog(path: str) -> dict[str, Any]:
             text = file.read()
     except OSError as error:
         reason = error.strerror
-        raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: cannot read {path}: {reason}") from error
+        raise DatasetError(f"{CATALOG_VARIABLE}: cannot read {path}: {reason}") from error
     try:
         # As a configuration is read: a data set may be named 2017 or on, and is found as that text.
         entries = parse_yaml(text, path)
     except ConfigError as error:
-        raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: {error}") from error
+        raise DatasetError(f"{CATALOG_VARIABLE}: {error}") from error
     if not isinstance(entries, dict):
         raise DatasetError(
-            f"{EXTRA_CATALOG_VARIABLE}: {path} must map names to {{im_dir: ..., ann_fn: ...}}"
+            f"{CATALOG_VARIABLE}: {path} must map names to {{im_dir: ..., ann_fn: ...}}"
         )
     return entries
 
@@ -167,7 +167,8 @@ def _extra_entry(name: str, entry: Any, source: str) -> DatasetEntry:
 
 def _coco_entry(name: str) -> DatasetEntry:
     images, annotations, prefix = _COCO[name]
-    root = _root_folder(name, "COCO_ROOT", "annotations/ and coco_train2014/ or train2014/, ...")
+    content = "annotations/ and coco_train2014/ or train2014/, ..."
+    root = _root_folder(name, environment.COCO_ROOT, content)
     # Detectron puts coco_ before the folders' own names; the archives unpack without it.
     im_dir = os.path.join(root, f"coco_{images}")
     if not os.path.isdir(im_dir):
@@ -177,15 +178,15 @@ def _coco_entry(name: str) -> DatasetEntry:
     )
 
 
-def _root_folder(name: str, variable: str, content: str) -> str:
-    folder = os.environ.get(variable)
+def _root_folder(name: str, variable: environment.Variable, content: str) -> str:
+    folder = variable.value
     if not folder:
         raise DatasetError(
-            f"data set {name}: set the environment variable {variable} to the folder that holds "
-            f"{content}"
+            f"data set {name}: set the environment variable {variable.name} to the folder that "
+            f"holds {content}"
         )
     if not os.path.isdir(folder):
-        raise DatasetError(f"data set {name}: {variable}={folder} is not a folder")
+        raise DatasetError(f"data set {name}: {variable.name}={folder} is not a folder")
     return folder
 
 
@@ -196,5 +197,5 @@ def _unknown_name(name: str, config) -> str:
     return (
         f"unknown data set {name}: {hint}To add one, put DATASETS_EXTRA: {{{name}: "
         f"{{im_dir: FOLDER, ann_fn: FILE.json}}}} in the configuration (or the same map in a "
-        f"YAML file named by {EXTRA_CATALOG_VARIABLE})"
+        f"YAML file named by {CATALOG_VARIABLE})"
     )

@@ -63,7 +63,7 @@ def find_nvcc() -> Nvcc:
     variable DETECTRON_EXT_CUDA_ARCHITECTURES lists. Raises Unavailable where there is no compiler
     and ValueError for an architecture that it does not know.
     """
-    path = shutil.which(os.environ.get("NVCC") or "nvcc")
+    path = shutil.which(environment.NVCC.value or "nvcc")
     if path is None:
         raise Unavailable("no nvcc")
     return Nvcc(path, _architectures(path))

@@ -14,10 +14,11 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+from detectron_ext import environment
 from detectron_ext.native_build.toolchain import Unavailable
 
 NATIVE = "native"
-BUILD_VARIABLE = "DETECTRON_EXT_BUILD_TARGETS"
+BUILD_VARIABLE = environment.BUILD_TARGETS.name
 _FLAGS_SUFFIX = ".flags"
 
 _V2 = "-march=x86-64 -msse3 -mssse3 -msse4.1 -msse4.2 -mpopcnt -mcx16 -msahf"

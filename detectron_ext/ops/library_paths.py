@@ -19,12 +19,13 @@ from pathlib import Path
 
 import caffe2
 
+from detectron_ext import environment
 from detectron_ext.errors import choice_error
 from detectron_ext.native_build import Unavailable, find_caffe2
 from detectron_ext.native_build.library import NAME
 from detectron_ext.native_build.targets import LEVELS, NATIVE, lacking_flags, library_path
 
-TARGET_VARIABLE = "DETECTRON_EXT_TARGET"
+TARGET_VARIABLE = environment.TARGET.name
 _FOLDER = Path(__file__).resolve().parent / "lib"
 _DETECTRON_NAMES = ("libcaffe2_detectron_ops_gpu.so", "libcaffe2_detectron_ops.so")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from detectron_ext import config as configuration
-from detectron_ext.data.catalog import EXTRA_CATALOG_VARIABLE, resolve
+from detectron_ext.data.catalog import CATALOG_VARIABLE, resolve
 from detectron_ext.data.coco_dataset import CocoDataset, read_ground_truth
 from detectron_ext.data.formats import FORMATS
 from detectron_ext.errors import ConfigError, DatasetError
@@ -76,6 +76,6 @@ def test_a_format_that_is_not_registered(words, tmp_path, monkeypatch):
     )
     path = tmp_path / "catalog.yaml"
     path.write_text(json.dumps({"mine": fields}))
-    monkeypatch.setenv(EXTRA_CATALOG_VARIABLE, str(path))
+    monkeypatch.setenv(CATALOG_VARIABLE, str(path))
     with pytest.raises(DatasetError, match="catalog.yaml: mine.format must be one of coco, words"):
         resolve("mine", configuration.load())
