@@ -60,6 +60,15 @@ def test_a_file_that_cannot_be_read_is_named(words, tmp_path):
         CocoDataset(_entry(words))
 
 
+def test_an_error_without_a_system_message_is_named(words, monkeypatch):
+    def read(entry):
+        raise OSError("the server is away")
+
+    monkeypatch.setitem(FORMATS._parts, "words", read)
+    with pytest.raises(DatasetError, match=f"file {words['ann_fn']}: the server is away$"):
+        CocoDataset(_entry(words))
+
+
 def test_what_it_returns_is_checked(words, tmp_path):
     (tmp_path / "1.txt").write_text("cat 2 3")
     with pytest.raises(DatasetError, match="bbox must be four numbers"):
