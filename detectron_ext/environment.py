@@ -1,7 +1,7 @@
-"""The environment variables that this project reads, all of them.
+"""The table of all environment variables that this project reads.
 
-Code takes a variable's name from here, and docs/configuration.md its table. The shell, make and the
-C++ sources spell the names out; a test compares.
+Python code takes the names from here, and docs/configuration.md is generated from here. Shell
+scripts, the Makefile and C++ sources write the names out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ MKL_NUM_THREADS = Variable(
 GOMP_SPINCOUNT = Variable(
     "GOMP_SPINCOUNT",
     "How often a waiting OpenMP thread looks for work before it sleeps. Default: 1000, which suits "
-    "a machine with other work.",
+    "a machine that also runs other programs.",
 )
 
 RUNNING = (
@@ -98,7 +98,7 @@ SANITIZE = Variable(
 CUDA_INCLUDE = Variable(
     "DETECTRON_EXT_CUDA_INCLUDE",
     "Folders with the headers of cuBLAS, cuRAND and cuDNN, which Caffe2's GPU headers include. "
-    "They are also sought in the CUDA toolkit and in the nvidia packages of this Python.",
+    "They are also searched for in the CUDA toolkit and in the nvidia packages of this Python.",
 )
 CUDA_ARCHITECTURES = Variable(
     "DETECTRON_EXT_CUDA_ARCHITECTURES",

@@ -1,7 +1,8 @@
-"""Errors that are a person's to mend, not a bug of ours.
+"""Errors that the user can correct.
 
-Each carries one line: the thing at fault and what to do. The tools print that line and exit with
-status 2; anything else that escapes is a bug and keeps its traceback.
+The message of each is one line, which names the thing at fault and what to do. The tools print that
+line and exit with status 2. Any other exception is a fault of this project, and its traceback is
+printed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ _NUM_SUCH_AS = 3
 
 
 class UserError(Exception):
-    """A mistake in something the user gave: a file, a key, a path, a weight."""
+    """A mistake in something that the user gave, such as a file, a key or a path."""
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be read, or holds an unknown key or a wrong type."""
+    """A configuration that cannot be read, or that has an unknown key or a wrong value."""
 
 
 class DatasetError(UserError):
@@ -41,7 +42,7 @@ def shown(value: Any) -> str:
 def choice_error(key: str, choices: Iterable[Any], value: Any) -> ConfigError:
     """Return the error for a key whose value is none of its choices; it names the nearest one.
 
-    Of many choices the message lists only those that are most like the value.
+    If there are many choices, the message lists only those that are most like the value.
     """
     names = [str(choice) for choice in choices]
     listed = ", ".join(names)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from detectron_ext import environment
 from detectron_ext.config.dataset_entry import FORMATS
 from detectron_ext.config.keys import KEYS
 from detectron_ext.config.rules import RegisteredName, registered
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def shared_path():
     """Return a function that finds a file of the optional shared folder, or skips the test."""
-    root = Path(os.environ.get("DETECTRON_EXT_SHARED", REPOSITORY.parent / "shared"))
+    root = Path(environment.SHARED.value or REPOSITORY.parent / "shared")
 
     def find(name: str) -> Path:
         path = root / name

@@ -16,7 +16,10 @@ from detectron_ext.output_files import replaced_file, write_json, write_json_lis
 def test_json_is_strict_and_replaces_the_old_file(tmp_path):
     path = str(tmp_path / "new" / "results.json")
     write_json(path, {"AP": 0.5})
-    write_json(path, {"AP": np.float32(0.25), "APl": math.nan, "n": np.int64(3), "l": [None, True]})
+    write_json(
+        path,
+        {"AP": np.float32(0.25), "APl": math.nan, "n": np.int64(3), "l": [None, np.bool_(True)]},
+    )
     with open(path, encoding="utf-8") as stream:
         contents = json.load(stream)
     assert contents == {"AP": 0.25, "APl": None, "n": 3, "l": [None, True]}

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from detectron_ext import environment
 from detectron_ext.command_line import make_parser
 from detectron_ext.native_build.library import BUILD, REPOSITORY
 from detectron_ext.native_build.targets import (
@@ -83,12 +84,12 @@ def main() -> int:
     return 0
 
 
-def _run_hook(name: str, out: Path, source: Path, environment: dict[str, str]) -> None:
-    """Run a hook of the build backend on the sources in a folder, in this environment."""
+def _run_hook(name: str, out: Path, source: Path, variables: dict[str, str]) -> None:
+    """Run a hook of the build backend on the sources in a folder, with further variables set."""
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", _HOOK, name, str(out)]
-    clean = {key: value for key, value in os.environ.items() if key != "SANITIZE"}
-    subprocess.run(command, cwd=str(source), env={**clean, **environment}, check=True)
+    clean = {key: value for key, value in os.environ.items() if key != environment.SANITIZE.name}
+    subprocess.run(command, cwd=str(source), env={**clean, **variables}, check=True)
 
 
 def _unpack(archive: Path, target: Path) -> None:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from detectron_ext import environment
 from detectron_ext.command_line import make_parser
 from detectron_ext.native_build import BuildError, Unavailable, build_or_warn, check_cuda
 from detectron_ext.native_build.targets import BUILD_VARIABLE, wanted_targets
@@ -30,16 +30,16 @@ def main() -> int:
         "--sanitize",
         choices=["address", "undefined", "address,undefined"],
         metavar="NAMES",
-        default=os.environ.get("SANITIZE") or None,
+        default=environment.SANITIZE.value or None,
         help="compile with these sanitizers: address, undefined or address,undefined (default: the "
-        "environment variable SANITIZE)",
+        f"environment variable {environment.SANITIZE.name})",
     )
     parser.add_argument(
         "--caffe2",
-        default=os.environ.get("CAFFE2") or None,
+        default=environment.CAFFE2.value or None,
         metavar="PYTHON_OR_FOLDER",
         help="build for the Caffe2 of another Python, or for one built from source and installed "
-        "in a folder (default: the environment variable CAFFE2)",
+        f"in a folder (default: the environment variable {environment.CAFFE2.name})",
     )
     parser.add_argument(
         "--targets",

@@ -1,5 +1,5 @@
-"""The user's own data sets, which stand in DATASETS_EXTRA or in the file that the environment
-variable DETECTRON_EXT_DATASETS names.
+"""The user's own data sets: entries of DATASETS_EXTRA, or of the file that the environment variable
+DETECTRON_EXT_DATASETS names.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from detectron_ext.errors import ConfigError, shown
 
 # The paths that each data set needs.
 PATHS = ("im_dir", "ann_fn")
-# What may be given for a data set -> what it means; Markdown.
+# Field of an entry -> its meaning; Markdown.
 FIELDS = {
     "im_dir": "The folder of the images.",
     "ann_fn": "The annotation file, in COCO's JSON format unless `format` says otherwise.",
-    "im_prefix": "What the names of the image files have before the names in the annotation file, "
-    "if anything, such as `COCO_test2015_`.",
+    "im_prefix": "Text before each file name of the annotation file, such as `COCO_test2015_`. "
+    "Default: none.",
     "format": "The format of the annotations: a name in `detectron_ext.data.formats.FORMATS`. "
     "Default: `coco`.",
 }
@@ -25,7 +25,7 @@ FORMATS = "detectron_ext.data.formats:FORMATS"
 
 
 def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, str]:
-    """Return what is given for a data set as text; a key with nothing behind it becomes "".
+    """Return the fields of an entry as text. A field without a value becomes "".
 
     Args:
         entry: any subset of FIELDS.
@@ -33,7 +33,7 @@ def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, s
         source: where it was given, for messages.
 
     Raises:
-        ConfigError: a key that no data set has, or a value that is not text.
+        ConfigError: an unknown field, or a value that is not text.
     """
     texts = {}
     for key, value in entry.items():
@@ -48,7 +48,7 @@ def entry_texts(entry: Mapping[str, Any], name: str, source: str) -> dict[str, s
 
 
 def check_folder_name(name: str, source: str) -> None:
-    """Refuse a data set's name that cannot name a folder, since a run writes into such a folder.
+    """Check that a data set's name can be the name of the folder that its results are written to.
 
     Args:
         name: the data set's name.
@@ -59,6 +59,6 @@ def check_folder_name(name: str, source: str) -> None:
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ConfigError(
-            f"{source}: {shown(name)} cannot name a data set, whose results lie in a folder of its "
-            "name: choose another, without '/'"
+            f"{source}: {shown(name)} cannot name a data set: its results are written to a folder "
+            "of this name; choose a name without '/'"
         )

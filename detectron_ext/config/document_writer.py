@@ -11,6 +11,7 @@ from detectron_ext import environment
 from detectron_ext.config.dataset_entry import FIELDS
 from detectron_ext.config.keys import KEYS, ROOT, SECTIONS
 from detectron_ext.config.keys.key import ALL_MODELS, UPSTREAM_ONLY, Key, NotUpstream, Users, When
+from detectron_ext.config.model_kind import ModelKind
 from detectron_ext.config.rules import RegisteredName, Rule
 
 _INTRODUCTION = """\
@@ -42,9 +43,10 @@ LIBRA:
 - In Python, `detectron_ext.config.load("my.yaml", ["SOLVER.MAX_ITER", 500])` returns the same
   configuration, which is read-only.
 
-"Used by" says which detectors a key has an effect on: RetinaNet, Faster R-CNN, Fast R-CNN (its
-proposals are read from files) or an RPN alone (`MODEL.RPN_ONLY`). A section without such a column
-and sentence is used by all.
+"Used by" names the detectors that a key has an effect on: RetinaNet, Faster R-CNN, Fast R-CNN (its
+proposals are read from files) or an RPN alone (`MODEL.RPN_ONLY`). If a section has no such column
+or sentence, its keys have an effect on all detectors. "Refused under upstream Detectron" means: the
+key must keep its default if the parts of this project run in a checkout of Detectron.
 
 Contents: [your own data sets](#your-own-data-sets) |
 [LIBRA](#libra-what-this-project-adds) |
@@ -72,9 +74,9 @@ TEST:
 
 FIELDS
 
-Results lie in a folder of the data set's name, so the name has no `/`. Classes are numbered in the
-order of the annotation file's `categories`: a data set to test needs the same order as the one that
-the model was trained on.
+Results are written to a folder that is named after the data set, so the name must not contain `/`.
+Classes are numbered in the order of `categories` in the annotation file. A data set to test needs
+the same order as the data set that the model was trained on.
 """
 
 _ORDER = (
@@ -104,7 +106,7 @@ def _read() -> Iterable[tuple[str, Key]]:
 
 
 def _section(name: str, level: int) -> list[str]:
-    """The parts of a section with keys that are read, and of those inside; else nothing."""
+    """The parts of a section and of its inner sections; none if this project reads none of it."""
     if not any(key.startswith(name + ".") for key, _ in _read()):
         return []
     ours = {key: entry for key, entry in _read() if key.rpartition(".")[0] == name}
@@ -146,8 +148,10 @@ def _refusal(why: NotUpstream | None) -> str:
 
 
 def _users(users: Users) -> str:
-    def text(user: Any) -> str:
-        return f"{user.kind.value} if {user.switch}" if isinstance(user, When) else user.value
+    def text(user: ModelKind | When) -> str:
+        if isinstance(user, When):
+            return f"{user.kind.value} if {user.switch} is True"
+        return user.value
 
     return "all" if users == ALL_MODELS else ", ".join(map(text, users))
 
@@ -201,9 +205,8 @@ def _upstream_only() -> str:
     return f"""\
 ## Keys that only upstream Detectron reads
 
-These keys are accepted, so that every configuration of Detectron loads. They have their effect
-where this project's parts are installed into a checkout of Detectron. This project's own models do
-not read them.
+These keys are accepted, so that every configuration of Detectron loads. They have an effect only if
+the parts of this project are installed into a checkout of Detectron.
 
 {_paragraph(names)}"""
 
@@ -217,7 +220,7 @@ def _renamed() -> str:
     return f"""\
 ## Renamed keys
 
-A file with an old name is refused with one line that names the new one.
+If a file contains an old name, the run ends with one line that names the new one.
 
 {_rows([("old name", "new name", "what to change"), *renamed])}
 """
@@ -233,8 +236,8 @@ def _resuming() -> str:
     return f"""\
 ## Continuing a run with other values
 
-A run continues from a checkpoint, or takes final weights, only if they were trained with the same
-values of the keys that decide what is learnt:
+A run continues from a checkpoint, or uses the final weights in its folder, only if they were
+trained with the same values of the keys that affect the weights:
 {_paragraph(", ".join(f"`{name}`" for name in deciding) + ".")}
 Exceptions:
 

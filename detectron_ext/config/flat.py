@@ -10,7 +10,7 @@ from detectron_ext.config.yaml_text import dump_yaml, load_legacy_yaml, parse_ya
 
 
 def flat_settings(config: Config) -> dict:
-    """Return {KEY: value}: dotted keys, and plain values as the configuration's YAML holds them.
+    """Return {KEY: value} with dotted keys, and with values as in the configuration's YAML.
 
     Tuples and arrays become lists. The keys are in alphabetical order of their sections.
     """
@@ -18,7 +18,7 @@ def flat_settings(config: Config) -> dict:
 
 
 def flat_legacy_settings(text: str | bytes) -> dict:
-    """Return the same for the YAML text inside a weights file, see :func:`load_legacy_yaml`.
+    """Return the same map for the YAML text of a weights file; see :func:`load_legacy_yaml`.
 
     Raises:
         ConfigError: as :func:`load_legacy_yaml`.

@@ -14,7 +14,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 from detectron_ext.config.values import coerce, decode
 from detectron_ext.errors import ConfigError
@@ -27,11 +27,11 @@ _SECTION, _NAME = KEY.split(".")
 def import_parts(layers: Iterable[tuple[dict, str]] = (), overrides: Iterable[Any] = ()) -> list:
     """Import all modules that LIBRA.IMPORTS lists, in files and overrides, each once.
 
-    Every file's list counts, also where a file that builds on it has a list of its own.
+    All lists count: the list of a file does not replace that of the file that ``_BASE_`` names.
 
     Args:
-        layers: pairs of a nested map of keys and the file that it was read from, the base of all
-            first. A .py path in it is relative to that file.
+        layers: pairs of a nested map of keys and the file that it was read from; a base comes
+            before the files that build on it. A .py path in a map is relative to its file.
         overrides: flat list KEY, VALUE, KEY, VALUE, ...; a .py path in it is relative to the
             current folder.
 
@@ -39,9 +39,9 @@ def import_parts(layers: Iterable[tuple[dict, str]] = (), overrides: Iterable[An
         The entries of all lists as they were written, each once: the value of LIBRA.IMPORTS.
 
     Raises:
-        ConfigError: in one line: a wrong type, a file or module that does not exist, or whatever
-            the module raised, with its file and line. What the module registered before it failed
-            is removed again.
+        ConfigError: a value has the wrong type, a file or module does not exist, or a module raised
+            an error. The message is one line; it names the file and line that raised the error.
+            What the module registered before it failed is removed again.
     """
     found: dict[str, None] = {}
     for entries, source, folder in _lists(layers, list(overrides)):
@@ -51,7 +51,7 @@ def import_parts(layers: Iterable[tuple[dict, str]] = (), overrides: Iterable[An
     return list(found)
 
 
-def _lists(layers, overrides):
+def _lists(layers: Iterable[tuple[dict, str]], overrides: list) -> Iterator[tuple[list, str, str]]:
     """Yield each list of entries, where it was given, and the folder its paths are relative to."""
     for given, source in layers:
         section = decode(given.get(_SECTION))
@@ -89,7 +89,7 @@ def _import(entry: str, source: str, folder: str) -> None:
     try:
         with undone_on_failure():
             import_it(what)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a script may call sys.exit
         raise ConfigError(f"{where}: {_place(error, path)}: {_reason(error)}") from error
 
 
@@ -111,12 +111,16 @@ def _import_file(path: str) -> None:
 
 
 def _module_file(name: str, where: str, folder: str) -> str:
-    """Return the file of a module, "" where it is not known; refuse a module that is not there."""
+    """Return the file of a module, "" if it is not known.
+
+    Raises:
+        ConfigError: there is no such module.
+    """
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
         if error.name and not name.startswith(error.name):
-            return ""  # raised by the package that it is in: importing it tells more
+            return ""  # its package raised this: the error of the import tells more
         spec = None
     except Exception:
         return ""

@@ -1,4 +1,4 @@
-"""Names of keys: retired, renamed, and guesses for those that do not exist."""
+"""Retired and renamed keys, and the errors for keys that do not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectron_ext.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 
-# Keys without effect since before Detectron's release, which old files still hold.
+# Keys that have had no effect since Detectron was released. Old files still contain them.
 DEPRECATED_KEYS = frozenset(
     [
         "FINAL_MSG",
@@ -40,11 +40,11 @@ def retired(name: str, source: str) -> bool:
 
 
 def dotted_key(name: str, parts: list[str], source: str) -> ConfigError:
-    """Return the error for a known key that a map holds by its dotted name, as overrides do."""
+    """Return the error for a known key that a file writes with dots, as overrides do."""
     nested = "..."
     for part in reversed(parts):
         nested = f"{part}: {nested}" if nested == "..." else f"{part}: {{{nested}}}"
-    return ConfigError(f"key {name} in {source} is given with dots; nest it there: {nested}")
+    return ConfigError(f"key {name} in {source} is written with dots; write it nested: {nested}")
 
 
 def unknown_key(name: str, source: str, known: dict) -> ConfigError:

@@ -18,13 +18,13 @@ _BASE = "_BASE_"
 def load(path: str | os.PathLike | None = None, overrides: Iterable[Any] = ()) -> Config:
     """Return the configuration that a file and a list of overrides describe.
 
+    The modules that LIBRA.IMPORTS lists are imported before the result is checked.
+
     Args:
         path: YAML file, or None for the defaults. Its key ``_BASE_`` may name a file, relative to
-            it, that is merged first; that one may name another.
+            it, that is merged first; that file may name another one.
         overrides: ``[KEY, VALUE, KEY, VALUE, ...]`` with dotted keys, merged last. Text is read
-            as a Python literal where it is one.
-
-    The modules that LIBRA.IMPORTS lists are imported before the result is checked.
+            as a Python literal if it is one.
 
     Returns:
         The merged configuration. It is read-only. LIBRA.IMPORTS has the entries of all files. URLs

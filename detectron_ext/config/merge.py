@@ -1,4 +1,4 @@
-"""Merging what a user gives, as a nested map or as a list of keys and values, into a tree."""
+"""Merges the keys of a user, a nested map or a list of keys and values, into a tree."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Rule:
     element_type: str = ""
 
     def check(self, name: str, value: Any, tree: dict) -> None:
-        """Refuse a value that breaks the rule.
+        """Check a value.
 
         Args:
             name: the key's dotted name.
@@ -65,8 +65,8 @@ def at_most(high: float) -> Rule:
 def between(low: float, high: float) -> Rule:
     """The value lies between two limits, which are allowed themselves.
 
-    The limits of numbers that operators take in single precision are such that the factors of one
-    loss cannot overflow together, nor the coefficients of the balanced L1 loss.
+    Operators compute in single precision. The limits of their arguments are chosen so that neither
+    the product of a loss's factors nor a coefficient of the balanced L1 loss can overflow.
     """
     return Rule(
         f"must lie between {low:g} and {high:g}",
@@ -78,7 +78,8 @@ def between(low: float, high: float) -> Rule:
 def fraction() -> Rule:
     """The value lies between 0 and 1, both included.
 
-    Not for thresholds that upstream switches off by a value outside, such as RPN_NMS_THRESH.
+    Do not use it for thresholds such as RPN_NMS_THRESH: upstream turns them off by a value outside
+    this range.
     """
     return between(0, 1)
 
@@ -141,7 +142,7 @@ def positives(fewest: int = 0, most: float = math.inf) -> Rule:
     """All elements of a sequence are numbers above 0; there are ``fewest`` to ``most`` of them."""
     count = f"{fewest}" if fewest == most else f"at least {fewest}"
     return _Positives(
-        f"must hold {count} of them",
+        f"must hold {count} number{'s' if fewest > 1 else ''} above 0",
         "numbers above 0" if fewest != most else f"{count} numbers above 0",
         lambda values: fewest <= len(values) <= most,
         element_type="float",

@@ -11,10 +11,10 @@ from detectron_ext.config.keys.key import Key, Section
 
 _HEADER = '''"""The typed view of a configuration: which keys there are, and the type of each.
 
-Written by tools/document_config.py from config/keys; do not edit. A function that takes a
-configuration annotates it as ``Settings``, one that takes a section of it as that section's class,
-so that mypy finds a mistyped key. This project's read-only Config satisfies them, and so does
-upstream Detectron's ``cfg``.
+Written by tools/document_config.py from config/keys; do not edit. A parameter that is a
+configuration has the type ``Settings``; one that is a section has that section's class. Then mypy
+finds a mistyped key. This project's read-only Config fits these types, and so does upstream
+Detectron's ``cfg``.
 """
 
 from __future__ import annotations

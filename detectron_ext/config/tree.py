@@ -20,9 +20,9 @@ else:
 
 
 class ConfigNode(dict):
-    """A section: a dict that cannot be changed and whose keys are attributes, too.
+    """A section: a dict that cannot be changed. Its keys can be read as attributes, too.
 
-    Lists are not protected, since upstream's type is kept; copy a list before you change it.
+    A list in it is not protected, because lists keep upstream's type. Copy a list to change it.
     """
 
     def __init__(self, values: dict) -> None:
@@ -43,7 +43,7 @@ class ConfigNode(dict):
     clear = pop = popitem = setdefault = update = _refuse
 
     def __eq__(self, other: object) -> bool:
-        """Compare as dicts do, arrays by all their elements."""
+        """Compare as dicts do. Arrays are equal if all their elements are."""
         if not isinstance(other, dict):
             return NotImplemented
         return self.keys() == other.keys() and all(_same(self[key], other[key]) for key in self)
@@ -82,28 +82,29 @@ class Config(ConfigNode, _Settings):
         tree = default_tree()
         for given, source in layers:
             merge_map(tree, given, source)
-        return cls._finish(tree, overrides)
+        merge_overrides(tree, overrides, "the overrides")
+        return cls._finish(tree)
 
     def with_overrides(self, overrides: Iterable[Any]) -> Config:
         """Return a new configuration with some keys changed, given as in ``load``.
 
-        Values that upstream infers (RPN.RPN_ON, TEST.PRECOMPUTED_PROPOSALS) are inferred anew but,
-        as upstream, never taken back. Nothing is imported here, for values may come from a stored
-        configuration.
+        Values that follow from other keys (RPN.RPN_ON, TEST.PRECOMPUTED_PROPOSALS) are inferred
+        again. As in upstream, a value that was inferred before stays. Nothing is imported, because
+        the overrides may come from a stored configuration.
 
         Raises:
-            ConfigError: as ``load``; LIBRA.IMPORTS is among the keys.
+            ConfigError: as ``load``; or LIBRA.IMPORTS would change.
         """
-        overrides = list(overrides)
-        if "LIBRA.IMPORTS" in overrides[::2]:
+        tree = self.copy()
+        merge_overrides(tree, overrides, "the overrides")
+        if tree["LIBRA"]["IMPORTS"] != self.LIBRA.IMPORTS:
             raise ConfigError(
                 "LIBRA.IMPORTS takes effect when a configuration is loaded: set it there"
             )
-        return self._finish(self.copy(), overrides)
+        return self._finish(tree)
 
     @classmethod
-    def _finish(cls, tree: dict, overrides: Iterable[Any]) -> Config:
-        merge_overrides(tree, overrides, "the overrides")
+    def _finish(cls, tree: dict) -> Config:
         infer(tree)
         validate(tree)
         return cls(tree)

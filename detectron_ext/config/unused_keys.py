@@ -20,7 +20,7 @@ def warn_of_unused_keys(config: Settings) -> None:
     """Log, in one line, which keys of LIBRA were changed and have no effect on the model.
 
     Keys of a part that is switched off are not among them (for example BFP.REFINE_LEVEL while
-    BFP.ON is False): a person who tries the model without that part leaves them as they are.
+    BFP.ON is False): they stay as they are when somebody tries the model without that part.
 
     Args:
         config: a merged configuration, ours or upstream's.

@@ -36,7 +36,7 @@ def read_json(path: str) -> Any:
 
 
 def check_annotations(content: Any, path: str) -> dict[str, Any]:
-    """Check the structure of COCO content; returns it.
+    """Check the structure of COCO content, and return it.
 
     ``images`` and ``categories`` are required. ``annotations`` may be missing, as in the files of
     test images. An annotation may lack ``area``, ``iscrowd`` and ``segmentation``. Whether boxes
@@ -79,8 +79,10 @@ def _check_fields(item: Any, fields: tuple, where: str) -> None:
     if missing:
         raise DatasetError(f"{where}: lacks {', '.join(missing)}")
     for field in fields:
-        if field.endswith("id") and not (_is_number(item[field]) or isinstance(item[field], str)):
-            raise DatasetError(f"{where}: {field} must be a number or text, not {item[field]!r}")
+        if field.endswith("id") and not (is_finite(item[field]) or isinstance(item[field], str)):
+            raise DatasetError(
+                f"{where}: {field} must be a finite number or text, not {item[field]!r}"
+            )
 
 
 def _check_image(image: dict, where: str) -> None:
@@ -88,7 +90,7 @@ def _check_image(image: dict, where: str) -> None:
         raise DatasetError(f"{where}: file_name must be text")
     for side in ("width", "height"):
         size = image[side]
-        if not _is_number(size) or not math.isfinite(size) or size < 1 or size != int(size):
+        if not is_finite(size) or size < 1 or size != int(size):
             raise DatasetError(f"{where}: {side} must be a whole number of pixels, not {size!r}")
 
 
@@ -109,6 +111,14 @@ def _check_annotation(annotation: dict, where: str) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a number that a float can hold, other than NaN and infinity."""
+    try:
+        return _is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer larger than every float
+        return False
 
 
 _CHECKS = {

@@ -1,8 +1,8 @@
 """Where each named data set lies.
 
 A name is looked up in the configuration's DATASETS_EXTRA, then in the YAML file that the
-environment variable DETECTRON_EXT_DATASETS names, then among the built-in ones. Folders are never
-built in: BCCD_ROOT and COCO_ROOT say where those two are.
+environment variable DETECTRON_EXT_DATASETS names, then among the built-in data sets. The
+environment variables BCCD_ROOT and COCO_ROOT name the folders of the blood cells and of COCO.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from detectron_ext import environment
 from detectron_ext.config.dataset_entry import DEFAULT_FORMAT, PATHS, entry_texts
@@ -18,7 +18,10 @@ from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.data.formats import FORMATS
 from detectron_ext.errors import ConfigError, DatasetError, choice_error
 
-EXTRA_CATALOG_VARIABLE = environment.DATASETS.name
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
+
+CATALOG_VARIABLE = environment.DATASETS.name
 
 # Detectron's names: (image folder, annotation file, what the image files' names begin with).
 _COCO = {
@@ -56,8 +59,8 @@ class DatasetEntry:
         name: its name in TRAIN.DATASETS or TEST.DATASETS.
         im_dir: folder of the images.
         ann_fn: annotation file, of the format's kind.
-        im_prefix: put before every file name that the annotations hold.
-        format: how the annotations are written, a name of `detectron_ext.data.formats.FORMATS`.
+        im_prefix: text before every file name of the annotations.
+        format: the format of the annotations, a name in `detectron_ext.data.formats.FORMATS`.
     """
 
     name: str
@@ -67,28 +70,28 @@ class DatasetEntry:
     format: str = DEFAULT_FORMAT
 
 
-def resolve(name: str, config) -> DatasetEntry:
+def resolve(name: str, config: Settings) -> DatasetEntry:
     """Find a data set by name; the digit scenes are made when first asked for.
 
     Args:
         name: catalog name.
-        config: its DATASETS_EXTRA maps names to {im_dir, ann_fn, im_prefix, format}, the last two
-            of which may be left out, and comes first.
+        config: a merged configuration. DATASETS_EXTRA maps names to {im_dir, ann_fn} and, if
+            needed, im_prefix and format; it is searched first.
 
     Raises:
-        DatasetError: the name is unknown, its entry is incomplete or has another key, or the
-            environment variable with its folder is not set. That the files exist is checked when
-            they are read.
+        DatasetError: the name is unknown, its entry is incomplete or has an unknown field, or the
+            environment variable with its folder is not set. Whether the files exist is not checked
+            before they are read.
     """
     extra = resolve_extra(name, config)
     if extra is not None:
         return extra
     if name in _BCCD:
-        folder = _root_folder(name, "BCCD_ROOT", "images/ and annotations/")
+        folder = _root_folder(name, environment.BCCD_ROOT, "images/ and annotations/")
         annotations = os.path.join(folder, "annotations", f"bccd_{_BCCD[name]}.json")
         return DatasetEntry(name, os.path.join(folder, "images"), annotations)
     if name in _DIGITS:
-        # Making scenes needs packages that reading a data set does not.
+        # The packages that draw scenes are not needed to read other data sets.
         from detectron_ext.data import digits
 
         im_dir, ann_fn = digits.ensure_dataset(_DIGITS[name])
@@ -98,11 +101,11 @@ def resolve(name: str, config) -> DatasetEntry:
     raise DatasetError(_unknown_name(name, config))
 
 
-def resolve_extra(name: str, config) -> DatasetEntry | None:
-    """Find a data set among those that are not built in; None where it is none of them.
+def resolve_extra(name: str, config: Settings) -> DatasetEntry | None:
+    """Find a data set among the user's; return None if it is not one of them.
 
     Raises:
-        DatasetError: its entry is incomplete or has another key.
+        DatasetError: its entry is incomplete or has an unknown field.
     """
     for source, entries in _extra_sources(config):
         if name in entries:
@@ -110,17 +113,17 @@ def resolve_extra(name: str, config) -> DatasetEntry | None:
     return None
 
 
-def known_names(config) -> list[str]:
-    """Every name that :func:`resolve` would look up, sorted."""
+def known_names(config: Settings) -> list[str]:
+    """Return every name that :func:`resolve` knows, sorted."""
     names = {*_BCCD, *_DIGITS, *_COCO}
     for _, entries in _extra_sources(config):
         names.update(entries)
     return sorted(names)
 
 
-def _extra_sources(config) -> list[tuple[str, Mapping[str, Any]]]:
+def _extra_sources(config: Settings) -> list[tuple[str, Mapping[str, Any]]]:
     sources: list[tuple[str, Mapping[str, Any]]] = [("DATASETS_EXTRA", dict(config.DATASETS_EXTRA))]
-    path = os.environ.get(EXTRA_CATALOG_VARIABLE)
+    path = environment.DATASETS.value
     if path:
         sources.append((path, _read_extra_catalog(path)))
     return sources
@@ -132,15 +135,15 @@ def _read_extra_catalog(path: str) -> dict[str, Any]:
             text = file.read()
     except OSError as error:
         reason = error.strerror
-        raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: cannot read {path}: {reason}") from error
+        raise DatasetError(f"{CATALOG_VARIABLE}: cannot read {path}: {reason}") from error
     try:
-        # As a configuration is read: a data set may be named 2017 or on, and is found as that text.
+        # This parser keeps names as text: a data set may be named 2017 or on.
         entries = parse_yaml(text, path)
     except ConfigError as error:
-        raise DatasetError(f"{EXTRA_CATALOG_VARIABLE}: {error}") from error
+        raise DatasetError(f"{CATALOG_VARIABLE}: {error}") from error
     if not isinstance(entries, dict):
         raise DatasetError(
-            f"{EXTRA_CATALOG_VARIABLE}: {path} must map names to {{im_dir: ..., ann_fn: ...}}"
+            f"{CATALOG_VARIABLE}: {path} must map names to {{im_dir: ..., ann_fn: ...}}"
         )
     return entries
 
@@ -167,8 +170,9 @@ def _extra_entry(name: str, entry: Any, source: str) -> DatasetEntry:
 
 def _coco_entry(name: str) -> DatasetEntry:
     images, annotations, prefix = _COCO[name]
-    root = _root_folder(name, "COCO_ROOT", "annotations/ and coco_train2014/ or train2014/, ...")
-    # Detectron puts coco_ before the folders' own names; the archives unpack without it.
+    content = "annotations/ and coco_train2014/ or train2014/, ..."
+    root = _root_folder(name, environment.COCO_ROOT, content)
+    # Detectron's folders are named coco_train2014 and so on. COCO's archives contain train2014.
     im_dir = os.path.join(root, f"coco_{images}")
     if not os.path.isdir(im_dir):
         im_dir = os.path.join(root, images)
@@ -177,24 +181,24 @@ def _coco_entry(name: str) -> DatasetEntry:
     )
 
 
-def _root_folder(name: str, variable: str, content: str) -> str:
-    folder = os.environ.get(variable)
+def _root_folder(name: str, variable: environment.Variable, content: str) -> str:
+    folder = variable.value
     if not folder:
         raise DatasetError(
-            f"data set {name}: set the environment variable {variable} to the folder that holds "
-            f"{content}"
+            f"data set {name}: set the environment variable {variable.name} to the folder that "
+            f"holds {content}"
         )
     if not os.path.isdir(folder):
-        raise DatasetError(f"data set {name}: {variable}={folder} is not a folder")
+        raise DatasetError(f"data set {name}: {variable.name}={folder} is not a folder")
     return folder
 
 
-def _unknown_name(name: str, config) -> str:
+def _unknown_name(name: str, config: Settings) -> str:
     names = known_names(config)
     nearest = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     return (
         f"unknown data set {name}: {hint}To add one, put DATASETS_EXTRA: {{{name}: "
         f"{{im_dir: FOLDER, ann_fn: FILE.json}}}} in the configuration (or the same map in a "
-        f"YAML file named by {EXTRA_CATALOG_VARIABLE})"
+        f"YAML file named by {CATALOG_VARIABLE})"
     )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -15,6 +16,9 @@ from detectron_ext.data.formats import read_annotations
 from detectron_ext.data.ground_truth import Tally, remove_unusable, trainable_boxes
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ class CocoDataset:
         }
 
     def records(
-        self, with_ground_truth: bool, config, skip_bad_images: bool = False
+        self, with_ground_truth: bool, config: Settings, skip_bad_images: bool = False
     ) -> list[ImageRecord]:
         """Return one record for each image, ordered by image id.
 
@@ -100,14 +104,16 @@ class CocoDataset:
         missing_ids = {image["id"] for image in missing}
         return [image for image in images if image["id"] not in missing_ids]
 
-    def image_path(self, image_id) -> str:
+    def image_path(self, image_id: int | str) -> str:
         """Return the path of an image's file."""
         return self._path(self.coco.imgs[image_id])
 
     def _path(self, image: dict) -> str:
         return os.path.join(self._entry.im_dir, self._entry.im_prefix + image["file_name"])
 
-    def _record(self, image: dict, with_ground_truth: bool, config, tally: Tally) -> ImageRecord:
+    def _record(
+        self, image: dict, with_ground_truth: bool, config: Settings, tally: Tally
+    ) -> ImageRecord:
         height, width = int(image["height"]), int(image["width"])
         annotations = self.coco.imgToAnns.get(image["id"], []) if with_ground_truth else []
         boxes, kept = trainable_boxes(annotations, height, width, config.TRAIN.GT_MIN_AREA, tally)

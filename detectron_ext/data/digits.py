@@ -59,7 +59,7 @@ def ensure_dataset(
             or the folder cannot be written.
     """
     num_images = _checked_size(split, num_images, seed)
-    root = root or os.environ.get(ROOT_VARIABLE) or os.path.join("output", "datasets")
+    root = root or environment.DATA.value or os.path.join("output", "datasets")
     folder = Path(root).absolute() / "digits" / f"{split}_{num_images}_{seed}"
     if not _is_complete(folder, num_images):
         try:

@@ -1,6 +1,6 @@
-"""Formats of annotations: whatever a data set's file holds is read as COCO content.
+"""Formats of annotations. Each reads a data set's file as COCO content.
 
-Everything after this, in training, testing and comparing, knows COCO content alone.
+Training, testing and comparing know only COCO content.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ each call:
 - images: list of {id, file_name (relative to im_dir), width, height (pixels)};
 - categories: list of {id, name}, in the order of the class numbers 1, 2, ...;
 - annotations: list of {id, image_id, category_id, bbox: [x, y, width, height] in pixels, x and y
-  counted from 0}. Optional are area (pixels) and iscrowd (0 or 1). Without the list the data set
-  can be tested and not scored.
+  counted from 0}. Each may have area (square pixels) and iscrowd (0 or 1), too. Without this
+  list the data set can be tested, but not scored.
 
-Ids are unique in their list, and the same at each call. Raise DatasetError, in one line with the
-file's name, for a file that is wrong. An OSError of a file that cannot be read becomes one.
+Ids are unique in their list, and the same at each call. If a file is wrong, raise DatasetError with
+a message of one line that names the file. An OSError is turned into such an error.
 """
 
 
@@ -51,12 +51,14 @@ def read_annotations(entry: DatasetEntry) -> dict[str, Any]:
 
     Raises:
         ConfigError: there is no such format.
-        DatasetError: the file cannot be read, or see `check_annotations`.
+        DatasetError: the file cannot be read, or its content is wrong: see `check_annotations`.
     """
     read = FORMATS.choose(entry.format)
     try:
         content = read(entry)
     except OSError as error:
         path = error.filename or entry.ann_fn
-        raise DatasetError(f"cannot read annotation file {path}: {error.strerror}") from error
+        raise DatasetError(
+            f"cannot read annotation file {path}: {error.strerror or error}"
+        ) from error
     return check_annotations(content, entry.ann_fn)

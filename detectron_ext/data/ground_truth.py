@@ -7,13 +7,13 @@ than one pixel wide or high are left out. Detectron does this silently; here the
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from detectron_ext.data.annotation_file import is_finite
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh
 
 # Annotation tools round to hundredths of a pixel; a smaller move is not worth a warning.
@@ -69,19 +69,12 @@ def remove_unusable(content: dict[str, Any], tally: Tally) -> None:
             tally.dropped["unknown image"] += 1
         elif annotation["category_id"] not in categories:
             tally.dropped["unknown category"] += 1
-        elif not all(map(_is_finite, (*annotation["bbox"], annotation["area"]))):
+        elif not all(map(is_finite, (*annotation["bbox"], annotation["area"]))):
             tally.dropped["non-finite"] += 1
         else:
             usable.append(annotation)
     if "annotations" in content:
         content["annotations"] = usable
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 def trainable_boxes(

@@ -62,9 +62,13 @@ class MinibatchLoader(Generic[T]):
             Exception: the exception that ``make_minibatch`` raised for this iteration.
         """
         with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._closed or self._to_return == self._stop or self._to_return in self._ready
+                )
+            )
             if self._to_return == self._stop:
                 raise StopIteration
-            self._changed.wait_for(lambda: self._closed or self._to_return in self._ready)
             if self._closed:
                 raise RuntimeError("the minibatch loader is closed")
             minibatch, error = self._ready.pop(self._to_return)
@@ -97,7 +101,7 @@ class MinibatchLoader(Generic[T]):
     def __enter__(self) -> MinibatchLoader[T]:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
     def _work(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from detectron_ext.data import transforms
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.proposals import usable_proposals
 from detectron_ext.errors import DatasetError
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import LibraAugmentationSettings, Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class ImageSample:
 
 
 def load_sample(
-    record: ImageRecord, config, rng: np.random.Generator | None, train: bool
+    record: ImageRecord, config: Settings, rng: np.random.Generator | None, train: bool
 ) -> ImageSample:
     """Read one image and prepare it as Detectron does.
 
@@ -70,7 +73,9 @@ def load_sample(
     )
 
 
-def prepare_image(image: np.ndarray, config, proposals: np.ndarray | None = None) -> ImageSample:
+def prepare_image(
+    image: np.ndarray, config: Settings, proposals: np.ndarray | None = None
+) -> ImageSample:
     """Prepare one image for testing.
 
     Args:
@@ -97,7 +102,7 @@ def prepare_image(image: np.ndarray, config, proposals: np.ndarray | None = None
 
 
 def _training_sample(
-    record: ImageRecord, image: np.ndarray, config, rng: np.random.Generator
+    record: ImageRecord, image: np.ndarray, config: Settings, rng: np.random.Generator
 ) -> ImageSample:
     options = config.LIBRA.AUGMENTATION
     target_size = config.TRAIN.SCALES[int(rng.integers(len(config.TRAIN.SCALES)))]
@@ -126,7 +131,10 @@ def _training_sample(
 
 
 def _flip_and_turn(
-    image: np.ndarray, boxes: np.ndarray, options, rng: np.random.Generator
+    image: np.ndarray,
+    boxes: np.ndarray,
+    options: LibraAugmentationSettings,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply the flips and turns of LIBRA.AUGMENTATION. An option that is off draws no number."""
     if options.FLIP_VERTICAL and rng.random() < 0.5:
@@ -140,8 +148,8 @@ def _choose_scale(
     image: np.ndarray,
     boxes: np.ndarray,
     is_crowd: np.ndarray,
-    target_size: int,
-    config,
+    target_size: float,
+    config: Settings,
     rng: np.random.Generator,
 ) -> tuple[float, tuple[int, int, int, int] | None]:
     """Draw the scale of an image and, with LIBRA.AUGMENTATION.CROP, a crop window.
@@ -181,7 +189,10 @@ def _choose_scale(
 
 
 def load_samples(
-    records: Sequence[ImageRecord], indices: Sequence[int], config, rng: np.random.Generator
+    records: Sequence[ImageRecord],
+    indices: Sequence[int],
+    config: Settings,
+    rng: np.random.Generator,
 ) -> list[ImageSample]:
     """Load the training samples of one minibatch.
 
@@ -225,7 +236,9 @@ def _warn_once(message: str) -> None:
     _LOG.warning("skipped: %s", message)
 
 
-def image_blobs(samples: Sequence[ImageSample], config, train: bool) -> dict[str, np.ndarray]:
+def image_blobs(
+    samples: Sequence[ImageSample], config: Settings, train: bool
+) -> dict[str, np.ndarray]:
     """Pad samples into one blob.
 
     Args:

@@ -49,7 +49,7 @@ class MinibatchOrder:
 
     def indices(self, iteration: int) -> list[int]:
         """Return the batch_size indices into the records for an iteration, from 0."""
-        # Of the first i minibatches, floor(i * wide / all) are of the wide group.
+        # Among the first i minibatches, floor(i * wide / all) belong to the wide group.
         num_wide = len(self._groups[0])
         before = iteration * num_wide // self._num_records
         is_wide = (iteration + 1) * num_wide // self._num_records > before

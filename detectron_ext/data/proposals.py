@@ -106,13 +106,20 @@ def write_proposals(path: str, image_ids: list, boxes: list, scores: list, cfg: 
     write_pickle(path, content)
 
 
+def _as_list(value: Any) -> list | None:
+    """Return the elements of a list or array; None if the value is neither."""
+    is_list = isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return list(value) if is_list else None
+
+
 def _read_boxes(path: str) -> dict[Any, np.ndarray]:
     """Return image id to boxes (P, 4)."""
     content = read_pickle(path, "proposals", DatasetError)
     # Detectron's oldest files call the ids indexes.
-    ids = content.get("ids", content.get("indexes")) if isinstance(content, dict) else None
-    boxes = content.get("boxes") if isinstance(content, dict) else None
-    if not isinstance(ids, (list, np.ndarray)) or not isinstance(boxes, (list, np.ndarray)):
+    fields = content if isinstance(content, dict) else {}
+    ids = _as_list(fields.get("ids", fields.get("indexes")))
+    boxes = _as_list(fields.get("boxes"))
+    if ids is None or boxes is None:
         raise DatasetError(
             f"{path} is not a proposals file: it has no lists 'boxes' and 'ids' of the images"
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord, flip_horizontally
 from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 __all__ = [
     "ImageRecord",
@@ -23,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def training_records(
-    names: str | Sequence[str], config, proposal_files: Sequence[str] | None = None
+    names: str | Sequence[str], config: Settings, proposal_files: Sequence[str] | None = None
 ) -> tuple[list[ImageRecord], list[CocoDataset]]:
     """Return the records of one or more data sets for training.
 
@@ -86,7 +89,7 @@ def check_same_classes(datasets: Sequence[CocoDataset]) -> None:
             )
 
 
-def check_num_classes(config, dataset: CocoDataset) -> None:
+def check_num_classes(config: Settings, dataset: CocoDataset) -> None:
     """Raise ConfigError unless MODEL.NUM_CLASSES is the data set's number of classes plus 1."""
     if dataset.num_classes != config.MODEL.NUM_CLASSES:
         raise ConfigError(

@@ -89,7 +89,7 @@ def read_image(record: ImageRecord) -> np.ndarray:
     return np.ascontiguousarray(image[:, ::-1]) if record.flipped else image
 
 
-def resize_scale(height: int, width: int, target_size: int, max_size: int) -> float:
+def resize_scale(height: int, width: int, target_size: float, max_size: float) -> float:
     """Return the factor that resizes an image as Detectron does.
 
     Args:
@@ -108,8 +108,16 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def subtract_means(image: np.ndarray, pixel_means) -> np.ndarray:
-    """Subtract the mean of each BGR channel from a (height, width, 3) uint8 image; float32."""
+def subtract_means(image: np.ndarray, pixel_means: np.ndarray) -> np.ndarray:
+    """Subtract the means of the channels from an image.
+
+    Args:
+        image: (height, width, 3) uint8, BGR.
+        pixel_means: (1, 1, 3) mean blue, green and red (PIXEL_MEANS).
+
+    Returns:
+        (height, width, 3) float32.
+    """
     # A table of the 256 values, computed in float64, gives the same bits as Detectron.
     means = np.asarray(pixel_means, dtype=np.float64).reshape(1, 1, 3)
     table = (np.arange(256).reshape(1, 256, 1) - means).astype(np.float32)
@@ -147,7 +155,7 @@ def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -
 
     Args:
         image: (height, width, 3) BGR, values 0 to 255.
-        strength: largest relative change, in [0, 1); 0 changes nothing.
+        strength: largest relative change, in [0, 1]; 0 changes nothing.
         rng: generator for the three factors.
 
     Returns:

@@ -65,8 +65,8 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
 def set_aside(folder: str) -> None:
     """Move weights and statistics in a run's folder to a new folder in it.
 
-    The new folder is ``earlier_1`` or, if that exists, ``earlier_2`` and so on. Moved back, the
-    files are a complete run again. A folder without weights is left as it is.
+    The new folder is ``earlier_1`` or, if that exists, ``earlier_2`` and so on. If the
+    files are moved back, they are a complete run again. A folder without weights is not changed.
 
     Raises:
         UserError: the files cannot be moved.
@@ -90,7 +90,7 @@ def set_aside(folder: str) -> None:
 
 
 def local_weights(path: str) -> str:
-    """Check that a weights setting names a file on this machine.
+    """Check that a weights setting names a file on this machine, and return its path.
 
     Raises:
         WeightsError: the setting is a URL (nothing is downloaded), or the file does not exist.

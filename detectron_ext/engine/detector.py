@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 from caffe2.python import workspace
@@ -19,6 +20,9 @@ from detectron_ext.geometry.roi_levels import distribute_rois
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica_scopes
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,7 +35,7 @@ class TestNet:
         classes: class names in the weights file, background first; None if it has none.
     """
 
-    def __init__(self, config, weights: str):
+    def __init__(self, config: Settings, weights: str):
         path = local_weights(weights)
         workspace.ResetWorkspace()
         self._model = build_model(config, train=False)
@@ -75,7 +79,7 @@ class Detector:
         ConfigError: the model cannot be built.
     """
 
-    def __init__(self, config, weights: str):
+    def __init__(self, config: Settings, weights: str):
         self._config = config
         self._net = TestNet(config, weights)
         self.classes = self._net.classes
@@ -125,7 +129,9 @@ class Detector:
         self._net.run(blobs)
         return self._decode_regions(image, rois[:, 1:] / np.float32(sample.scale), which)
 
-    def _decode_regions(self, image, boxes, which=slice(None)) -> np.ndarray:
+    def _decode_regions(
+        self, image: np.ndarray, boxes: np.ndarray, which: slice | np.ndarray = slice(None)
+    ) -> np.ndarray:
         """Decode the box head's outputs for regions (R, 4).
 
         ``which`` selects rows of the regions and the outputs; a row may be taken several times.
@@ -146,7 +152,7 @@ class Proposer:
         weights: a weights file that fits the configuration.
     """
 
-    def __init__(self, config, weights: str):
+    def __init__(self, config: Settings, weights: str):
         self._config = config
         self._net = TestNet(config, weights)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Collection, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Collection, Iterator, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,9 @@ from detectron_ext.data.transforms import read_image
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.errors import DatasetError
 from detectron_ext.geometry.boxes import to_xywh
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class Tested(NamedTuple):
 
 
 def detect_dataset(
-    config,
+    config: Settings,
     detector: Detector,
     dataset: CocoDataset,
     image_ids: list | None = None,
@@ -84,7 +87,7 @@ def detect_dataset(
 
 
 def propose_dataset(
-    config, proposer: Proposer, dataset: CocoDataset, image_ids: list | None = None
+    config: Settings, proposer: Proposer, dataset: CocoDataset, image_ids: list | None = None
 ) -> Tested:
     """Propose regions in the images of a data set.
 
@@ -117,7 +120,7 @@ def _others(dataset: CocoDataset, image_ids: list | None, tested: Collection) ->
     return [image_id for image_id in wanted if image_id not in tested]
 
 
-def _records(config, dataset: CocoDataset, image_ids: list | None) -> list[ImageRecord]:
+def _records(config: Settings, dataset: CocoDataset, image_ids: list | None) -> list[ImageRecord]:
     records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
     if image_ids is None:
         return records
@@ -126,7 +129,7 @@ def _records(config, dataset: CocoDataset, image_ids: list | None) -> list[Image
 
 
 def _images(
-    config, dataset: CocoDataset, records: list[ImageRecord]
+    config: Settings, dataset: CocoDataset, records: list[ImageRecord]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
     """Yield records with their images (BGR, uint8); log at the end how long the loop took."""
     started = time.perf_counter()
@@ -148,7 +151,9 @@ def _images(
     )  # fmt: skip
 
 
-def coco_results(detections, image_id, contiguous_to_category: dict) -> list:
+def coco_results(
+    detections: np.ndarray, image_id: int | str, contiguous_to_category: dict
+) -> list[dict]:
     """Return one image's detections (D, 6), rows x1 y1 x2 y2 score class, as COCO results."""
     boxes = to_xywh(detections[:, :4])
     return [

@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Interruption:
-    """A context in which Ctrl-C and SIGTERM set ``requested``; a second one stops at once.
+    """A context in which Ctrl-C or SIGTERM sets ``requested``. A second signal stops at once.
 
-    In another thread than the main one it does nothing, because Python handles signals only there.
+    It has an effect only in the main thread, because Python handles signals only there.
 
     Attributes:
         requested: whether a signal has arrived.
@@ -26,11 +26,11 @@ class Interruption:
                 self._previous[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: Any) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _remember(self, number, frame) -> None:
+    def _remember(self, number: int, frame: Any) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import SolverSettings
 
-def learning_rate(solver, iteration: int) -> np.float32:
+
+def learning_rate(solver: SolverSettings, iteration: int) -> np.float32:
     """Return the learning rate of an iteration.
 
     Args:
@@ -26,28 +30,28 @@ def learning_rate(solver, iteration: int) -> np.float32:
     return np.float32(rate)
 
 
-def _step_index(solver, iteration: int) -> int:
+def _step_index(solver: SolverSettings, iteration: int) -> int:
     """Return the index of the last of SOLVER.STEPS (sorted, the first is 0) that is reached."""
     return bisect_right(list(solver.STEPS), iteration) - 1
 
 
-def _steps_with_lrs(solver, iteration: int) -> float:
+def _steps_with_lrs(solver: SolverSettings, iteration: int) -> float:
     return solver.LRS[_step_index(solver, iteration)]
 
 
-def _steps_with_decay(solver, iteration: int) -> float:
+def _steps_with_decay(solver: SolverSettings, iteration: int) -> float:
     return solver.BASE_LR * solver.GAMMA ** _step_index(solver, iteration)
 
 
-def _step(solver, iteration: int) -> float:
+def _step(solver: SolverSettings, iteration: int) -> float:
     return solver.BASE_LR * solver.GAMMA ** (iteration // solver.STEP_SIZE)
 
 
-def _cosine_decay(solver, iteration: int) -> float:
+def _cosine_decay(solver: SolverSettings, iteration: int) -> float:
     return solver.BASE_LR * 0.5 * (1 + math.cos(math.pi * iteration / solver.MAX_ITER))
 
 
-def _exp_decay(solver, iteration: int) -> float:
+def _exp_decay(solver: SolverSettings, iteration: int) -> float:
     """Exponential decay; GAMMA is the ratio of the last rate to the first."""
     return solver.BASE_LR * solver.GAMMA ** (iteration / solver.MAX_ITER)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Iterable, Sequence
 
 import numpy as np
 from caffe2.python import workspace
@@ -13,12 +14,15 @@ from detectron_ext.engine.weights_file import Weights, read_weights, write_weigh
 from detectron_ext.errors import ConfigError, WeightsError
 from detectron_ext.modeling.devices import replica, replica_scopes, unscoped
 
+if TYPE_CHECKING:
+    from detectron_ext.modeling.model import DetectionModel
+
 _LOG = logging.getLogger(__name__)
 _PRESERVED = "__preserve__/"
 _MOMENTUM = "_momentum"
 
 
-def load_parameters(model, path: str, require_all: bool = False) -> list | None:
+def load_parameters(model: DetectionModel, path: str, require_all: bool = False) -> list | None:
     """Overwrite the parameters of a model with those of a weights file.
 
     The momenta of a training model are loaded, too. Blobs of the file that the model does not have
@@ -47,9 +51,9 @@ def load_parameters(model, path: str, require_all: bool = False) -> list | None:
     _check_finite(path, blobs, names, with_momenta=model.train)
     if missing and (require_all or len(missing) == len(names)):
         raise _lacking(path, missing, names, "parameters")
-    without_past = [name for name in momenta if name not in blobs]
-    if without_past and require_all:
-        raise _lacking(path, without_past, momenta, "momenta")
+    missing_momenta = [name for name in momenta if name not in blobs]
+    if missing_momenta and require_all:
+        raise _lacking(path, missing_momenta, momenta, "momenta")
     if missing:
         _LOG.info("%s has no %s: they keep their initial values", path, _listing(missing))
     for name in names + momenta:
@@ -69,14 +73,14 @@ def _lacking(path: str, missing: list, names: list, kind: str) -> WeightsError:
     )
 
 
-def _momenta(model) -> list:
+def _momenta(model: DetectionModel) -> list[str]:
     """Return the names of the momenta of a training model."""
     trainable = _first_replica(model, model.trainable_params())
     return [unscoped(param) + _MOMENTUM for param in trainable]
 
 
-def _check_box_weights(model, path, stored):
-    """Refuse models older than the key MODEL.BBOX_REG_WEIGHTS: theirs were all 1."""
+def _check_box_weights(model: DetectionModel, path: str, stored: str | None) -> None:
+    """Raise WeightsError for a model older than MODEL.BBOX_REG_WEIGHTS: its weights were all 1."""
     config = model.config
     has_box_head = not (is_retinanet(config) or config.MODEL.RPN_ONLY)
     if stored is None or not has_box_head or set(config.MODEL.BBOX_REG_WEIGHTS) == {1.0}:
@@ -93,7 +97,7 @@ def _check_box_weights(model, path, stored):
         )
 
 
-def _check_shapes(model, path, blobs, names):
+def _check_shapes(model: DetectionModel, path: str, blobs: dict, names: list[str]) -> None:
     scope = replica_scopes(model.num_gpus)[0]
     wrong = []
     for name in names:
@@ -105,10 +109,10 @@ def _check_shapes(model, path, blobs, names):
         raise WeightsError(f"weights {path} do not fit the model: " + "; ".join(wrong))
 
 
-def _check_finite(path, blobs, names, with_momenta: bool):
-    """Refuse parameters that are not finite.
+def _check_finite(path: str, blobs: dict, names: list[str], with_momenta: bool) -> None:
+    """Raise WeightsError for parameters or momenta that are not finite.
 
-    A test would find nothing with them, and training would report a wrong learning rate.
+    With them a test would find nothing, and training would ask for a lower learning rate.
     """
     used = [name for name in blobs if name in names or (with_momenta and name.endswith(_MOMENTUM))]
     broken = [name for name in used if not np.isfinite(blobs[name]).all()]
@@ -119,19 +123,19 @@ def _check_finite(path, blobs, names, with_momenta: bool):
         )
 
 
-def _listing(names, most: int = 8) -> str:
+def _listing(names: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def save_parameters(model, path: str, classes: list) -> None:
+def save_parameters(model: DetectionModel, path: str, classes: list[str] | None) -> None:
     """Write a model to a weights file, which appears whole or not at all.
 
     Args:
         model: a model in the workspace. Its parameters, the momenta of a training model, and the
             blobs that :func:`load_parameters` kept are written.
         path: the weights file.
-        classes: class names, background first.
+        classes: class names, background first; None stores none.
 
     Raises:
         UserError: the file cannot be written.
@@ -147,7 +151,7 @@ def save_parameters(model, path: str, classes: list) -> None:
     write_weights(path, Weights(blobs, configuration.dump_legacy_yaml(model.config), classes))
 
 
-def broadcast_parameters(model) -> None:
+def broadcast_parameters(model: DetectionModel) -> None:
     """Copy the parameters and momenta of the first replica to the others."""
     if model.num_gpus < 2:
         return
@@ -156,7 +160,7 @@ def broadcast_parameters(model) -> None:
         _feed_all_replicas(model, name, workspace.FetchBlob("gpu_0/" + name))
 
 
-def feed(model, index: int, name: str, value: np.ndarray) -> None:
+def feed(model: DetectionModel, index: int, name: str, value: np.ndarray) -> None:
     """Set a blob of one replica on its device.
 
     Args:
@@ -169,11 +173,11 @@ def feed(model, index: int, name: str, value: np.ndarray) -> None:
         workspace.FeedBlob(replica_scopes(model.num_gpus)[index] + name, value)
 
 
-def _feed_all_replicas(model, name, blob):
+def _feed_all_replicas(model: DetectionModel, name: str, blob: np.ndarray) -> None:
     for index in range(max(1, model.num_gpus)):
         feed(model, index, name, blob.astype(np.float32, copy=False))
 
 
-def _first_replica(model, params):
+def _first_replica(model: DetectionModel, params: Iterable) -> list:
     scope = replica_scopes(model.num_gpus)[0]
     return [param for param in params if str(param).startswith(scope)]

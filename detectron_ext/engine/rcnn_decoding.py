@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from detectron_ext.engine.suppression import best_detections
 from detectron_ext.geometry.boxes import clip_detections, decode
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 
 def decode_regions(
@@ -14,7 +19,7 @@ def decode_regions(
     deltas: np.ndarray,
     height: int,
     width: int,
-    config,
+    config: Settings,
 ) -> np.ndarray:
     """Decode the box head's outputs for one image.
 
@@ -45,7 +50,7 @@ def decode_regions(
     return best_detections(candidates, probabilities[region, classes], classes, config)
 
 
-def merge_duplicates(boxes: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
+def merge_duplicates(boxes: np.ndarray, config: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Find proposals that pool the same features, so that each is run once.
 
     Proposals are the same if they round to the same multiples of 1 / DEDUP_BOXES; the first of them

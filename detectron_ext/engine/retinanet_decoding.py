@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from detectron_ext.engine.suppression import best_detections
@@ -13,8 +15,13 @@ from detectron_ext.geometry.boxes import (
     to_image_pixels,
 )
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
-def decode_image(outputs: dict, scale: float, height: int, width: int, config) -> np.ndarray:
+
+def decode_image(
+    outputs: dict, scale: float, height: int, width: int, config: Settings
+) -> np.ndarray:
     """Decode the outputs of RetinaNet's heads for one image.
 
     Values that are not finite follow the rule of `engine.suppression`.
@@ -45,7 +52,13 @@ def decode_image(outputs: dict, scale: float, height: int, width: int, config) -
     return best_detections(boxes[kept], scores[kept], classes[kept], config)
 
 
-def _level_candidates(level, probabilities, deltas, threshold, config):
+def _level_candidates(
+    level: int,
+    probabilities: np.ndarray,
+    deltas: np.ndarray,
+    threshold: float,
+    config: Settings,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the boxes (K, 4), scores (K,) and classes (K,) of one level's best candidates.
 
     K is at most RETINANET.PRE_NMS_TOP_N; boxes are in network pixels, classes count from 1.

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from detectron_ext.environment import GOMP_SPINCOUNT, MKL_NUM_THREADS, OMP_NUM_THREADS
+
 
 def set_threads(threads: int) -> None:
     """Set the number of CPU threads of an operator.
@@ -17,14 +19,15 @@ def set_threads(threads: int) -> None:
         threads: number of threads. 0 uses the first number in OMP_NUM_THREADS or, without it, one
             thread for each processor.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    given = threads or (int(asked) if asked.isdigit() else 0) or len(os.sched_getaffinity(0))
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(given)
-    # A waiting thread spins this many times before it sleeps. libgomp's default spins long, which
-    # makes a training step twice as slow if another process needs a processor: the thread that is
-    # waited for does not run. Without spinning, a step takes half as long again on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    asked = OMP_NUM_THREADS.value.split(",")[0].strip()
+    given = threads or (int(asked) if asked.isdecimal() else 0) or len(os.sched_getaffinity(0))
+    for variable in (OMP_NUM_THREADS, MKL_NUM_THREADS):
+        os.environ[variable.name] = str(given)
+    # A waiting thread looks for work this many times before it sleeps. With libgomp's default it
+    # keeps its processor for long. If another process needs a processor, too, the thread that the
+    # others wait for does not run, and a training step takes twice as long. If threads slept at
+    # once, a step would take 1.5 times as long on an idle machine.
+    os.environ.setdefault(GOMP_SPINCOUNT.name, "1000")
 
 
 def start_logging() -> None:

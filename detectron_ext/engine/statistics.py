@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from typing import Any
+from typing import Any, Iterable
 
 import numpy as np
 from tqdm import tqdm
@@ -43,13 +43,21 @@ class TrainingStatistics:
         UserError: the file cannot be read or written.
     """
 
-    def __init__(self, losses, metrics, max_iter, log_period, path, start_iter=0):
+    def __init__(
+        self,
+        losses: Iterable[str],
+        metrics: Iterable[str],
+        max_iter: int,
+        log_period: int,
+        path: str,
+        start_iter: int = 0,
+    ) -> None:
         self._losses = tuple(losses)
         self._max_iter = max_iter
         self._log_period = log_period
         self._path = path
         _forget_from(path, start_iter)
-        names = [*losses, *metrics, "loss", "mb_qsize"]
+        names = [*self._losses, *metrics, "loss", "mb_qsize"]
         self._windows: dict[str, collections.deque] = {
             name: collections.deque(maxlen=_WINDOW) for name in names
         }
@@ -135,7 +143,7 @@ class TrainingStatistics:
                 error.strerror or error, self._path,
             )  # fmt: skip
 
-    def _stats(self, iteration, rate):
+    def _stats(self, iteration: int, rate: float) -> dict[str, Any]:
         seconds = float(np.median(list(self._step_seconds)))
         left = datetime.timedelta(seconds=int(seconds * (self._max_iter - 1 - iteration)))
         stats: dict[str, Any] = {

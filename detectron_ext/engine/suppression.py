@@ -3,22 +3,28 @@
 The rule for values that are not finite, here and in the kernel that makes proposals
 (``ops/kernels/proposals.h``): a candidate is dropped if its score or one of its four deltas is NaN
 or infinite. Finite deltas may be of any size: the box is clipped to the image.
-`geometry.boxes.decode` marks boxes of deltas that are not finite with NaN, which clipping keeps,
-and :func:`best_detections` drops them, and the candidates whose scores are not finite.
+
+`geometry.boxes.decode` returns NaN for a box whose deltas are not finite, and clipping keeps NaN.
+:func:`best_detections` drops these boxes, and the candidates whose scores are not finite.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detectron_ext.geometry.box_voting import vote
 from detectron_ext.geometry.nms import nms, soft_nms
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
+
 _SOFT_NMS_MIN_SCORE = 0.0001
 
 
 def best_detections(
-    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, config
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, config: Settings
 ) -> np.ndarray:
     """Suppress duplicates within each class and keep the best detections of all classes.
 
@@ -46,7 +52,7 @@ def best_detections(
     return merged[best[:most] if most > 0 else best]
 
 
-def _suppress(boxes, scores, number, config):
+def _suppress(boxes: np.ndarray, scores: np.ndarray, number: int, config: Settings) -> np.ndarray:
     """Return the detections (D, 6) of class ``number`` from its boxes (K, 4) and scores (K,)."""
     settings = config.TEST.SOFT_NMS
     if settings.ENABLED:

@@ -8,12 +8,13 @@ import logging
 import math
 import os
 import time
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 from caffe2.python import core, workspace
 
 from detectron_ext import config as configuration
+from detectron_ext.config import Config
 from detectron_ext.config.unused_keys import warn_of_unused_keys
 from detectron_ext.engine.checkpoints import (
     FINAL,
@@ -41,10 +42,15 @@ from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.output_files import remove_temporaries
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import SolverSettings
+    from detectron_ext.data.loader import MinibatchLoader
+    from detectron_ext.modeling.model import DetectionModel
+
 _LOG = logging.getLogger(__name__)
 
 
-def train(config, check_classes: Callable[[list], None] | None = None) -> str:
+def train(config: Config, check_classes: Callable[[list], None] | None = None) -> str:
     """Train a model.
 
     With TRAIN.AUTO_RESUME training resumes from the newest checkpoint in the folder, if there is
@@ -88,8 +94,8 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
         _initialise(model, resume)
         if resume:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
-            # The momenta were made with this rate. They are rescaled if the next rate is far from
-            # it.
+            # The momenta were accumulated at this rate. They are rescaled if the next rate is very
+            # different.
             _set_rate(model, learning_rate(solver, start_iter - 1))
         if not config.TRAIN.AUTO_RESUME:
             set_aside(folder)
@@ -102,13 +108,13 @@ def train(config, check_classes: Callable[[list], None] | None = None) -> str:
     return final
 
 
-def _checkpoint_to_resume(config, folder: str) -> tuple:
+def _checkpoint_to_resume(config: Config, folder: str) -> tuple[Checkpoint | None, SolverSettings]:
     """Return the newest checkpoint, or None, and the SOLVER that it was trained with."""
     checkpoint = newest_checkpoint(folder) if config.TRAIN.AUTO_RESUME else None
     return checkpoint, check_checkpoint(config, checkpoint) if checkpoint else config.SOLVER
 
 
-def _initialise(model, resume: Checkpoint | None) -> None:
+def _initialise(model: DetectionModel, resume: Checkpoint | None) -> None:
     """Fill the parameters at random, then overwrite them from a file if there is one."""
     workspace.RunNetOnce(model.param_init_net)
     if resume:
@@ -118,7 +124,14 @@ def _initialise(model, resume: Checkpoint | None) -> None:
     broadcast_parameters(model)
 
 
-def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) -> None:
+def _run_steps(
+    model: DetectionModel,
+    loader: MinibatchLoader,
+    start_iter: int,
+    folder: str,
+    save: Callable[[str], None],
+    interruption: Interruption,
+) -> None:
     """Train from iteration start_iter to the end, or until interrupted.
 
     Args:
@@ -162,14 +175,20 @@ def _run_steps(model, loader, start_iter: int, folder: str, save, interruption) 
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 
 
-def _interrupted(config, path: str) -> UserError:
+def _interrupted(config: Config, path: str) -> UserError:
     command = "the same command"
     if not config.TRAIN.AUTO_RESUME:
         command += " without TRAIN.AUTO_RESUME False"
     return UserError(f"interrupted: saved {path}; {command} resumes from there")
 
 
-def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration: int) -> str:
+def _save_state(
+    stats: TrainingStatistics,
+    solver: SolverSettings,
+    folder: str,
+    save: Callable[[str], None],
+    iteration: int,
+) -> str:
     """Write the line of statistics and the checkpoint of an iteration; return its path.
 
     A process that resumes from the checkpoint removes all later lines. So the line of this
@@ -181,7 +200,9 @@ def _save_state(stats: TrainingStatistics, solver, folder: str, save, iteration:
     return path
 
 
-def _next_minibatches(loader, iteration: int, folder: str, save_state) -> list:
+def _next_minibatches(
+    loader: MinibatchLoader, iteration: int, folder: str, save_state: Callable[[int], str]
+) -> list:
     """Return the minibatches of an iteration; save a checkpoint first if an image is unreadable."""
     try:
         return next(loader)
@@ -191,14 +212,16 @@ def _next_minibatches(loader, iteration: int, folder: str, save_state) -> list:
         raise
 
 
-def _is_snapshot(model, iteration: int) -> bool:
+def _is_snapshot(model: DetectionModel, iteration: int) -> bool:
     """Return whether a checkpoint is due: TRAIN.SNAPSHOT_ITERS counts over all replicas."""
     period = max(1, model.config.TRAIN.SNAPSHOT_ITERS // max(1, model.num_gpus))
     done = iteration + 1
     return done % period == 0 and done < model.config.SOLVER.MAX_ITER
 
 
-def _step(model, minibatches: list, iteration: int, first: bool) -> np.float32:
+def _step(
+    model: DetectionModel, minibatches: list[dict], iteration: int, first: bool
+) -> np.float32:
     """Feed one minibatch to each replica and run the net once; return the learning rate."""
     for index, blobs in enumerate(minibatches):
         for name, value in blobs.items():
@@ -211,7 +234,7 @@ def _step(model, minibatches: list, iteration: int, first: bool) -> np.float32:
     return rate
 
 
-def _set_rate(model, rate: np.float32) -> None:
+def _set_rate(model: DetectionModel, rate: np.float32) -> None:
     """Set the learning rate, and rescale the momenta if it jumps.
 
     Caffe2's momenta are past gradients times the rates of their time. Without rescaling, they would
@@ -239,7 +262,7 @@ def _set_rate(model, rate: np.float32) -> None:
                 )
 
 
-def _fetch_scalars(model) -> dict:
+def _fetch_scalars(model: DetectionModel) -> dict[str, float]:
     """Return the losses, summed over replicas, and the metrics, averaged over replicas."""
     scopes = replica_scopes(model.num_gpus)
     values = {}
@@ -250,7 +273,7 @@ def _fetch_scalars(model) -> dict:
     return values
 
 
-def _fetch_sampling_counts(model) -> dict:
+def _fetch_sampling_counts(model: DetectionModel) -> dict[str, np.ndarray]:
     """Return the counts of each sampler in this step, summed over replicas."""
     scopes = replica_scopes(model.num_gpus)
     return {

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detectron_ext import config as configuration
+from detectron_ext.config import Config
 from detectron_ext.config.keys import KEYS
 from detectron_ext.engine.checkpoints import Checkpoint, checkpoint_path
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.modeling.devices import available_gpus
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import SolverSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +51,7 @@ class _Difference(NamedTuple):
         return self.key.startswith("SOLVER.")
 
 
-def check_final(config, path: str) -> None:
+def check_final(config: Config, path: str) -> None:
     """Check that final weights were trained with the settings of this configuration.
 
     Exception: the number of GPUs and the folders of data and weights may differ; a warning names
@@ -67,7 +71,7 @@ def check_final(config, path: str) -> None:
     if decisive:
         stored, wanted = _max_iters(decisive)
         train_on = ""
-        if stored < wanted and all(difference.is_schedule for difference in decisive):
+        if 0 < stored < wanted and all(difference.is_schedule for difference in decisive):
             name = os.path.basename(checkpoint_path("", stored - 1))
             train_on = f"to continue its training, rename it to {name}; otherwise "
         test = f", or test it unchanged with TEST.WEIGHTS {path}"
@@ -75,7 +79,7 @@ def check_final(config, path: str) -> None:
     _warn(differences, f"{path} was trained with other settings and is used unchanged")
 
 
-def check_checkpoint(config, checkpoint: Checkpoint):
+def check_checkpoint(config: Config, checkpoint: Checkpoint) -> SolverSettings:
     """Check that a checkpoint can be resumed with this configuration.
 
     All settings must be those that it was trained with. Exception: SOLVER, the number of GPUs and
@@ -104,7 +108,7 @@ def check_checkpoint(config, checkpoint: Checkpoint):
     return _stored_solver(config, differences)
 
 
-def _stored_solver(config, differences: list):
+def _stored_solver(config: Config, differences: list[_Difference]) -> SolverSettings:
     pairs = [(key, stored) for key, stored, _ in differences if key.startswith("SOLVER.")]
     try:
         return config.with_overrides(part for pair in pairs for part in pair).SOLVER
@@ -112,7 +116,7 @@ def _stored_solver(config, differences: list):
         return config.SOLVER
 
 
-def _warn(differences: list, what: str) -> None:
+def _warn(differences: list[_Difference], what: str) -> None:
     if differences:
         changes = (f"{key} {wanted!r}, was {stored!r}" for key, stored, wanted in differences)
         _LOG.warning("%s: %s", what, "; ".join(changes))
@@ -126,13 +130,13 @@ def _refusal(path: str, difference: _Difference, test: str = "", train_on: str =
     )
 
 
-def _max_iters(differences: list) -> tuple:
+def _max_iters(differences: list[_Difference]) -> tuple[int, int]:
     """Return SOLVER.MAX_ITER as (stored, wanted); (0, 0) if they are equal."""
     found = [(d.stored, d.wanted) for d in differences if d.key == "SOLVER.MAX_ITER"]
     return found[0] if found and isinstance(found[0][0], int) else (0, 0)
 
 
-def _differences(config, path: str, cfg: str | None) -> list[_Difference]:
+def _differences(config: Config, path: str, cfg: str | None) -> list[_Difference]:
     """Return the decisive keys that differ, in alphabetical order.
 
     If the file lacks a key (it is Detectron's or of an older version), the key had its default.

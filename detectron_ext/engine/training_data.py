@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from detectron_ext.data.minibatch import image_blobs, load_samples
 from detectron_ext.data.order import MinibatchOrder
 from detectron_ext.data.records import training_records
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,7 +30,7 @@ class TrainingMinibatches:
         classes: class names, background first.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Settings):
         self._config = config
         files = config.TRAIN.PROPOSAL_FILES if reads_proposals(config) else None
         self._records, datasets = training_records(config.TRAIN.DATASETS, config, files)
@@ -51,7 +55,7 @@ class TrainingMinibatches:
 
 
 def open_loader(
-    minibatches: TrainingMinibatches, config, num_replicas: int, start_iter: int
+    minibatches: TrainingMinibatches, config: Settings, num_replicas: int, start_iter: int
 ) -> MinibatchLoader:
     """Start a loader of training minibatches.
 

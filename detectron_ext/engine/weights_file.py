@@ -40,7 +40,7 @@ def read_weights(path: str) -> Weights:
 
     Raises:
         WeightsError: the file is missing or truncated, is not a pickle of arrays, or holds anything
-            else than numeric arrays of types that Caffe2 has.
+            other than numeric arrays of types that Caffe2 has.
     """
     content = read_pickle(path, "weights", WeightsError)
     if not isinstance(content, dict):

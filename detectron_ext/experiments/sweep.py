@@ -19,6 +19,7 @@ from typing import Iterator, Sequence
 from detectron_ext import config as configuration
 from detectron_ext.config import Config
 from detectron_ext.data.catalog import resolve
+from detectron_ext.environment import MKL_NUM_THREADS, OMP_NUM_THREADS
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.experiments.record import (
     RECORD,
@@ -182,8 +183,8 @@ class Sweep:
     def _execute(self, run: Run, lock: int) -> tuple[int, dict]:
         """Run the process of a run; return its exit status and its time and memory."""
         environment = {**os.environ}
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            environment[name] = str(self._threads)
+        for variable in (OMP_NUM_THREADS, MKL_NUM_THREADS):
+            environment[variable.name] = str(self._threads)
         packages = [str(REPOSITORY), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, packages))
         started = time.perf_counter()

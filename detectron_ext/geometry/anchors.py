@@ -8,12 +8,17 @@ scaled. With LIBRA.BOX_CONVENTION mmdet they follow mmdetection's rule.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
-def cell_anchors(stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float]):
+
+def cell_anchors(
+    stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float]
+) -> np.ndarray:
     """Return the anchors of the grid cell at the origin.
 
     Args:
@@ -61,7 +66,9 @@ def corner_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np
     return np.concatenate((-half, half - 1), axis=1)
 
 
-def _config_anchors(stride, sizes, aspect_ratios, config) -> np.ndarray:
+def _config_anchors(
+    stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float], config: Settings
+) -> np.ndarray:
     if config.LIBRA.BOX_CONVENTION == "mmdet":
         return corner_anchors(sizes, aspect_ratios)
     return cell_anchors(stride, sizes, aspect_ratios)
@@ -81,12 +88,12 @@ class AnchorLevel(NamedTuple):
     cell: np.ndarray
 
 
-def pyramid_levels(config) -> range:
+def pyramid_levels(config: Settings) -> range:
     """Return the pyramid levels of the RPN or of RetinaNet's heads, finest first."""
     return range(config.FPN.RPN_MIN_LEVEL, config.FPN.RPN_MAX_LEVEL + 1)
 
 
-def rpn_anchor_levels(config) -> list[AnchorLevel]:
+def rpn_anchor_levels(config: Settings) -> list[AnchorLevel]:
     """Return the RPN's anchors: for each pyramid level, finest first, or for the map of a C4 body.
 
     On a pyramid each level has one size: FPN.RPN_ANCHOR_START_SIZE on the finest level, and twice
@@ -107,7 +114,7 @@ def rpn_anchor_levels(config) -> list[AnchorLevel]:
     return levels
 
 
-def retinanet_anchor_levels(config) -> list[AnchorLevel]:
+def retinanet_anchor_levels(config: Settings) -> list[AnchorLevel]:
     """Return RetinaNet's anchors on every level of the pyramid, finest first."""
     return [
         AnchorLevel(f"_fpn{level}", 2.0**level, retinanet_cell_anchors(level, config))
@@ -115,7 +122,7 @@ def retinanet_anchor_levels(config) -> list[AnchorLevel]:
     ]
 
 
-def retinanet_cell_anchors(level: int, config) -> np.ndarray:
+def retinanet_cell_anchors(level: int, config: Settings) -> np.ndarray:
     """Return RetinaNet's anchors of one cell of a pyramid level (Lin et al., section 4).
 
     Returns:

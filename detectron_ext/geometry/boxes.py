@@ -6,9 +6,12 @@ A box is (x1, y1, x2, y2) in pixels, and the pixel (x2, y2) belongs to it: the w
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
 
 def widths_heights(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +118,7 @@ def decode(
     return moved
 
 
-def to_image_pixels(boxes: np.ndarray, scale: float, config) -> np.ndarray:
+def to_image_pixels(boxes: np.ndarray, scale: float, config: Settings) -> np.ndarray:
     """Scale boxes (N, 4) from network pixels to pixels of the image.
 
     Detectron divides the coordinates of the first and the last pixel. mmdetection
@@ -139,7 +142,7 @@ def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(boxes, 0, limits)
 
 
-def clip_detections(boxes: np.ndarray, height: int, width: int, config) -> np.ndarray:
+def clip_detections(boxes: np.ndarray, height: int, width: int, config: Settings) -> np.ndarray:
     """Clip detected boxes (N, 4) to the image, by the rule of LIBRA.BOX_CONVENTION.
 
     Detectron moves a box that lies outside to the outermost pixels. mmdetection moves its edges to

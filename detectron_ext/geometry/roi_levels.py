@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from detectron_ext.geometry.boxes import widths_heights
 
+if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
 
-def roi_levels(boxes: np.ndarray, config) -> np.ndarray:
+
+def roi_levels(boxes: np.ndarray, config: Settings) -> np.ndarray:
     """Return the pyramid level of every region: k0 + log2(side / canonical side), rounded down.
 
     This is equation 1 of Lin et al., "Feature Pyramid Networks" (CVPR 2017).
@@ -27,13 +32,15 @@ def roi_levels(boxes: np.ndarray, config) -> np.ndarray:
     return np.clip(levels, fpn.ROI_MIN_LEVEL, fpn.ROI_MAX_LEVEL).astype(np.int64)
 
 
-def roi_level_names(name: str, config) -> list[str]:
+def roi_level_names(name: str, config: Settings) -> list[str]:
     """Return the names of the blobs of :func:`distribute_rois`, in its order."""
     levels = range(config.FPN.ROI_MIN_LEVEL, config.FPN.ROI_MAX_LEVEL + 1)
     return [f"{name}_fpn{level}" for level in levels] + [f"{name}_idx_restore_int32"]
 
 
-def distribute_rois(rois: np.ndarray, config, name: str = "rois") -> dict[str, np.ndarray]:
+def distribute_rois(
+    rois: np.ndarray, config: Settings, name: str = "rois"
+) -> dict[str, np.ndarray]:
     """Sort regions by pyramid level.
 
     Args:

@@ -122,9 +122,12 @@ def _refine_non_local(model: DetectionModel, blob: Blob, dim: int) -> Blob:
     It does not reduce the channels. Its output convolution starts at zero, so the block starts as
     the identity.
     """
-    inits = {"theta": _SMALL, "phi": _SMALL, "g": _SMALL, "out": _ZERO}
-    weights = {
-        name: model.conv_parameters(f"bfp_{name}", dim, dim, 1, weight_init, _ZERO)
-        for name, weight_init in inits.items()
-    }
-    return ops.non_local_block(model.net, blob, "bfp_refined", **weights)
+
+    def layer(name: str, weight_init: tuple) -> tuple:
+        return model.conv_parameters(f"bfp_{name}", dim, dim, 1, weight_init, _ZERO)
+
+    return ops.non_local_block(
+        model.net, blob, "bfp_refined",
+        theta=layer("theta", _SMALL), phi=layer("phi", _SMALL), g=layer("g", _SMALL),
+        out=layer("out", _ZERO),
+    )  # fmt: skip

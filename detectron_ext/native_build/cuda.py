@@ -67,7 +67,7 @@ def find_nvcc() -> Nvcc:
         Unavailable: there is no compiler, or it knows no architecture from sm_60 up.
         ValueError: the environment variable lists an architecture that the compiler does not know.
     """
-    path = shutil.which(os.environ.get("NVCC") or "nvcc")
+    path = shutil.which(environment.NVCC.value or "nvcc")
     if path is None:
         raise Unavailable("no nvcc")
     return Nvcc(path, _architectures(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import NamedTuple
+
+from detectron_ext import environment
 
 
 class Unavailable(Exception):
@@ -28,15 +29,16 @@ def find_compiler() -> str:
     Raises:
         Unavailable: there is none, or $CXX is Clang.
     """
-    named = os.environ.get("CXX")
+    named = environment.CXX.value
     for name in [named] if named else ["g++", "c++"]:
         path = shutil.which(name)
         if path and not _is_clang(path):
             return path
         if path and named:
             # Clang links its own OpenMP runtime, while Caffe2 uses GCC's.
-            raise Unavailable(f"CXX={named} is Clang, not GCC")
-    raise Unavailable(f"CXX={named} is not a program" if named else "no C++ compiler")
+            raise Unavailable(f"{environment.CXX.name}={named} is Clang, not GCC")
+    variable = environment.CXX.name
+    raise Unavailable(f"{variable}={named} is not a program" if named else "no C++ compiler")
 
 
 def _is_clang(compiler: str) -> bool:

@@ -87,7 +87,7 @@ def test_unknown_key_names_file_and_neighbour(write):
 )
 def test_dotted_key_in_a_file_is_to_be_nested(write, text, key, nested):
     path = write(text)
-    assert refusal(path) == f"key {key} in {path} is given with dots; nest it there: {nested}"
+    assert refusal(path) == f"key {key} in {path} is written with dots; write it nested: {nested}"
 
 
 def test_old_keys_in_a_file(write, caplog):

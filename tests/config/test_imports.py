@@ -108,6 +108,7 @@ def test_a_name_that_is_not_registered_is_guessed(write):
         ("", "a folder/mine", "'a folder/mine' is neither a module's name nor the path of a .py"),
         ("\n1 / 0\n", "mine.py", "{folder}/mine.py, line 2: ZeroDivisionError: division by zero"),
         ("x = 1\nx = = 2\n", "mine.py", "{folder}/mine.py, line 2: SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(3)\n", "mine.py", "{folder}/mine.py, line 2: SystemExit: 3"),
         ("import json\njson.loads('')", "mine.py", "{folder}/mine.py, line 2: JSONDecodeError: "),
         ("\nraise SystemExit(3)\n", "mine.py", "{folder}/mine.py, line 2: SystemExit: 3"),
         ("\nimport no_such_module\n", "mine.py", "mine.py, line 2: ModuleNotFoundError: No module"),
@@ -173,14 +174,17 @@ def test_a_stored_configuration_imports_nothing(write, tmp_path):
     assert times_imported(evil) == 0
 
 
-def test_a_loaded_configuration_imports_nothing_more(write):
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_loaded_configuration_imports_nothing_more(write, nested):
     evil = write("evil.py", PART.format(name="evil"))
+    entries = [str(evil)]
+    overrides = ["LIBRA", {"IMPORTS": entries}] if nested else ["LIBRA.IMPORTS", entries]
     with pytest.raises(ConfigError, match="LIBRA.IMPORTS takes effect when a configuration is"):
-        config.load().with_overrides(["LIBRA.IMPORTS", [str(evil)]])
+        config.load().with_overrides(overrides)
     assert times_imported(evil) == 0
 
 
-def test_runs_go_on_where_the_list_alone_differs(write, tmp_path, caplog):
+def test_a_run_continues_if_only_the_list_differs(write, tmp_path, caplog):
     write("mine.py", PART.format(name="mine"))
     path = write("a.yaml", {"LIBRA": {"IMPORTS": ["mine.py"], "BOX_LOSS": "mine"}})
     moved = write("sub/a.yaml", {"LIBRA": {"IMPORTS": ["../mine.py"], "BOX_LOSS": "mine"}})

@@ -181,6 +181,8 @@ def test_odd_number_of_overrides():
 def test_overrides_as_one_string():
     with pytest.raises(ConfigError, match="must be a list of keys and values"):
         config.load(overrides="RNG_SEED 1")
+    with pytest.raises(ConfigError, match="must be a list of keys and values"):
+        config.load().with_overrides("RNG_SEED 1")
     assert "need a key's name" in refusal(3, "1")
 
 

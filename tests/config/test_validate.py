@@ -102,11 +102,14 @@ def test_balanced_l1_has_an_exponential_that_single_precision_holds():
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["TRAIN.SCALES", "()"], "TRAIN.SCALES must hold at least 1 of them"),
+        (["TRAIN.SCALES", "()"], "TRAIN.SCALES must hold at least 1 number above 0"),
         (["TRAIN.SCALES", "('a',)"], "TRAIN.SCALES must hold numbers above 0 only"),
         (["TRAIN.SCALES", "(True,)"], "TRAIN.SCALES must hold numbers above 0 only"),
         (["TRAIN.DATASETS", "(3,)"], "TRAIN.DATASETS must hold strings only"),
-        (["MODEL.BBOX_REG_WEIGHTS", "(1, 1)"], "MODEL.BBOX_REG_WEIGHTS must hold 4 of them"),
+        (
+            ["MODEL.BBOX_REG_WEIGHTS", "(1, 1)"],
+            "MODEL.BBOX_REG_WEIGHTS must hold 4 numbers above 0",
+        ),
         (["LIBRA.AUGMENTATION.SCALE_RANGE", "(2, 1)"], "LIBRA.AUGMENTATION.SCALE_RANGE must be ("),
         (["EXPECTED_RESULTS", "[3]"], "EXPECTED_RESULTS must hold [data set, task, metric, value]"),
         (

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from detectron_ext import config as configuration
-from detectron_ext.data.catalog import EXTRA_CATALOG_VARIABLE, resolve
+from detectron_ext.data.catalog import CATALOG_VARIABLE, resolve
 from detectron_ext.data.coco_dataset import CocoDataset, read_ground_truth
 from detectron_ext.data.formats import FORMATS
 from detectron_ext.errors import ConfigError, DatasetError
@@ -60,6 +60,15 @@ def test_a_file_that_cannot_be_read_is_named(words, tmp_path):
         CocoDataset(_entry(words))
 
 
+def test_an_error_without_a_system_message_is_named(words, monkeypatch):
+    def read(entry):
+        raise OSError("the server is away")
+
+    monkeypatch.setitem(FORMATS._parts, "words", read)
+    with pytest.raises(DatasetError, match=f"file {words['ann_fn']}: the server is away$"):
+        CocoDataset(_entry(words))
+
+
 def test_what_it_returns_is_checked(words, tmp_path):
     (tmp_path / "1.txt").write_text("cat 2 3")
     with pytest.raises(DatasetError, match="bbox must be four numbers"):
@@ -76,6 +85,6 @@ def test_a_format_that_is_not_registered(words, tmp_path, monkeypatch):
     )
     path = tmp_path / "catalog.yaml"
     path.write_text(json.dumps({"mine": fields}))
-    monkeypatch.setenv(EXTRA_CATALOG_VARIABLE, str(path))
+    monkeypatch.setenv(CATALOG_VARIABLE, str(path))
     with pytest.raises(DatasetError, match="catalog.yaml: mine.format must be one of coco, words"):
         resolve("mine", configuration.load())

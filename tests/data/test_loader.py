@@ -112,6 +112,26 @@ def test_closing_ends_threads_that_wait_for_room():
     assert not any(thread.is_alive() for thread in loader._threads)
 
 
+def test_the_end_is_the_same_for_all_who_wait():
+    release = threading.Event()
+    found = []
+    with MinibatchLoader(lambda i: release.wait() and i, 1, 1, stop=1) as loader:
+        waiting = threading.Semaphore(0)
+
+        def take():
+            waiting.release()
+            found.extend(loader)
+
+        threads = [threading.Thread(target=take, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+            waiting.acquire()
+        release.set()
+        for thread in threads:
+            thread.join()
+    assert found == [0]
+
+
 def test_resuming_past_the_end_has_nothing_to_make():
     with MinibatchLoader(uneven, 2, 2, start=9, stop=5) as loader:
         assert list(loader) == []

@@ -75,6 +75,8 @@ def test_ids_may_be_of_any_kind_that_annotations_have(tmp_path, records, kind):
         ({"boxes": [_BOXES] * 3, "ids": [0, 1, 1]}, "image 1 twice"),
         ({"boxes": [_BOXES] * 3}, "'ids'"),
         ({"boxes": 3, "ids": [0]}, "'boxes'"),
+        ({"boxes": np.array(3), "ids": [0]}, "'boxes'"),
+        ({"boxes": [_BOXES], "ids": np.array(0)}, "'ids'"),
         ({"boxes": [_BOXES, _BOXES, _BOXES[:, :3]], "ids": [0, 1, 2]}, "image 2"),
         ({"boxes": [_BOXES, _BOXES, "text"], "ids": [0, 1, 2]}, "image 2"),
         ({"boxes": [_BOXES, _BOXES * np.nan, _BOXES], "ids": [0, 1, 2]}, "image 1 is not finite"),

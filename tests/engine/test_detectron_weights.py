@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from detectron_ext import config as configuration
+from detectron_ext import environment
 from detectron_ext.engine.parameters import load_parameters, save_parameters
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
 from detectron_ext.errors import WeightsError
@@ -114,12 +114,12 @@ def test_models_older_than_the_box_weights_say_which_to_set(tiny_rcnn_config, tm
 
 
 @pytest.mark.skipif(
-    not os.environ.get("DETECTRON_PATH"), reason="needs DETECTRON_PATH, a checkout of Detectron"
+    not environment.DETECTRON_PATH.value, reason="needs DETECTRON_PATH, a checkout of Detectron"
 )
 def test_detectron_loads_what_is_saved_here(saved):
     blobs = read_weights(saved[0]).blobs
     shape = ",".join(map(str, blobs["fpn_6_w"].shape[:1]))
-    arguments = [os.environ["DETECTRON_PATH"], saved[0], "fpn_6_b", shape]
+    arguments = [environment.DETECTRON_PATH.value, saved[0], "fpn_6_b", shape]
     done = subprocess.run(
         [sys.executable, "-c", _LOADER, *arguments], stdout=subprocess.PIPE, check=True, text=True
     )

@@ -45,7 +45,7 @@ _OTHER_FILES = [
     ("TRAIN.PROPOSAL_FILES", "('a/train.pkl', 'a/val.pkl')", "('a/val.pkl', 'a/train.pkl')"),
     ("DATASETS_EXTRA.squares.ann_fn", "a/squares.json", "a/squares2.json"),
 ]
-_OF_NO_ACCOUNT = [
+_WITHOUT_EFFECT = [
     "OUTPUT_DIR", "elsewhere", "TEST.SCALE", "64", "VIS", "True", "LIBRA.LOG_PERIOD", "7",
     "DATA_LOADER.NUM_THREADS", "1", "LIBRA.THREADS", "1", "TRAIN.SNAPSHOT_ITERS", "5", "NUM_GPUS",
     "0", "LIBRA.DATA.SKIP_BAD_IMAGES", "True", "DATASETS_EXTRA.other.ann_fn", "a",
@@ -85,6 +85,12 @@ def test_final_weights_past_the_wanted_end_are_not_to_be_trained_on(tiny_config,
     assert "rename" not in str(caught.value)
 
 
+def test_weights_without_any_training_are_not_to_be_renamed(tiny_config, final):
+    _write(final, configuration.dump_legacy_yaml(tiny_config("SOLVER.MAX_ITER", "0")))
+    with pytest.raises(UserError, match="MAX_ITER 0, but now it is 6: choose another"):
+        check_final(tiny_config(), final)
+
+
 def _moved(config, final, *overrides):
     """Store the settings with old places; returns a configuration with new ones."""
     before = [part for key, (stored, _) in _MOVED.items() for part in (key, stored)]
@@ -95,7 +101,7 @@ def _moved(config, final, *overrides):
 
 
 def test_final_weights_are_taken_where_only_files_have_moved(tiny_config, final, caplog):
-    """Detectron stores where it put a download, for the address that the user wrote."""
+    """Detectron stores the path of a download instead of its URL."""
     config = _moved(tiny_config, final)
     with caplog.at_level(logging.WARNING):
         check_final(config, final)
@@ -152,8 +158,8 @@ def test_a_checkpoint_goes_on_with_another_schedule_and_says_so(tiny_config, fin
 
 def test_what_does_not_change_the_weights_is_not_compared(tiny_config, final, caplog):
     with caplog.at_level(logging.WARNING):
-        check_final(tiny_config(*_OF_NO_ACCOUNT), final)
-        check_checkpoint(tiny_config(*_OF_NO_ACCOUNT), _checkpoint(final))
+        check_final(tiny_config(*_WITHOUT_EFFECT), final)
+        check_checkpoint(tiny_config(*_WITHOUT_EFFECT), _checkpoint(final))
     assert not caplog.records
 
 

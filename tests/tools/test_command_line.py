@@ -11,6 +11,7 @@ from squares import REPOSITORY
 from tool_runner import failure, run_tool
 
 from detectron_ext import command_line
+from detectron_ext.engine import startup
 
 TOOLS = ("train_net", "test_net", "infer_simple", "visualize_results", "demo")
 
@@ -200,3 +201,13 @@ def test_the_configurations_threads_are_set_before_caffe2_starts(monkeypatch, as
     monkeypatch.setattr(command_line, "start_caffe2", look)
     command_line.load_config(None, ["LIBRA.THREADS", asked])
     assert seen == [given, given]
+
+
+@pytest.mark.parametrize("value, given", [("3,2", 3), (" 5 ", 5), ("", 6), ("0", 6), ("\u00b2", 6)])
+def test_threads_come_from_the_environment_or_are_one_for_each_processor(monkeypatch, value, given):
+    for name in ("MKL_NUM_THREADS", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    startup.set_threads(0)
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == str(given)

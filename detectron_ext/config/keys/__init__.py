@@ -1,8 +1,8 @@
-"""The table of configuration keys: Detectron's tree, one module a subject, and this project's keys.
+"""The table of configuration keys: Detectron's and this project's, one module for each subject.
 
-Each module reads as a document: an entry (`key.Key`) holds a key's default, its description, what
-values are allowed and which detectors use it. A default also fixes its key's type: values merged
-later must have it (see ``config.values``).
+An entry (`key.Key`) holds a key's default, its description, the allowed values and the detectors
+that use it. A default also fixes the type of its key: values that are merged later must have it
+(see ``config.values``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ROOT = Section(
     TRAIN=TRAIN,
 )
 
-# Every key by its dotted name. A key whose value is inferred stands after those it follows from.
+# Every key by its dotted name. A key with an inferred value comes after the keys that decide it.
 KEYS: dict[str, Key] = dict(ROOT.keys())
 
 SECTIONS: dict[str, Section] = dict(ROOT.sections())

@@ -14,7 +14,7 @@ RESNETS = Section(
     WIDTH_PER_GROUP=Key(64, "Channels of one group in the first stage.", at_least(1)),
     STRIDE_1X1=Key(
         True,
-        "Put a block's stride into its first 1x1 convolution, as the weights of MSRA need it. "
+        "Put the stride of a block into its first 1x1 convolution, as weights from MSRA need. "
         "False puts it into the 3x3 convolution.",
     ),
     TRANS_FUNC=Key(
@@ -25,8 +25,8 @@ RESNETS = Section(
     SHORTCUT_FUNC=Key("basic_bn_shortcut", "Name of the function that builds the shortcut."),
     RES5_DILATION=Key(
         1,
-        "Dilation of the last stage. Above 1, the stage keeps the resolution of the stage before; "
-        "a pyramid needs 1.",
+        "Dilation of the last stage, res5. Above 1, the stage has the resolution of res4. A "
+        "pyramid needs 1.",
         at_least(1),
     ),
 )
@@ -36,7 +36,7 @@ FPN = Section(
     affects_weights=True,
     FPN_ON=Key(False, "The backbone ends in a feature pyramid."),
     DIM=Key(256, "Channels of every pyramid level.", above(0)),
-    ZERO_INIT_LATERAL=Key(False, "Start the lateral connections at zero."),
+    ZERO_INIT_LATERAL=Key(False, "Initialize the weights of the lateral convolutions with zeros."),
     COARSEST_STRIDE=Key(
         32,
         "Stride of the coarsest level, a multiple of 32. Image sides are padded to a multiple of "
@@ -102,6 +102,6 @@ GROUP_NORM = Section(
     DIM_PER_GP=Key(-1, "Channels in a group, or -1 if NUM_GROUPS is given."),
     NUM_GROUPS=Key(32, "Number of groups, or -1 if DIM_PER_GP is given."),
     EPSILON=Key(
-        1e-5, "A number added to the variance before its root is taken.", between(1e-30, 1e6)
+        1e-5, "A number added to the variance before the square root.", between(1e-30, 1e6)
     ),
 )

@@ -25,13 +25,14 @@ GENERAL: dict[str, Key] = {
     "USE_NCCL": Key(False, "Sum gradients over GPUs with NCCL."),
     "DEDUP_BOXES": Key(
         1 / 16.0,
-        "Scale at which precomputed proposals that round to the same coordinates count as one; "
-        "0 keeps all.",
+        "Precomputed proposals whose coordinates times this factor round to the same numbers go "
+        "through the head once; 0 or less runs all of them.",
         used_by=FAST_RCNN,
     ),
     "BBOX_XFORM_CLIP": Key(
         math.log(1000.0 / 16.0),
-        "Upper limit of predicted log size changes, so that their exponential stays finite.",
+        "Upper limit of the predicted dw and dh, the logarithms by which a box grows in width and "
+        "height.",
         used_by=WITH_DETECTIONS,
     ),
     "PIXEL_MEANS": Key(
@@ -51,16 +52,16 @@ GENERAL: dict[str, Key] = {
         "Matlab executable of the official PASCAL VOC evaluation.",
         used_by=UPSTREAM_ONLY,
     ),
-    "MEMONGER": Key(True, "Let gradients share memory where their lifetimes allow it."),
+    "MEMONGER": Key(True, "Reuse the memory of gradients that are no longer needed."),
     "MEMONGER_SHARE_ACTIVATIONS": Key(
         False,
-        "Let activations share memory, too; their values can no longer be looked at afterwards.",
+        "Reuse the memory of activations, too. Their values cannot be read after a step.",
     ),
     "VIS": Key(False, "Draw detections while testing.", used_by=WITH_DETECTIONS),
     "VIS_TH": Key(0.9, "Lowest score of detections that VIS draws.", used_by=WITH_DETECTIONS),
     "EXPECTED_RESULTS": Key(
         [],
-        "Results to check after testing: [data set, task, metric, value or [mean, std]] each.",
+        "Results to check after testing: rows [data set, task, metric, value or [mean, std]].",
         rows(4, "data set, task, metric, value"),
         used_by=UPSTREAM_ONLY,
     ),

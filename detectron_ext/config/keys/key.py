@@ -100,10 +100,10 @@ class Key:
         affects_weights: whether the trained weights depend on the key, so that a run with another
             value cannot continue from them.
         formerly: the old name of the key.
-        inferred: a value that other keys cause.
+        inferred: the value that the key takes if other keys are True.
 
-    ``used_by``, ``upstream`` and ``affects_weights`` are those of the section if they are not
-    given, see `Section`.
+    If ``used_by``, ``upstream`` or ``affects_weights`` is not given, it is that of the section; see
+    `Section`.
     """
 
     def __init__(
@@ -136,12 +136,12 @@ class Key:
 
     @property
     def choices(self) -> tuple:
-        """The allowed values, if they are listed or registered; else ()."""
+        """The allowed values if they are listed or registered, otherwise ()."""
         choosing = (rule for rule in self.rules if isinstance(rule, (Choice, RegisteredName)))
         return next((rule.choices for rule in choosing), ())
 
     def inherit(self, section: Section) -> Key:
-        """Return a copy in which what is not given is as in a section."""
+        """Return a copy that takes from a section what the key itself does not give."""
         return Key(
             self.default,
             self.description,
@@ -163,8 +163,8 @@ class Section:
         description: what the keys are about, in whole sentences; Markdown.
         entries: the keys and sections by name, in the order of the documentation. They are the
             constructor's further arguments; ``shared`` holds those that several sections have.
-        used_by, upstream, affects_weights: what holds for all keys in the section that do not say
-            otherwise; None if nothing does.
+        used_by, upstream, affects_weights: as of `Key`, for the keys in the section that do not
+            give their own; None if the section gives none.
         free_form: whether the user invents the names of the keys.
     """
 

@@ -33,9 +33,9 @@ from detectron_ext.config.rules import (
 _UPSTREAMS_MODEL = NotUpstream("that part of the model is upstream's own")
 
 LIBRA = Section(
-    "What this project adds to Detectron. With all of these keys at their defaults, a run is plain "
-    "Detectron. Training warns of a key that was changed and that the model does not use, such as "
-    "LIBRA.SAMPLER.NEGATIVE for RetinaNet.",
+    "What this project adds to Detectron. If all of these keys have their defaults, a run is plain "
+    "Detectron. If a key was changed and the model does not use it, such as LIBRA.SAMPLER.NEGATIVE "
+    "with RetinaNet, training logs a warning.",
     affects_weights=True,
     BFP=Section(
         "The balanced feature pyramid (section 3.2 of the paper): the levels are averaged, the "
@@ -61,25 +61,25 @@ LIBRA = Section(
         ),
         EXTRA_LEVELS_RELU=Key(
             True,
-            "Rectify P6 and coarser levels before the next one is made from them, as Detectron "
-            "does.",
+            "Apply a ReLU to P6 and to coarser levels before the next level is made from them, as "
+            "Detectron does.",
         ),
     ),
     IMPORTS=Key(
         [],
-        "Modules to import before the configuration is checked, so that it can name the parts that "
-        "they register: module names, or .py files relative to the file with this key. The lists "
-        "of a file and of the files it builds on all count. A configuration that is stored in "
-        "weights or results never causes an import.",
+        "Modules to import before the configuration is checked: module names, or .py files "
+        "relative to the file with this key. Other keys can then name the parts that the modules "
+        "register. The lists of a file and of the files in its chain of `_BASE_` are joined. A "
+        "configuration that is stored in weights or results never causes an import.",
         texts(),
         affects_weights=False,  # the keys that name parts are compared
     ),
     BOX_CONVENTION=Key(
         "detectron",
-        "Where boxes lie. `detectron`: anchors lie around the middle of a cell and have sides of "
-        "whole pixels; RoIAlign is as published. `mmdet`: anchors lie around a cell's corner and "
-        "have exact sides, RoIAlign and clipping are as in mmdetection 2.x and 3.x. Weights from "
-        "mmdetection need `mmdet`.",
+        "Where boxes lie. `detectron`: anchors are centred on the middle of a grid cell, and "
+        "their sides are rounded to whole pixels; RoIAlign is the published one. `mmdet`: anchors "
+        "are centred on a corner of the cell, and their sides are not rounded; RoIAlign and "
+        "clipping are those of mmdetection 2.x and 3.x. Weights from mmdetection need `mmdet`.",
         one_of("detectron", "mmdet"),
         upstream=_UPSTREAMS_MODEL,
     ),
@@ -91,8 +91,9 @@ LIBRA = Section(
         used_by=WITH_DETECTIONS,
     ),
     BALANCED_L1=Section(
-        "The balanced L1 loss of the box regression (section 3.3 of the paper). It turns linear at "
-        "RETINANET.BBOX_REG_BETA for RetinaNet (0.11) and at 1 for the Fast R-CNN head.",
+        "The balanced L1 loss of the box regression (section 3.3 of the paper). Above a "
+        "difference of beta it is linear. Beta is RETINANET.BBOX_REG_BETA (0.11) for RetinaNet "
+        "and 1 for the Fast R-CNN head.",
         used_by=WITH_DETECTIONS,
         ON=Key(False, "Use the balanced L1 loss instead of the smooth L1 loss."),
         ALPHA=Key(
@@ -105,40 +106,43 @@ LIBRA = Section(
             "continuous",
             "`continuous`: the paper's formula at beta 1; its value and gradient are continuous "
             "for every beta. `mmdet`: mmdetection's formula, to reproduce its settings. It equals "
-            "the other one at beta 1; at beta 0.11 its gradient is 4.05 just above a difference of "
+            "the other one at beta 1. At beta 0.11 its gradient jumps to 4.05 at a difference of "
             "zero.",
             one_of("continuous", "mmdet"),
         ),
     ),
     SAMPLER=Section(
-        "Which regions train the Fast R-CNN head (section 3.1 of the paper). Balanced negatives "
-        "are drawn equally from NUM_BINS bins of equal width over the IoU; a bin with too few is "
-        "filled up from the remaining negatives. The bins begin at FLOOR_THRESH. The training log "
-        "reports the share of each bin.",
+        "Which regions train the Fast R-CNN head (section 3.1 of the paper). IoU-balanced "
+        "negatives are drawn in equal numbers from NUM_BINS bins of equal width over the IoU. If "
+        "a bin has too few, the rest is drawn from all remaining negatives. The bins begin at "
+        "FLOOR_THRESH. The training log reports the share of each bin.",
         used_by=(*WITH_BOX_HEAD, When(ModelKind.RPN_ALONE, "LIBRA.SAMPLER.RPN")),
         NEGATIVE=Key(
             "random",
-            "How negatives are drawn: `random`, or `iou_balanced` (equally from the IoU bins).",
+            "How negatives are drawn: `random`, or `iou_balanced` (the same number from each IoU "
+            "bin).",
             registered_in("detectron_ext.sampling.box_sampler:NEGATIVES"),
         ),
         POSITIVE=Key(
             "random",
-            "How positives are drawn: `random`, or `instance_balanced` (equally for each object).",
+            "How positives are drawn: `random`, or `instance_balanced` (the same number for each "
+            "object).",
             registered_in("detectron_ext.sampling.box_sampler:POSITIVES"),
         ),
         NUM_BINS=Key(3, "Number of IoU bins of the balanced negatives.", at_least(1)),
         FLOOR_THRESH=Key(0.0, "IoU at which the bins begin.", fraction()),
         FLOOR_FRACTION=Key(
             0.0,
-            "Share of the negatives that is drawn from below FLOOR_THRESH. It needs a FLOOR_THRESH "
-            "above 0, except with BIN_RANGE `mmdet`, which counts an IoU of 0 as below 0.",
+            "Share of the negatives that is drawn from below FLOOR_THRESH. With BIN_RANGE "
+            "`negatives` it needs a FLOOR_THRESH above 0. With `mmdet` and a FLOOR_THRESH of 0, "
+            "it is drawn from the negatives with an IoU of exactly 0.",
             fraction(),
         ),
         BIN_RANGE=Key(
             "negatives",
             "Where the bins end: at the negatives' IoU threshold (`negatives`), or at the largest "
-            "IoU of any box, as in mmdetection (`mmdet`). Some bins of `mmdet` lie where no "
-            "negative can be.",
+            "IoU of any box, as in mmdetection (`mmdet`). With `mmdet`, bins above the negatives' "
+            "IoU threshold are empty.",
             one_of("negatives", "mmdet"),
         ),
         RPN=Key(
@@ -154,8 +158,9 @@ LIBRA = Section(
         ),
     ),
     RETINANET_SAMPLER=Section(
-        "RetinaNet trains on all anchors. These keys change how its negatives count, with the idea "
-        "of the IoU-balanced sampler. The training log reports the share of each bin.",
+        "RetinaNet trains on all anchors. These keys apply the idea of IoU-balanced sampling to "
+        "it: some negatives are ignored, or all are weighted. The training log reports the share "
+        "of each bin.",
         used_by=key.RETINANET,
         MODE=Key(
             "none",
@@ -165,8 +170,8 @@ LIBRA = Section(
             registered_in("detectron_ext.sampling.retinanet_sampler:MODES"),
         ),
         NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1)),
-        NEG_PER_POS=Key(3.0, "`select`: negatives for each positive.", between(0, 1e6)),
-        MIN_NEG=Key(256, "`select`: least number of negatives of an image.", at_least(0)),
+        NEG_PER_POS=Key(3.0, "Mode `select`: negatives for each positive.", between(0, 1e6)),
+        MIN_NEG=Key(256, "Mode `select`: smallest number of negatives of an image.", at_least(0)),
     ),
     LOSS_WEIGHTS=Section(
         "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses have none.",
@@ -192,11 +197,12 @@ LIBRA = Section(
         ),
         CROP=Key(
             False,
-            "Crop images that SCALE_RANGE enlarged to their usual size, at a random place.",
+            "If SCALE_RANGE enlarged an image, cut out a part of its usual size at a random place.",
         ),
         COLOR_JITTER=Key(
             0.0,
-            "Strength of random brightness, contrast and saturation, 0 (off) to 1.",
+            "Largest relative change of brightness, contrast and saturation. Each change is "
+            "random; 0 is off.",
             fraction(),
         ),
     ),
@@ -225,7 +231,7 @@ LIBRA = Section(
     ),
     THREADS=Key(
         0,
-        "CPU threads; 0 uses all cores.",
+        "CPU threads. 0 uses OMP_NUM_THREADS or, if that is not set, one for each processor.",
         at_least(0),
         upstream=NotUpstream("set OMP_NUM_THREADS before Python starts", only_in_training=True),
         affects_weights=False,

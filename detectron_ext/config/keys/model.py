@@ -19,8 +19,7 @@ MODEL = Section(
     ),
     NUM_CLASSES=Key(
         -1,
-        "Number of classes with the background counted, 81 for COCO. A model cannot be built "
-        "without it.",
+        "Number of classes including the background, 81 for COCO. Every model needs it.",
     ),
     CLS_AGNOSTIC_BBOX_REG=Key(
         False, "Regress one box for all classes rather than one for each.", used_by=WITH_BOX_HEAD
@@ -33,19 +32,19 @@ MODEL = Section(
     ),
     FASTER_RCNN=Key(
         False,
-        "Train the RPN and the Fast R-CNN head together; in testing, take the RPN's proposals.",
+        "Train the RPN and the Fast R-CNN head together, and test the head on the RPN's proposals.",
         used_by=WITH_REGIONS,
     ),
     MASK_ON=Key(
         False,
-        "Predict instance masks. Upstream Detectron does; here such a model is refused when it is "
-        "built.",
+        "Predict instance masks. Only upstream Detectron can; this project reports an error when "
+        "it builds such a model.",
         used_by=WITH_REGIONS,
     ),
     KEYPOINTS_ON=Key(
         False,
-        "Predict keypoints. Upstream Detectron does; here such a model is refused when it is "
-        "built.",
+        "Predict keypoints. Only upstream Detectron can; this project reports an error when it "
+        "builds such a model.",
         used_by=WITH_REGIONS,
     ),
     RPN_ONLY=Key(

@@ -20,7 +20,7 @@ RETINANET = Section(
     used_by=key.RETINANET,
     RETINANET_ON=Key(
         False,
-        "Upstream's note that MODEL.TYPE is `retinanet`, which alone decides what is built.",
+        "Upstream sets it for RetinaNet. This project looks only at MODEL.TYPE.",
         used_by=UPSTREAM_ONLY,
         affects_weights=False,
     ),
@@ -32,7 +32,8 @@ RETINANET = Section(
     ),
     SCALES_PER_OCTAVE=Key(
         3,
-        "Anchor sizes between one pyramid level and the next, spaced evenly in the logarithm.",
+        "Number of anchor sizes on each pyramid level. Each size is 2 ** (1 / SCALES_PER_OCTAVE) "
+        "times the one before.",
         at_least(1),
     ),
     ANCHOR_SCALE=Key(
@@ -43,7 +44,7 @@ RETINANET = Section(
     # ---- Head ----
     NUM_CONVS=Key(
         4,
-        "Convolutions in each tower, the final predicting one not counted.",
+        "Convolutions in each tower, without the last one, which predicts.",
         at_least(0),
     ),
     SHARE_CLS_BBOX_TOWER=Key(False, "Let classification and regression use one tower."),
@@ -72,7 +73,7 @@ RETINANET = Section(
     ),
     LOSS_ALPHA=Key(
         0.25,
-        "Focal loss: weight of the positives. Negatives have the weight one minus it.",
+        "Focal loss: weight of the positives. Negatives have the weight 1 - LOSS_ALPHA.",
         fraction(),
     ),
     LOSS_GAMMA=Key(
@@ -83,19 +84,19 @@ RETINANET = Section(
     BBOX_REG_WEIGHT=Key(1.0, "Factor on the box regression loss.", between(0, 1e6)),
     BBOX_REG_BETA=Key(
         0.11,
-        "Difference at which the box loss turns from curved to linear.",
+        "Difference above which the box loss is linear.",
         between(1e-6, 1e6),
     ),
     # ---- Inference ----
     PRE_NMS_TOP_N=Key(
         1000,
-        "Best-scored anchors of each level that are decoded.",
+        "At most this many anchors of each level are decoded, the best-scored ones.",
         at_least(1),
         affects_weights=False,
     ),
     INFERENCE_TH=Key(
         0.05,
-        "Only anchors scored above this are decoded (except at the coarsest level).",
+        "Only anchors with a score above this are decoded, except on the coarsest level.",
         affects_weights=False,
     ),
 )

@@ -18,16 +18,16 @@ SOLVER = Section(
     affects_weights=True,
     BASE_LR=Key(
         0.001,
-        "Learning rate at the start of the schedule. It belongs to the global batch and is used "
-        "exactly as configured.",
+        "Learning rate at the start of the schedule. It is for the minibatches of all devices "
+        "together, and is never rescaled.",
         at_least(0),
     ),
     LR_POLICY=Key(
         "step",
         "Shape of the schedule at iteration i. "
         "`step`: BASE_LR * GAMMA ** (i // STEP_SIZE). "
-        "`steps_with_decay`: BASE_LR * GAMMA ** k, where k counts the STEPS passed without the "
-        "first, 0. "
+        "`steps_with_decay`: BASE_LR * GAMMA ** k, where k is the number of STEPS reached, not "
+        "counting the first one (0). "
         "`steps_with_lrs`: LRS[k]. "
         "`cosine_decay`: BASE_LR times half a cosine wave, from 1 to 0. "
         "`exp_decay`: BASE_LR * GAMMA ** (i / MAX_ITER).",

@@ -43,7 +43,7 @@ TEST = Section(
     ),
     PROPOSAL_LIMIT=Key(
         2000,
-        "At most this many precomputed proposals of an image are used.",
+        "At most this many precomputed proposals of an image are used; 0 or less uses all.",
         used_by=FAST_RCNN,
     ),
     PRECOMPUTED_PROPOSALS=Key(
@@ -64,67 +64,80 @@ TEST = Section(
     ),
     RPN_PRE_NMS_TOP_N=Key(
         12000,
-        "Best-scored proposals that enter suppression; with a pyramid, at each level.",
+        "At most this many proposals enter suppression, the best-scored ones; with a pyramid, on "
+        "each level.",
         used_by=WITH_RPN,
     ),
     RPN_POST_NMS_TOP_N=Key(
         2000,
-        "Proposals kept after suppression; with a pyramid, over all levels.",
+        "At most this many proposals are kept after suppression; with a pyramid, on all levels "
+        "together.",
         used_by=WITH_RPN,
     ),
     RPN_MIN_SIZE=Key(
         0,
-        "Proposals need sides longer than this, in pixels of the original image.",
+        "Only proposals whose sides are longer than this are kept; in pixels of the original "
+        "image.",
         used_by=WITH_RPN,
     ),
     # ---- Detections ----
     BBOX_REG=Key(
         True,
-        "Move boxes by the predicted regression. False scores the proposals themselves.",
+        "Move boxes by the predicted regression. False keeps the boxes of the proposals or "
+        "anchors.",
         used_by=WITH_DETECTIONS,
     ),
     NMS=Key(
         0.3,
-        "IoU from which a lower-scored detection of the same class is suppressed.",
+        "If the IoU of two detections of a class is at least this, the lower-scored one is "
+        "suppressed.",
         fraction(),
         used_by=WITH_DETECTIONS,
     ),
     SCORE_THRESH=Key(
         0.05,
-        "Detections scored at or below this are dropped before suppression. RetinaNet has "
+        "Only detections with a score above this enter suppression. RetinaNet uses "
         "RETINANET.INFERENCE_TH instead.",
         used_by=WITH_BOX_HEAD,
     ),
     DETECTIONS_PER_IM=Key(
         100,
-        "At most this many detections of an image are reported, the best-scored ones.",
+        "At most this many detections of an image are reported, the best-scored ones; 0 or less "
+        "reports all.",
         used_by=WITH_DETECTIONS,
     ),
     SOFT_NMS=Section(
         "Suppression that lowers the scores of overlapping detections instead of dropping them.",
         used_by=WITH_DETECTIONS,
-        ENABLED=Key(False, "Use it."),
+        ENABLED=Key(False, "Use this suppression."),
         METHOD=Key(
             "linear",
-            "How scores fall with overlap.",
+            "What the score of an overlapping detection is multiplied by: 1 - IoU (`linear`), "
+            "exp(-IoU ** 2 / SIGMA) (`gaussian`) or 0 (`hard`).",
             one_of("hard", "linear", "gaussian"),
         ),
-        SIGMA=Key(0.5, "Width of the Gaussian.", above(0)),
+        SIGMA=Key(0.5, "Width of the function of `gaussian`.", above(0)),
     ),
     BBOX_VOTE=Section(
-        "Averaging of the boxes around each detection that survives suppression.",
+        "Box voting: each detection that survives suppression gets the mean of the boxes around "
+        "it.",
         used_by=WITH_DETECTIONS,
-        ENABLED=Key(False, "Use it."),
-        VOTE_TH=Key(0.8, "IoU with the survivor from which a box takes part.", fraction()),
+        ENABLED=Key(False, "Use box voting."),
+        VOTE_TH=Key(
+            0.8, "A box takes part if its IoU with the surviving box is at least this.", fraction()
+        ),
         SCORING_METHOD=Key(
             "ID",
-            "How the new score is computed.",
+            "How the new score is computed from the scores s of the n boxes that take part: the "
+            "old score (`ID`); the mean of s, plain (`AVG`) or weighted by IoU (`IOU_AVG`); the "
+            "mean of s after a softmax with temperature BETA (`TEMP_AVG`); the power mean of s "
+            "with exponent BETA (`GENERALIZED_AVG`); the sum of s divided by n ** BETA "
+            "(`QUASI_SUM`).",
             one_of("ID", "TEMP_AVG", "AVG", "IOU_AVG", "GENERALIZED_AVG", "QUASI_SUM"),
         ),
         SCORING_METHOD_BETA=Key(
             1.0,
-            "Parameter of that method: a temperature (`TEMP_AVG`) or an exponent "
-            "(`GENERALIZED_AVG`, `QUASI_SUM`). The first two divide by it.",
+            "The BETA of SCORING_METHOD. It must not be 0 for `TEMP_AVG` and `GENERALIZED_AVG`.",
         ),
     ),
     # ---- Evaluation ----

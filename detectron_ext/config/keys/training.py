@@ -1,4 +1,4 @@
-"""Keys of training: data, region minibatches, proposals made on the fly, snapshots."""
+"""Keys of training: data, region minibatches, proposals made on the fly, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ FILES_ADVICE = "list the files, split at the colons, in a tuple: ('a', 'b'), or 
 TRAIN = Section(
     "Training.",
     affects_weights=True,
-    WEIGHTS=Key("", "Weights file that training starts from; empty trains from the initializers."),
+    WEIGHTS=Key(
+        "",
+        "Weights file that training starts from. If it is empty, training starts from random "
+        "weights.",
+    ),
     DATASETS=Key(
         (),
         "Names of the data sets; several are joined into one.",
@@ -45,15 +49,15 @@ TRAIN = Section(
     ),
     USE_FLIPPED=Key(True, "Put mirrored copies of all images into the training set."),
     ASPECT_GROUPING=Key(
-        True, "Batch wide images with wide ones and tall with tall, which wastes less padding."
+        True, "Put only wide or only tall images into a minibatch, so that less padding is needed."
     ),
     GT_MIN_AREA=Key(
         -1, "Ground-truth boxes below this area in square pixels are dropped; -1 keeps all."
     ),
     CROWD_FILTER_THRESH=Key(
         0.7,
-        "Proposals and anchors are no negatives if more than this fraction of their area lies in a "
-        "crowd region; 0 or less switches the filter off.",
+        "A proposal or anchor is not used as a negative if more than this fraction of its area "
+        "lies in a crowd region; 0 or less turns the filter off.",
     ),
     # ---- Region minibatch of the Fast R-CNN head ----
     BATCH_SIZE_PER_IM=Key(
@@ -61,7 +65,8 @@ TRAIN = Section(
     ),
     FG_FRACTION=Key(
         0.25,
-        "Share of those regions that should be foreground, as far as there are enough.",
+        "Largest share of foreground among these regions. If there are too few foreground regions, "
+        "more background is sampled.",
         fraction(),
         used_by=WITH_BOX_HEAD,
     ),
@@ -79,14 +84,14 @@ TRAIN = Section(
     ),
     BG_THRESH_LO=Key(
         0.0,
-        "See BG_THRESH_HI.",
+        "Smallest IoU of a background region; see BG_THRESH_HI.",
         fraction(),
         not_above("TRAIN.BG_THRESH_HI"),
         used_by=WITH_BOX_HEAD,
     ),
     BBOX_THRESH=Key(
         0.5,
-        "Least IoU between a region and a ground-truth box for the pair to train box regression.",
+        "A region trains box regression if its IoU with a ground-truth box is at least this.",
         fraction(),
         used_by=WITH_BOX_HEAD,
     ),
@@ -119,7 +124,7 @@ TRAIN = Section(
     ),
     RPN_FG_FRACTION=Key(
         0.5,
-        "Share of the sampled anchors that should be positive.",
+        "Largest share of positives among the sampled anchors.",
         fraction(),
         used_by=WITH_RPN,
     ),
@@ -133,12 +138,14 @@ TRAIN = Section(
     ),
     RPN_PRE_NMS_TOP_N=Key(
         12000,
-        "Best-scored proposals that enter suppression; with a pyramid, at each level.",
+        "At most this many proposals enter suppression, the best-scored ones; with a pyramid, on "
+        "each level.",
         used_by=WITH_RPN,
     ),
     RPN_POST_NMS_TOP_N=Key(
         2000,
-        "Proposals kept after suppression; with a pyramid, over all levels.",
+        "At most this many proposals are kept after suppression; with a pyramid, on all levels "
+        "together.",
         used_by=WITH_RPN,
     ),
     RPN_STRADDLE_THRESH=Key(
@@ -149,25 +156,26 @@ TRAIN = Section(
     ),
     RPN_MIN_SIZE=Key(
         0,
-        "Proposals need sides longer than this, in pixels of the original image.",
+        "Only proposals whose sides are longer than this are kept; in pixels of the original "
+        "image.",
         used_by=WITH_RPN,
     ),
-    # ---- Snapshots and frozen layers ----
+    # ---- Checkpoints and frozen layers ----
     SNAPSHOT_ITERS=Key(
         80000,
-        "Iterations between snapshots on one device; divided by the number of devices.",
+        "Iterations between checkpoints. The number is divided by the number of devices.",
         at_least(1),
         affects_weights=False,
     ),
     AUTO_RESUME=Key(
         True,
-        "Continue from the newest snapshot in the output folder, if there is one. False starts "
-        "anew and moves the weights it finds to a folder `earlier_1` beside them.",
+        "Continue from the newest checkpoint in the output folder, if there is one. False starts "
+        "anew and moves the weights that it finds there to a new folder `earlier_1` in it.",
         affects_weights=False,
     ),
     COPY_WEIGHTS=Key(
         False,
-        "Copy WEIGHTS into the output folder, where resuming will find them.",
+        "Copy WEIGHTS into the output folder, where a resumed run finds them.",
         used_by=UPSTREAM_ONLY,
         affects_weights=False,
     ),
