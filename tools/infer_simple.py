@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from detectron_ext import command_line
 
@@ -55,7 +56,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    # Where a key is expected, an image was meant.
+    more = [text for text in arguments.opts[::2] if os.path.exists(text)]
+    if more:
+        parser.error(f"{more[0]}: give one image or one folder of images, not several")
     if command_line.runs_upstream(arguments, "infer_simple"):
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
