@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 
 from detectron_ext import command_line
 
@@ -69,6 +70,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if math.isnan(arguments.thresh):
         parser.error("--thresh must be a number")
+    # Where a key is expected, an image was meant.
+    more = [text for text in arguments.opts[::2] if os.path.exists(text)]
+    if more:
+        parser.error(f"{more[0]}: give one image or one folder of images, not several")
     if command_line.runs_upstream(arguments, "infer_simple"):
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)

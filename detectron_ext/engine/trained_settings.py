@@ -74,7 +74,7 @@ def check_final(config: Config, path: str) -> None:
         if 0 < stored < wanted and all(difference.is_schedule for difference in decisive):
             name = os.path.basename(checkpoint_path("", stored - 1))
             train_on = f"to continue its training, rename it to {name}; otherwise "
-        test = f", or test it unchanged with TEST.WEIGHTS {path}"
+        test = f"test it unchanged with TEST.WEIGHTS {path}"
         raise _refusal(path, decisive[0], test, train_on)
     _warn(differences, f"{path} was trained with other settings and is used unchanged")
 
@@ -124,9 +124,11 @@ def _warn(differences: list[_Difference], what: str) -> None:
 
 def _refusal(path: str, difference: _Difference, test: str = "", train_on: str = "") -> UserError:
     key, stored, wanted = difference
+    ways = ["choose another OUTPUT_DIR", f"remove {os.path.dirname(path)}"]
+    ways += ["set TRAIN.AUTO_RESUME False", *([test] if test else [])]
     return UserError(
-        f"{path} was trained with {key} {stored!r}, but now it is {wanted!r}: {train_on}choose "
-        f"another OUTPUT_DIR, remove {os.path.dirname(path)}, set TRAIN.AUTO_RESUME False{test}"
+        f"{path} was trained with {key} {stored!r}, but now it is {wanted!r}: "
+        f"{train_on}{', '.join(ways[:-1])}, or {ways[-1]}"
     )
 
 

@@ -79,6 +79,14 @@ def test_final_weights_of_other_settings_are_refused(tiny_config, final, key, va
     assert f"TRAIN.AUTO_RESUME False, or test it unchanged with TEST.WEIGHTS {final}" in message
 
 
+def test_a_checkpoint_of_other_settings_is_refused_with_three_ways_out(tiny_config, final):
+    with pytest.raises(UserError) as caught:
+        check_checkpoint(tiny_config("RNG_SEED", "4"), _checkpoint(final))
+    folder = os.path.dirname(final)
+    ways = f"choose another OUTPUT_DIR, remove {folder}, or set TRAIN.AUTO_RESUME False"
+    assert str(caught.value).endswith(": " + ways)
+
+
 def test_final_weights_past_the_wanted_end_are_not_to_be_trained_on(tiny_config, final):
     with pytest.raises(UserError, match="MAX_ITER 6, but now it is 5: choose another") as caught:
         check_final(tiny_config("SOLVER.MAX_ITER", "5"), final)

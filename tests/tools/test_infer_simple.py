@@ -121,6 +121,8 @@ def test_weights_without_class_names_give_numbers(tool, workplace, tmp_path):
         (["--output-dir", "{folder}", "{image}"], "tiny.yaml: File exists"),
         (["--wts", "", "{image}"], "weights file not found"),
         (["{image}", "TEST.NMS"], "'TEST.NMS' (str) has no partner"),
+        (["{image}", "{image}"], "1.png: give one image or one folder of images, not several"),
+        (["{image}", "{image}", "{image}"], "give one image or one folder of images"),
         (["{image}", "MODEL.NUM_CLASSES", "4"], "retnet_cls_pred_fpn3_w is (18, 64, 3, 3)"),
     ],
 )
