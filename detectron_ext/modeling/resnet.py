@@ -7,7 +7,7 @@ second block of stage 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from caffe2.python import brew
 
@@ -126,17 +126,12 @@ def add_stage(
     resnets = model.config.RESNETS
     dim_inner = int(resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * spec.width) * 2**index
     dim_out = spec.stage_dims[index]
-    for block in range(spec.blocks[index]):
-        blob = _add_block(
-            model,
-            spec,
-            f"res{stage}_{block}",
-            blob,
-            (dim_in, dim_inner, dim_out),
-            stride=stride if block == 0 else 1,
-            dilation=dilation,
-            keep_sum=block == spec.blocks[index] - 1,
-        )
+    for number in range(spec.blocks[index]):
+        block = _Block(
+            spec, f"res{stage}_{number}", dim_in, dim_inner, dim_out,
+            stride=stride if number == 0 else 1, dilation=dilation,
+        )  # fmt: skip
+        blob = _add_block(model, block, blob, keep_sum=number == spec.blocks[index] - 1)
         dim_in = dim_out
     return blob, dim_out
 
@@ -182,96 +177,74 @@ def _add_stem(model: DetectionModel, spec: ResNetSpec, blob_in: Blob) -> Blob:
     return brew.max_pool(model, model.relu(blob), "pool1", kernel=3, pad=1, stride=2)
 
 
-def _add_block(
-    model: DetectionModel,
-    spec: ResNetSpec,
-    prefix: str,
-    blob_in: Blob,
-    dims: tuple[int, int, int],
-    *,
-    stride: int,
-    dilation: int,
-    keep_sum: bool,
-) -> Blob:
-    """Add one residual block.
+class _Block(NamedTuple):
+    """One residual block.
 
-    Args:
-        model: gets the layers.
+    Attributes:
         spec: the network.
         prefix: names of the block's blobs begin with it.
-        blob_in: input of the block.
-        dims: numbers of channels of the input, inside the block and of the output.
+        dim_in: number of input channels.
+        dim_inner: number of channels inside a bottleneck.
+        dim_out: number of output channels.
         stride: stride of the block, in cells.
         dilation: dilation of the 3x3 convolutions, in cells.
-        keep_sum: write the sum to a new blob ``<prefix>_sum``. Other blocks add in place, to save
-            memory.
     """
-    add_branch = _add_bottleneck if spec.bottleneck else _add_basic
-    branch = add_branch(model, spec, prefix, blob_in, dims, stride, dilation)
-    dim_in, _, dim_out = dims
+
+    spec: ResNetSpec
+    prefix: str
+    dim_in: int
+    dim_inner: int
+    dim_out: int
+    stride: int
+    dilation: int
+
+
+def _add_block(model: DetectionModel, block: _Block, blob_in: Blob, keep_sum: bool) -> Blob:
+    """Add a block. ``keep_sum`` writes the sum to a new blob ``<prefix>_sum``.
+
+    Other blocks add in place, to save memory.
+    """
+    add_branch = _add_bottleneck if block.spec.bottleneck else _add_basic
+    branch = add_branch(model, block, blob_in)
     shortcut = blob_in
-    if dim_in != dim_out or stride != 1:
+    if block.dim_in != block.dim_out or block.stride != 1:
         shortcut = _add_normalized_conv(
-            model,
-            "SHORTCUT_FUNC",
-            spec,
-            blob_in,
-            prefix + "_branch1",
-            dim_in,
-            dim_out,
-            1,
-            stride=stride,
-            in_place=False,
-        )
-    total = model.net.Sum([branch, shortcut], prefix + "_sum" if keep_sum else branch)
+            model, "SHORTCUT_FUNC", block.spec, blob_in, f"{block.prefix}_branch1",
+            block.dim_in, block.dim_out, 1, stride=block.stride, in_place=False,
+        )  # fmt: skip
+    total = model.net.Sum([branch, shortcut], f"{block.prefix}_sum" if keep_sum else branch)
     return model.relu(total)
 
 
-def _add_bottleneck(
-    model: DetectionModel,
-    spec: ResNetSpec,
-    prefix: str,
-    blob_in: Blob,
-    dims: tuple[int, int, int],
-    stride: int,
-    dilation: int,
-) -> Blob:
-    dim_in, dim_inner, dim_out = dims
+def _add_bottleneck(model: DetectionModel, block: _Block, blob_in: Blob) -> Blob:
     # In the original networks the first 1x1 convolution has the stride, in Torch's the 3x3 has it.
-    stride_1x1, stride_3x3 = (stride, 1) if model.config.RESNETS.STRIDE_1X1 else (1, stride)
+    stride_1x1, stride_3x3 = block.stride, 1
+    if not model.config.RESNETS.STRIDE_1X1:
+        stride_1x1, stride_3x3 = stride_3x3, stride_1x1
+    inner = block.dim_inner
 
     def add(blob, letter, dim_from, dim_to, kernel, **options):
-        name = f"{prefix}_branch2{letter}"
+        name = f"{block.prefix}_branch2{letter}"
         return _add_normalized_conv(
-            model, "TRANS_FUNC", spec, blob, name, dim_from, dim_to, kernel, **options
+            model, "TRANS_FUNC", block.spec, blob, name, dim_from, dim_to, kernel, **options
         )
 
-    blob = model.relu(add(blob_in, "a", dim_in, dim_inner, 1, stride=stride_1x1))
-    groups = model.config.RESNETS.NUM_GROUPS
+    blob = model.relu(add(blob_in, "a", block.dim_in, inner, 1, stride=stride_1x1))
     blob = add(
-        blob, "b", dim_inner, dim_inner, 3,
-        stride=stride_3x3, pad=dilation, dilation=dilation, group=groups,
+        blob, "b", inner, inner, 3, stride=stride_3x3, pad=block.dilation,
+        dilation=block.dilation, group=model.config.RESNETS.NUM_GROUPS,
     )  # fmt: skip
     # The gradient of the sum needs this output, so the normalisation must not overwrite it.
-    return add(model.relu(blob), "c", dim_inner, dim_out, 1, in_place=False)
+    return add(model.relu(blob), "c", inner, block.dim_out, 1, in_place=False)
 
 
-def _add_basic(
-    model: DetectionModel,
-    spec: ResNetSpec,
-    prefix: str,
-    blob_in: Blob,
-    dims: tuple[int, int, int],
-    stride: int,
-    dilation: int,
-) -> Blob:
-    dim_in, _, dim_out = dims
-
-    def add(blob, letter, dim_from, block_stride, in_place):
+def _add_basic(model: DetectionModel, block: _Block, blob_in: Blob) -> Blob:
+    def add(blob, letter, dim_from, stride, in_place):
+        name = f"{block.prefix}_branch2{letter}"
         return _add_normalized_conv(
-            model, "TRANS_FUNC", spec, blob, f"{prefix}_branch2{letter}", dim_from, dim_out, 3,
-            stride=block_stride, pad=dilation, dilation=dilation, in_place=in_place,
+            model, "TRANS_FUNC", block.spec, blob, name, dim_from, block.dim_out, 3,
+            stride=stride, pad=block.dilation, dilation=block.dilation, in_place=in_place,
         )  # fmt: skip
 
-    blob = model.relu(add(blob_in, "a", dim_in, stride, True))
-    return add(blob, "b", dim_out, 1, False)
+    blob = model.relu(add(blob_in, "a", block.dim_in, block.stride, True))
+    return add(blob, "b", block.dim_out, 1, False)
