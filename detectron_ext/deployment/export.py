@@ -81,9 +81,7 @@ def export_model(
     sizes: Callable[[str], tuple] = _no_size
     if is_sized:
         if image_size is None:
-            raise UserError(
-                "this net needs the size of its images: give it with --size HEIGHT WIDTH"
-            )
+            raise UserError("this net needs the size of its images: give --size HEIGHT WIDTH")
         sizes = _sizes_of_a_run(model, config, image_size)
     for operator in _with_padded_sizes(writer, config, operators):
         expand(writer, operator, sizes, keep_custom)
