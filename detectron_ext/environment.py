@@ -93,12 +93,13 @@ CAFFE2 = Variable(
 )
 SANITIZE = Variable(
     "SANITIZE",
-    "`address` or `undefined` builds the library with this sanitizer, without CUDA.",
+    "`address`, `undefined` or `address,undefined` builds the library with these sanitizers, "
+    "without CUDA.",
 )
 CUDA_INCLUDE = Variable(
     "DETECTRON_EXT_CUDA_INCLUDE",
     "Folders with the headers of cuBLAS, cuRAND and cuDNN, which Caffe2's GPU headers include. "
-    "They are also sought in the CUDA toolkit and in the nvidia packages of this Python.",
+    "They are also searched for in the CUDA toolkit and in the nvidia packages of this Python.",
 )
 CUDA_ARCHITECTURES = Variable(
     "DETECTRON_EXT_CUDA_ARCHITECTURES",
