@@ -34,12 +34,8 @@ def focal_case(kernels, gamma, logits, labels, weights, classes):
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
 @pytest.mark.parametrize(
     ("classes", "height", "width"),
-    [
-        (4, 31, 29),
-        (1, 1, 1),
-        (8, 5, 4),
-        (21, 6, 6),
-    ],  # with and without rows of fours and groups of 8
+    # A thread takes up to 4 positions and 8 classes: sizes that are multiples of these, and others.
+    [(4, 31, 29), (1, 1, 1), (8, 5, 4), (21, 6, 6)],
 )
 def test_weighted_sigmoid_focal(kernels, gamma, classes, height, width):
     random = np.random.RandomState(0)
