@@ -33,8 +33,8 @@ def _box_losses(dense: bool) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _dense_box_cases(random: np.random.RandomState) -> Iterator[tuple]:
-    # No case has only one number. The gradient of formula mmdet crosses zero. If it were the only one
-    # and near zero, rounding could be larger than the tolerance.
+    # No case has only one number. The gradient of formula mmdet crosses zero. If it were the only
+    # one and near zero, rounding could be larger than the tolerance.
     for shape in [(37, 4), (3, 8, 2, 5), (1, 4), (5,), (0, 4), (3, 0)]:
         y_hat, y = normal(random, *shape), normal(random, *shape)
         inside, outside = random.uniform(0, 2, (2, *shape)).astype(np.float32)
