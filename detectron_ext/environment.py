@@ -93,7 +93,8 @@ CAFFE2 = Variable(
 )
 SANITIZE = Variable(
     "SANITIZE",
-    "`address` or `undefined` builds the library with this sanitizer, without CUDA.",
+    "`address`, `undefined` or `address,undefined` builds the library with these sanitizers, "
+    "without CUDA.",
 )
 CUDA_INCLUDE = Variable(
     "DETECTRON_EXT_CUDA_INCLUDE",

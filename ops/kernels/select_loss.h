@@ -1,4 +1,4 @@
-// The selecting form of a box loss: M rows of four targets, and M places of a map that select four
+// The select form of a box loss: M rows of four targets, and M places of a map that select four
 // channels each.
 #pragma once
 

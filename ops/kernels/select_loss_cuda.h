@@ -1,4 +1,4 @@
-// The selecting form of a box loss on CUDA, for any formula. Only kernels/box_losses_cuda.cu
+// The select form of a box loss on CUDA, for any formula. Only kernels/box_losses_cuda.cu
 // includes this file; callers include kernels/losses_cuda.h.
 //
 // Rows may select the same predictions, or overlap. The last of all elements (row, side) that

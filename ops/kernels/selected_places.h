@@ -1,4 +1,4 @@
-// The places of a map that the selecting form of a box loss reads and writes.
+// The places of a map that the select form of a box loss reads and writes.
 #pragma once
 
 #include "kernels/index_of_float.h"

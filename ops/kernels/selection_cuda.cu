@@ -1,4 +1,4 @@
-// What the selecting form of every box loss shares: checking places and finding their owners.
+// What the select form of every box loss shares: checking places and finding their owners.
 #include "kernels/select_loss_cuda.h"
 
 namespace detectron_ext {

@@ -59,7 +59,7 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
   }
 };
 
-// The selecting form, of places of a map. Inputs Y_hat, Y, L, S.
+// The select form, of places of a map. Inputs Y_hat, Y, L, S.
 template <class Context, class Formula>
 class SelectLossBase : public BoxLossBase<Context, Formula> {
  public:

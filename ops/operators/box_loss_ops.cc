@@ -1,4 +1,4 @@
-// The operators of the box losses on the CPU. Each loss has a dense form and a selecting form. The
+// The operators of the box losses on the CPU. Each loss has a dense form and a select form. The
 // schemas and gradient makers of our own losses are here, too.
 #include <string>
 

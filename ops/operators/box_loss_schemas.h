@@ -33,7 +33,7 @@ inline void DescribeDenseLossGradient(caffe2::OpSchema& schema) {
       .Output(0, "d_Y_hat", "Gradient of Y_hat, of its shape. The other inputs have no gradient.");
 }
 
-// Inputs and outputs of the selecting form, as those of Detectron's SelectSmoothL1Loss.
+// Inputs and outputs of the select form, as those of Detectron's SelectSmoothL1Loss.
 inline void DescribeSelectLoss(caffe2::OpSchema& schema) {
   schema.NumInputs(4)
       .NumOutputs(1)

@@ -19,7 +19,7 @@ SMOOTH = [{}, {"beta": 0.11, "scale": 2.0}]
 
 
 def _off_kinks(inside: np.ndarray, difference: np.ndarray, beta: float = 1.0, **_) -> np.ndarray:
-    """Return which products of two factors are clear of 0 and of beta, where slopes jump."""
+    """Return which products of two factors are neither near 0 nor near beta, where slopes jump."""
     x = np.abs(np.float64(inside) * difference)
     return (x > 1e-4) & (np.abs(x - beta) > 1e-4)
 
@@ -33,7 +33,8 @@ def _box_losses(dense: bool) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _dense_box_cases(random: np.random.RandomState) -> Iterator[tuple]:
-    # A single number's gradient would now and then be all rounding: formula mmdet crosses zero.
+    # No case has only one number. The gradient of formula mmdet crosses zero. If it were the only
+    # one and near zero, rounding could be larger than the tolerance.
     for shape in [(37, 4), (3, 8, 2, 5), (1, 4), (5,), (0, 4), (3, 0)]:
         y_hat, y = normal(random, *shape), normal(random, *shape)
         inside, outside = random.uniform(0, 2, (2, *shape)).astype(np.float32)

@@ -13,8 +13,9 @@ from case_types import BigCase, Case
 def make_cases(seed: int) -> list[Case]:
     """Return cases of every operator: all arguments, odd sizes, and the empty and 1x1 ones.
 
-    Differences stay clear of the kinks of their losses, and maxima of one another, so that float32
-    and float64, or a step of 1e-5, find the same side of them; `make_kink_cases` is for the rest.
+    Differences stay clear of the kinks of their losses, and no two elements of a window are nearly
+    equal. So float32, float64 and small steps find the same side of a kink and the same maximum.
+    `make_kink_cases` returns cases at the kinks.
     """
     random = np.random.RandomState(seed)
     families = (box_loss_cases, class_loss_cases, map_cases)

@@ -1,4 +1,4 @@
-"""What a case of an operator is."""
+"""The types of the cases."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class BigCase(NamedTuple):
     """An operator with inputs that fill several blocks of work, so that threads share them.
 
     Attributes:
-        outputs: their number, or their names where some are inputs (input0, ...) changed in place.
-        differentiable: how many of the outputs, the first ones, have gradients; 0 for no gradient.
+        outputs: the number of outputs, or their names. Names are needed if some outputs are inputs
+            (input0, ...) that are changed in place.
+        differentiable: how many of the outputs have gradients: the first ones; 0 for none.
     """
 
     operator: str

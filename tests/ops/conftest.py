@@ -1,4 +1,4 @@
-"""Fixtures of the operators' tests, and with which random inputs they failed."""
+"""Fixtures of the operators' tests. If a test fails, the seed of the random inputs is printed."""
 
 from __future__ import annotations
 

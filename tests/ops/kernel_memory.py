@@ -6,7 +6,7 @@ import numpy as np
 
 
 def unwritten(*shape, dtype=np.float32):
-    """Return an array in which shows what is not written."""
+    """Return an array of one number, so that a test sees what a kernel has not written."""
     return np.full(shape, 77, dtype)
 
 

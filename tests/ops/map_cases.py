@@ -61,7 +61,7 @@ def _region_cases(random: np.random.RandomState) -> Iterator[tuple]:
 
 
 def non_local_inputs(random, shape, embedded) -> list[np.ndarray]:
-    """X and the weights of a non-local block: theta, phi, g and out, each filters and biases."""
+    """Return X and, for theta, phi, g and out of a non-local block, filters and biases."""
     channels = shape[1]
     inputs = [normal(random, *shape)]
     for filters, depth in (*[(embedded, channels)] * 3, (channels, embedded)):
@@ -86,7 +86,7 @@ def _other_cases(random: np.random.RandomState) -> Iterator[tuple]:
     for shape, classes in [
         ((2, 12, 3, 5), 4), ((1, 81, 1, 1), 81), ((2, 3, 2, 2), 1), ((0, 6, 2, 3), 3)
     ]:  # fmt: skip
-        for spread in (2, 8):  # probabilities apart, and nearly all in one class
+        for spread in (2, 8):  # with 8, nearly all probability is in one class
             logits = spread * normal(random, *shape)
             yield "GroupSpatialSoftmax", [logits], {"num_classes": classes}
 

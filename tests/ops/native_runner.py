@@ -23,7 +23,14 @@ def run_operator(
     outputs: int | Sequence[str] = 1,
     **arguments: Any,
 ) -> list[np.ndarray]:
-    """Return the outputs of one operator: so many, or of these names; inputs are input0, ..."""
+    """Run one operator and return its outputs.
+
+    Args:
+        operator: the operator's name.
+        inputs: arrays; their blobs are called input0, input1, ...
+        outputs: the number of outputs, or the names of their blobs.
+        arguments: the operator's arguments.
+    """
     workspace.ResetWorkspace()
     definition, names = _create(operator, inputs, outputs, arguments)
     workspace.RunOperatorOnce(definition)
@@ -37,10 +44,18 @@ def run_with_gradient(
     outputs: int = 1,
     **arguments: Any,
 ) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
-    """Return the outputs, and the gradients by index of input, of one operator.
+    """Run one operator and its gradient.
 
-    d_output is the gradient of the first output, ones if None, or a list of the gradients of the
-    first ones; the others have none.
+    Args:
+        operator: the operator's name.
+        inputs: arrays.
+        d_output: the gradient of the first output, or a list of gradients of the first outputs. The
+            other outputs have no gradient. None stands for ones for the first output.
+        outputs: the number of outputs.
+        arguments: the operator's arguments.
+
+    Returns:
+        The outputs, and the gradients of the inputs by the input's index.
     """
     workspace.ResetWorkspace()
     definition, names = _create(operator, inputs, outputs, arguments)

@@ -1,4 +1,4 @@
-"""Runs cases of the operators in the table, and gives what the float64 definitions expect."""
+"""Runs cases of the operators in the table, and returns what the float64 definitions expect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detectron_ext.ops.table import OPERATORS
 Arrays = Sequence[np.ndarray]
 
 
-# What a front-end is called with where it is not (net, *inputs, *outputs).
+# Calls of the front-ends whose parameters are not (net, *inputs, *outputs).
 _ADD: dict[str, Callable[..., Any]] = {
     "BalancedPyramidGather": lambda net, inputs, **arguments: ops.balanced_pyramid_gather(
         net, inputs, "output", **arguments
@@ -39,7 +39,7 @@ _ADD: dict[str, Callable[..., Any]] = {
     ),
 }
 
-# Inputs, by index, whose gradient is 0 but for rounding; tests/ops/test_non_local.py checks it.
+# Inputs, by index, whose gradient is 0 except for rounding; tests/ops/test_non_local.py checks it.
 _ZERO_GRADIENTS = {"NonLocalBlock": {4}}
 
 
@@ -109,7 +109,7 @@ def run_case(case: Case, d_outputs: Arrays, net_type: str = "simple") -> tuple[l
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Return |actual - expected| / |expected| in the Euclidean norm; / 1 where expected is 0."""
+    """Return |actual - expected| / |expected| in the Euclidean norm; if expected is 0, |actual|."""
     actual, expected = np.float64(actual).ravel(), np.float64(expected).ravel()
     assert actual.shape == expected.shape
     assert np.isfinite(actual).all()

@@ -1,4 +1,4 @@
-"""The seed of the operators' random inputs: a new one every run, unless the environment has one."""
+"""The seed of the operators' random inputs. Every run has a new one, unless a variable sets it."""
 
 from __future__ import annotations
 

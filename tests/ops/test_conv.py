@@ -1,4 +1,4 @@
-"""Conv and ConvGradient through oneDNN against float64 sums, and what falls back to Caffe2's."""
+"""Conv and ConvGradient against float64 sums, and the cases in which Caffe2's own operator runs."""
 
 from __future__ import annotations
 

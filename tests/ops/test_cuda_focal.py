@@ -34,7 +34,8 @@ def focal_case(kernels, gamma, logits, labels, weights, classes):
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
 @pytest.mark.parametrize(
     ("classes", "height", "width"),
-    [(4, 31, 29), (1, 1, 1), (8, 5, 4), (21, 6, 6)],  # rows of fours and not, groups of 8 and not
+    # A thread takes up to 4 positions and 8 classes: sizes that are multiples of these, and others.
+    [(4, 31, 29), (1, 1, 1), (8, 5, 4), (21, 6, 6)],
 )
 def test_weighted_sigmoid_focal(kernels, gamma, classes, height, width):
     random = np.random.RandomState(0)
@@ -46,7 +47,7 @@ def test_weighted_sigmoid_focal(kernels, gamma, classes, height, width):
 
 
 def test_weighted_sigmoid_focal_of_equal_easy_negatives(kernels):
-    # As at the start of a training: errors do not cancel, and the loss is far below its terms'.
+    # As at the start of training. Errors of equal terms do not cancel.
     logits = np.full((1, 160, 4, 4), -7, np.float32)
     labels = np.zeros((1, 2, 4, 4), np.int32)
     focal_case(kernels, 2.0, logits, labels, np.ones_like(labels, np.float32), 80)
@@ -66,7 +67,7 @@ def test_ignored_anchors_may_hold_and_weigh_anything(kernels):
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("logit", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_no_numbers_do_as_on_the_cpu(kernels, logit, label, gamma):
+def test_logits_that_are_not_finite_give_the_same_as_on_the_cpu(kernels, logit, label, gamma):
     logits = np.full((1, 1, 1, 1), logit, np.float32)
     labels, one = np.full((1, 1, 1, 1), label, np.int32), np.ones((1, 1, 1, 1), np.float32)
     inputs = [logits, labels, one.reshape(1), one]
@@ -79,7 +80,7 @@ def test_logits_that_are_no_numbers_do_as_on_the_cpu(kernels, logit, label, gamm
 
 
 def test_a_label_above_all_classes_counts_as_background(kernels):
-    """It costs no check on CUDA, as the schema says; on the CPU it is an error."""
+    """CUDA does not check labels, as the schema says. On the CPU such a label is an error."""
     logits = normal(np.random.RandomState(0), 1, 3, 2, 2)
     labels, weights = np.zeros((1, 1, 2, 2), np.int32), np.ones((1, 1, 2, 2), np.float32)
     fg_num = np.ones(1, np.float32)
@@ -89,7 +90,7 @@ def test_a_label_above_all_classes_counts_as_background(kernels):
         np.testing.assert_array_equal(actual, wanted)
 
 
-def test_a_number_of_anchors_that_is_no_number_shows(kernels):
+def test_a_number_of_anchors_that_is_nan_makes_all_results_nan(kernels):
     ones, labels = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.int32)
     fg_num = np.float32([np.nan])
     for result in run_focal(kernels, ones, labels, fg_num, ones, 2.0, 1):

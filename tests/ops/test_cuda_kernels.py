@@ -28,7 +28,7 @@ def named(formula):
 @pytest.mark.parametrize(("size", "offset"), [(0, 0), (5, 0), (40000, 0), (4000, 1)])
 def test_balanced_l1(kernels, formula, size, offset):
     random = np.random.RandomState(0)
-    # An offset of one float leaves the arrays unfit for loads of four.
+    # With an offset of one float the kernels cannot load four numbers at once.
     arrays = [normal(random, size + offset)[offset:] for _ in range(4)]
     loss, d_loss, d_prediction = unwritten(1), np.float32([1.7]), unwritten(size)
     kernels("balanced_l1_loss", *formula, size, *arrays, 0.25, partial_sums(kernels), loss)
@@ -61,7 +61,7 @@ def test_select_balanced_l1(kernels, formula, rows):
     assert_close(d_y_hat, expected)
 
 
-def test_a_number_of_anchors_that_is_no_number_shows(kernels):
+def test_a_number_of_anchors_that_is_nan_makes_the_loss_nan(kernels):
     fg_num, loss = np.float32([np.nan]), unwritten(1)
     y_hat, y, places = np.ones((1, 4, 1, 1), np.float32), *np.zeros((2, 1, 4), np.float32)
     selection = [y_hat.shape, y_hat, 1, y, places, fg_num]
@@ -94,7 +94,7 @@ PYRAMIDS = [
 
 @pytest.fixture(params=[(i, r) for i, p in enumerate(PYRAMIDS) for r in (0, 1, len(p) - 1)])
 def pyramid(request):
-    """Levels with ties, the refine level, and both as the kernels take them."""
+    """Return levels with equal elements, the refine level, and the kernels' arguments for both."""
     index, refine = request.param
     random = np.random.RandomState(0)
     sizes = PYRAMIDS[index]
@@ -119,7 +119,7 @@ def test_gather(kernels, pyramid):
 
 @pytest.mark.parametrize("sizes", [[(4, 8), (2, 4), (1, 2)], [(5, 9), (3, 4), (2, 2)]])
 def test_a_nan_is_the_maximum_of_its_windows(kernels, sizes):
-    """And gets their gradient, with windows of one factor and with others."""
+    """And it gets their gradient, both with and without a whole factor between the sizes."""
     random = np.random.RandomState(0)
     levels = [normal(random, 1, 6, *size) for size in sizes]
     levels[0][0, 1, 1, 2] = np.nan

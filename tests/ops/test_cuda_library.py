@@ -1,4 +1,4 @@
-"""A library built with CUDA holds its operators' CUDA classes; a machine without a GPU can tell."""
+"""A library built with CUDA contains the CUDA classes of its operators. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OUTPUTS = {
 
 
 def cuda_failure(operator: str, inputs: int, outputs: int) -> str:
-    """Return why the operator cannot be made for a GPU; nothing where it can."""
+    """Return why the operator cannot be created for a GPU, or "" if it can be."""
     workspace.ResetWorkspace()
     net = core.Net("net")
     names = [net.AddExternalInput(f"input{i}") for i in range(inputs)]

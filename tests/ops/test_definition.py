@@ -26,7 +26,7 @@ from detectron_ext.ops.table import OPERATORS
 
 CASES = [*make_cases(SEED), *make_kink_cases()]
 TOLERANCE = 1e-5
-# Inputs, by index, whose elements do not count.
+# Inputs, by index, whose elements do not change the result.
 NEVER_READ = {("SpatialNarrowAs", 1), ("NonLocalBlock", 4)}
 
 

@@ -1,4 +1,4 @@
-"""Detectron's own operators on the CPU where they have no front-end, and their edges."""
+"""Detectron's operators on the CPU: those without a front-end, and edge cases of all."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_sample_as(labels):
     assert np.array_equal(gradients[0], expected)
 
 
-def test_of_equal_maxima_the_first_has_the_gradient():
+def test_the_first_of_equal_maxima_gets_the_gradient():
     random = np.random.RandomState(7)
     x = random.randint(-3, 3, (2, 3, 10, 14)).astype(np.float32)
     d_y = normal(random, len(ROIS), 3, 2, 3)

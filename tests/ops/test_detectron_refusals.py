@@ -1,4 +1,4 @@
-"""What Detectron's operators refuse on the CPU, and that the message says why."""
+"""What Detectron's operators reject on the CPU, and that the message says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The focal losses where a logit is far out, or no number: natively and in Python."""
+"""The focal losses at extreme, infinite and NaN logits: natively and in Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG_OF_SMALLEST = np.log(np.finfo(np.float32).tiny)
 
 @pytest.fixture(params=[pytest.param("native", marks=needs_native), "python"])
 def either(request, monkeypatch):
-    """Run what the test runs natively, then in Python."""
+    """Run the test with native operators, then with Python operators."""
     if request.param == "python":
         monkeypatch.setattr(library, "has_native", lambda operator: False)
 

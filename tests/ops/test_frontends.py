@@ -1,4 +1,4 @@
-"""The front-ends: what they refuse, which operator they add, what if a library is missing."""
+"""The front-ends: what they reject, which operator they add, and what happens without a library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detectron_ext.ops import library
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    """A process that has not loaded any library yet, as far as `library` remembers."""
+    """Let `library` believe that this process has not loaded any library yet."""
     state = type("State", (library._State,), {"attempted": False, "native": False})
     monkeypatch.setattr(library, "_State", state)
     monkeypatch.delenv(library.ENVIRONMENT_VARIABLE, raising=False)

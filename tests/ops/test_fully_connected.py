@@ -1,4 +1,4 @@
-"""FC on the CPU against float64 products, at sizes around those of its tiles and blocks."""
+"""FC on the CPU against float64 products, at sizes near those of its tiles and blocks."""
 
 from __future__ import annotations
 

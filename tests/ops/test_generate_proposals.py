@@ -1,4 +1,4 @@
-"""GenerateProposals on the CPU against Caffe2's own, and where that one has no answer.
+"""GenerateProposals on the CPU against Caffe2's own, and in cases that Caffe2's own cannot handle.
 
 `tests/modeling/test_proposals.py` checks it against Detectron's rules, box by box.
 """
@@ -68,7 +68,7 @@ def test_rotated_boxes_run_on_caffe2s_own():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("changed", ["score", "dx", "dy", "dw", "dh"])
 def test_a_number_that_is_not_finite_gives_no_proposal(value, changed):
-    """The same rule for a score and for each delta: other anchors are as if it were not there."""
+    """The same rule for a score and for each delta. The other anchors are not affected."""
     scores, deltas, *rest = _inputs()
     without = scores.copy()
     without[0, 1, 2:5] = np.nan
@@ -92,7 +92,7 @@ def test_without_finite_numbers_there_is_no_proposal():
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_huge_finite_deltas_are_clipped_to_the_image(index, sign):
-    """Moved out of a side they leave a line on it; a huge size is capped."""
+    """A box that is moved out of the image leaves a line at its side. A huge size is capped."""
     scores, deltas, im_info, anchors = _inputs()
     deltas[:, index::4] = sign * 3e38
     rois, _ = _run([scores, deltas, im_info, anchors])
@@ -129,6 +129,6 @@ def test_refuses_what_does_not_fit(index, shape, message):
 
 
 @pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
-def test_refuses_a_scale_that_is_none(scale):
+def test_refuses_a_scale_that_is_not_positive_and_finite(scale):
     with pytest.raises(RuntimeError, match="GenerateProposals: spatial_scale is"):
         _run(_inputs(), spatial_scale=scale)

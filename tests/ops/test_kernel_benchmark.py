@@ -1,4 +1,4 @@
-"""The kernels' benchmark, with emulated kernels on the CPU: all of it but times."""
+"""The kernels' benchmark, with emulated kernels on the CPU. Only times are not tested."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_counts_every_number_that_must_be_read_or_written_once(make):
 
 
 class TenthSeconds:
-    """A clock by which everything takes a tenth of a second."""
+    """A clock that says a tenth of a second for everything."""
 
     def medians(self, stages):
         result = None

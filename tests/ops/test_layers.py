@@ -1,4 +1,4 @@
-"""Caffe2's layers and optimizer steps that run on all threads here, against float64 numpy."""
+"""Layers and optimizer steps of Caffe2 that our library replaces, against float64 numpy."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_relu():
     assert np.isnan(run_operator("Relu", [np.float32([np.nan])])[0]).all()
 
 
-# Caffe2's own Sum, to which types other than float are left, takes doubles since torch 1.8.
+# Caffe2's own Sum runs for other types than float. It takes doubles since torch 1.8.
 @pytest.mark.parametrize(
     "dtype", [np.float32, pytest.param(np.float64, marks=needs_recent_torch), np.int32]
 )

@@ -1,4 +1,4 @@
-"""What the native operators of Libra R-CNN refuse, and that the message says why."""
+"""What the native operators of Libra R-CNN reject, and that the message says why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pyramid(*shapes):
 
 
 def block(changes, *more):
-    """The inputs of a non-local block of 3 filters, with other shapes at some places."""
+    """Return the inputs of a non-local block of 3 filters; `changes` replaces shapes by index."""
     filters, biases = (3, 2, 1, 1), (3,)
     shapes = [(1, 2, 4, 4), *[filters, biases] * 3, (2, 3, 1, 1), (2,), *more]
     return [zeros(*changes.get(i, shape)) for i, shape in enumerate(shapes)]

@@ -1,4 +1,4 @@
-"""The native library's build: what it finds, what it redoes, what it says when it cannot."""
+"""The build of the native library: what it finds and compiles again, and what its errors say."""
 
 from __future__ import annotations
 
@@ -168,9 +168,10 @@ def test_clang_is_not_taken_for_gcc(tmp_path, monkeypatch):
 
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
-    """CUDA, whose nvcc compiles for sm_50, sm_75 and sm_120, and Caffe2, in one folder.
+    """A folder with a CUDA toolkit and a Caffe2.
 
-    Compiling, it writes its arguments to the object, and to the file of dependencies nothing.
+    Its nvcc says that it compiles for sm_50, sm_75, sm_90 and sm_120. When it compiles, it writes
+    its arguments to the object and names no dependencies.
     """
     script = f"""case $1 in
     --dryrun) echo "#$ TOP={tmp_path}/toolkit/bin/.." >&2 ;;

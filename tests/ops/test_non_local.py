@@ -30,7 +30,7 @@ PHI_B = 4
 @given(
     seed=st.integers(0, 2**31 - 1),
     n=st.integers(1, 2),
-    # Of fewer channels some sums cancel, and relative errors of what is left say nothing.
+    # With fewer channels some sums cancel nearly. Their relative errors would be large.
     channels=st.integers(8, 70),
     embedded=st.integers(8, 40),
     height=st.integers(2, 24),
@@ -45,7 +45,7 @@ def test_any_shape(seed, n, channels, embedded, height, width):
 @pytest.mark.parametrize("embedded", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 1, 2), (1, 2, 3, 1), (1, 3, 9, 11)])
 def test_few_positions_or_channels(shape, embedded):
-    # What gradients are left by cancellation may be all rounding: errors count beside the inputs.
+    # Some gradients cancel nearly, so that only rounding is left: absolute errors are compared.
     random = np.random.RandomState(0)
     inputs = non_local_inputs(random, shape, embedded)
     d_y = normal(random, *shape)

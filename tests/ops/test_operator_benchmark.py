@@ -1,4 +1,4 @@
-"""The operators' benchmark: its PyTorch formulas are the operators', and its figures add up."""
+"""The operators' benchmark: its PyTorch formulas equal the operators, and its figures are right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMULAS = {
 
 
 def formula_of(case, tensors):
-    """Return the case's outputs by the eager formula, or None where it does not take the case."""
+    """Return the case's outputs by the eager formula, or None if there is none for the case."""
     arguments = dict(case.arguments)
     scale = arguments.pop("scale", 1.0)
     if case.operator in FORMULAS:
@@ -57,7 +57,7 @@ def formula_of(case, tensors):
 
 @needs_recent_torch
 @pytest.mark.parametrize("case", make_cases(SEED), ids=lambda case: case.label)
-def test_the_eager_formula_is_the_operators(case):
+def test_the_eager_formula_equals_the_operator(case):
     tensors = [torch.from_numpy(np.array(array)) for array in case.inputs]
     tensors = [t.double() if t.is_floating_point() else t for t in tensors]
     actual = formula_of(case, tensors)

@@ -12,7 +12,7 @@ pytestmark = needs_native
 
 
 def run(x, filters, bias, d_y, with_d_x=True, **arguments):
-    """Return y and the gradients; every output lies where there were NaNs before."""
+    """Return y and the gradients. Before the run, all outputs are filled with NaNs."""
     workspace.ResetWorkspace()
     inputs = {"x": x, "filters": filters} if bias is None else {
         "x": x, "filters": filters, "bias": bias}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Python operators: ties, blocks, extremes, refusals."""
+"""The Python operators: equal maxima, blocks, extreme numbers, and what they reject."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ROIS = np.array(
 
 
 def _sample_weights(at: float, size: int) -> dict:
-    """Cell -> weight of one bilinear sample on one axis; none outside the map."""
+    """Return the weight of each cell in a bilinear sample on one axis; {} outside the map."""
     if at < -1 or at > size:
         return {}
     at = min(max(at, 0.0), size - 1.0)
@@ -35,7 +35,7 @@ def _sample_weights(at: float, size: int) -> dict:
 
 
 def _cell_weights(shape, roi, bins, scale, sampling_ratio, aligned):
-    """(bin row, bin column, row, column) -> weight in the mean of the bin's samples."""
+    """Return the weights [bin row, bin column, row, column] of the means of the bins' samples."""
     offset = 0.5 if aligned else 0.0
     x1, y1, x2, y2 = roi[1:].astype(np.float64) * scale - offset
     sides = [y2 - y1, x2 - x1] if aligned else [max(y2 - y1, 1.0), max(x2 - x1, 1.0)]

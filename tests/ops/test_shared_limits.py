@@ -1,4 +1,4 @@
-"""Limits and defaults that stand in C++ and in Python are the same."""
+"""Limits and defaults that C++ and Python share are the same in both."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from detectron_ext.limits import MAX_PYRAMID_LEVELS, MIN_PYRAMID_LEVELS
 from detectron_ext.ops.document import document, parameters_described
 from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of, register
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "operators.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENT = REPOSITORY / "docs" / "operators.md"
 
 
 def test_the_document_is_current():
@@ -96,6 +97,15 @@ def test_every_operator_is_of_one_library():
     assert sorted(names) == sorted(OPERATORS)
     assert "SmoothL1Loss" in operators_of(DETECTRON)
     assert "BalancedL1Loss" in operators_of(LIBRA)
+
+
+def test_the_recipe_for_a_box_loss_names_existing_files_and_at_most_eight():
+    text = (REPOSITORY / "ops" / "README.md").read_text()
+    files = re.findall(r"^\| \d\. `(\S+)`", text, re.MULTILINE)
+    assert 0 < len(files) <= 8
+    for name in files:
+        path = REPOSITORY / name.replace("<loss>", "smooth_l1")
+        assert path.is_file(), name
 
 
 def test_refuses_a_second_operator_of_a_name():

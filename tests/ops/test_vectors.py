@@ -1,4 +1,4 @@
-"""Equality with values and gradients that mmdetection's own modules gave."""
+"""The operators give the values and gradients that mmdetection's own modules gave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tests compare with PyTorch: whether the one that carries this Caffe2 can take part."""
+"""A mark for tests that compare with functions that older PyTorches lack."""
 
 from __future__ import annotations
 
