@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_test(root: Path, files: dict, dataset: str = "cats_val") -> Path:
-    """Write files (content by name; JSON where it is no text) of a test; returns their folder."""
+    """Write files (content by name; JSON if it is not text) of a test; returns their folder."""
     folder = root / "test" / dataset / "retinanet"
     folder.mkdir(parents=True)
     for name, content in files.items():

@@ -11,6 +11,7 @@ import numpy as np
 from caffe2.python import workspace
 from tqdm import trange
 
+from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
 from detectron_ext.modeling import build_model
@@ -21,7 +22,7 @@ _BOXES_PER_IMAGE = 7
 _PROPOSALS_PER_IMAGE = 2000
 
 
-def benchmark_step(config: Settings, size: int, batch: int, steps: int) -> dict[str, float]:
+def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[str, float]:
     """Time whole training steps: forward, backward and update of every parameter.
 
     Args:

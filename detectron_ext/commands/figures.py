@@ -9,7 +9,7 @@ from typing import Sequence
 from matplotlib.figure import Figure
 
 from detectron_ext.commands.pictures import prepare_folder
-from detectron_ext.config.settings import Settings
+from detectron_ext.config import Config
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.comparable import check_names
 from detectron_ext.evaluation.plots import training_curves
@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 def plot_figures(
     output_dir: str,
-    config: Settings | None = None,
+    config: Config | None = None,
     weights: str = "",
     num_images: int = 32,
     runs: Sequence[str] = (),

@@ -7,8 +7,7 @@ import os
 from typing import Sequence
 
 from detectron_ext.commands.pictures import prepare_folder, write_picture
-from detectron_ext.config import reads_proposals
-from detectron_ext.config.settings import Settings
+from detectron_ext.config import Config, reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.detector import Detector
@@ -22,7 +21,7 @@ _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"
 
 
 def infer(
-    config: Settings,
+    config: Config,
     weights: str,
     image_or_folder: str,
     output_dir: str,
@@ -82,7 +81,7 @@ def infer(
     return found
 
 
-def _check_stands_alone(config: Settings) -> None:
+def _check_stands_alone(config: Config) -> None:
     if config.MODEL.RPN_ONLY:
         raise UserError(
             "a model with MODEL.RPN_ONLY detects no objects: run it with tools/test_net.py"

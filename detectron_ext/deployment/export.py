@@ -11,7 +11,7 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
 from detectron_ext import ops
-from detectron_ext.config import is_retinanet, reads_proposals
+from detectron_ext.config import Config, is_retinanet, reads_proposals
 from detectron_ext.config.settings import Settings
 from detectron_ext.data.minibatch import image_blobs, prepare_image
 from detectron_ext.data.transforms import resize_scale, scaled_size
@@ -34,7 +34,7 @@ _INPUTS = ("data", "im_info")
 
 
 def export_model(
-    config: Settings,
+    config: Config,
     weights: str,
     out_dir: str,
     image_size: tuple[int, int] | None = None,

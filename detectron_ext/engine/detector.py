@@ -21,7 +21,7 @@ from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica_scopes
 
 if TYPE_CHECKING:
-    from detectron_ext.config.settings import Settings
+    from detectron_ext.config import Config
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class TestNet:
         classes: class names in the weights file, background first; None if it has none.
     """
 
-    def __init__(self, config: Settings, weights: str):
+    def __init__(self, config: Config, weights: str):
         path = local_weights(weights)
         workspace.ResetWorkspace()
         self._model = build_model(config, train=False)
@@ -79,7 +79,7 @@ class Detector:
         ConfigError: the model cannot be built.
     """
 
-    def __init__(self, config: Settings, weights: str):
+    def __init__(self, config: Config, weights: str):
         self._config = config
         self._net = TestNet(config, weights)
         self.classes = self._net.classes
@@ -152,7 +152,7 @@ class Proposer:
         weights: a weights file that fits the configuration.
     """
 
-    def __init__(self, config: Settings, weights: str):
+    def __init__(self, config: Config, weights: str):
         self._config = config
         self._net = TestNet(config, weights)
 

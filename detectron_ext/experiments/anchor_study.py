@@ -10,8 +10,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from detectron_ext.config import is_retinanet
-from detectron_ext.config.settings import Settings
+from detectron_ext.config import Config, is_retinanet
 from detectron_ext.data.minibatch import ImageSample, image_blobs, load_sample
 from detectron_ext.data.records import training_records
 from detectron_ext.engine.checkpoints import local_weights
@@ -54,7 +53,7 @@ class Study(NamedTuple):
     levels: tuple[int, ...]
 
 
-def study_training_images(config: Settings, weights: str, num_images: int) -> Study:
+def study_training_images(config: Config, weights: str, num_images: int) -> Study:
     """Run a trained model on training images, scaled and augmented as in training.
 
     Args:
@@ -86,7 +85,7 @@ def study_training_images(config: Settings, weights: str, num_images: int) -> St
     return Study(images, mean, tuple(pyramid_levels(config)))
 
 
-def _pyramid_blobs(net: TestNet, config: Settings) -> tuple[Sequence[str], Sequence[str]]:
+def _pyramid_blobs(net: TestNet, config: Config) -> tuple[Sequence[str], Sequence[str]]:
     """Return the names of the pyramid's blobs before and after balancing; none without it."""
     if not config.LIBRA.BFP.ON:
         return (), ()
@@ -100,7 +99,7 @@ def _energy(net: TestNet, blob: str) -> float:
 
 
 def _image_anchors(
-    net: TestNet, sample: ImageSample, size: tuple[int, ...], config: Settings
+    net: TestNet, sample: ImageSample, size: tuple[int, ...], config: Config
 ) -> ImageAnchors:
     grids = AnchorGrids(retinanet_anchor_levels(config))(*size)[1]
     logits, boxes = [], []

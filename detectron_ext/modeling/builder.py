@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from detectron_ext.config import is_retinanet
+from detectron_ext.config import Config, is_retinanet
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.devices import replica, usable_gpus
@@ -18,7 +18,7 @@ from detectron_ext.modeling.optimizer import (
 from detectron_ext.modeling.retinanet_detector import add_retinanet
 
 
-def build_model(config: Settings, train: bool) -> DetectionModel:
+def build_model(config: Config, train: bool) -> DetectionModel:
     """Build the detector that MODEL.TYPE names. Nothing is run.
 
     Args:

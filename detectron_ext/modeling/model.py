@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from caffe2.python.model_helper import ModelHelper
 
+from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.layers import DetectionLayers
@@ -22,7 +23,9 @@ class DetectionModel(DetectionLayers, ModelHelper):
         gn_params: GroupNorm's scales and biases, which have their own weight decay.
     """
 
-    def __init__(self, name: str, config: Settings, train: bool, num_gpus: int):
+    config: Config
+
+    def __init__(self, name: str, config: Config, train: bool, num_gpus: int):
         arg_scope = {"order": "NCHW", "use_cudnn": num_gpus > 0, "cudnn_exhaustive_search": False}
         super().__init__(name=name, init_params=True, arg_scope=arg_scope)
         self.config = config

@@ -45,7 +45,7 @@ def json_leaves(tree, prefix=""):
 
 
 def as_json(value):
-    """Return a default as the fact sheet writes it, a JSON list standing for a tuple."""
+    """Return a default as upstream's JSON file writes it: a tuple is a list there."""
     if isinstance(value, np.ndarray):
         return {"__ndarray__": value.tolist()}
     return list(value) if isinstance(value, tuple) else value

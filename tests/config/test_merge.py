@@ -1,4 +1,4 @@
-"""Overrides: decoding, fitting to types, and the messages of what does not fit."""
+"""Overrides: they are decoded and converted to the type of the key, or refused with a message."""
 
 from __future__ import annotations
 

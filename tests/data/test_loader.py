@@ -55,9 +55,9 @@ def test_work_goes_ahead_no_further_than_the_capacity():
             assert loader.next() == count - 3
 
 
-def _wait_until(is_so):
-    """Wait however long it takes; a loader that never gets there is seen as a test that hangs."""
-    while not is_so():
+def _wait_until(condition):
+    """Wait without a time limit. If the loader never gets there, the test hangs."""
+    while not condition():
         time.sleep(0.005)
 
 
@@ -75,7 +75,7 @@ def test_an_exception_surfaces_at_its_own_iteration(num_threads):
         assert [loader.next() for _ in range(2)] == [4, 5]
 
 
-def test_close_ends_the_threads_and_those_who_wait():
+def test_close_ends_the_threads_and_a_waiting_next():
     release = threading.Event()
     loader = MinibatchLoader(lambda i: release.wait(), 2, 2)
     failures = []
@@ -112,7 +112,7 @@ def test_closing_ends_threads_that_wait_for_room():
     assert not any(thread.is_alive() for thread in loader._threads)
 
 
-def test_the_end_is_the_same_for_all_who_wait():
+def test_all_consumers_reach_the_end():
     release = threading.Event()
     found = []
     with MinibatchLoader(lambda i: release.wait() and i, 1, 1, stop=1) as loader:

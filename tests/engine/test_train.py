@@ -78,10 +78,8 @@ def test_statistics_file_has_every_logged_iteration_once(tiny_config):
     )
 
 
-def test_an_abandoned_run_is_charged_for_every_iteration_that_counts(
-    tiny_config, tmp_path, monkeypatch
-):
-    """Its checkpoint is off the log period; neither the line there nor the resuming moves a bit."""
+def test_the_times_in_the_log_of_a_resumed_run_add_up(tiny_config, tmp_path, monkeypatch):
+    """The checkpoint is not at the end of a log period. Its line does not change the weights."""
     seconds = 0
     step = training._step
 
@@ -108,7 +106,7 @@ def test_an_abandoned_run_is_charged_for_every_iteration_that_counts(
     _assert_same(final, training.train(tiny_config(*unlogged)))
 
 
-def test_a_damaged_checkpoint_is_passed_over(tiny_config, tmp_path):
+def test_a_damaged_checkpoint_is_skipped(tiny_config, tmp_path):
     folder = tmp_path / "checkpoints"
     write_weights(str(folder / "model_iter2.pkl"), Weights({"a": np.zeros(1)}, "", None))
     (folder / "model_iter5.pkl").write_bytes(b"\x80\x02cut")
@@ -159,7 +157,7 @@ def test_a_run_that_starts_anew_is_resumed_without_the_one_before(
     assert set(os.listdir(os.path.join(folder, "earlier_1"))) == earlier
 
 
-def test_finished_weights_are_set_aside_where_training_starts_anew(tiny_config, monkeypatch):
+def test_finished_weights_are_set_aside_when_training_starts_anew(tiny_config, monkeypatch):
     short = ["SOLVER.MAX_ITER", "2"]
     final = training.train(tiny_config(*short))
     anew = tiny_config(*short, "RNG_SEED", "4", "TRAIN.AUTO_RESUME", "False")
@@ -194,7 +192,7 @@ def test_a_signal_lets_the_final_weights_be_written(tiny_config, tmp_path, monke
     _assert_same(final, training.train(tiny_config(*straight)))
 
 
-def test_what_a_killed_save_left_is_removed(tiny_config, tmp_path):
+def test_the_files_of_a_killed_save_are_removed(tiny_config, tmp_path):
     folder = tmp_path / "output" / "train" / "squares" / "retinanet"
     folder.mkdir(parents=True)
     code = (

@@ -87,7 +87,7 @@ def test_a_checkpoint_of_other_settings_is_refused_with_three_ways_out(tiny_conf
     assert str(caught.value).endswith(": " + ways)
 
 
-def test_final_weights_past_the_wanted_end_are_not_to_be_trained_on(tiny_config, final):
+def test_final_weights_after_more_iterations_are_not_to_be_renamed(tiny_config, final):
     with pytest.raises(UserError, match="MAX_ITER 6, but now it is 5: choose another") as caught:
         check_final(tiny_config("SOLVER.MAX_ITER", "5"), final)
     assert "rename" not in str(caught.value)
@@ -108,7 +108,7 @@ def _moved(config, final, *overrides):
     )
 
 
-def test_final_weights_are_taken_where_only_files_have_moved(tiny_config, final, caplog):
+def test_final_weights_are_used_if_only_files_have_moved(tiny_config, final, caplog):
     """Detectron stores the path of a download instead of its URL."""
     config = _moved(tiny_config, final)
     with caplog.at_level(logging.WARNING):
@@ -123,7 +123,7 @@ def test_final_weights_are_taken_where_only_files_have_moved(tiny_config, final,
 
 
 @pytest.mark.parametrize("key, stored, wanted", _OTHER_FILES)
-def test_another_file_is_no_file_that_moved(tiny_config, final, key, stored, wanted):
+def test_a_file_of_another_name_is_another_file(tiny_config, final, key, stored, wanted):
     _write(final, configuration.dump_legacy_yaml(tiny_config(key, stored)))
     config = tiny_config(key, wanted)
     with pytest.raises(UserError, match=f"was trained with {key} "):
@@ -136,7 +136,7 @@ def test_another_file_is_no_file_that_moved(tiny_config, final, key, stored, wan
     "available, stored, wanted, is_said",
     [(0, 8, 0, False), (0, 0, 8, False), (1, 8, 1, False), (8, 1, 8, True), (8, 8, 0, True)],
 )
-def test_gpus_count_as_far_as_there_are_any(
+def test_num_gpus_is_compared_as_it_takes_effect(
     tiny_config, final, caplog, monkeypatch, available, stored, wanted, is_said
 ):
     monkeypatch.setattr(trained_settings, "available_gpus", lambda: available)
@@ -206,7 +206,7 @@ def test_training_refuses_finished_weights_of_another_loss(tiny_config):
     assert configuration.load_legacy_yaml(anew.cfg)["LIBRA"]["BALANCED_L1"]["ON"] is True
 
 
-def test_a_finished_training_is_trained_on_as_if_it_had_never_ended(tiny_config, tmp_path):
+def test_finished_training_can_be_continued_as_if_it_had_never_ended(tiny_config, tmp_path):
     steady = ["SOLVER.LR_POLICY", "step"]  # the rate does not depend on MAX_ITER
     long = [*steady, "SOLVER.MAX_ITER", "4"]
     short = train(tiny_config(*steady, "SOLVER.MAX_ITER", "2"))
@@ -235,7 +235,7 @@ def test_momenta_follow_the_rate_from_one_schedule_to_another(tiny_config, check
     assert message.startswith(f"learning rate {old:.6f} -> 0.000")
 
 
-def test_a_schedule_that_is_refused_here_is_left_aside(tiny_config, tmp_path):
+def test_a_stored_schedule_that_is_invalid_here_is_ignored(tiny_config, tmp_path):
     config = tiny_config()
     cfg = configuration.dump_legacy_yaml(config).replace("GAMMA: 0.1", "GAMMA: 0")
     path = _write(str(tmp_path / "model_iter2.pkl"), cfg)

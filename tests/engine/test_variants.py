@@ -1,4 +1,4 @@
-"""Settings beside the usual ones train too: two steps each, losses finite."""
+"""Less usual settings train, too: two steps each, with finite losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of the region proposal network without a pyramid, and of R-FCN's pooling."""
+"""Keys of the region proposal network and of its proposals, and of R-FCN's pooling."""
 
 from __future__ import annotations
 
@@ -33,4 +33,28 @@ RFCN = Section(
         "Rows and columns of the position-sensitive pooling grid.",
         formerly=Formerly("MODEL.PS_GRID_SIZE"),
     ),
+)
+
+# Proposals that the RPN makes: the same keys in TRAIN and in TEST.
+RPN_NMS_THRESH = Key(
+    0.7,
+    "If the IoU of two proposals is above this, the lower-scored one is suppressed.",
+    used_by=WITH_RPN,
+)
+RPN_PRE_NMS_TOP_N = Key(
+    12000,
+    "At most this many proposals enter suppression, the best-scored ones; with a pyramid, on "
+    "each level.",
+    used_by=WITH_RPN,
+)
+RPN_POST_NMS_TOP_N = Key(
+    2000,
+    "At most this many proposals are kept after suppression; with a pyramid, on all levels "
+    "together.",
+    used_by=WITH_RPN,
+)
+RPN_MIN_SIZE = Key(
+    0,
+    "Only proposals whose sides are longer than this are kept; in pixels of the original image.",
+    used_by=WITH_RPN,
 )

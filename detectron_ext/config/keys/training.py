@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detectron_ext.config.keys import proposals
 from detectron_ext.config.keys.key import (
     FAST_RCNN,
     UPSTREAM_ONLY,
@@ -131,35 +132,16 @@ TRAIN = Section(
     RPN_BATCH_SIZE_PER_IM=Key(
         256, "Anchors sampled from each image.", at_least(1), used_by=WITH_RPN
     ),
-    RPN_NMS_THRESH=Key(
-        0.7,
-        "If the IoU of two proposals is above this, the lower-scored one is suppressed.",
-        used_by=WITH_RPN,
-    ),
-    RPN_PRE_NMS_TOP_N=Key(
-        12000,
-        "At most this many proposals enter suppression, the best-scored ones; with a pyramid, on "
-        "each level.",
-        used_by=WITH_RPN,
-    ),
-    RPN_POST_NMS_TOP_N=Key(
-        2000,
-        "At most this many proposals are kept after suppression; with a pyramid, on all levels "
-        "together.",
-        used_by=WITH_RPN,
-    ),
+    RPN_NMS_THRESH=proposals.RPN_NMS_THRESH,
+    RPN_PRE_NMS_TOP_N=proposals.RPN_PRE_NMS_TOP_N,
+    RPN_POST_NMS_TOP_N=proposals.RPN_POST_NMS_TOP_N,
     RPN_STRADDLE_THRESH=Key(
         0,
         "Anchors that reach further than this many pixels out of the image are not used; -1 uses "
         "all.",
         used_by=WITH_RPN,
     ),
-    RPN_MIN_SIZE=Key(
-        0,
-        "Only proposals whose sides are longer than this are kept; in pixels of the original "
-        "image.",
-        used_by=WITH_RPN,
-    ),
+    RPN_MIN_SIZE=proposals.RPN_MIN_SIZE,
     # ---- Checkpoints and frozen layers ----
     SNAPSHOT_ITERS=Key(
         80000,
