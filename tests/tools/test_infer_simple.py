@@ -74,8 +74,8 @@ def test_a_folder_gives_one_picture_an_image_and_keeps_the_originals(infer, work
     (folder / "notes.txt").write_text("no image")
     outcome = infer("--thresh", 0, "--kp-thresh", 2, "--output-ext", "jpg", folder)
     assert outcome.status == 0
-    assert "b.png is not an image" in outcome.err and "notes" not in outcome.err
-    assert "c.ppm is not an image" in outcome.err
+    assert "b.png: not an image" in outcome.err and "notes" not in outcome.err
+    assert "c.ppm: not an image" in outcome.err
     assert (folder / "a.png").read_bytes() == original
     assert {"a.jpg.jpg", "a.png.jpg"} <= _outputs(tmp_path)
     assert _listed(tmp_path).keys() == {"a.jpg", "a.png"}
