@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def shared_path():
 
 @pytest.fixture
 def restored_registries():
-    """Let a test register parts: afterwards every registry is as it was."""
+    """Let a test register parts: afterwards registries and imported modules are as before."""
     others = [
         FORMATS,
         "detectron_ext.modeling.bodies:BODIES",
@@ -45,7 +46,12 @@ def restored_registries():
     rules = [rule for key in KEYS.values() for rule in key.rules]
     named = [rule.place for rule in rules if isinstance(rule, RegisteredName)]
     before = {place: dict(registered(place)) for place in [*named, *others]}
+    modules = set(sys.modules)
     yield
+    # A file of LIBRA.IMPORTS that stays imported is not run again, and its parts would be missing.
+    for name in set(sys.modules) - modules:
+        if name.startswith("detectron_ext_import_"):
+            del sys.modules[name]
     for place, parts in before.items():
         registered(place)._parts.clear()
         registered(place)._parts.update(parts)

@@ -65,6 +65,7 @@ def test_commands_are_found():
     assert pages <= {page for page, _ in found}
 
 
+@pytest.mark.usefixtures("restored_registries")
 @pytest.mark.parametrize("page, line", _matching(_TOOL))
 def test_a_printed_command_can_be_typed(page, line, parse):
     program, tool, rest = _TOOL.match(line).groups()

@@ -76,7 +76,7 @@ def test_a_data_set_without_annotations_is_tested_but_not_scored(
         "TEST.DETECTIONS_PER_IM", 3,
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
-    assert "unknown: not scored: " in outcome.err and "squares: AP" in outcome.err
+    assert "unknown: not scored, because" in outcome.err and "squares: AP" in outcome.err
     folder = tmp_path / "test" / "unknown" / "retinanet"
     assert {path.name for path in folder.iterdir()} == {"detections.json"}
     assert (tmp_path / "test" / "squares" / "retinanet" / "results.json").exists()
