@@ -1,4 +1,4 @@
-"""Feature pyramid networks (Lin et al., CVPR 2017) on a residual network.
+"""Feature pyramid networks (Lin et al., CVPR 2017) on the maps of a network.
 
 Blob names are Detectron's: ``fpn_res4_5_sum`` is P4 of a ResNet-50, ``fpn_6`` is P6.
 """
@@ -13,7 +13,6 @@ from detectron_ext import ops
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.devices import unscoped
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
-from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
 
 LOWEST_BACKBONE_LEVEL = 2
 HIGHEST_BACKBONE_LEVEL = 5
@@ -76,17 +75,13 @@ def level_range(config) -> tuple:
     return lowest, max(fpn[f"{kind}_MAX_LEVEL"] for kind in kinds)
 
 
-def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = False) -> Pyramid:
-    """Add a residual network and a feature pyramid on it; ``finest_only`` keeps P2 alone."""
-    stages = add_resnet(model, spec)
-    pyramid = add_fpn(model, stages)
-    if finest_only:
-        return Pyramid(pyramid.blobs[:1], pyramid.levels[:1], pyramid.dim)
-    return pyramid
+def add_fpn(model: DetectionModel, stages: list, finest_only: bool = False) -> Pyramid:
+    """Add the pyramid on a network.
 
-
-def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
-    """Add the pyramid on the (blob, channels) of res2 to res5.
+    Args:
+        model: FPN is used.
+        stages: (blob, channels) of its maps of strides 4, 8, 16 and 32: res2 to res5 of a ResNet.
+        finest_only: return its finest level, P2, alone.
 
     Raises:
         ConfigError: for levels or strides that make no pyramid.
@@ -112,6 +107,8 @@ def add_fpn(model: DetectionModel, stages: list) -> Pyramid:
             extra = []
         blobs += extra
         levels += range(HIGHEST_BACKBONE_LEVEL + 1, HIGHEST_BACKBONE_LEVEL + 1 + len(extra))
+    if finest_only:
+        blobs, levels = blobs[:1], levels[:1]
     return Pyramid(tuple(map(unscoped, blobs)), tuple(levels), config.FPN.DIM)
 
 

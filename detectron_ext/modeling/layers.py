@@ -46,8 +46,9 @@ class DetectionLayers:
             kernel: side of the filters, in cells.
             shared_with: name of an earlier layer whose parameters are used; weight_init and
                 bias_init are ignored then.
-            options: Caffe2's arguments: stride (1), pad (0), dilation (1), group (1), no_bias;
-                weight_init and bias_init, each (operator that fills a blob, its arguments).
+            options: Caffe2's arguments: stride (1), pad (0) or pad_t, pad_l, pad_b and pad_r,
+                dilation (1), group (1), no_bias; weight_init and bias_init, each (operator that
+                fills a blob, its arguments).
 
         Returns:
             The output blob, float32 (N, dim_out, H', W') with
@@ -99,6 +100,10 @@ class DetectionLayers:
     def relu(self, blob):
         """Add a rectifier, in place; returns the blob."""
         return brew.relu(self, blob, blob)
+
+    def relu6(self, blob):
+        """Add a rectifier that ends at 6, in place; returns the blob."""
+        return self.net.Clip(blob, blob, min=0.0, max=6.0)
 
     def affine_channel(self, blob_in, blob_out, dim, in_place):
         """Add a fixed scale and bias of each channel: frozen BatchNorm.

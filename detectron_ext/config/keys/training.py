@@ -178,7 +178,9 @@ TRAIN = Section(
     ),
     FREEZE_AT=Key(
         2,
-        "Last ResNet stage that is not trained: 2 to 5 (2 is conv1 and res2); 0 trains everything.",
+        "Last stage of the backbone that is not trained: 2 to 5; 0 trains everything. Stage 2 is "
+        "all that comes before the map of stride 4 (conv1 and res2 of a ResNet); stages 3, 4 and 5 "
+        "end in the maps of strides 8, 16 and 32.",
         one_of(0, 2, 3, 4, 5),
     ),
 )
