@@ -20,7 +20,11 @@ FILES_ADVICE = "list the files, split at the colons, in a tuple: ('a', 'b'), or 
 TRAIN = Section(
     "Training.",
     affects_weights=True,
-    WEIGHTS=Key("", "Weights file that training starts from; empty trains from the initializers."),
+    WEIGHTS=Key(
+        "",
+        "Weights file that training starts from, or `imagenet://EfficientNetLite0`; empty trains "
+        "from the initializers.",
+    ),
     DATASETS=Key(
         (),
         "Names of the data sets; several are joined into one.",
