@@ -106,7 +106,7 @@ def test_a_model_is_exported(tool, workplace, tmp_path):
 @pytest.mark.parametrize(
     "arguments, fault",
     [
-        (["TEST.WEIGHTS", "{weights}"], "give --size HEIGHT WIDTH"),
+        (["TEST.WEIGHTS", "{weights}"], "give it with --size HEIGHT WIDTH"),
         (["--size", "0", "9", "TEST.WEIGHTS", "{weights}"], "--size needs numbers above 0"),
         (["--size", "128", "128"], "weights file not found"),
         (["--size", "128", "128", "TEST.WEIGHTS", "{cfg}"], "truncated or damaged"),
