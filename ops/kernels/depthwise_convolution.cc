@@ -87,8 +87,8 @@ RowLayout LayoutOf(const DepthwiseShape& shape) {
 
 // Writes `count` rows of y; the last tile may compute some rows again.
 template <int kKernel, int kStride>
-void ConvolveStrip(const PaddedRows& rows, int64_t count, int64_t width, const float* filter,
-                   float bias, float* y) {
+void ConvolveStrip(const PaddedRows& rows, const UpcomingRows& upcoming, int64_t count,
+                   int64_t width, const float* filter, float bias, float* y) {
   if (count < kTileRows) {
     for (int64_t i = 0; i < count; ++i) {
       ConvolveRows<kKernel, kStride, 1>(rows.Row(i * kStride), rows.layout(), width, filter, bias,
@@ -98,18 +98,23 @@ void ConvolveStrip(const PaddedRows& rows, int64_t count, int64_t width, const f
   }
   for (int64_t i = 0; i < count; i += kTileRows) {
     const int64_t at = std::min(i, count - kTileRows);
+    upcoming.Prefetch(i * kStride, kTileRows * kStride);
     ConvolveRows<kKernel, kStride, kTileRows>(rows.Row(at * kStride), rows.layout(), width, filter,
                                               bias, y + at * width);
   }
 }
 
+// Writes a plane of y. x_size: the floats from the plane's first to the end of the tensor.
 template <int kKernel, int kStride>
-void ConvolvePlane(const DepthwiseShape& shape, int64_t strip, const float* x, const float* filter,
-                   float bias, PaddedRows& rows, float* y) {
+void ConvolvePlane(const DepthwiseShape& shape, int64_t strip, const float* x, int64_t x_size,
+                   const float* filter, float bias, PaddedRows& rows, float* y) {
   for (int64_t first = 0; first < shape.h.out; first += strip) {
     const int64_t count = std::min(strip, shape.h.out - first);
-    rows.Load(x, first * kStride - shape.h.pad, (count - 1) * kStride + kKernel);
-    ConvolveStrip<kKernel, kStride>(rows, count, shape.w.out, filter, bias,
+    const int64_t first_row = first * kStride - shape.h.pad;
+    const int64_t row_count = (count - 1) * kStride + kKernel;
+    rows.Load(x, first_row, row_count);
+    const UpcomingRows upcoming(x, x_size, shape.w.in, first_row + row_count);
+    ConvolveStrip<kKernel, kStride>(rows, upcoming, count, shape.w.out, filter, bias,
                                     y + first * shape.w.out);
   }
 }
@@ -119,15 +124,17 @@ void ConvolvePlanes(const DepthwiseShape& shape, const float* x, const float* fi
                     const float* bias, float* y, ParallelFor parallel_for) {
   const RowLayout layout = LayoutOf(shape);
   const int64_t strip = WindowsOfStrip(layout, kKernel, shape.h.out);
+  const int64_t planes = shape.images * shape.channels;
   ForEachBlockWithScratch(
-      parallel_for, shape.images * shape.channels, shape.block(),
+      parallel_for, planes, shape.block(),
       [&] { return PaddedRows(layout, shape.h.in, shape.w.in, (strip - 1) * kStride + kKernel); },
       [&](int64_t begin, int64_t end, PaddedRows& rows) {
         for (int64_t plane = begin; plane < end; ++plane) {
           const int64_t channel = plane % shape.channels;
           ConvolvePlane<kKernel, kStride>(
-              shape, strip, x + plane * shape.in_plane(), filter + channel * shape.taps(),
-              bias == nullptr ? 0.0f : bias[channel], rows, y + plane * shape.out_plane());
+              shape, strip, x + plane * shape.in_plane(), (planes - plane) * shape.in_plane(),
+              filter + channel * shape.taps(), bias == nullptr ? 0.0f : bias[channel], rows,
+              y + plane * shape.out_plane());
         }
       });
 }

@@ -122,6 +122,32 @@ class PaddedRows {
   FloatBuffer rows_;
 };
 
+// The rows that follow the loaded ones in a tensor. Asked for while those are multiplied, they are
+// in the second-level cache when the next strip is loaded.
+class UpcomingRows {
+ public:
+  // plane: of the loaded rows. size: the floats from there to the end of the tensor. first: the
+  // number of the first of these rows, which may lie outside the plane.
+  UpcomingRows(const float* plane, int64_t size, int64_t row_size, int64_t first)
+      : plane_(plane), size_(size), row_size_(row_size), first_(first) {}
+
+  // Asks for rows [row, row + count) of them.
+  void Prefetch(int64_t row, int64_t count) const {
+    constexpr int64_t kLineFloats = 16;
+    const int64_t begin = std::max<int64_t>(0, (first_ + row) * row_size_);
+    const int64_t end = std::min(size_, (first_ + row + count) * row_size_);
+    for (int64_t i = begin; i < end; i += kLineFloats) {
+      __builtin_prefetch(plane_ + i, 0, 2);
+    }
+  }
+
+ private:
+  const float* const plane_;
+  const int64_t size_;
+  const int64_t row_size_;
+  const int64_t first_;
+};
+
 // Keeps a vector that several multiplications share in a register. GCC else loads it anew for each,
 // and then the loads limit the speed.
 inline FloatVector InRegister(FloatVector value) {
