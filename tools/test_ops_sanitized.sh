@@ -15,7 +15,8 @@ if [ $# -eq 0 ]; then
     # Every operator with inputs that fill several blocks, then odd inputs and refusals.
     set -- tests/ops/test_same_bits.py tests/ops/test_libra_refusals.py \
         tests/ops/test_detectron_refusals.py tests/ops/test_focal_edges.py \
-        tests/ops/test_generate_proposals.py tests/ops/test_roi_align.py
+        tests/ops/test_generate_proposals.py tests/ops/test_roi_align.py \
+        tests/ops/test_depthwise_conv.py
 fi
 
 runtime() { "$compiler" -print-file-name="$1"; }

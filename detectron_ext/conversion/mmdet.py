@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from detectron_ext import config as configuration
 from detectron_ext.config import value_at
-from detectron_ext.conversion.mmdet_blobs import BlobConverter, TensorSource
+from detectron_ext.conversion.mmdet_blobs import BlobConverter
 from detectron_ext.conversion.mmdet_settings import CheckpointSettings, read_settings
+from detectron_ext.conversion.tensor_source import TensorSource
 from detectron_ext.conversion.torch_checkpoint import read_checkpoint
 from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
@@ -51,7 +52,7 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     """
     checkpoint = read_checkpoint(path)
     settings = _with_style(read_settings(checkpoint.meta), style)
-    source = TensorSource(checkpoint.tensors, path)
+    source = TensorSource(checkpoint.tensors, path, "is it another --arch?")
     converter = BlobConverter(source, settings)
     converter.add_backbone()
     is_retinanet = "retinanet" in arch

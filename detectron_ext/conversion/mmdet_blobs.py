@@ -22,66 +22,12 @@ from typing import Callable
 import numpy as np
 
 from detectron_ext.conversion.mmdet_settings import CheckpointSettings
-from detectron_ext.errors import WeightsError
+from detectron_ext.conversion.tensor_source import TensorSource
 
 _EPSILON = 1e-5
 _BLOCKS = (3, 4, 6, 3)
 _OCTAVES = 3
 _RATIOS = 3
-
-
-class TensorSource:
-    """Tensors by name; each can be taken once.
-
-    Args:
-        tensors: name to array.
-        path: file of the tensors, for messages.
-    """
-
-    def __init__(self, tensors: dict, path: str):
-        strip = all(name.startswith("module.") for name in tensors)
-        self._tensors = {name[7:] if strip else name: value for name, value in tensors.items()}
-        self._path = path
-
-    def has(self, name: str) -> bool:
-        """Return whether a tensor exists and has not been taken."""
-        return name in self._tensors
-
-    def take(self, name: str, *shape: int | None) -> np.ndarray:
-        """Take a tensor.
-
-        Args:
-            name: its name.
-            shape: the expected shape; None stands for any size. Without it any shape is allowed.
-
-        Raises:
-            WeightsError: the tensor is missing or has another shape.
-        """
-        if name not in self._tensors:
-            self.refuse(f"it has no {name}: choose another --arch")
-        value = self._tensors.pop(name)
-        fits = len(value.shape) == len(shape) and all(
-            wanted in (None, size) for wanted, size in zip(shape, value.shape)
-        )
-        if shape and not fits:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            self.refuse(f"{name} has shape {value.shape}, not ({wanted})")
-        return value.astype(np.float64)
-
-    def finish(self) -> None:
-        """Check that all tensors were taken. The counters of BatchNorm are ignored.
-
-        Raises:
-            WeightsError: tensors are left; the message names them.
-        """
-        rest = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
-        if rest:
-            shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
-            self.refuse(f"it has {shown}, which this --arch does not have: choose another --arch")
-
-    def refuse(self, reason: str) -> None:
-        """Raise WeightsError with the file and the reason."""
-        raise WeightsError(f"checkpoint {self._path}: {reason}")
 
 
 class BlobConverter:
@@ -112,27 +58,23 @@ class BlobConverter:
         self._put(here + "_w", change(weight))
         self._put(here + "_b", change(bias))
 
-    def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str, channels=None) -> None:
+    def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str, *shape: int | None) -> None:
         """Convert a convolution and its frozen BatchNorm, named there and here.
 
         Args:
             conv, norm: their names in mmdetection.
             here, here_norm: their names in Detectron.
-            channels: expected number of input channels; None allows any.
+            shape: expected shape of the weights; None stands for any size.
         """
-        weight = self._source.take(f"{conv}.weight", None, channels, None, None)
-        kinds = ("weight", "bias", "running_mean", "running_var")
-        gamma, beta, mean, variance = (
-            self._source.take(f"{norm}.{kind}", len(weight)) for kind in kinds
-        )
-        scale = gamma / np.sqrt(variance + _EPSILON)
+        weight, scale, bias = self._source.take_conv_bn(conv, norm, _EPSILON, *shape)
         self._put(here + "_w", weight)
         self._put(here_norm + "_s", scale)
-        self._put(here_norm + "_b", beta - mean * scale)
+        self._put(here_norm + "_b", bias)
 
     def add_backbone(self) -> None:
         """Convert the ResNet-50."""
-        self._conv_bn("backbone.conv1", "backbone.bn1", "conv1", "res_conv1_bn", channels=3)
+        any_size = (None, 3, None, None)
+        self._conv_bn("backbone.conv1", "backbone.bn1", "conv1", "res_conv1_bn", *any_size)
         weight = self.blobs["conv1_w"] / np.reshape(self._settings.std, (1, 3, 1, 1))
         self._put("conv1_w", weight[:, ::-1] if self._settings.to_rgb else weight)
         for stage, blocks in enumerate(_BLOCKS, start=2):

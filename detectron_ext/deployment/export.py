@@ -23,8 +23,8 @@ from detectron_ext.deployment.detection_outputs import (
 )
 from detectron_ext.deployment.net_writer import NetWriter
 from detectron_ext.deployment.stock_operators import SIZED, expand
-from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.parameters import load_parameters
+from detectron_ext.engine.start_weights import local_weights
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.model import DetectionModel

@@ -1,4 +1,4 @@
-"""The weights that a run starts from: its newest checkpoint, otherwise TRAIN.WEIGHTS.
+"""The checkpoints of a run.
 
 A run that starts anew moves the files of an earlier run away. Otherwise they could be mistaken for
 its own.
@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import UserError, WeightsError
-from detectron_ext.local_files import local_file
 
 _LOG = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"model_iter(\d+)\.pkl")
@@ -87,13 +86,3 @@ def set_aside(folder: str) -> None:
             "another OUTPUT_DIR"
         ) from error
     _LOG.info("training starts anew: the files of the earlier run were moved to %s", place)
-
-
-def local_weights(path: str) -> str:
-    """Check that a weights setting names a file on this machine, and return its path.
-
-    Raises:
-        WeightsError: the setting is a URL (nothing is downloaded), or the file does not exist.
-    """
-    advice = "set TRAIN.WEIGHTS or TEST.WEIGHTS to the file (TRAIN.WEIGHTS '' trains from scratch)"
-    return local_file(path, "weights", advice, WeightsError)

@@ -10,10 +10,10 @@ from caffe2.python import workspace
 
 from detectron_ext.config import is_retinanet, reads_proposals
 from detectron_ext.data.minibatch import ImageSample, image_blobs, prepare_image
-from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.parameters import feed, load_parameters
 from detectron_ext.engine.rcnn_decoding import decode_regions, merge_duplicates
 from detectron_ext.engine.retinanet_decoding import decode_image
+from detectron_ext.engine.start_weights import local_weights
 from detectron_ext.geometry.anchors import pyramid_levels
 from detectron_ext.geometry.boxes import to_image_pixels
 from detectron_ext.geometry.roi_levels import distribute_rois

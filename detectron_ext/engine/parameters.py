@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
 
 import numpy as np
 from caffe2.python import workspace
@@ -15,6 +15,7 @@ from detectron_ext.errors import ConfigError, WeightsError
 from detectron_ext.modeling.devices import replica, replica_scopes, unscoped
 
 if TYPE_CHECKING:
+    from detectron_ext.config.settings import Settings
     from detectron_ext.modeling.model import DetectionModel
 
 _LOG = logging.getLogger(__name__)
@@ -25,25 +26,44 @@ _MOMENTUM = "_momentum"
 def load_parameters(model: DetectionModel, path: str, require_all: bool = False) -> list | None:
     """Overwrite the parameters of a model with those of a weights file.
 
+    See :func:`set_parameters` for ``model`` and ``require_all``.
+
+    Args:
+        path: a weights file.
+
+    Returns:
+        The class names in the file, background first; None if it has none.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit the model.
+    """
+    weights = read_weights(path)
+    set_parameters(model, weights, path, require_all)
+    return weights.classes
+
+
+def set_parameters(
+    model: DetectionModel, weights: Weights, path: str, require_all: bool = False
+) -> None:
+    """Overwrite the parameters of a model.
+
     The momenta of a training model are loaded, too. Blobs of the file that the model does not have
     are kept and saved with the model, as Detectron does.
 
     Args:
         model: a model whose param_init_net has run, so that its parameters are in the workspace.
-        path: a weights file.
+        weights: the new parameters.
+        path: where they come from, for messages.
         require_all: raise an error if the file lacks a parameter or, for a training model, a
             momentum. If False, a missing parameter keeps its initial value.
-
-    Returns:
-        The class names in the file, background first; None if it has none.
 
     Raises:
         WeightsError: blobs have another shape, are not finite, or are required and missing (the
             message names them); no parameter of the model is in the file; or the weights are older
             than MODEL.BBOX_REG_WEIGHTS and do not fit its value.
     """
-    blobs, stored, classes = read_weights(path)
-    _check_box_weights(model, path, stored)
+    blobs = weights.blobs
+    _check_stored_settings(model, path, weights.cfg)
     names = [unscoped(param) for param in _first_replica(model, model.params)]
     missing = [name for name in names if name not in blobs]
     momenta = _momenta(model) if model.train else []
@@ -63,7 +83,6 @@ def load_parameters(model: DetectionModel, path: str, require_all: bool = False)
         if name not in names and not name.endswith(_MOMENTUM):
             workspace.FeedBlob(_PRESERVED + name, blob)
     _LOG.info("loaded %d parameters from %s", len(names) - len(missing), path)
-    return classes
 
 
 def _lacking(path: str, missing: list, names: list, kind: str) -> WeightsError:
@@ -79,22 +98,43 @@ def _momenta(model: DetectionModel) -> list[str]:
     return [unscoped(param) + _MOMENTUM for param in trainable]
 
 
-def _check_box_weights(model: DetectionModel, path: str, stored: str | None) -> None:
-    """Raise WeightsError for a model older than MODEL.BBOX_REG_WEIGHTS: its weights were all 1."""
-    config = model.config
-    has_box_head = not (is_retinanet(config) or config.MODEL.RPN_ONLY)
-    if stored is None or not has_box_head or set(config.MODEL.BBOX_REG_WEIGHTS) == {1.0}:
+def _check_stored_settings(model: DetectionModel, path: str, stored: str | None) -> None:
+    """Compare settings that a model depends on with those stored beside its weights, if any are."""
+    if stored is None:
         return
     try:
-        trained_with = configuration.load_legacy_yaml(stored).get("MODEL")
+        trained_with = configuration.load_legacy_yaml(stored)
     except ConfigError as error:
-        _LOG.warning("%s: MODEL.BBOX_REG_WEIGHTS cannot be compared: %s", path, error)
+        _LOG.warning("%s: its settings cannot be compared: %s", path, error)
         return
-    if not isinstance(trained_with, dict) or "BBOX_REG_WEIGHTS" not in trained_with:
+    _check_box_weights(model.config, path, trained_with)
+    means, now = trained_with.get("PIXEL_MEANS"), model.config.PIXEL_MEANS
+    if means is not None and not same_means(means, now):
+        # Its colours would be shifted, and the zeros in the padding another colour than before.
+        _LOG.warning(
+            "%s was trained with PIXEL_MEANS %s, but now they are %s", path, means, now.tolist()
+        )
+
+
+def _check_box_weights(config: Settings, path: str, trained_with: Mapping) -> None:
+    """Raise WeightsError for a model older than MODEL.BBOX_REG_WEIGHTS: its weights were all 1."""
+    has_box_head = not (is_retinanet(config) or config.MODEL.RPN_ONLY)
+    if not has_box_head or set(config.MODEL.BBOX_REG_WEIGHTS) == {1.0}:
+        return
+    stored = trained_with.get("MODEL")
+    if not isinstance(stored, dict) or "BBOX_REG_WEIGHTS" not in stored:
         raise WeightsError(
             f"weights {path} are older than MODEL.BBOX_REG_WEIGHTS: test them with "
             "MODEL.BBOX_REG_WEIGHTS (1.0,1.0,1.0,1.0); their training cannot be continued"
         )
+
+
+def same_means(means: Any, others: Any) -> bool:
+    """Return whether two values of PIXEL_MEANS are equal; False if one is not three numbers."""
+    try:
+        return bool(np.allclose(np.ravel(means), np.ravel(others)))
+    except (TypeError, ValueError):
+        return False
 
 
 def _check_shapes(model: DetectionModel, path: str, blobs: dict, names: list[str]) -> None:

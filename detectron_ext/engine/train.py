@@ -21,7 +21,6 @@ from detectron_ext.engine.checkpoints import (
     STATISTICS,
     Checkpoint,
     checkpoint_path,
-    local_weights,
     newest_checkpoint,
     set_aside,
 )
@@ -33,6 +32,7 @@ from detectron_ext.engine.parameters import (
     load_parameters,
     save_parameters,
 )
+from detectron_ext.engine.start_weights import load_start_weights
 from detectron_ext.engine.statistics import TrainingStatistics
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
@@ -120,7 +120,7 @@ def _initialise(model: DetectionModel, resume: Checkpoint | None) -> None:
     if resume:
         load_parameters(model, resume.path, require_all=True)
     elif model.config.TRAIN.WEIGHTS:
-        load_parameters(model, local_weights(model.config.TRAIN.WEIGHTS))
+        load_start_weights(model)
     broadcast_parameters(model)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from detectron_ext.config import Config, is_retinanet
 from detectron_ext.data.minibatch import ImageSample, image_blobs, load_sample
 from detectron_ext.data.records import training_records
-from detectron_ext.engine.checkpoints import local_weights
 from detectron_ext.engine.detector import TestNet
+from detectron_ext.engine.start_weights import local_weights
 from detectron_ext.errors import UserError
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode

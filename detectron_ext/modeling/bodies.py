@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Callable
 
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError, shown
-from detectron_ext.modeling.fpn import Pyramid, add_fpn_body
+from detectron_ext.modeling.efficientnet import add_efficientnet
+from detectron_ext.modeling.fpn import Pyramid, add_fpn
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.resnet import RESNETS, ResNetSpec, add_resnet, highest_level
 from detectron_ext.registry import Registry
@@ -48,10 +50,35 @@ class ResNetBody:
 
     def __call__(self, model: DetectionModel) -> Pyramid:
         """Add the body, and return its pyramid or its one map."""
+        stages = add_resnet(model, self.network, last_stage=self.last_stage)
         if self.has_pyramid:
-            return add_fpn_body(model, self.network, self.finest_only)
-        blob, dim = add_resnet(model, self.network, last_stage=self.last_stage)[-1]
+            return add_fpn(model, stages, self.finest_only)
+        blob, dim = stages[-1]
         return one_map(blob, highest_level(model.config, self.last_stage), dim)
+
+
+@dataclass(frozen=True)
+class EfficientNetBody:
+    """EfficientNet-Lite0, alone or with a feature pyramid on it.
+
+    Attributes:
+        last_stage: stage, 4 or 5, that the network ends in.
+        has_pyramid: whether a pyramid follows.
+        finest_only: keep P2 of the pyramid alone.
+    """
+
+    last_stage: int
+    has_pyramid: bool = False
+    finest_only: bool = False
+    freezes_stages = True
+
+    def __call__(self, model: DetectionModel) -> Pyramid:
+        """Add the body; returns its pyramid or its one map."""
+        stages = add_efficientnet(model, last_stage=self.last_stage)
+        if self.has_pyramid:
+            return add_fpn(model, stages, self.finest_only)
+        blob, dim = stages[-1]
+        return one_map(blob, self.last_stage, dim)
 
 
 def one_map(blob: str, level: int, dim: int) -> Pyramid:
@@ -65,20 +92,18 @@ def one_map(blob: str, level: int, dim: int) -> Pyramid:
     return Pyramid((blob,), (level,), dim, is_one_map=True)
 
 
-def _register_resnets() -> None:
-    for name, network in RESNETS.items():
-        with_pyramid = {
-            f"FPN.add_fpn_{name}_conv5_body": ResNetBody(network, 5, has_pyramid=True),
-            f"FPN.add_fpn_{name}_conv5_P2only_body": ResNetBody(
-                network, 5, has_pyramid=True, finest_only=True
-            ),
-        }
-        alone = {f"ResNet.add_{name}_conv{last}_body": ResNetBody(network, last) for last in (4, 5)}
-        for body_name, body in {**with_pyramid, **alone}.items():
-            BODIES.register(body_name)(body)
+def _register(package: str, name: str, body: Callable[..., Body]) -> None:
+    """Register a network's bodies: with a pyramid, with P2 of it alone, and without one."""
+    with_pyramid = f"FPN.add_fpn_{name}_conv5"
+    BODIES.register(with_pyramid + "_body")(body(5, has_pyramid=True))
+    BODIES.register(with_pyramid + "_P2only_body")(body(5, has_pyramid=True, finest_only=True))
+    for last in (4, 5):
+        BODIES.register(f"{package}.add_{name}_conv{last}_body")(body(last))
 
 
-_register_resnets()
+for _name, _network in RESNETS.items():
+    _register("ResNet", _name, functools.partial(ResNetBody, _network))
+_register("EfficientNet", "EfficientNetLite0", EfficientNetBody)
 
 
 def add_conv_body(model: DetectionModel) -> Pyramid:
@@ -97,7 +122,7 @@ def add_conv_body(model: DetectionModel) -> Pyramid:
     freezes = getattr(body, "freezes_stages", False)
     if model.train and config.TRAIN.FREEZE_AT and not freezes:
         raise ConfigError(
-            f"TRAIN.FREEZE_AT {config.TRAIN.FREEZE_AT} freezes stages of a ResNet, and "
+            f"TRAIN.FREEZE_AT {config.TRAIN.FREEZE_AT} freezes stages, and "
             f"MODEL.CONV_BODY {name} has none: set it to 0"
         )
     pyramid = body(model)

@@ -1,4 +1,4 @@
-"""Feature pyramid networks (Lin et al., CVPR 2017) on a residual network.
+"""Feature pyramid networks (Lin et al., CVPR 2017) on the maps of a network.
 
 Blob names are Detectron's: ``fpn_res4_5_sum`` is P4 of a ResNet-50, ``fpn_6`` is P6.
 """
@@ -16,7 +16,6 @@ from detectron_ext.errors import ConfigError, shown
 from detectron_ext.modeling.devices import unscoped
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
-from detectron_ext.modeling.resnet import ResNetSpec, add_resnet
 
 LOWEST_BACKBONE_LEVEL = 2
 HIGHEST_BACKBONE_LEVEL = 5
@@ -80,22 +79,16 @@ def level_range(config: Settings) -> tuple[int, int]:
     return lowest, max(fpn[f"{kind}_MAX_LEVEL"] for kind in kinds)
 
 
-def add_fpn_body(model: DetectionModel, spec: ResNetSpec, finest_only: bool = False) -> Pyramid:
-    """Add a residual network and a feature pyramid on it. ``finest_only`` keeps P2 only."""
-    stages = add_resnet(model, spec)
-    pyramid = add_fpn(model, stages)
-    if finest_only:
-        return Pyramid(pyramid.blobs[:1], pyramid.levels[:1], pyramid.dim)
-    return pyramid
-
-
-def add_fpn(model: DetectionModel, stages: Sequence[tuple[str, int]]) -> Pyramid:
+def add_fpn(
+    model: DetectionModel, stages: Sequence[tuple[str, int]], finest_only: bool = False
+) -> Pyramid:
     """Add a feature pyramid on the maps of a network.
 
     Args:
         model: gets the layers; FPN of its configuration is used.
         stages: (unscoped blob name, number of channels) of the maps with strides 4, 8, 16 and 32,
             in this order. In a ResNet these are the outputs of res2 to res5.
+        finest_only: return only the finest level, P2.
 
     Returns:
         The pyramid. Its blobs are named ``fpn_<name of the map>``, coarser ones ``fpn_<level>``.
@@ -129,6 +122,8 @@ def add_fpn(model: DetectionModel, stages: Sequence[tuple[str, int]]) -> Pyramid
             extra = []
         blobs += extra
         levels += range(HIGHEST_BACKBONE_LEVEL + 1, HIGHEST_BACKBONE_LEVEL + 1 + len(extra))
+    if finest_only:
+        blobs, levels = blobs[:1], levels[:1]
     return Pyramid(tuple(map(unscoped, blobs)), tuple(levels), config.FPN.DIM)
 
 

@@ -64,8 +64,9 @@ class DetectionLayers:
             kernel: side of the filters, in cells.
             shared_with: name of an earlier layer, to use its parameters. weight_init and bias_init
                 are ignored then.
-            options: Caffe2's arguments, with their defaults: stride (1), pad (0), dilation (1),
-                group (1) and no_bias (0). weight_init and bias_init are each a `Fill`.
+            options: Caffe2's arguments, with their defaults: stride (1), pad (0), or pad_t, pad_l,
+                pad_b and pad_r, dilation (1), group (1) and no_bias (0). weight_init and bias_init
+                are each a `Fill`.
 
         Returns:
             The output blob, float32 (N, dim_out, H', W') with
@@ -127,6 +128,10 @@ class DetectionLayers:
     def relu(self, blob: Blob) -> Blob:
         """Add a rectifier that overwrites the blob, and return the blob."""
         return brew.relu(self, blob, blob)
+
+    def relu6(self, blob: Blob) -> Blob:
+        """Add a rectifier that ends at 6 and overwrites the blob, and return the blob."""
+        return self.net.Clip(blob, blob, min=0.0, max=6.0)
 
     def affine_channel(self, blob_in: Blob, blob_out: str, dim: int, in_place: bool) -> Blob:
         """Add a fixed scale and bias of each channel: frozen BatchNorm.

@@ -17,6 +17,7 @@ from detectron_ext.config.loader import read_chain
 from detectron_ext.config.merge import merge_map, merge_overrides
 from detectron_ext.config.unused_keys import warn_of_unused_keys
 from detectron_ext.config.validate import validate
+from detectron_ext.conversion.installed import is_imagenet
 from detectron_ext.errors import ConfigError
 from detectron_ext.upstream.patches import Patch, constant
 from detectron_ext.upstream.shims import UpstreamLoader
@@ -135,6 +136,11 @@ def check(cfg: Any, train: bool) -> None:
     Raises:
         ConfigError: a value out of range, or one that is not applied under upstream.
     """
+    if train and is_imagenet(cfg.TRAIN.WEIGHTS):
+        raise ConfigError(
+            f"TRAIN.WEIGHTS {cfg.TRAIN.WEIGHTS} is no file, and upstream Detectron reads files: "
+            "make one with tools/convert_backbone.py"
+        )
     tree = default_tree()
     if _plain(cfg.LIBRA) == tree["LIBRA"]:
         return

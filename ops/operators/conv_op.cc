@@ -1,12 +1,13 @@
-// Conv and ConvGradient on the CPU: filters of 1x1 through kernels/pointwise_convolution.h, others
-// through oneDNN, on plain NCHW tensors.
+// Conv and ConvGradient on the CPU, on plain NCHW tensors: filters of 1x1 through
+// kernels/pointwise_convolution.h, depthwise ones of 3x3 and 5x5 through
+// kernels/depthwise_convolution.h, others through oneDNN.
 //
 // Caffe2's own CPU convolution unfolds the image into a matrix and multiplies. oneDNN, which is in
-// the same library, is three to five times as fast. On 1x1 filters our kernels are faster than
-// oneDNN, which copies the images into an order of its own and back. Caffe2's own operator runs in
-// all other cases (other orders and ranks, legacy or uneven padding, empty batches), and for every
-// convolution with the argument fast_conv=0 or the environment variable DETECTRON_EXT_FAST_CONV=0.
-// The variable is read when the operator is created.
+// the same library, is three to five times as fast. Our kernels are faster than oneDNN, which copies
+// the images into an order of its own and back. Caffe2's own operator runs in all other cases (other
+// orders and ranks, legacy padding, uneven padding of filters that are not depthwise, empty
+// batches), and for every convolution with the argument fast_conv=0 or the environment variable
+// DETECTRON_EXT_FAST_CONV=0. The variable is read when the operator is created.
 #include <cstdlib>
 #include <string>
 #include <tuple>
@@ -15,6 +16,7 @@
 #include <ATen/ATen.h>
 #include <caffe2/core/operator.h>
 
+#include "kernels/depthwise_convolution.h"
 #include "kernels/pointwise_convolution.h"
 #include "operators/below_autograd.h"
 #include "operators/checks.h"
@@ -51,8 +53,8 @@ class ConvBase : public ConvPoolOverride {
 
  protected:
   bool Covers(const Tensor& x) override {
-    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0 && pads_[0] == pads_[2] &&
-        pads_[1] == pads_[3];
+    const bool even_pads = pads_[0] == pads_[2] && pads_[1] == pads_[3];
+    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0 && (even_pads || IsDepthwise());
   }
 
   void RunFast() override {
@@ -61,15 +63,30 @@ class ConvBase : public ConvPoolOverride {
       RunPointwise();
       return;
     }
+    if (IsDepthwise()) {
+      RunDepthwise();
+      return;
+    }
     const BelowAutograd below_autograd;
     RunOneDnn();
   }
 
   virtual void RunPointwise() = 0;
+  virtual void RunDepthwise() = 0;
   virtual void RunOneDnn() = 0;
 
   PointwiseShape pointwise_shape(const Tensor& x, const Tensor& filter) const {
     return {x.dim(0), filter.dim(1), filter.dim(0), x.dim(2), x.dim(3), stride_[0], stride_[1]};
+  }
+
+  // out_sizes: the shape of Y.
+  DepthwiseShape depthwise_shape(const Tensor& x, const std::vector<int64_t>& out_sizes) const {
+    return {x.dim(0),
+            x.dim(1),
+            {x.dim(2), out_sizes[2], pads_[0]},
+            {x.dim(3), out_sizes[3], pads_[1]},
+            kernel_[0],
+            stride_[0]};
   }
 
   void CheckShapes(const Tensor& x, const Tensor& filter) const {
@@ -89,6 +106,13 @@ class ConvBase : public ConvPoolOverride {
     return group_ == 1 && kernel_[0] == 1 && kernel_[1] == 1 && pads_[0] == 0 && pads_[1] == 0;
   }
 
+  // Every channel has one filter, and its window is one that the kernels know.
+  bool IsDepthwise() {
+    return group_ == Input(0).dim(1) && Input(1).dim() == 4 && Input(1).dim(0) == group_ &&
+        dilation_[0] == 1 && dilation_[1] == 1 &&
+        IsDepthwiseWindow(kernel_[0], kernel_[1], stride_[0], stride_[1]);
+  }
+
   const bool switched_on_;
 };
 
@@ -105,6 +129,17 @@ class ConvOp final : public ConvBase {
     CheckBias();
     Tensor* y = Output(0, GetOutputSize(x, filter.dim(0)), at::dtype<float>());
     PointwiseConvolution(pointwise_shape(x, filter), x.data<float>(), filter.data<float>(),
+                         InputSize() == 3 ? Input(2).data<float>() : nullptr,
+                         y->mutable_data<float>(), ThreadPoolFor);
+  }
+
+  void RunDepthwise() override {
+    const Tensor& x = Input(0);
+    const Tensor& filter = Input(1);
+    CheckBias();
+    const std::vector<int64_t> sizes = GetOutputSize(x, filter.dim(0));
+    Tensor* y = Output(0, sizes, at::dtype<float>());
+    DepthwiseConvolution(depthwise_shape(x, sizes), x.data<float>(), filter.data<float>(),
                          InputSize() == 3 ? Input(2).data<float>() : nullptr,
                          y->mutable_data<float>(), ThreadPoolFor);
   }
@@ -155,6 +190,24 @@ class ConvGradientOp final : public ConvBase {
     if (OutputSize() > dx_output()) {
       Tensor* dx = Output(dx_output(), x.sizes(), at::dtype<float>());
       PointwiseInputGradient(shape, filter.data<float>(), dy.data<float>(),
+                             dx->mutable_data<float>(), ThreadPoolFor);
+    }
+  }
+
+  void RunDepthwise() override {
+    CheckOutputGradient();
+    const Tensor& x = Input(0);
+    const Tensor& filter = Input(1);
+    const Tensor& dy = Input(2);
+    const DepthwiseShape shape = depthwise_shape(x, dy.sizes().vec());
+    Tensor* dfilter = Output(0, filter.sizes(), at::dtype<float>());
+    Tensor* dbias = has_bias_ ? Output(1, {filter.dim(0)}, at::dtype<float>()) : nullptr;
+    DepthwiseFilterGradient(shape, x.data<float>(), dy.data<float>(),
+                            dfilter->mutable_data<float>(),
+                            has_bias_ ? dbias->mutable_data<float>() : nullptr, ThreadPoolFor);
+    if (OutputSize() > dx_output()) {
+      Tensor* dx = Output(dx_output(), x.sizes(), at::dtype<float>());
+      DepthwiseInputGradient(shape, filter.data<float>(), dy.data<float>(),
                              dx->mutable_data<float>(), ThreadPoolFor);
     }
   }

@@ -32,6 +32,7 @@ _ODD = ("FPN.COARSEST_STRIDE", 32, "TEST.SCALE", 170, "TEST.MAX_SIZE", 200, "NUM
 _LIBRA = ("LIBRA.BFP.ON", True)
 _MMDET = ("LIBRA.BOX_CONVENTION", "mmdet", "LIBRA.FPN.EXTRA_LEVELS_RELU", False)
 _SIZE = (128, 128)
+_LITE = ("MODEL.CONV_BODY", "FPN.add_fpn_EfficientNetLite0_conv5_body")
 _WRITERS = {"retinanet": write_tiny_config, "faster_rcnn": write_tiny_rcnn_config}
 
 
@@ -94,12 +95,13 @@ def _assert_same(found, expected):
         ("retinanet", ()),
         ("retinanet", _LIBRA),
         ("retinanet", (*_LIBRA, "LIBRA.BFP.REFINE_LEVEL", 6, *_MMDET)),
+        ("retinanet", _LITE),
         ("faster_rcnn", ()),
         ("faster_rcnn", (*_LIBRA, *_MMDET)),
         ("faster_rcnn", ("MODEL.CLS_AGNOSTIC_BBOX_REG", True, "TEST.SOFT_NMS.ENABLED", True)),
     ],
-    ids=["retinanet", "libra retinanet", "libra retinanet, mmdet", "faster", "libra faster, mmdet",
-         "faster, boxes of no class"],
+    ids=["retinanet", "libra retinanet", "libra retinanet, mmdet", "efficientnet", "faster",
+         "libra faster, mmdet", "faster, boxes of no class"],
 )  # fmt: skip
 def test_a_bare_process_gives_the_detections_of_infer_simple(make_model, tmp_path, kind, overrides):
     config, weights, image = make_model(kind, *overrides)

@@ -135,8 +135,7 @@ def test_a_body_of_one_map():
     assert "stem is no pyramid: set FPN.FPN_ON to False" in _refusal("faster_rcnn", *own)
     message = _refusal("faster_rcnn", *own, "FPN.FPN_ON", False, "TRAIN.FREEZE_AT", 2)
     assert message == (
-        "TRAIN.FREEZE_AT 2 freezes stages of a ResNet, and MODEL.CONV_BODY stem has none: set it "
-        "to 0"
+        "TRAIN.FREEZE_AT 2 freezes stages, and MODEL.CONV_BODY stem has none: set it to 0"
     )
     own += ["FPN.FPN_ON", False, "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head"]
     assert _refusal("faster_rcnn", *own).endswith(
@@ -173,7 +172,7 @@ def test_a_users_head():
 def test_a_long_list_of_names_is_shortened_to_the_nearest():
     name = "FPN.add_fpn_ResNet50_conv_body"
     message = _refusal("retinanet", "MODEL.CONV_BODY", name)
-    assert message.startswith("MODEL.CONV_BODY must be one of 24 names such as FPN.add_fpn_ResNet")
+    assert message.startswith("MODEL.CONV_BODY must be one of 28 names such as FPN.add_fpn_ResNet")
     assert message.endswith("did you mean FPN.add_fpn_ResNet50_conv5_body?")
 
 

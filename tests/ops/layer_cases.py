@@ -28,6 +28,16 @@ def _conv(random) -> BigCase:
     return BigCase("Conv", inputs, {"kernel": 3, "pad": 1})
 
 
+def _depthwise(kernel: int, stride: int, pads: list[int]) -> Callable[..., BigCase]:
+    def build(random):
+        filters = normal(random, CHANNELS, 1, kernel, kernel)
+        inputs = [normal(random, *SHAPE), filters, normal(random, CHANNELS)]
+        arguments = {"kernel": kernel, "stride": stride, "pads": pads, "group": CHANNELS}
+        return BigCase("Conv", inputs, arguments)
+
+    return build
+
+
 def _fully_connected(random) -> BigCase:
     inputs = [normal(random, *shape) for shape in ((90, 1100), (130, 1100), (130,))]
     return BigCase("FC", inputs, {})
@@ -57,7 +67,10 @@ def _momentum(random) -> BigCase:
 BIG_CASES: dict[str, Callable[[np.random.RandomState], BigCase]] = {
     "AffineChannel": _with_vectors("AffineChannel"),
     "AffineChannel, learnt": _with_vectors("AffineChannel", is_learnable=1),
+    "Clip": big_maps("Clip", min=-1.0, max=1.0),
     "Conv": _conv,
+    "Conv, depthwise 3x3": _depthwise(3, 1, [1, 1, 1, 1]),
+    "Conv, depthwise 5x5": _depthwise(5, 2, [1, 1, 2, 2]),
     "FC": _fully_connected,
     "GenerateProposals": _proposals,
     "GroupNorm": _with_vectors("GroupNorm", outputs=3, group=4),

@@ -80,7 +80,7 @@ def test_configuration_file(tmp_path, name, text, fault):
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER in the overrides expects an int"),
         (["SOLVER.MAX_ITER", "-1"], "SOLVER.MAX_ITER must be at least 0"),
         (["MODEL.TYPE", "mask"], "MODEL.TYPE 'mask'"),
-        (["MODEL.CONV_BODY", "FPN.none"], "MODEL.CONV_BODY must be one of 24 names such as FPN."),
+        (["MODEL.CONV_BODY", "FPN.none"], "MODEL.CONV_BODY must be one of 28 names such as FPN."),
         (["MODEL.NUM_CLASSES", "4"], "needs 3: background and [square, disc]"),
         (["TRAIN.DATASETS", "()"], "TRAIN.DATASETS is empty"),
         (["TRAIN.DATASETS", "('bccd_trian',)"], "did you mean bccd_train"),

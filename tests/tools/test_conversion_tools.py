@@ -7,9 +7,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from efficientnet_tensors import random_tensors
 from tool_runner import failure, run_tool
 
 from detectron_ext import ops
+from detectron_ext.engine.weights_file import read_weights
 
 
 class _Command:
@@ -32,6 +34,12 @@ def _checkpoint(kind, tmp_path):
     return path
 
 
+_TOOLS = {
+    "convert_mmdet_weights": ("--arch", "retinanet_r50"),
+    "convert_backbone": ("--from", "efficientnet_lite"),
+}
+
+
 @pytest.mark.parametrize(
     "kind, fault",
     [
@@ -39,16 +47,40 @@ def _checkpoint(kind, tmp_path):
         ("truncated", "is truncated or damaged"),
         ("malicious", "it names posix.mkdir; only tensors are read"),
         ("objects", "it holds an array of type O8"),
-        ("others", "it has no backbone.bn1.weight: choose another --arch"),
+        ("others", "it has no "),
     ],
 )
-def test_a_bad_checkpoint_ends_in_one_line(tmp_path, kind, fault):
+@pytest.mark.parametrize("name", _TOOLS)
+def test_a_bad_checkpoint_ends_in_one_line(tmp_path, name, kind, fault):
     path = _checkpoint(kind, tmp_path)
     out = tmp_path / "out.pkl"
-    arguments = ("--in", path, "--out", out, "--arch", "retinanet_r50")
-    message = failure(run_tool("convert_mmdet_weights", *arguments))
+    message = failure(run_tool(name, "--in", path, "--out", out, *_TOOLS[name]))
     assert fault in message and str(path) in message
+    if kind == "others":
+        doubt = {"convert_mmdet_weights": "another --arch?", "convert_backbone": "another network?"}
+        assert message.endswith(doubt[name])
     assert not (tmp_path / "pwned").exists() and not out.exists()
+
+
+def test_a_backbone_is_converted(tmp_path):
+    path, out = tmp_path / "lite0.pth", tmp_path / "lite0.pkl"
+    torch.save(random_tensors(), str(path))
+    outcome = run_tool(
+        "convert_backbone", "--from", "efficientnet_lite", "--in", path, "--out", out
+    )
+    assert outcome.status == 0, outcome.err
+    written, settings = outcome.out.splitlines()
+    assert written.startswith(f"written: {out}, 144 blobs from 240 tensors; not used: _conv_head.")
+    assert settings == (
+        "train from it with: MODEL.CONV_BODY FPN.add_fpn_EfficientNetLite0_conv5_body "
+        f'PIXEL_MEANS "[[[127.0, 127.0, 127.0]]]" TRAIN.WEIGHTS {out}'
+    )
+    assert read_weights(str(out)).blobs["stem_w"].shape == (32, 3, 3, 3)
+
+
+def test_an_unknown_origin_is_named(tmp_path):
+    message = failure(run_tool("convert_backbone", "--from", "x", "--in", "a", "--out", "b"))
+    assert "--from" in message and "efficientnet_lite" in message
 
 
 def test_an_unknown_architecture_is_named():
@@ -74,7 +106,7 @@ def test_a_model_is_exported(tool, workplace, tmp_path):
 @pytest.mark.parametrize(
     "arguments, fault",
     [
-        (["TEST.WEIGHTS", "{weights}"], "give --size HEIGHT WIDTH"),
+        (["TEST.WEIGHTS", "{weights}"], "give it with --size HEIGHT WIDTH"),
         (["--size", "0", "9", "TEST.WEIGHTS", "{weights}"], "--size needs numbers above 0"),
         (["--size", "128", "128"], "no weights to export: set TEST.WEIGHTS"),
         (["--size", "128", "128", "TEST.WEIGHTS", "none.pkl"], "weights file not found: none.pkl"),

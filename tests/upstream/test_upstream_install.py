@@ -135,6 +135,7 @@ def test_a_key_without_a_value_is_named(cfg):
         ("LIBRA.AUGMENTATION.ROTATE90", "True", "ROTATE90 has no effect under upstream"),
         ("LIBRA.BOX_CONVENTION", "mmdet", "BOX_CONVENTION has no effect .* without --upstream"),
         ("LIBRA.BFP.ON", "True", "needs a pyramid, and ResNet.add_ResNet50_conv4_body has none"),
+        ("TRAIN.WEIGHTS", "imagenet://X", "X is no file, and upstream .* tools/convert_backbone"),
     ],
 )
 def test_a_model_is_not_built_with(cfg, key, value, reason):

@@ -64,7 +64,7 @@ def test_parameters_are_ours(cfg, tmp_path, model, libra):
     assert _parameters(_create(path, True)) == expected
 
 
-@pytest.mark.parametrize("network", ["ResNet18", "ResNet36_tiny"])
+@pytest.mark.parametrize("network", ["ResNet18", "ResNet36_tiny", "EfficientNetLite0"])
 def test_our_networks_are_found_by_their_names(cfg, tmp_path, network):
     body = ["MODEL.CONV_BODY", f"FPN.add_fpn_{network}_conv5_body"]
     path = write_config(tmp_path, "retinanet", {"RETINANET_HEAD": {"USE_GN": True}})

@@ -15,7 +15,8 @@ MODEL = Section(
     ),
     CONV_BODY=Key(
         "",
-        "Name of the function that builds the backbone, such as `FPN.add_fpn_ResNet50_conv5_body`.",
+        "Name of the function that builds the backbone, such as `FPN.add_fpn_ResNet50_conv5_body` "
+        "or `FPN.add_fpn_EfficientNetLite0_conv5_body`.",
     ),
     NUM_CLASSES=Key(
         -1,

@@ -23,8 +23,8 @@ TRAIN = Section(
     affects_weights=True,
     WEIGHTS=Key(
         "",
-        "Weights file that training starts from. If it is empty, training starts from random "
-        "weights.",
+        "Weights file that training starts from, or `imagenet://EfficientNetLite0`. If it is "
+        "empty, training starts from random weights.",
     ),
     DATASETS=Key(
         (),
@@ -168,7 +168,9 @@ TRAIN = Section(
     ),
     FREEZE_AT=Key(
         2,
-        "Last ResNet stage that is not trained: 2 to 5 (2 is conv1 and res2); 0 trains everything.",
+        "Last stage of the backbone that is not trained: 2 to 5; 0 trains everything. Stage 2 is "
+        "all that comes before the map of stride 4 (conv1 and res2 of a ResNet); stages 3, 4 and 5 "
+        "end in the maps of strides 8, 16 and 32.",
         one_of(0, 2, 3, 4, 5),
     ),
 )

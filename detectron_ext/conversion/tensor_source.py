@@ -1,0 +1,102 @@
+"""The tensors of a checkpoint, each of which a converter takes once.
+
+So a converter notices what it did not expect: a tensor that is missing, has another shape, or is
+left over.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from detectron_ext.errors import WeightsError
+
+
+class TensorSource:
+    """Tensors by name; each can be taken once.
+
+    Args:
+        tensors: name to array.
+        path: file of the tensors, for messages.
+        doubt: question that ends the message about a tensor that is missing or left.
+
+    Attributes:
+        num_taken: how many tensors were taken.
+    """
+
+    def __init__(self, tensors: dict, path: str, doubt: str):
+        strip = all(name.startswith("module.") for name in tensors)
+        self._tensors = {name[7:] if strip else name: value for name, value in tensors.items()}
+        self._path, self._doubt = path, doubt
+        self.num_taken = 0
+
+    def has(self, name: str) -> bool:
+        """Return whether a tensor exists and has not been taken."""
+        return name in self._tensors
+
+    def take(self, name: str, *shape: int | None) -> np.ndarray:
+        """Take a tensor.
+
+        Args:
+            name: its name.
+            shape: the expected shape; None stands for any size. Without it any shape is allowed.
+
+        Raises:
+            WeightsError: the tensor is missing or has another shape.
+        """
+        if name not in self._tensors:
+            self.refuse(f"it has no {name}: {self._doubt}")
+        value = self._tensors.pop(name)
+        fits = len(value.shape) == len(shape) and all(
+            wanted in (None, size) for wanted, size in zip(shape, value.shape)
+        )
+        if shape and not fits:
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
+            self.refuse(f"{name} has shape {value.shape}, not ({wanted})")
+        self.num_taken += 1
+        return value.astype(np.float64)
+
+    def finish(self, unused: tuple[str, ...] = ()) -> list[str]:
+        """Check that all tensors were taken, except counters.
+
+        Args:
+            unused: beginnings of the names of tensors that may be left.
+
+        Returns:
+            The names of the tensors that are left and may be.
+
+        Raises:
+            WeightsError: other tensors are left; the message names them.
+        """
+        left = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
+        rest = [name for name in left if not name.startswith(unused)]
+        if rest:
+            shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
+            self.refuse(f"it has {shown}: {self._doubt}")
+        return left
+
+    def take_conv_bn(self, conv: str, norm: str, epsilon: float, *shape: int | None) -> tuple:
+        """Take a convolution without bias and the BatchNorm after it, frozen.
+
+        Args:
+            conv, norm: names of both without ".weight".
+            epsilon: of the BatchNorm.
+            shape: the expected shape of the weights; None stands for any size.
+
+        Returns:
+            Weights (out, in, rows, columns), scale (out,) and bias (out,), with
+            scale = weight / sqrt(variance + epsilon) and bias = bias - mean * scale.
+
+        Raises:
+            WeightsError: a tensor is missing or has another shape.
+        """
+        weight = self.take(f"{conv}.weight", *(shape or [None] * 4))
+        kinds = ("weight", "bias", "running_mean", "running_var")
+        gamma, beta, mean, variance = (self.take(f"{norm}.{kind}", len(weight)) for kind in kinds)
+        scale = gamma / np.sqrt(variance + epsilon)
+        return weight, scale, beta - mean * scale
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise WeightsError with the file and the reason."""
+        raise WeightsError(f"checkpoint {self._path}: {reason}")
