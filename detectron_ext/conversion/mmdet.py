@@ -52,7 +52,7 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     """
     checkpoint = read_checkpoint(path)
     settings = _with_style(read_settings(checkpoint.meta), style)
-    source = TensorSource(checkpoint.tensors, path, "is it another --arch?")
+    source = TensorSource(checkpoint.tensors, path, "choose another --arch")
     converter = BlobConverter(source, settings)
     converter.add_backbone()
     is_retinanet = "retinanet" in arch

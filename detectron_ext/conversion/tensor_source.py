@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint, each of which a converter takes once.
+"""The tensors of a checkpoint. A converter takes each of them once.
 
-So a converter notices what it did not expect: a tensor that is missing, has another shape, or is
-left over.
+A converter therefore notices every tensor that it did not expect: one that is missing, has another
+shape, or is left over.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ class TensorSource:
     Args:
         tensors: name to array.
         path: file of the tensors, for messages.
-        doubt: question that ends the message about a tensor that is missing or left.
+        advice: end of the message about a tensor that is missing or left.
 
     Attributes:
         num_taken: how many tensors were taken.
     """
 
-    def __init__(self, tensors: dict, path: str, doubt: str):
+    def __init__(self, tensors: dict, path: str, advice: str):
         strip = all(name.startswith("module.") for name in tensors)
         self._tensors = {name[7:] if strip else name: value for name, value in tensors.items()}
-        self._path, self._doubt = path, doubt
+        self._path, self._advice = path, advice
         self.num_taken = 0
 
     def has(self, name: str) -> bool:
@@ -46,7 +46,7 @@ class TensorSource:
             WeightsError: the tensor is missing or has another shape.
         """
         if name not in self._tensors:
-            self.refuse(f"it has no {name}: {self._doubt}")
+            self.refuse(f"it has no {name}: {self._advice}")
         value = self._tensors.pop(name)
         fits = len(value.shape) == len(shape) and all(
             wanted in (None, size) for wanted, size in zip(shape, value.shape)
@@ -73,7 +73,7 @@ class TensorSource:
         rest = [name for name in left if not name.startswith(unused)]
         if rest:
             shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
-            self.refuse(f"it has {shown}: {self._doubt}")
+            self.refuse(f"it has {shown}, which this network does not have: {self._advice}")
         return left
 
     def take_conv_bn(self, conv: str, norm: str, epsilon: float, *shape: int | None) -> tuple:

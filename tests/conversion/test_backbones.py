@@ -134,7 +134,7 @@ def _set(name, value):
         (lambda tensors: tensors.pop("_blocks.3._bn2.bias"), "it has no _blocks.3._bn2.bias"),
         (
             _set("_blocks.16._expand_conv.weight", torch.ones(1)),
-            "it has _blocks.16._expand_conv.weight: is it of another network?",
+            "it has _blocks.16._expand_conv.weight, which this network does not have",
         ),
         (
             _set("_blocks.0._project_conv.weight", torch.ones(24, 32, 1, 1)),

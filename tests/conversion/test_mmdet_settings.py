@@ -132,7 +132,7 @@ def test_the_differences_to_the_shipped_configuration_are_said(place):
         (
             "bbox_head.extra.weight",
             (1,),
-            "it has bbox_head.extra.weight, which this --arch does not have",
+            "it has bbox_head.extra.weight, which this network does not have",
         ),
     ],
 )

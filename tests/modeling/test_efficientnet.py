@@ -94,7 +94,7 @@ def test_a_head_for_residual_networks_is_refused():
         "MODEL.CONV_BODY", "EfficientNet.add_EfficientNetLite0_conv4_body",
         "FAST_RCNN.ROI_BOX_HEAD", "ResNet.add_ResNet_roi_conv5_head",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="goes on with a ResNet"):
+    with pytest.raises(ConfigError, match="is no ResNet: choose another head"):
         _build("faster_rcnn", True, *overrides)
 
 

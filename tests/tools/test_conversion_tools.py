@@ -57,7 +57,7 @@ def test_a_bad_checkpoint_ends_in_one_line(tmp_path, name, kind, fault):
     message = failure(run_tool(name, "--in", path, "--out", out, *_TOOLS[name]))
     assert fault in message and str(path) in message
     if kind == "others":
-        doubt = {"convert_mmdet_weights": "another --arch?", "convert_backbone": "another network?"}
+        doubt = {"convert_mmdet_weights": "another --arch", "convert_backbone": "another network?"}
         assert message.endswith(doubt[name])
     assert not (tmp_path / "pwned").exists() and not out.exists()
 
@@ -106,7 +106,7 @@ def test_a_model_is_exported(tool, workplace, tmp_path):
 @pytest.mark.parametrize(
     "arguments, fault",
     [
-        (["TEST.WEIGHTS", "{weights}"], "give it with --size HEIGHT WIDTH"),
+        (["TEST.WEIGHTS", "{weights}"], "give --size HEIGHT WIDTH"),
         (["--size", "0", "9", "TEST.WEIGHTS", "{weights}"], "--size needs numbers above 0"),
         (["--size", "128", "128"], "no weights to export: set TEST.WEIGHTS"),
         (["--size", "128", "128", "TEST.WEIGHTS", "none.pkl"], "weights file not found: none.pkl"),
