@@ -57,8 +57,8 @@ def test_a_bad_checkpoint_ends_in_one_line(tmp_path, name, kind, fault):
     message = failure(run_tool(name, "--in", path, "--out", out, *_TOOLS[name]))
     assert fault in message and str(path) in message
     if kind == "others":
-        doubt = {"convert_mmdet_weights": "another --arch", "convert_backbone": "another network?"}
-        assert message.endswith(doubt[name])
+        advice = {"convert_mmdet_weights": "another --arch", "convert_backbone": "another network?"}
+        assert message.endswith(advice[name])
     assert not (tmp_path / "pwned").exists() and not out.exists()
 
 
