@@ -4,10 +4,12 @@
 //
 // Caffe2's own CPU convolution unfolds the image into a matrix and multiplies. oneDNN, which is in
 // the same library, is three to five times as fast. Our kernels are faster than oneDNN, which copies
-// the images into an order of its own and back. Caffe2's own operator runs in all other cases (other
-// orders and ranks, legacy padding, uneven padding of filters that are not depthwise, empty
-// batches), and for every convolution with the argument fast_conv=0 or the environment variable
-// DETECTRON_EXT_FAST_CONV=0. The variable is read when the operator is created.
+// the images into an order of its own and back. oneDNN pads both ends of a side alike; with other
+// padding it gets images that are padded beforehand. Caffe2's own operator runs in all other cases
+// (other orders and ranks, legacy padding, empty batches), and for every convolution with the
+// argument fast_conv=0 or the environment variable DETECTRON_EXT_FAST_CONV=0. The variable is read
+// when the operator is created.
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <tuple>
@@ -53,8 +55,7 @@ class ConvBase : public ConvPoolOverride {
 
  protected:
   bool Covers(const Tensor& x) override {
-    const bool even_pads = pads_[0] == pads_[2] && pads_[1] == pads_[3];
-    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0 && (even_pads || IsDepthwise());
+    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0;
   }
 
   void RunFast() override {
@@ -97,13 +98,32 @@ class ConvBase : public ConvPoolOverride {
                   x.sizes(), " with kernel ", kernel_[0], "x", kernel_[1], " and group ", group_);
   }
 
-  std::vector<int64_t> padding() const { return {pads_[0], pads_[1]}; }
+  // Both ends of each side have the same padding, as oneDNN needs it.
+  bool PadsEvenly() const { return pads_[0] == pads_[2] && pads_[1] == pads_[3]; }
+
+  // The padding that oneDNN adds itself.
+  std::vector<int64_t> padding() const {
+    return PadsEvenly() ? std::vector<int64_t>{pads_[0], pads_[1]} : std::vector<int64_t>{0, 0};
+  }
+
+  // Returns x, with zeros around it where oneDNN cannot pad.
+  at::Tensor PaddedForOneDnn(const at::Tensor& x) const {
+    // ATen pads the last dimension first.
+    return PadsEvenly() ? x : at::constant_pad_nd(x, {pads_[1], pads_[3], pads_[0], pads_[2]}, 0);
+  }
+
+  // Returns the part of a padded image's gradient that belongs to the image of the given shape.
+  at::Tensor WithoutPadding(const at::Tensor& dx, at::IntArrayRef sizes) const {
+    return PadsEvenly() ? dx : dx.narrow(2, pads_[0], sizes[2]).narrow(3, pads_[1], sizes[3]);
+  }
+
   std::vector<int64_t> stride() const { return {stride_.begin(), stride_.end()}; }
   std::vector<int64_t> dilation() const { return {dilation_.begin(), dilation_.end()}; }
 
  private:
   bool IsPointwise() const {
-    return group_ == 1 && kernel_[0] == 1 && kernel_[1] == 1 && pads_[0] == 0 && pads_[1] == 0;
+    return group_ == 1 && kernel_[0] == 1 && kernel_[1] == 1 &&
+        std::all_of(pads_.begin(), pads_.end(), [](int pad) { return pad == 0; });
   }
 
   // Every channel has one filter, and its window is one that the kernels know.
@@ -151,9 +171,10 @@ class ConvOp final : public ConvBase {
     // Every version of ATen takes an undefined tensor for "no bias"; only newer ones take an
     // optional.
     const at::Tensor bias = InputSize() == 3 ? at::Tensor(Input(2)) : at::Tensor();
-    SetOutputTensor(0,
-                    Contiguous(at::mkldnn_convolution(at::Tensor(x), at::Tensor(filter), bias,
-                                                      padding(), stride(), dilation(), group_)));
+    SetOutputTensor(
+        0,
+        Contiguous(at::mkldnn_convolution(PaddedForOneDnn(at::Tensor(x)), at::Tensor(filter), bias,
+                                          padding(), stride(), dilation(), group_)));
   }
 
   void CheckBias() {
@@ -214,13 +235,15 @@ class ConvGradientOp final : public ConvBase {
 
   void RunOneDnn() override {
     CheckOutputGradient();
-    const at::Tensor x(Input(0));
+    const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
     const at::Tensor filter(Input(1));
     const at::Tensor dy(Input(2));
     at::Tensor dx;
     if (OutputSize() > dx_output()) {
-      dx = at::mkldnn_convolution_backward_input(x.sizes(), dy, filter, padding(), stride(),
-                                                 dilation(), group_, has_bias_);
+      dx = WithoutPadding(
+          at::mkldnn_convolution_backward_input(x.sizes(), dy, filter, padding(), stride(),
+                                                dilation(), group_, has_bias_),
+          Input(0).sizes());
     }
     at::Tensor dfilter;
     at::Tensor dbias;

@@ -19,7 +19,10 @@ SPELLINGS = [
     ({"kernel": 3, "pad_t": 2, "pad_l": 2, "pad_b": 2, "pad_r": 2, "dilation": 2},
      {"pads": (2, 2, 2, 2), "dilation": 2}),
     ({"kernel": 3, "dilations": [1, 1], "group": 2}, {"group": 2}),
-    ({"kernel": 3, "pads": [0, 1, 2, 1]}, {"pads": (0, 1, 2, 1)}),  # uneven: Caffe2's operator
+    ({"kernel": 3, "pads": [0, 1, 2, 1]}, {"pads": (0, 1, 2, 1)}),
+    ({"kernel": 3, "pads": [0, 0, 2, 2], "stride": 2}, {"pads": (0, 0, 2, 2), "stride": 2}),
+    ({"kernel": 3, "pad_t": 1, "pad_l": 0, "pad_b": 0, "pad_r": 3, "dilation": 2, "group": 2},
+     {"pads": (1, 0, 0, 3), "dilation": 2, "group": 2}),
     ({"kernel": 3, "pad": 1, "fast_conv": 0}, {"pads": (1, 1, 1, 1)}),
 ]  # fmt: skip
 

@@ -115,6 +115,7 @@ def test_same_bits_for_any_number_of_threads(shape, strides):
     [
         (6, {"pad": 1}, {"pads": (1, 1, 1, 1)}),
         (1, {"pad": 1}, {"pads": (1, 1, 1, 1)}),  # such a filter is in any order at once
+        (6, {"pads": [0, 0, 1, 2]}, {"pads": (0, 0, 1, 2)}),
         (6, {"group": 2}, {"group": 2}),
         (6, {"fast_conv": 0}, {}),
     ],
