@@ -5,6 +5,9 @@
 #                that was built from source and installed in a folder
 #                TARGETS=x86-64-v3: for a level of x86-64 processors
 # make demo      train and compare two small models on the built-in data set, write a report
+# make demo-photos PHOTOS=FOLDER
+#                fine-tune and compare two models on your photographs, write a report. FOLDER is in
+#                COCO format; the default is the folder in DETECTRON_EXT_BCCD_ROOT
 # make test      run the tests (SANITIZE=...: only the operators' tests, with that sanitizer)
 # make sanitize  run the tests that reach every operator with both sanitizers, in one build
 # make bench     time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
@@ -17,6 +20,7 @@ PYTEST_ARGS ?=
 SANITIZE ?=
 CAFFE2 ?=
 TARGETS ?=
+PHOTOS ?= $(DETECTRON_EXT_BCCD_ROOT)
 
 ifeq ($(SANITIZE),)
 TESTS := $(PYTHON) -m pytest $(PYTEST_ARGS)
@@ -28,7 +32,7 @@ TESTS := LD_PRELOAD="$(PRELOAD) $(call runtime,libstdc++.so)" ASAN_OPTIONS=detec
 	UBSAN_OPTIONS=print_stacktrace=1 $(PYTHON) -m pytest tests/ops $(PYTEST_ARGS)
 endif
 
-.PHONY: env ops demo test sanitize bench lint dist clean
+.PHONY: env ops demo demo-photos test sanitize bench lint dist clean
 
 env: .venv/.complete
 
@@ -42,6 +46,9 @@ ops: env
 
 demo: ops
 	$(PYTHON) tools/demo.py
+
+demo-photos: ops
+	$(PYTHON) tools/demo.py --photographs "$(PHOTOS)"
 
 test: ops
 	$(TESTS)

@@ -1,4 +1,4 @@
-"""The demonstration: two models on the built-in digits, compared on one page."""
+"""The demonstration: two models on the same data, compared on one page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.config import Config, value_at
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.coco_folder import find_parts
 from detectron_ext.evaluation.detections_file import read_detections
 from detectron_ext.evaluation.report import Picture, RunSummary, write_demo_report
 from detectron_ext.evaluation.training_log import TrainingLog, read_training_log, training_costs
@@ -56,6 +57,25 @@ def demo(config_files: dict[str, str], output_dir: str, overrides: Sequence = ()
         _LOG.info("model %d of %d: %s", index + 1, len(config_files), name)
         runs.append(_run(name, config))
     return write_demo_report(output_dir, runs)
+
+
+def photograph_settings(folder: str) -> list:
+    """Return the KEY VALUE pairs that make a configuration train on a folder of photographs.
+
+    Args:
+        folder: see :func:`detectron_ext.data.coco_folder.find_parts`.
+
+    Raises:
+        DatasetError: the folder or an annotation file is missing or wrong.
+    """
+    train, val = find_parts(folder)
+    entries = {each.name: {"im_dir": each.im_dir, "ann_fn": each.ann_fn} for each in (train, val)}
+    return [
+        "DATASETS_EXTRA", entries,
+        "TRAIN.DATASETS", (train.name,),
+        "TEST.DATASETS", (val.name,),
+        "MODEL.NUM_CLASSES", CocoDataset(train).num_classes,
+    ]  # fmt: skip
 
 
 def _run(name: str, config: Config) -> RunSummary:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from squares import write_tiny_config
+from squares import make_squares, write_tiny_config
 from tool_runner import failure, run_tool
 
-from detectron_ext.commands.demo import demo
+from detectron_ext.commands.demo import demo, photograph_settings
 from detectron_ext.errors import UserError
 
 
@@ -53,3 +53,27 @@ def test_the_folder_is_chosen_by_its_flag_alone(tmp_path):
 def _row(page, label):
     with open(page, encoding="utf-8") as file:
         return re.search(f"<tr>(?:(?!</tr>).)*{label}.*?</tr>", file.read(), re.DOTALL).group()
+
+
+def test_photographs_are_trained_on_by_their_folder_alone(tmp_path):
+    folder = _photographs(tmp_path)
+    model = {"RetinaNet": str(write_tiny_config(tmp_path / "made"))}
+    page = demo(model, str(tmp_path / "demo"), [*photograph_settings(folder), "SOLVER.MAX_ITER", 2])
+    with open(page, encoding="utf-8") as file:
+        assert "scored on 3 other images" in file.read()
+
+
+def test_photographs_need_a_folder(tmp_path):
+    outcome = run_tool("demo", "--photographs", "")
+    assert "make demo-photos PHOTOS=FOLDER" in failure(outcome)
+    outcome = run_tool("demo", "--photographs", tmp_path)
+    assert "has no annotation file of the train part" in failure(outcome)
+
+
+def _photographs(tmp_path):
+    for part, number in (("train", 8), ("valid", 3)):
+        make_squares(tmp_path / "made" / part, number)
+        made = tmp_path / "made" / part
+        (made / "images").rename(tmp_path / part)
+        (made / "annotations.json").rename(tmp_path / part / "_annotations.coco.json")
+    return str(tmp_path)
