@@ -16,6 +16,9 @@
 # make clean     remove what was built; .venv, dist and output stay
 
 PYTHON := .venv/bin/python
+# One process for each processor, and at most four because each takes about 1 GB. A file's tests stay
+# together: they share what they have trained. PROCESSES=0 runs all in one process, as pytest alone does.
+PROCESSES ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 PYTEST_ARGS ?=
 SANITIZE ?=
 CAFFE2 ?=
@@ -23,7 +26,7 @@ TARGETS ?=
 PHOTOS ?= $(DETECTRON_EXT_BCCD_ROOT)
 
 ifeq ($(SANITIZE),)
-TESTS := $(PYTHON) -m pytest $(PYTEST_ARGS)
+TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile $(PYTEST_ARGS)
 else
 # The process has to load the sanitizer's runtime before the library that needs it.
 runtime = $(shell $(CXX) -print-file-name=$(1))
