@@ -104,8 +104,8 @@ with the inputs of Detectron's SelectSmoothL1Loss:
   loss = scale / max(S, 1) * sum_m sum_k L(Y_hat[n, c + k, y, x] - Y[m, k])
 
 Here (n, c, y, x) is row m of L, and k runs from 0 to 3. The penalty L of one difference is that of
-BalancedL1Loss. If several rows select the same prediction, all of them count. If M is 0, the loss is
-0; Y and L may then have any shape without elements.
+BalancedL1Loss. If several rows select the same prediction, all of them count. If M is 0, the loss
+is 0, and Y and L may have any shape without elements.
 )DOC");
 
 OPERATOR_SCHEMA(SelectBalancedL1LossGradient)
@@ -115,8 +115,8 @@ OPERATOR_SCHEMA(SelectBalancedL1LossGradient)
     .FillUsing(DescribeBalancedL1Arguments)
     .SetDoc(R"DOC(
 Gradient of SelectBalancedL1Loss for Y_hat: d_loss times the derivative of the loss. It is 0 at
-predictions that no row of L selects, so it is 0 everywhere if M is 0. The arguments must be those of
-SelectBalancedL1Loss.
+predictions that no row of L selects, so it is 0 everywhere if M is 0. The arguments must be those
+of SelectBalancedL1Loss.
 )DOC");
 
 REGISTER_GRADIENT(BalancedL1Loss, detectron_ext::LossGradientMaker);

@@ -98,11 +98,11 @@ Networks, arXiv:1711.07971, section 3.2, embedded Gaussian). For each image,
 
   out[:, p] = sum_q softmax_q(theta[:, p] . phi[:, q]) * g[:, q]
 
-The positions p and q run over the H * W cells of a map. The (H * W, H * W) matrix of the products is
-never stored, so the memory grows with H * W, not with its square.
+The positions p and q run over the H * W cells of a map. The (H * W, H * W) matrix of the products
+is never stored, so the memory grows with H * W, not with its square.
 
-If N or H * W is 0, both outputs are empty; if C is 0, out is. On CUDA, N must be at most 65535, H * W below 2^30 and C at
-most 2097120.
+If N or H * W is 0, both outputs are empty; if C is 0, out is. On CUDA, N must be at most 65535,
+H * W below 2^30 and C at most 2097120.
 )DOC")
     .FillUsing(DescribeAttentionInputs)
     .Output(0, "out", "Averages of g, float32, shaped as theta.")

@@ -1,5 +1,6 @@
-// NonLocalBlock: the whole non-local block as one operator. In the forward pass it keeps two maps
-// less than its six layers do. In the backward pass it needs a fraction of their memory.
+// NonLocalBlock: the whole non-local block as one operator. The block also exists as six layers. In
+// the forward pass the operator keeps two maps fewer than they do. In the backward pass it needs a
+// fraction of their memory.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
+// The indices of the inputs of the gradient operator. The forward operator has those up to kOutB.
+// Output i of the gradient operator is the gradient of input i of the forward operator.
 enum Inputs {
   kX,
   kThetaW,
@@ -34,7 +37,7 @@ enum Inputs {
   kLogSums,
   kDY
 };
-constexpr int kWeights = kOutB;  // the number of weights: all inputs of the block but X
+constexpr int kWeights = kOutB;  // the number of weights: the inputs of the block after X
 
 // What the operator and its gradient share: the checks, and the inputs in the kernel's form.
 class NonLocalBlockBase : public Operator<CPUContext> {
@@ -44,6 +47,7 @@ class NonLocalBlockBase : public Operator<CPUContext> {
         use_scale_(GetSingleArgument<bool>("use_scale", false)) {}
 
  protected:
+  // Enforces the shapes of X and of the weights.
   NonLocalShape CheckedShape() {
     const Tensor& x = Input(kX);
     EnforceDimensions(type(), "X", x, 4);
@@ -111,6 +115,7 @@ class NonLocalBlockGradientOp final : public NonLocalBlockBase {
   }
 
  private:
+  // Makes the gradient of an input and returns its memory.
   float* Gradient(int input) {
     return Output(input, Input(input).sizes(), at::dtype<float>())->mutable_data<float>();
   }
