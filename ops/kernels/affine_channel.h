@@ -18,7 +18,8 @@ struct AffineChannelShape {
   int64_t block() const { return plane >= 16384 ? 1 : 16384 / (plane > 0 ? plane : 1); }
 };
 
-// y may be x. Without a bias (nullptr) this is also the gradient with respect to x.
+// Writes y, which may be x. A null bias counts as 0. Applied to dy without a bias, this function
+// gives dx.
 inline void AffineChannel(const float* x, const float* scale, const float* bias,
                           const AffineChannelShape& shape, float* y, ParallelFor parallel_for) {
   const int64_t planes = shape.images * shape.channels;

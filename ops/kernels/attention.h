@@ -30,7 +30,8 @@ struct AttentionShape {
 void Attention(const AttentionShape& shape, const float* theta, const float* phi, const float* g,
                const float* key_biases, float* out, float* log_sums, ParallelFor parallel_for);
 
-// out and log_sums are the results of Attention without key_biases.
+// Writes d_theta, d_phi and d_g, given d_out. out and log_sums are the results of Attention without
+// key_biases.
 void AttentionGradient(const AttentionShape& shape, const float* theta, const float* phi,
                        const float* g, const float* out, const float* log_sums, const float* d_out,
                        float* d_theta, float* d_phi, float* d_g, ParallelFor parallel_for);

@@ -50,7 +50,7 @@ struct Queries {
   float* row_dots;
 };
 
-// Copies those of queries [first, first + count); beyond `positions` it writes zeros.
+// Copies log_sums and row_dots of queries [first, first + count). Writes zeros beyond `positions`.
 __device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int positions, int first,
                                             int count, const Queries& queries) {
   const int i = threadIdx.x;
@@ -62,7 +62,7 @@ __device__ __forceinline__ void LoadQueries(const Maps& maps, int image, int pos
   }
 }
 
-// Turns scores into p. Pairs beyond the ends get 0.
+// Turns scores into p. Pairs of a row and a column beyond the map get 0.
 template <typename Products, bool kQueriesAreRows>
 __device__ __forceinline__ void Probabilities(int positions, float scale, int row0, int column0,
                                               const Queries& queries,
@@ -89,6 +89,7 @@ __device__ __forceinline__ void Differentiate(const Queries& queries,
   }
 }
 
+// Computes one of the three gradients, or one split of it (AttentionPlan) in split_sums.
 template <typename Products, Wanted kWanted>
 __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocessor)
     GradientKernel(AttentionShape shape, int split_columns, Maps maps, float factor,
@@ -196,6 +197,7 @@ __global__ void __launch_bounds__(kCudaThreads)
 
 const char* const kName = "EmbeddedGaussianAttentionGradient";
 
+// Launches the kernel of one gradient, and the sum over its splits if there are several.
 template <typename Products, Wanted kWanted>
 void Launch(const AttentionShape& shape, const Maps& maps, const AttentionPlan& plan,
             float* split_sums, float* gradient, cudaStream_t stream) {

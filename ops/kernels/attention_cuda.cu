@@ -5,7 +5,8 @@ namespace detectron_ext {
 namespace {
 
 constexpr int64_t kMaxSplits = 16;
-// The cost of one more split, in tiles of a block: its results are written, read and added up.
+// The cost of one more split, whose results are written, read and added up. The unit is the time of
+// a tile of a block.
 constexpr double kSplitCost = 0.25;
 
 int DeviceAttribute(cudaDeviceAttr attribute) {
@@ -20,6 +21,8 @@ int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
+// Takes the number of splits with the least estimated time: the number of rounds in which the GPU
+// runs all blocks, times the tiles of a block, plus the cost of the splits.
 AttentionPlan PlanAttention(const AttentionShape& shape, int columns,
                             int blocks_per_multiprocessor) {
   const int64_t row_blocks = DivideUp(shape.positions, kAttentionRows);
@@ -60,8 +63,8 @@ bool UseTensorCores(AttentionProducts products, const void* kernel) {
     }
     return true;
   }
-  // The tensor cores of other GPUs are at most twice as fast as their float32 units. That is too
-  // little: each product takes three.
+  // On other GPUs the tensor cores are at most twice as fast as the float32 units. That is too
+  // slow, because each product takes three products of tensor cores.
   const int minor = DeviceAttribute(cudaDevAttrComputeCapabilityMinor);
   return possible && ((major == 8 && minor == 0) || major == 9 || major == 10);
 }

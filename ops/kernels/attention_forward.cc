@@ -1,6 +1,6 @@
 // Forward attention. Scores are stored transposed, [j][i], with i along vectors. So the softmax
-// over j needs no reduction inside a vector, and a block of probabilities is the right-hand side of
-// the product with g without another copy.
+// over j needs no reduction inside a vector. A block of probabilities already has the order of the
+// right factor of the product with g, so it is not copied.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -28,6 +28,7 @@ struct PackedKeys {
   FloatBuffer phi;  // [panel of j][channel][kTileRows]
   FloatBuffer g;    // [panel of channels][j][kTileRows]
 
+  // Packs an image. Without with_g the buffer `g` stays as it is.
   void Pack(const AttentionShape& shape, const float* phi_image, const float* g_image, bool with_g,
             ParallelFor parallel_for) {
     const int64_t panel = kTileRows * shape.channels;
@@ -46,7 +47,7 @@ struct PackedKeys {
   }
 };
 
-// A block of queries, and what it has summed over the keys so far.
+// A block of queries and its sums over the keys visited so far.
 class QueryBlock {
  public:
   QueryBlock(const AttentionShape& shape, const float* theta_image, int64_t begin, int64_t end)
@@ -68,7 +69,8 @@ class QueryBlock {
     std::fill(total_, total_ + kQueryBlock, 0.0f);
   }
 
-  // Adds the keys [first, first + count), count <= kKeyBlock, whose biases are `biases`.
+  // Adds the keys [first, first + count), count <= kKeyBlock, whose biases are `biases`. Without
+  // with_sums only the softmax's denominators are computed.
   void Visit(const PackedKeys& keys, const float* biases, int64_t first, int64_t count,
              bool with_sums) {
     Score(keys, first, count);
@@ -101,6 +103,7 @@ class QueryBlock {
   }
 
  private:
+  // The sums of a panel of queries and a panel of channels.
   const float* tile(int64_t panel, int64_t channel_panel) const {
     return sums_.data() + (panel * channel_panels_ + channel_panel) * kTileRows * kTileColumns;
   }
@@ -121,8 +124,9 @@ class QueryBlock {
     }
   }
 
-  // Turns a panel's scores into exp(score + bias - maximum so far) and adds them to total_. If the
-  // maximum has grown, scales down what was summed under the smaller one.
+  // Turns a panel's scores into exp(score + bias - maximum so far) and adds them to total_. If a
+  // maximum has grown, the earlier sums, which are relative to the smaller maximum, are scaled down
+  // first.
   void Exponentiate(int64_t panel, const float* biases, int64_t count) {
     float* scores = scores_.data() + panel * kKeyBlock * kTileColumns;
     float* maximum = maximum_ + panel * kTileColumns;
@@ -152,6 +156,7 @@ class QueryBlock {
     }
   }
 
+  // Replaces a panel's maxima by larger or equal ones, `raised`, and scales its sums to match.
   void ScaleDown(int64_t panel, const float* raised) {
     float* maximum = maximum_ + panel * kTileColumns;
     float* total = total_ + panel * kTileColumns;
@@ -169,6 +174,7 @@ class QueryBlock {
     }
   }
 
+  // Adds to a panel's sums the g of the keys, weighted with the exponentials in scores_.
   void AddWeighted(const PackedKeys& keys, int64_t panel, int64_t first, int64_t count) {
     const float* weights = scores_.data() + panel * kKeyBlock * kTileColumns;
     for (int64_t c = 0; c < channel_panels_; ++c) {
@@ -183,11 +189,11 @@ class QueryBlock {
   const int64_t size_;
   const int64_t panels_;
   const int64_t channel_panels_;
-  FloatBuffer queries_;  // scale * theta: [panel][channel][i]
-  FloatBuffer scores_;   // [panel][j][i]
-  FloatBuffer sums_;     // unnormalised out: [panel][panel of channels][channel][i]
-  float maximum_[kQueryBlock];
-  float total_[kQueryBlock];
+  FloatBuffer queries_;         // scale * theta: [panel][channel][i]
+  FloatBuffer scores_;          // [panel][j][i]
+  FloatBuffer sums_;            // unnormalised out: [panel][panel of channels][channel][i]
+  float maximum_[kQueryBlock];  // the largest score of each query so far
+  float total_[kQueryBlock];    // the sum of exp(score - maximum) of each query so far
 };
 
 }  // namespace

@@ -7,13 +7,14 @@
 namespace detectron_ext {
 namespace {
 
-// The softmax of the rows of tiles, which come one after another.
+// The state of the softmax of a block's rows, in shared memory. Tiles of scores are added one after
+// another.
 struct Softmax {
   static constexpr int kParts = kCudaThreads / kAttentionRows;  // threads that share a row
 
   float* maximum;  // [row]
   float* total;    // [row]
-  float* factor;   // [row], by which earlier sums are scaled down
+  float* factor;   // [row], multiplies the sums of earlier tiles
   float* partial;  // [part][row]
 
   __device__ explicit Softmax(float* memory)
@@ -116,6 +117,7 @@ __device__ __forceinline__ void StoreForward(const AttentionShape& shape, int sp
                       (whole ? outputs.out : outputs.parts.sums) + split_image * ImageSize(shape));
 }
 
+// Computes the result, or one split of it (AttentionPlan).
 template <typename Products>
 __global__ void __launch_bounds__(kCudaThreads, Products::kBlocksPerMultiprocessor)
     AttentionKernel(AttentionShape shape, int split_columns, const float* theta, const float* phi,

@@ -8,10 +8,11 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kKeyBand = 192;     // positions j of a band, at most
+constexpr int64_t kKeyBand = 192;     // the most positions j of a band
 constexpr int64_t kQueryBlock = 96;   // positions i of one unit of work of the first stage
 constexpr int64_t kDepthBlock = 512;  // positions i taken at a time in the second stage
-// Gap between panels of queries: without it the same channels of several panels share a cache set.
+// Gap between panels of queries. Without it the same channel of several panels would lie in one
+// cache set.
 constexpr int64_t kPanelGap = 16;
 static_assert(kKeyBand % kTileColumns == 0, "a band is made of whole panels");
 static_assert(kTileColumns % kTallTileRows == 0, "a panel of keys is made of whole tall tiles");
@@ -145,8 +146,9 @@ void AttentionGradientPass::VisitQueries(const KeyBand& band, int64_t begin, int
   AddProductsWithKeys(band.width, begin, size);
 }
 
-// Rows past the last position hold undefined numbers; their sums are never read. The sums are far
-// apart in memory, so those of the next tile are fetched while one is computed.
+// Adds to the gradients of a block of queries the products of the score gradients with phi. Rows
+// past the last position hold undefined numbers; their sums are never read. The sums are far apart
+// in memory, so those of the next tile are prefetched while one is computed.
 void AttentionGradientPass::AddProductsWithKeys(int64_t width, int64_t begin, int64_t size) {
   for (int64_t c = 0; c < channel_panels_; ++c) {
     const float* keys = phi_rows_.data() + c * width * kTallTileColumns;
@@ -162,8 +164,9 @@ void AttentionGradientPass::AddProductsWithKeys(int64_t width, int64_t begin, in
   }
 }
 
-// Computes the band's d_phi and d_g. The tiles of channels of both form one row, and a thread takes
-// a part of it. So a thread mostly reads only one of the two large buffers, and reads it once.
+// Computes the band's d_phi and d_g. The tiles of channels are numbered through: first those of
+// d_phi, then those of d_g. A thread takes consecutive tiles. So a thread mostly reads only one of
+// the two large buffers, and reads it once.
 void AttentionGradientPass::SumOverQueries(const KeyBand& band) {
   const int64_t tiles = DivideUp(shape_.channels, kTileRows);
   parallel_for_(2 * tiles, [&](int64_t first, int64_t last) {

@@ -1,14 +1,15 @@
 // The gradient of attention, in bands of keys j.
 //
 // A band's probabilities p and score gradients ds are computed for all queries i and stored as
-// [panel of j][i][j]. In this order they serve as either side of the products
+// [panel of j][i][j]. In this order they can be either factor of the products
 //
 //   d_theta[i] += sum_j ds[i][j] phi[j]      (a thread owns blocks of i)
 //   d_phi[j] = sum_i theta[i] ds[i][j]       (a thread owns channels)
 //   d_g[j] = sum_i d_out[i] p[i][j]
 //
-// without another copy. Each sum has one owner and one order. Every band reads theta and d_out
-// twice, so they are packed once, as [panel of i][channel][i]; this order, too, serves either side.
+// without another copy. One thread adds up each sum, in a fixed order. Every band reads theta and
+// d_out twice, so they are packed once, as [panel of i][channel][i]. In this order they, too, can
+// be either factor.
 #pragma once
 
 #include <algorithm>
@@ -49,7 +50,7 @@ class AttentionGradientPass {
   // image is done; the others are read here. d_out may lie in QueryScratch.
   void Start(const float* theta, const float* out, const float* log_sums, const float* d_out);
 
-  // Room for (channels, positions) floats, until Start returns.
+  // Working memory for (channels, positions) floats. Start overwrites it at its end.
   float* QueryScratch() { return query_gradients_.data(); }
 
   // Calls visit(first, width) for each band in turn.
@@ -61,8 +62,10 @@ class AttentionGradientPass {
       visit(first, std::min(band, shape_.positions - first));
     }
   }
+  // The width of the widest band.
   int64_t MaxBandWidth() const;
 
+  // Writes the gradients of a band's keys. Adds the band's part to the gradients of the queries.
   void Run(const KeyBand& band);
 
   // Adds more[c][j] to the gradients of the queries [first, first + width) of a band.

@@ -29,7 +29,7 @@ struct Float32Products {
   static constexpr int kScores = 16;
   static constexpr int kSumChunk = 8;
   static constexpr int kWeightStride = 68;
-  static constexpr int kValueStride = 9;  // odd: the channels of a warp's threads differ in bank
+  static constexpr int kValueStride = 9;  // odd, so that a warp's threads read different banks
   static constexpr int kSums = 64;
   static constexpr int kBlocksPerMultiprocessor = 2;
   static constexpr bool kRuns = true;
@@ -78,8 +78,8 @@ struct Float32Products {
 };
 
 // Tensor cores take tf32: a float's sign, exponent and 10 bits of mantissa. A float x is the sum of
-// two such numbers, high and low, up to a relative error of 2^-21. So a product a b is high_a
-// high_b + high_a low_b + low_a high_b, up to an error of that size.
+// two such numbers, high and low, up to a relative error of 2^-21. So a product a * b is
+// high_a * high_b + high_a * low_b + low_a * high_b, up to an error of that size.
 //
 // Tensor cores truncate their sums instead of rounding them, so long sums drift towards zero.
 // Therefore each chunk is summed from zero, and its sum is added to the total in float32. Warps
@@ -88,8 +88,8 @@ struct TensorProducts {
   static constexpr int kColumns = 128;
   static constexpr int kStages = 2;
   static constexpr int kScoreChunk = 32;
-  // Strides of 8 modulo 32 for [k][position] and 4 for [position][k]: no two threads of a warp
-  // read different words of a bank.
+  // The strides are 8 modulo 32 for [k][position] and 4 modulo 32 for [position][k]. So no two
+  // threads of a warp read different words of the same bank of shared memory.
   static constexpr int kRowStride = 72;
   static constexpr int kColumnStride = 136;
   static constexpr int kScores = 32;
@@ -169,7 +169,8 @@ struct TensorProducts {
         b[n].Set(i, right[k * kRightDeep + (8 * n + Group()) * kRightAcross]);
       }
     }
-    // The products of parts alternate, so that successive ones do not wait for each other.
+    // The three products of a tile do not follow one another, so that none waits for the previous
+    // one.
 #pragma unroll
     for (int term = 0; term < 3; ++term) {
 #pragma unroll

@@ -3,7 +3,7 @@
 // A block of threads owns kAttentionRows rows (positions) and kSumChannels channels of its output.
 // It processes all columns, or those of its split, one tile at a time: it computes a tile of
 // scores, turns it into weights in shared memory, and adds the product of the weights and another
-// map to sums in registers. Every sum has one owner and one order.
+// map to sums in registers. One thread adds up each sum, in a fixed order.
 #pragma once
 
 #include "kernels/attention_cuda.h"
@@ -39,7 +39,7 @@ struct AttentionBlock {
             last < positions ? last : positions};
   }
 
-  // The index of the results among those of all splits and images.
+  // The index of this block's image among the images of all splits.
   __device__ int64_t SplitImage(int split_columns) const {
     return static_cast<int64_t>(first_column / split_columns) * gridDim.z + image;
   }
@@ -60,7 +60,7 @@ __device__ inline Map MapOfImage(const AttentionShape& shape, const float* data,
 template <int kLines, int kWidth, int kStride, int kRun>
 __device__ __forceinline__ void CopyRuns(const Map& map, int channel0, int position0, float* to) {
   constexpr int kRuns = kWidth / kRun;
-  static_assert(kLines * kRuns % kCudaThreads == 0, "every thread copies as many");
+  static_assert(kLines * kRuns % kCudaThreads == 0, "all threads make the same number of copies");
 #pragma unroll 4
   for (int step = 0; step < kLines * kRuns / kCudaThreads; ++step) {
     const int i = static_cast<int>(threadIdx.x) + step * kCudaThreads;
@@ -72,7 +72,7 @@ __device__ __forceinline__ void CopyRuns(const Map& map, int channel0, int posit
   }
 }
 
-// The same with the longest runs that fit.
+// As CopyRuns, four numbers at a time if the map and the tile allow it, else one.
 template <int kLines, int kWidth, int kStride>
 __device__ __forceinline__ void CopyTile(const Map& map, int channel0, int position0, float* to) {
   constexpr bool kFours = kWidth % 4 == 0 && kStride % 4 == 0;
@@ -216,7 +216,8 @@ AttentionPlan PlanAttention(const AttentionShape& shape, int columns,
 // Returns whether to use tensor cores, which `kernel` needs.
 bool UseTensorCores(AttentionProducts products, const void* kernel);
 
-// Parts of the scratch memory.
+// Parts of the scratch memory. The forward pass uses maxima, totals and sums, the backward pass
+// row_dots and sums. All but row_dots are used only if there are several splits.
 struct AttentionScratchParts {
   float* row_dots;  // (images, positions)
   float* maxima;    // (splits, images, positions)

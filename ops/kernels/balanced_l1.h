@@ -30,9 +30,9 @@ struct BalancedL1 {
   float t_per_x;       // b / beta
   float bowed_weight;  // alpha beta / b
   float log_weight;    // alpha shift / b
-  float beyond;
+  float beyond;        // what is added to gamma x from beta on
   float alpha;
-  float jump;  // alpha shift / beta: the mmdet formula's slope at zero
+  float jump;  // alpha shift / beta: the slope of the mmdet formula at 0
 
   // alpha, gamma and beta must be positive, gamma / alpha at most kMaxBalancedL1Exponent.
   BalancedL1(double alpha_value, double gamma_value, double beta_value, BalancedL1Formula formula) {

@@ -6,7 +6,7 @@
 namespace detectron_ext {
 namespace {
 
-// Planes that a thread processes with one set of scratch buffers.
+// Planes of one block of work, which share one set of scratch buffers.
 constexpr int64_t kPlaneBlock = 8;
 
 // The plans of resizing between level `refine` and each other level. Before and After are the plans
@@ -17,9 +17,11 @@ struct PyramidPlans {
   std::vector<After> after;    // of levels refine + 1 ... n - 1
   int64_t scratch_size = 0;
 
+  // The plan of a level after `refine`.
   const After& after_at(const PyramidShape& shape, int level) const {
     return after[level - shape.refine - 1];
   }
+  // Raises scratch_size to `size` if it is smaller.
   void Reserve(int64_t size) { scratch_size = std::max(scratch_size, size); }
 };
 
@@ -69,6 +71,7 @@ void ForEachPlane(const PyramidShape& shape, int64_t scratch_size, ParallelFor p
   });
 }
 
+// to += from.
 void AddPlane(const float* from, int64_t size, float* to) {
   for (int64_t i = 0; i < size; ++i) {
     to[i] += from[i];

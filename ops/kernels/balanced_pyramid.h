@@ -1,10 +1,10 @@
 // The balanced feature pyramid (Libra R-CNN, arXiv:1904.02701, section 3.2): gathering all levels
 // into one and scattering that one back.
 //
-// Level i of n holds `planes` planes (images times channels) of sizes[i], finest first. Levels
-// before `refine` are max-pooled to its size in gathering and nearest-resized from it in
-// scattering. Levels after it are nearest-resized in gathering and max-pooled in scattering. Only
-// the order of the levels decides this, not their sizes.
+// Level i of n has `planes` planes (images times channels) of size sizes[i]. The finest level is
+// first. In gathering, levels before `refine` are max-pooled to its size, and levels after it are
+// nearest-resized. In scattering, level `refine` is nearest-resized to the levels before it and
+// max-pooled to the levels after it. Only the order of the levels decides this, not their sizes.
 #pragma once
 
 #include <cstdint>

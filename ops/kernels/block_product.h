@@ -16,13 +16,14 @@ namespace detectron_ext {
 constexpr int kTileRows = kVectorWidth == 16 ? 8 : 4;
 constexpr int kTileVectors = 3;
 constexpr int kTileColumns = kTileVectors * kVectorWidth;
-// A narrower, taller tile for columns that are channels: their number is seldom a multiple of 3.
+// A narrower, taller tile for columns that are channels. Their number is seldom a multiple of three
+// vectors.
 constexpr int kTallTileRows = kVectorWidth == 16 ? 12 : 6;
 constexpr int kTallTileVectors = 2;
 constexpr int kTallTileColumns = kTallTileVectors * kVectorWidth;
 
-// A product calls a function object once in each step. This one does nothing; others prefetch the
-// data of the next product.
+// A product calls a function object in each step, to prefetch the data of the next product. This
+// one does nothing.
 struct NoPrefetch {
   void operator()(int64_t) const {}
 };
@@ -70,8 +71,11 @@ inline __attribute__((always_inline)) void AddProducts(int64_t depth, const floa
   }
 }
 
-// Sets c[row][column] to, or adds to it, the sum over k < depth of
-//   a[row * kRowStride + k * kStepStride] * b[k][column].
+// Computes for each row and column the sum over k < depth of
+//
+//   a[row * kRowStride + k * kStepStride] * b[k][column]
+//
+// and writes it to c[row][column], or adds it there if kAccumulate is set.
 //
 // b is depth x columns and c is rows x columns, both row-major without gaps. If a lies in panels,
 // kPanel is the depth of a panel and panel_stride the distance between the starts of two.

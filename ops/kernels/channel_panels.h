@@ -20,13 +20,14 @@ struct VectorPanels {
         vectors(DivideUp(columns, kVectorWidth)),
         count(DivideUp(vectors, kTileVectors)) {}
 
+  // The first column of a panel, its columns in whole vectors, and those of them that exist.
   int64_t first(int64_t panel) const { return panel * vectors / count * kVectorWidth; }
   int64_t width(int64_t panel) const { return first(panel + 1) - first(panel); }
   int64_t filled(int64_t panel) const { return std::min(columns, first(panel + 1)) - first(panel); }
 
   int64_t columns;
   int64_t vectors;
-  int64_t count;
+  int64_t count;  // of panels
 };
 
 }  // namespace detectron_ext

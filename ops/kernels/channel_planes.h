@@ -15,7 +15,7 @@ struct PositionRun {
   int64_t row;
   int64_t column;
   int64_t count;
-  int64_t at;  // number of positions before it in the range that was asked for
+  int64_t at;  // number of positions between the start of the range of ForEachRun and this run
 };
 
 // The positions of y, numbered through all images.
@@ -31,6 +31,7 @@ struct Positions {
     return {row / height, row % height, first % width, size, 0};
   }
 
+  // Whether the `size` positions from `first` on lie in one row.
   bool InOneRow(int64_t first, int64_t size) const { return first % width + size <= width; }
 
   // Calls body(run) for the runs that make up [first, last).
@@ -62,6 +63,7 @@ struct Planes {
 
   int64_t plane() const { return height * width; }
   bool dense() const { return stride_y == 1 && stride_x == 1; }
+  // The element of a channel at the first position of a run.
   Float* At(const PositionRun& run, int64_t channel) const {
     return data + (run.image * channels + channel) * plane() + run.row * stride_y * width +
         run.column * stride_x;

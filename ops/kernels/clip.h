@@ -1,4 +1,4 @@
-// y = x limited to a range, and its gradient. An output may be the input of the same shape.
+// y = x limited to a range, and its gradient. y may be x, and dx may be dy.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ inline void Clip(const float* x, const ClipRange& range, int64_t size, float* y,
   });
 }
 
-// dx = dy where y lies inside the range, else 0, at the ends, too.
+// dx = dy where lowest < y < highest, else 0. So dx is 0 where y is one of the limits.
 inline void ClipGradient(const float* y, const float* dy, const ClipRange& range, int64_t size,
                          float* dx, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {

@@ -9,7 +9,7 @@ namespace detectron_ext {
 #define DETECTRON_EXT_ASYNC_COPIES
 #endif
 
-// Copies 4 or 16 bytes, or writes zeros. Both addresses must be aligned to as many bytes. The
+// Copies 4 or 16 bytes, or writes zeros. Both addresses must be multiples of that size. The
 // destination is valid after all threads called CommitCopies, WaitForCopies and __syncthreads.
 template <int kBytes>
 __device__ __forceinline__ void CopyOrZero(float* to, const float* from, bool copy) {
@@ -35,7 +35,7 @@ __device__ __forceinline__ void CopyOrZero(float* to, const float* from, bool co
 #endif
 }
 
-// Ends a group of copies.
+// Ends a group of copies, which consists of all copies since the previous group.
 __device__ __forceinline__ void CommitCopies() {
 #ifdef DETECTRON_EXT_ASYNC_COPIES
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -54,7 +54,7 @@ __device__ __forceinline__ void WaitForCopies() {
 // load(chunk, stage) copies a chunk to a buffer; use(chunk, stage) reads it.
 template <int kStages>
 struct Pipeline {
-  // Call it when no thread reads the buffers any more.
+  // Starts to copy the first chunks. Call it when no thread reads the buffers any more.
   template <typename Load>
   __device__ __forceinline__ static void Start(int chunks, const Load& load) {
 #pragma unroll
@@ -66,7 +66,8 @@ struct Pipeline {
     }
   }
 
-  // Call it after Start, with the same chunks.
+  // Copies the other chunks and uses all of them in order. Call it after Start, with the same
+  // arguments.
   template <typename Load, typename Use>
   __device__ __forceinline__ static void Run(int chunks, const Load& load, const Use& use) {
     int stage = 0;

@@ -3,8 +3,8 @@
 //
 // Blocks run one after another. The threads of a block are coroutines that take turns at
 // __syncthreads and at products of matrices. Only what the kernels use is emulated: there are no
-// streams, and warps have only those products. All threads of a block must reach the same of these
-// points in the same order, or have returned.
+// streams, and the matrix products are the only functions of a whole warp. Every thread of a block
+// must reach the same of these points in the same order, unless it has returned.
 #pragma once
 
 #include <setjmp.h>
@@ -133,6 +133,7 @@ struct Emulation {
   }
 };
 
+// The body of a coroutine.
 inline void RunEmulatedThread() {
   Emulation& e = Emulation::Current();
   e.body();
@@ -171,7 +172,7 @@ inline double Tf32(uint32_t bits) {
   return value;
 }
 
-// Returns the nearest float whose magnitude is not larger.
+// Rounds x towards zero to a float.
 inline float CutOff(double x) {
   const float rounded = static_cast<float>(x);
   return std::fabs(static_cast<double>(rounded)) > std::fabs(x) ? std::nextafter(rounded, 0.0f)
@@ -200,6 +201,7 @@ inline void EmulateMma(const uint32_t (&a)[4], const uint32_t (&b)[2], float* c)
   }
 }
 
+// Calls body() once for every thread of a launch, with its indices set.
 inline void EmulateLaunch(dim3 grid, dim3 block, size_t shared_bytes,
                           const std::function<void()>& body) {
   constexpr size_t kStackSize = 64 * 1024;

@@ -1,7 +1,7 @@
 // The CUDA kernels as plain C functions, for callers without Caffe2: tests and benchmarks in other
 // frameworks. Those of the box losses are in kernels/box_losses_cuda.cu. Pointers are to device
-// memory; a stream is CUDA's handle. Each function returns 0, or 1 if a launch failed; then
-// detectron_ext_last_error returns the reason.
+// memory; a stream is CUDA's handle. A function that launches kernels returns 0, or 1 if that
+// failed; then detectron_ext_last_error returns the reason.
 //
 // detectron_ext/kernel_benchmark/kernels.py holds the same signatures.
 #include <cstdint>
@@ -68,7 +68,7 @@ int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t class
   });
 }
 
-// Arrays of pointers and of sizes are in host memory.
+// In the functions of the pyramid, arrays of pointers and of sizes are in host memory.
 
 // Indices that `places` of the two gradients must hold.
 int64_t detectron_ext_gather_places(int64_t planes, int levels, int refine, const int64_t* sizes) {
@@ -124,7 +124,7 @@ int64_t detectron_ext_attention_scratch(int64_t images, int64_t channels, int64_
   return floats;
 }
 
-// products: 0 as suits the GPU, 1 float32, 2 tensor cores.
+// products: 0 for the faster way on this GPU, 1 for float32, 2 for tensor cores.
 int detectron_ext_attention(int64_t images, int64_t channels, int64_t positions, float scale,
                             int products, const float* theta, const float* phi, const float* g,
                             float* out, float* log_sums, float* scratch, cudaStream_t stream) {

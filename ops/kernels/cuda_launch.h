@@ -1,8 +1,8 @@
 // Launching CUDA kernels: what all .cu files of kernels/ share.
 //
 // The kernels use no float atomics and no CUDA library. So the bits of a result depend only on the
-// input and the GPU. The kernels use only what kernels/cuda_emulation.h emulates. So they can be
-// run on a machine without a GPU.
+// input and the GPU. The kernels use only what kernels/cuda_emulation.h emulates, so tests can run
+// them on a machine without a GPU.
 #pragma once
 
 #ifdef DETECTRON_EXT_EMULATE_CUDA
@@ -21,15 +21,17 @@
 namespace detectron_ext {
 
 constexpr int kCudaThreads = 256;
-// Blocks of an element-wise kernel: enough to fill any GPU; threads stride over the rest.
+// The most blocks of an element-wise kernel. They fill any GPU. If there are more elements than
+// threads, a thread takes several.
 constexpr int64_t kCudaMaxBlocks = 16384;
 
+// Returns the number of blocks for `count` elements.
 inline unsigned CudaBlocks(int64_t count) {
   const int64_t blocks = (count + kCudaThreads - 1) / kCudaThreads;
   return static_cast<unsigned>(std::max<int64_t>(1, std::min(blocks, kCudaMaxBlocks)));
 }
 
-// Throws std::runtime_error with CUDA's words for an error.
+// Throws std::runtime_error with CUDA's message if `error` is an error.
 inline void CheckCuda(cudaError_t error, const char* what) {
   if (error != cudaSuccess) {
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
@@ -41,7 +43,7 @@ inline void CheckCuda(cudaError_t error, const char* what) {
 template <typename... Parameters, typename... Arguments>
 void LaunchCudaShared(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                       size_t shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
-  // Shared memory beyond this size must be requested.
+  // A kernel may use more shared memory than this only after an explicit request.
   constexpr size_t kFreelyGiven = 48 * 1024;
   if (shared_bytes > kFreelyGiven) {
     CheckCuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -48,7 +48,7 @@ struct Run {
   }
 };
 
-// Whether runs of `bytes` may start at every pointer.
+// Returns whether every pointer is a multiple of `bytes`.
 inline bool AlignedTo(size_t) { return true; }
 template <typename... Pointers>
 bool AlignedTo(size_t bytes, const void* pointer, const Pointers*... others) {

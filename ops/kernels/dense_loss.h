@@ -22,6 +22,7 @@ struct DenseLossInputs {
   const float* outside;  // weight of the loss
 };
 
+// Returns the sum over all elements of outside * loss(inside * (prediction - target)).
 template <typename Formula>
 double DenseLossSum(const DenseLossInputs& in, const Formula& formula, ParallelFor parallel_for) {
   return SumOverElements(parallel_for, in.size, [=](int64_t i) {

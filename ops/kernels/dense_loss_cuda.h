@@ -69,8 +69,8 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
-// Whether the inputs are read four numbers at a time, as many as a box has. With other sizes and
-// addresses, they are read one number at a time.
+// Returns whether the sizes and the addresses allow reading four numbers at a time. Otherwise the
+// kernels read one number at a time.
 inline bool InFours(const DenseLossInputs& in) {
   return in.size % 4 == 0 &&
       AlignedTo(4 * sizeof(float), in.prediction, in.target, in.inside, in.outside);

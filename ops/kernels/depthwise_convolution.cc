@@ -1,5 +1,5 @@
-// The forward pass and the gradient of the input. At stride 1 that gradient is a forward pass, too:
-// of d_y, with the filter turned by half a circle. At stride 2 see depthwise_spread.h.
+// The forward pass and the gradient of the input. At stride 1 that gradient is a convolution of d_y
+// with the filter rotated by 180 degrees. depthwise_spread.h computes it at stride 2.
 #include "kernels/depthwise_convolution.h"
 
 #include <algorithm>
@@ -12,11 +12,11 @@
 namespace detectron_ext {
 namespace {
 
-// Windows of so many rows are computed at once, as they share most of what they meet.
+// Rows of y that are computed together, because their windows share most of their rows of x.
 constexpr int64_t kTileRows = 4;
 
-// Writes kVectors vectors of each of kRows rows of y, `width` apart. `top` points to what the first
-// tap meets in the first of their windows.
+// Writes kVectors vectors of each of kRows rows of y, `width` apart. `top` points to the element of
+// x under the first tap of the first window.
 template <int kKernel, int kStride, int kRows, int kVectors>
 inline void ConvolveTile(const float* top, const RowLayout& layout, const float* filter, float bias,
                          int64_t width, float* y) {
@@ -30,12 +30,12 @@ inline void ConvolveTile(const float* top, const RowLayout& layout, const float*
   }
 #pragma GCC unroll 5
   for (int l = 0; l < kKernel; ++l) {
-    const float* met = top + TapPlace<kStride>(l, layout.part);
+    const float* from = top + TapPlace<kStride>(l, layout.part);
 #pragma GCC unroll 11
-    for (int row = 0; row < (kRows - 1) * kStride + kKernel; ++row, met += layout.size()) {
+    for (int row = 0; row < (kRows - 1) * kStride + kKernel; ++row, from += layout.size()) {
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
-        const FloatVector value = InRegister(LoadVector(met + v * kVectorWidth));
+        const FloatVector value = InRegister(LoadVector(from + v * kVectorWidth));
 #pragma GCC unroll 4
         for (int i = 0; i < kRows; ++i) {
           const int k = row - i * kStride;
@@ -55,7 +55,7 @@ inline void ConvolveTile(const float* top, const RowLayout& layout, const float*
   }
 }
 
-// Writes kRows rows of y. The last vectors start early enough to end with the row, and compute some
+// Writes kRows rows of y. The last vector of a row ends with the row, so it may compute some
 // elements again.
 template <int kKernel, int kStride, int kRows>
 void ConvolveRows(const float* top, const RowLayout& layout, int64_t width, const float* filter,
@@ -80,12 +80,13 @@ void ConvolveRows(const float* top, const RowLayout& layout, int64_t width, cons
   }
 }
 
+// Returns the layout of rows of x for whole vectors of windows.
 RowLayout LayoutOf(const DepthwiseShape& shape) {
   return {shape.stride, RoundUp(shape.w.out, kVectorWidth) + (shape.kernel - 1) / shape.stride,
           shape.w.pad};
 }
 
-// Writes `count` rows of y; the last tile may compute some rows again.
+// Writes `count` rows of y. The last tile may compute some rows again.
 template <int kKernel, int kStride>
 void ConvolveStrip(const PaddedRows& rows, const UpcomingRows& upcoming, int64_t count,
                    int64_t width, const float* filter, float bias, float* y) {
@@ -104,7 +105,8 @@ void ConvolveStrip(const PaddedRows& rows, const UpcomingRows& upcoming, int64_t
   }
 }
 
-// Writes a plane of y. x_size: the floats from the plane's first to the end of the tensor.
+// Writes a plane of y. x points to the plane. x_size: the number of floats from there to the end of
+// the tensor.
 template <int kKernel, int kStride>
 void ConvolvePlane(const DepthwiseShape& shape, int64_t strip, const float* x, int64_t x_size,
                    const float* filter, float bias, PaddedRows& rows, float* y) {
@@ -139,20 +141,20 @@ void ConvolvePlanes(const DepthwiseShape& shape, const float* x, const float* fi
       });
 }
 
-// Writes the filters turned by half a circle.
-void TurnFilters(const DepthwiseShape& shape, const float* filter, float* turned) {
+// Writes the filters rotated by 180 degrees.
+void RotateFilters(const DepthwiseShape& shape, const float* filter, float* rotated) {
   for (int64_t c = 0; c < shape.channels; ++c) {
     const int64_t first = c * shape.taps();
-    std::reverse_copy(filter + first, filter + first + shape.taps(), turned + first);
+    std::reverse_copy(filter + first, filter + first + shape.taps(), rotated + first);
   }
 }
 
-// The convolution of d_y that gives d_x at stride 1.
-DepthwiseShape Turned(const DepthwiseShape& shape) {
-  DepthwiseShape turned = shape;
-  turned.h = {shape.h.out, shape.h.in, shape.kernel - 1 - shape.h.pad};
-  turned.w = {shape.w.out, shape.w.in, shape.kernel - 1 - shape.w.pad};
-  return turned;
+// Returns the shape of the convolution of d_y that gives d_x at stride 1.
+DepthwiseShape InputGradientShape(const DepthwiseShape& shape) {
+  DepthwiseShape gradient = shape;
+  gradient.h = {shape.h.out, shape.h.in, shape.kernel - 1 - shape.h.pad};
+  gradient.w = {shape.w.out, shape.w.in, shape.kernel - 1 - shape.w.pad};
+  return gradient;
 }
 
 }  // namespace
@@ -172,9 +174,9 @@ void DepthwiseInputGradient(const DepthwiseShape& shape, const float* filter, co
     spread(shape, filter, d_y, d_x, parallel_for);
     return;
   }
-  FloatBuffer turned(shape.channels * shape.taps());
-  TurnFilters(shape, filter, turned.data());
-  DepthwiseConvolution(Turned(shape), d_y, turned.data(), nullptr, d_x, parallel_for);
+  FloatBuffer rotated(shape.channels * shape.taps());
+  RotateFilters(shape, filter, rotated.data());
+  DepthwiseConvolution(InputGradientShape(shape), d_y, rotated.data(), nullptr, d_x, parallel_for);
 }
 
 }  // namespace detectron_ext

@@ -1,11 +1,11 @@
 // Convolution of each channel with a filter of its own, 3x3 or 5x5, at stride 1 or 2 in both
 // directions, with any padding.
 //
-// x and d_x are (images, channels, h.in, w.in), y and d_y (images, channels, h.out, w.out), a
+// x and d_x are (images, channels, h.in, w.in), y and d_y are (images, channels, h.out, w.out), and
 // filter is (channels, kernel, kernel). All are contiguous. Padding counts as zeros: h.pad rows
-// above the map and w.pad columns to its left; what lies below and to the right follows from the
-// sizes. A pad may be larger than the map or the filter. Every sum has one owner and one order, so
-// the results do not depend on the number of threads.
+// above the map and w.pad columns to its left. The padding below and to the right follows from the
+// sizes. A pad may be larger than the map or the filter. One thread adds up each sum, in a fixed
+// order, so the results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +38,7 @@ struct DepthwiseShape {
   }
 };
 
+// Returns whether these kernels can compute a convolution with such a window.
 inline bool IsDepthwiseWindow(int64_t kernel_h, int64_t kernel_w, int64_t stride_h,
                               int64_t stride_w) {
   return kernel_h == kernel_w && (kernel_h == 3 || kernel_h == 5) && stride_h == stride_w &&
@@ -49,12 +50,13 @@ inline bool IsDepthwiseWindow(int64_t kernel_h, int64_t kernel_w, int64_t stride
 void DepthwiseConvolution(const DepthwiseShape& shape, const float* x, const float* filter,
                           const float* bias, float* y, ParallelFor parallel_for);
 
-// Writes all of d_x: elements that no window reaches get 0.
+// Writes all of d_x. Elements under no window get 0.
 void DepthwiseInputGradient(const DepthwiseShape& shape, const float* filter, const float* d_y,
                             float* d_x, ParallelFor parallel_for);
 
-// Writes d_filter, and d_bias unless it is null. An infinity or a NaN in x or d_y may spread to the
-// whole filter of its channel, as vectors reach past the ends of rows and are multiplied by 0 there.
+// Writes d_filter, and d_bias unless it is null. Vectors reach past the ends of rows and are
+// multiplied by 0 there. So an infinity or a NaN in x or d_y may make the whole filter of its
+// channel NaN.
 void DepthwiseFilterGradient(const DepthwiseShape& shape, const float* x, const float* d_y,
                              float* d_filter, float* d_bias, ParallelFor parallel_for);
 

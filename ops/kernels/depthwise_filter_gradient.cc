@@ -26,10 +26,11 @@ struct TapSums {
   }
 };
 
-// Rows of d_y that are multiplied at once, as they share most of the rows of x.
+// Rows of d_y that are multiplied together, because their windows share most of their rows of x.
 constexpr int64_t kTileRows = 4;
 
-// Columns of taps whose sums fit in the registers, beside kTileRows vectors of d_y.
+// The number of columns of taps whose sums fit in the registers together with kTileRows vectors of
+// d_y.
 #if defined(__AVX512F__)
 constexpr int kTapColumns = 5;
 #else
@@ -37,9 +38,9 @@ constexpr int kTapColumns = 2;
 #endif
 
 // Adds the products of the taps in kColumns columns, from column kFirst on, with a vector in each
-// of kTileRows rows of d_y. `met` points to what tap 0 of the uppermost row meets.
+// of kTileRows rows of d_y. `from` points to the element of x under tap 0 of the uppermost row.
 template <int kKernel, int kStride, int kFirst, int kColumns>
-inline __attribute__((always_inline)) void AddTile(const float* met, const RowLayout& layout,
+inline __attribute__((always_inline)) void AddTile(const float* from, const RowLayout& layout,
                                                    const float* slopes, int64_t slopes_stride,
                                                    FloatVector (&sum)[kKernel][kColumns]) {
   FloatVector slope[kTileRows];
@@ -48,10 +49,10 @@ inline __attribute__((always_inline)) void AddTile(const float* met, const RowLa
     slope[i] = LoadVector(slopes + i * slopes_stride);
   }
 #pragma GCC unroll 11
-  for (int row = 0; row < (kTileRows - 1) * kStride + kKernel; ++row, met += layout.size()) {
+  for (int row = 0; row < (kTileRows - 1) * kStride + kKernel; ++row, from += layout.size()) {
 #pragma GCC unroll 5
     for (int l = 0; l < kColumns; ++l) {
-      const FloatVector value = LoadVector(met + TapPlace<kStride>(kFirst + l, layout.part));
+      const FloatVector value = LoadVector(from + TapPlace<kStride>(kFirst + l, layout.part));
 #pragma GCC unroll 4
       for (int i = 0; i < kTileRows; ++i) {
         const int k = row - i * kStride;
@@ -84,6 +85,7 @@ void AddTapColumns(const PaddedRows& x, const PaddedRows& d_y, int64_t count,
   }
 }
 
+// Adds the products of all taps with `count` rows of d_y, a multiple of kTileRows.
 template <int kStride>
 void AddStrip(const PaddedRows& x, const PaddedRows& d_y, int64_t count, TapSums<3>& sums) {
   AddTapColumns<3, kStride, 0, 3>(x, d_y, count, sums);
@@ -100,6 +102,7 @@ void AddStrip(const PaddedRows& x, const PaddedRows& d_y, int64_t count, TapSums
   }
 }
 
+// The gradients of the filters of single channels. An object holds the memory for any channel.
 template <int kKernel, int kStride>
 class FilterGradient {
  public:
@@ -111,7 +114,7 @@ class FilterGradient {
         x_rows_(layout_, shape.h.in, shape.w.in, (strip_ - 1) * kStride + kKernel),
         d_y_rows_({1, width_, 0}, shape.h.out, shape.w.out, strip_) {}
 
-  // x and d_y point to the channel's plane of the first image.
+  // Writes the filter's gradient. x and d_y point to the channel's plane of the first image.
   void Run(const float* x, const float* d_y, float* d_filter) {
     TapSums<kKernel> sums;
     for (int64_t n = 0; n < shape_.images; ++n) {
@@ -140,6 +143,7 @@ class FilterGradient {
   PaddedRows d_y_rows_;
 };
 
+// Returns the gradient of a channel's bias. d_y points to the channel's plane of the first image.
 float BiasGradient(const DepthwiseShape& shape, const float* d_y) {
   double sum = 0;
   for (int64_t n = 0; n < shape.images; ++n) {

@@ -1,9 +1,9 @@
 // The gradient of the input of a depthwise convolution at stride 2.
 //
-// Element p of a padded row of x meets tap k of window (p - k) / 2. So its even elements take part
-// in the products with taps 0, 2 and 4, its odd elements in those with taps 1 and 3, and the same
-// holds for rows. A pair of rows is computed at a time, its even and its odd elements apart, as
-// vectors, which are then interleaved.
+// Element p of a padded row of x lies under tap k of window (p - k) / 2 if p - k is even. So even
+// elements are multiplied only with taps 0, 2 and 4, and odd elements only with taps 1 and 3. The
+// same holds for rows. d_x is computed in pairs of rows. The even and the odd elements of a row are
+// computed in vectors of their own, which are then interleaved.
 #pragma once
 
 #include <algorithm>
@@ -16,29 +16,30 @@
 
 namespace detectron_ext {
 
-// Where d_x lies on one axis of the padded map: its elements p = pad ... pad + in - 1, as pairs
-// (2 m, 2 m + 1) of an even and an odd one.
+// Where d_x lies on one axis of the padded map. Its elements p = pad ... pad + in - 1 are grouped
+// into pairs (2 m, 2 m + 1) of an even and an odd element.
 struct PairedAxis {
   explicit PairedAxis(const DepthwiseAxis& axis)
       : first(axis.pad / 2),
         skipped(axis.pad % 2),
         count(axis.in == 0 ? 0 : (skipped + axis.in - 1) / 2 + 1) {}
 
-  int64_t first;    // the first m
+  int64_t first;    // m of the first pair
   int64_t skipped;  // 1 if d_x starts with the odd element of a pair
-  int64_t count;    // of pairs
+  int64_t count;    // number of pairs
 };
 
-// The sums of kVectors vectors of pairs, in a pair of rows.
+// The sums for kVectors vectors of pairs of columns in a pair of rows.
 template <int kVectors>
 struct PairSums {
   FloatVector at[2][2][kVectors] = {};  // [row][column]
 };
 
-// Adds the products with one row of d_y, `row` rows above the one that meets the first taps. `met`
-// points to what the last even tap of the first pair meets.
+// Adds the products with row kRow of d_y, counted upwards from the lowest row. Row kRow is
+// multiplied by the filter's rows 2 kRow and 2 kRow + 1. `from` points to the element of the row
+// that the last even tap multiplies in the first pair.
 template <int kKernel, int kRow, int kVectors>
-inline __attribute__((always_inline)) void AddSlopes(const float* met, const float* filter,
+inline __attribute__((always_inline)) void AddSlopes(const float* from, const float* filter,
                                                      PairSums<kVectors>& sums) {
   constexpr int kLast = kKernel / 2;
 #pragma GCC unroll 3
@@ -53,7 +54,7 @@ inline __attribute__((always_inline)) void AddSlopes(const float* met, const flo
 #pragma GCC unroll 2
           for (int v = 0; v < kVectors; ++v) {
             sums.at[row][column][v] +=
-                filter[k * kKernel + l] * LoadVector(met + kLast - i + v * kVectorWidth);
+                filter[k * kKernel + l] * LoadVector(from + kLast - i + v * kVectorWidth);
           }
         }
       }
@@ -61,9 +62,10 @@ inline __attribute__((always_inline)) void AddSlopes(const float* met, const flo
   }
 }
 
-// Sums kVectors vectors of pairs of a pair of rows. `bottom` points to what the last even tap of
-// the first pair meets in the lowest row of d_y. The sums of a row's even elements lie in
-// to[0, to_stride), those of its odd elements next to them, then comes the second row.
+// Computes kVectors vectors of pairs of columns in a pair of rows. `bottom` points to the element
+// of the lowest row of d_y that the last even tap multiplies in the first pair. The results are
+// four runs, to_stride apart: the even and the odd elements of the first row, then those of the
+// second.
 template <int kKernel, int kVectors>
 inline void SumPairs(const float* bottom, int64_t row_size, const float* filter, float* to,
                      int64_t to_stride) {
@@ -82,7 +84,8 @@ inline void SumPairs(const float* bottom, int64_t row_size, const float* filter,
   }
 }
 
-// Writes a row of d_x from its pairs.
+// Writes a row of d_x from its even and its odd elements. skipped: the row starts with the odd
+// element of the first pair.
 inline void Interleave(const float* even, const float* odd, bool skipped, int64_t width,
                        float* __restrict d_x) {
   const float* const left = skipped ? odd : even;
@@ -96,6 +99,7 @@ inline void Interleave(const float* even, const float* odd, bool skipped, int64_
   }
 }
 
+// Computes planes of d_x. An object holds the memory for any plane.
 template <int kKernel>
 class PlaneSpread {
  public:
@@ -120,7 +124,8 @@ class PlaneSpread {
   }
 
  private:
-  static constexpr int64_t kReach = kKernel / 2;  // d_y of so many pairs before counts, too
+  // A pair depends on the windows of its own number and on those of this many numbers before.
+  static constexpr int64_t kReach = kKernel / 2;
 
   int64_t padded_count() const { return RoundUp(w_.count, kVectorWidth); }
 
@@ -137,6 +142,7 @@ class PlaneSpread {
     }
   }
 
+  // Computes a pair of rows into sums_.
   void SumRows(const float* bottom, const float* filter) {
     constexpr int64_t kPair = 2 * kVectorWidth;
     int64_t m = 0;
@@ -157,6 +163,7 @@ class PlaneSpread {
   FloatBuffer sums_;  // of a pair of rows, as SumPairs writes them
 };
 
+// Writes all planes of d_x.
 template <int kKernel>
 void SpreadPlanes(const DepthwiseShape& shape, const float* filter, const float* d_y, float* d_x,
                   ParallelFor parallel_for) {

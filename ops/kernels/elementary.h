@@ -15,12 +15,14 @@
 
 namespace detectron_ext {
 
+// Returns the bits of a float as an integer.
 DETECTRON_EXT_HOST_DEVICE int32_t BitsOf(float value) {
   int32_t bits;
   memcpy(&bits, &value, sizeof(bits));
   return bits;
 }
 
+// Returns the float that has these bits.
 DETECTRON_EXT_HOST_DEVICE float FloatOf(int32_t bits) {
   float value;
   memcpy(&value, &bits, sizeof(value));
@@ -53,14 +55,14 @@ DETECTRON_EXT_HOST_DEVICE float Exp(float x) {
   return x < -87.3f ? 0.0f : mantissa * power;
 }
 
-// The two parts of u * ln(u) - (u - 1), u = 1 + t, that balanced L1 needs for t >= 0.
+// The logarithm of 1 + t, and the function of it that balanced L1 needs, for t >= 0.
 struct LogParts {
   float log;    // ln(1 + t)
   float bowed;  // (1 + t) ln(1 + t) - t, which is t^2 / 2 near zero
 };
 
 // Returns LogParts of t, 0 <= t < 2^127, each with a relative error below 5e-7. Other t are
-// allowed, and give numbers without meaning (NaN gives NaN).
+// allowed, but their results have no meaning. NaN gives NaN.
 //
 // 1 + t = 2^e m with m in [sqrt(1/2), sqrt(2)); ln(m) is f - f^2/2 + f^3 p(f), f = m - 1, p a
 // minimax polynomial of degree 7 (truncation error 5.9e-9). Where e is 0, f is t itself and

@@ -1,4 +1,4 @@
-// Element-wise arithmetic of activations and of the optimizer. An output may be the first input.
+// Element-wise arithmetic of activations and of the optimizer.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,9 @@
 
 namespace detectron_ext {
 
-constexpr int64_t kElementwiseBlock = 16384;
+constexpr int64_t kElementwiseBlock = 16384;  // elements of one block of work
 
-// y = max(x, 0); a NaN stays NaN.
+// y = max(x, 0). A NaN stays NaN. y may be x.
 inline void Relu(const float* x, int64_t size, float* y, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {
 #pragma omp simd
@@ -19,7 +19,7 @@ inline void Relu(const float* x, int64_t size, float* y, ParallelFor parallel_fo
   });
 }
 
-// dx = dy where y > 0, else 0.
+// dx = dy where y > 0, else 0. dx may be y or dy.
 inline void ReluGradient(const float* y, const float* dy, int64_t size, float* dx,
                          ParallelFor parallel_for) {
   ForEachBlock(parallel_for, size, kElementwiseBlock, [=](int64_t begin, int64_t end) {

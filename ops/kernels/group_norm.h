@@ -21,8 +21,8 @@ struct GroupNormShape {
   int64_t channels() const { return groups * channels_per_group; }
 };
 
-// mean and inverse_std, both (images, groups), are written too. For a group without elements they
-// are 0 and 1 / sqrt(epsilon), as in Caffe2.
+// Writes y, and for each group the mean and the inverse standard deviation, both (images, groups).
+// For a group without elements these are 0 and 1 / sqrt(epsilon), as in Caffe2.
 inline void GroupNorm(const float* x, const float* gamma, const float* beta,
                       const GroupNormShape& shape, float epsilon, float* y, float* mean,
                       float* inverse_std, ParallelFor parallel_for) {
@@ -33,13 +33,14 @@ inline void GroupNorm(const float* x, const float* gamma, const float* beta,
     const double count = static_cast<double>(std::max<int64_t>(size, 1));
     const double mu = sums.sum / count;
     const double variance = std::max(sums.products / count - mu * mu, 0.0);
-    const double rsig = 1.0 / std::sqrt(variance + epsilon);
+    const double inverse_deviation = 1.0 / std::sqrt(variance + epsilon);
     mean[index] = static_cast<float>(mu);
-    inverse_std[index] = static_cast<float>(rsig);
+    inverse_std[index] = static_cast<float>(inverse_deviation);
     const int64_t first = index % shape.groups * shape.channels_per_group;
     for (int64_t c = 0; c < shape.channels_per_group; ++c) {
-      const float scale = static_cast<float>(gamma[first + c] * rsig);
-      const float bias = static_cast<float>(beta[first + c] - mu * rsig * gamma[first + c]);
+      const float scale = static_cast<float>(gamma[first + c] * inverse_deviation);
+      const float bias =
+          static_cast<float>(beta[first + c] - mu * inverse_deviation * gamma[first + c]);
       const float* x_plane = from + c * shape.plane;
       float* y_plane = y + index * size + c * shape.plane;
 #pragma omp simd
@@ -53,8 +54,8 @@ inline void GroupNorm(const float* x, const float* gamma, const float* beta,
 // Writes dx, dgamma and dbeta.
 //
 // With p = the sum over the group of dy * gamma and q = the sum of dy * gamma * x, dx is linear in
-// dy and x: dx = gamma * r * dy + a * x + b, where r is the inverse deviation, a = (p * mean - q)
-// r^3 / n and b = -a * mean - p * r / n.
+// dy and x: dx = gamma * r * dy + a * x + b. Here r is the inverse standard deviation, n the number
+// of elements of the group, a = (p * mean - q) * r^3 / n and b = -a * mean - p * r / n.
 inline void GroupNormGradient(const float* dy, const float* x, const float* gamma,
                               const float* mean, const float* inverse_std,
                               const GroupNormShape& shape, float* dx, float* dgamma, float* dbeta,

@@ -33,6 +33,7 @@ void ForEachGroupRun(const GroupedShape& shape, ParallelFor parallel_for, const 
   });
 }
 
+// Writes p, the softmax of x over the classes of each group at each position.
 inline void GroupSoftmax(const float* x, const GroupedShape& shape, float* p,
                          ParallelFor parallel_for) {
   ForEachGroupRun(shape, parallel_for, [=](int64_t group, int64_t first, int64_t length) {

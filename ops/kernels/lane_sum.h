@@ -29,7 +29,7 @@ inline double LaneSum(const float* x, int64_t size) {
   return sum;
 }
 
-constexpr int64_t kSumBlock = 16384;
+constexpr int64_t kSumBlock = 16384;  // elements of one block of work
 
 // Returns the sum of value(i), a float, over i in [0, size), always added in the same order. One
 // loop computes the values of a run and another one adds them, so that compilers vectorise both.

@@ -6,7 +6,8 @@
 
 namespace detectron_ext {
 
-// Adds the values of a block's threads in a fixed tree; the result is thread 0's.
+// Returns the sum of the values of a block's threads, added in the order of a fixed tree. All
+// threads of the block must call it.
 __device__ inline double SumOfBlock(double value) {
   __shared__ double values[kCudaThreads];
   values[threadIdx.x] = value;
@@ -20,13 +21,13 @@ __device__ inline double SumOfBlock(double value) {
   return values[0];
 }
 
-// Blocks of threads for `items` of work, at most one for each partial sum.
+// Returns the number of blocks of threads for `items` of work: at most one for each partial sum.
 inline int BlocksOfSum(int64_t items) {
   const int64_t wanted = (items + kCudaThreads - 1) / kCudaThreads;
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(wanted, kLossPartialSums)));
 }
 
-// max(*normalizer, 1), which is NaN for NaN; 1 if normalizer is null.
+// Returns max(*normalizer, 1), or 1 if normalizer is null. NaN gives NaN.
 __device__ inline float Divisor(const float* normalizer) {
   return normalizer == nullptr || *normalizer < 1.0f ? 1.0f : *normalizer;
 }

@@ -41,7 +41,8 @@ struct SelectionPointers {
 };
 
 // *first_outside = the first row whose place lies outside the predictions, `rows` if there is none.
-// Call this before the two functions below: they read and write wherever the places say.
+// Call this before the two functions below. They do not check places before they read and write
+// there.
 void FindOutsideCuda(const char* name, const SelectionPointers& in, int* first_outside,
                      cudaStream_t stream);
 

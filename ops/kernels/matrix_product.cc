@@ -13,10 +13,11 @@ namespace {
 constexpr int64_t kDepthBlock = 512;
 // Number of panels of rows that a task multiplies with one panel of columns.
 constexpr int64_t kRowPanels = 32;
-constexpr int64_t kSumColumns = 64;
+constexpr int64_t kSumColumns = 64;  // columns of one block of work of SumRows
 
-// Packs panel number `panel` at depths [first, first + count): packed[depth][kWidth]. A panel is
-// kWidth of the `extent` rows of a or columns of b. `along_rows`: whether these are rows in memory.
+// Packs panel number `panel` at depths [first, first + count): packed[depth][kWidth]. The `extent`
+// rows of the left factor, or columns of the right one, are cut into panels of kWidth. along_rows:
+// whether these rows or columns are rows of the matrix in memory.
 template <int kWidth>
 void PackPanel(const Factor& factor, bool along_rows, int64_t panel, int64_t extent, int64_t first,
                int64_t count, float* packed) {

@@ -34,6 +34,8 @@ struct PoolShape {
   PoolAxis w;
 };
 
+// Writes y. A NaN is never larger, so it is ignored; a window without other numbers gives the
+// lowest float.
 inline void MaxPool(const float* x, const PoolShape& shape, float* y, ParallelFor parallel_for) {
   const PoolAxis h = shape.h;
   const PoolAxis w = shape.w;
@@ -64,7 +66,8 @@ inline void MaxPool(const float* x, const PoolShape& shape, float* y, ParallelFo
   });
 }
 
-// Every element that equals its window's maximum gets the window's gradient, as in Caffe2.
+// Writes dx. Every element that equals the maximum of its window gets the window's gradient, as in
+// Caffe2.
 inline void MaxPoolGradient(const float* x, const float* y, const float* dy, const PoolShape& shape,
                             float* dx, ParallelFor parallel_for) {
   const PoolAxis h = shape.h;

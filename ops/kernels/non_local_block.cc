@@ -12,7 +12,7 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kPositionBlock = 512;
+constexpr int64_t kPositionBlock = 512;  // positions, or elements, of one block of work
 
 // y[row] = factor * sum_column matrix[row][column] x[column]
 std::vector<float> MultiplyVector(const Factor& matrix, int64_t rows, int64_t columns,
@@ -85,7 +85,7 @@ class ComposedGradients {
   explicit ComposedGradients(int64_t channels)
       : scores(channels * channels), bias(channels), channels_(channels), product_(scores) {}
 
-  // Adds the share of a band's keys. d_keys is (channels, width); x starts at the band.
+  // Adds what the keys of a band contribute. d_keys is (channels, width). x starts at the band.
   void Add(const float* x, int64_t stride, int64_t width, const float* d_keys,
            const float* d_biases, ParallelFor parallel_for) {
     MultiplyMatrices({d_keys, width, false}, {x, stride, true}, channels_, channels_, width,
@@ -110,7 +110,7 @@ class ComposedGradients {
   std::vector<float> product_;
 };
 
-// One image's keys: computes them, and the gradient of their convolution, one band at a time.
+// Computes the keys of an image and the gradients that flow through them, one band at a time.
 class KeyBands {
  public:
   KeyBands(const NonLocalShape& shape, const Composed& composed, int64_t band_width,
@@ -124,7 +124,8 @@ class KeyBands {
         biases_(band_width),
         d_biases_(band_width) {}
 
-  // x: the image's part of the input.
+  // Computes a band: adds its part to `gradients` and to the query gradients of `pass`. x: the
+  // image's part of the input.
   void Run(const float* x, int64_t first, int64_t width, AttentionGradientPass* pass,
            ComposedGradients* gradients) {
     const int64_t channels = shape_.channels;
@@ -142,7 +143,7 @@ class KeyBands {
                {d_averaged_.data(), width},
                d_biases_.data()});
     gradients->Add(x, stride, width, d_keys_.data(), d_biases_.data(), parallel_for_);
-    // The keys are no longer needed: their memory takes the gradient that they pass on to x.
+    // The keys are no longer needed. Their memory takes the gradient that they pass on to x.
     MultiplyMatrices({composed_.scores.data(), channels, true}, {d_keys_.data(), width, false},
                      channels, width, channels, nullptr, keys_.data(), parallel_for_);
     for (int64_t channel = 0; channel < channels; ++channel) {

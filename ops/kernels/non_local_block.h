@@ -1,5 +1,6 @@
 // The non-local block (Non-local neural networks, arXiv:1711.07971, equations 4 and 6; embedded
-// Gaussian) as one function. The backward pass needs no other map than the block's input.
+// Gaussian) as one function. Of the forward pass's maps, the backward pass needs only the input x
+// and the averages z below.
 //
 // x and y are (images, channels, positions). theta, phi and g are 1x1 convolutions of x; `out` is a
 // 1x1 convolution of the attention's result:
@@ -16,8 +17,8 @@
 //   z[i] = sum_j softmax_j(x[i] . (scores x[j]) + bias . x[j]) x[j]
 //
 // averages the input itself. That takes two convolutions instead of four. phi_b adds the same
-// number to all scores of a position and so changes nothing. The backward pass computes the keys
-// scores x[j] of one band at a time.
+// number to all scores of a position, so it does not change the softmax. The backward pass computes
+// the keys, scores x[j], of one band of positions at a time.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +66,7 @@ struct NonLocalWeightGradients {
 void NonLocalBlock(const NonLocalShape& shape, const float* x, const NonLocalWeights& weights,
                    float* y, float* averages, float* log_sums, ParallelFor parallel_for);
 
-// averages and log_sums are the results of NonLocalBlock.
+// Writes d_x and d_weights. averages and log_sums are the results of NonLocalBlock.
 void NonLocalBlockGradient(const NonLocalShape& shape, const float* x,
                            const NonLocalWeights& weights, const float* averages,
                            const float* log_sums, const float* d_y, float* d_x,

@@ -1,7 +1,8 @@
 // Copies matrices into the order in which block products read them.
 //
-// A source is row-major, `stride` floats from row to row. A panel is a group of columns, as many as
-// the panel's width, stored [row][column] and padded with zeros. Panels follow one another.
+// A source is row-major, `stride` floats from row to row. A panel is a group of neighbouring
+// columns. It is stored [row][column] and padded with zeros to its full width. Panels follow one
+// another.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,8 @@
-// Some rows of a plane, copied with the zeros around it, so that vector code needs no edges.
+// Copies of some rows of a plane with zeros around them, so that vector code needs no special case
+// at the borders.
 //
-// At stride 2 a row is stored as its even elements, then its odd elements: the elements that one
-// tap of a filter meets in consecutive windows are then neighbours.
+// At stride 2 the even elements of a row are stored first, then the odd ones. So the elements under
+// one tap of a filter in consecutive windows are neighbours.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace detectron_ext {
 
 typedef int IndexVector __attribute__((vector_size(kVectorWidth * sizeof(int))));
 
-// Elements kFirst, kFirst + 2, ... of two vectors in a row.
+// Returns elements kFirst, kFirst + 2, ... of two consecutive vectors.
 template <int kFirst>
 inline FloatVector EveryOther(FloatVector low, FloatVector high) {
   IndexVector places;
@@ -29,14 +30,14 @@ inline FloatVector EveryOther(FloatVector low, FloatVector high) {
 // e % stride * part + e / stride.
 struct RowLayout {
   int64_t stride;
-  int64_t part;  // floats of the even and of the odd elements; at stride 1, of all
-  int64_t pad;   // zeros left of the first column; below 0, the columns to leave out
+  int64_t part;  // floats of the even elements, and of the odd ones; at stride 1, of all
+  int64_t pad;   // zeros left of the first column; if negative, the columns to leave out
 
   int64_t size() const { return stride * part; }
 };
 
-// to[i] = from[i] for i < count; nothing if count is below 1. Most rows are too short for a call of
-// memcpy to pay.
+// to[i] = from[i] for i < count; nothing if count is below 1. For rows as short as most are, this
+// is faster than memcpy.
 inline void CopyFloats(const float* from, int64_t count, float* to) {
   if (count < kVectorWidth) {
     for (int64_t i = 0; i < count; ++i) {
@@ -50,7 +51,7 @@ inline void CopyFloats(const float* from, int64_t count, float* to) {
   }
 }
 
-// even[i] = from[2 i] and odd[i] = from[2 i + 1], of `count` elements; nothing if count is below 1.
+// even[i] = from[2 i] and odd[i] = from[2 i + 1] for `count` elements; nothing if count is below 1.
 inline void SplitFloats(const float* from, int64_t count, float* even, float* odd) {
   const int64_t pairs = count / 2;
   if (pairs < kVectorWidth) {
@@ -74,13 +75,13 @@ inline void SplitFloats(const float* from, int64_t count, float* even, float* od
 
 class PaddedRows {
  public:
-  // in_height, in_width: of a plane. max_rows: what Load is called with at most.
+  // in_height, in_width: the size of a plane. max_rows: the largest `count` of Load.
   PaddedRows(const RowLayout& layout, int64_t in_height, int64_t in_width, int64_t max_rows)
       : layout_(layout),
         in_height_(in_height),
         in_width_(in_width),
         rows_(max_rows * layout.size()) {
-    // No copy reaches the zeros beside the columns, so they are written only here.
+    // Copies never overwrite the zeros beside the columns, so these are written only here.
     std::fill(rows_.data(), rows_.data() + max_rows * layout.size(), 0.0f);
   }
 
@@ -102,6 +103,7 @@ class PaddedRows {
   const RowLayout& layout() const { return layout_; }
 
  private:
+  // Copies the columns of a row that fit in the layout.
   void CopyRow(const float* from, float* to) const {
     if (layout_.stride == 1) {
       const int64_t begin = std::max<int64_t>(0, -layout_.pad);
@@ -122,16 +124,16 @@ class PaddedRows {
   FloatBuffer rows_;
 };
 
-// The rows that follow the loaded ones in a tensor. Asked for while those are multiplied, they are
-// in the second-level cache when the next strip is loaded.
+// The rows that follow the loaded ones in a tensor. They are prefetched while those are multiplied,
+// so they are in the second-level cache when the next strip is loaded.
 class UpcomingRows {
  public:
-  // plane: of the loaded rows. size: the floats from there to the end of the tensor. first: the
-  // number of the first of these rows, which may lie outside the plane.
+  // plane: the plane of the loaded rows. size: the number of floats from there to the end of the
+  // tensor. first: the number of the first row to prefetch, which may lie outside the plane.
   UpcomingRows(const float* plane, int64_t size, int64_t row_size, int64_t first)
       : plane_(plane), size_(size), row_size_(row_size), first_(first) {}
 
-  // Asks for rows [row, row + count) of them.
+  // Prefetches rows [row, row + count), counted from `first`.
   void Prefetch(int64_t row, int64_t count) const {
     constexpr int64_t kLineFloats = 16;
     const int64_t begin = std::max<int64_t>(0, (first_ + row) * row_size_);
@@ -148,8 +150,8 @@ class UpcomingRows {
   const int64_t first_;
 };
 
-// Keeps a vector that several multiplications share in a register. GCC else loads it anew for each,
-// and then the loads limit the speed.
+// Holds a vector in a register. Without this, GCC loads it again for each multiplication that uses
+// it, and the loads limit the speed.
 inline FloatVector InRegister(FloatVector value) {
 #if defined(__x86_64__)
   asm("" : "+v"(value));
@@ -157,16 +159,17 @@ inline FloatVector InRegister(FloatVector value) {
   return value;
 }
 
-// The place, from the element of its first window on, of what tap `tap` of a row of a filter meets.
+// Returns the distance in a stored row from the element under tap 0 to the element under tap `tap`
+// of the same window.
 template <int kStride>
 inline int64_t TapPlace(int tap, int64_t part) {
   return tap % kStride * part + tap / kStride;
 }
 
-// A strip is a range of rows that are in memory at a time: as many as the first-level cache holds.
+// A strip is a range of rows that are in memory at a time. It fits in the first-level cache.
 constexpr int64_t kStripFloats = 6144;
 
-// The number of windows, one above the other, whose rows make a strip: from 1 to `windows`.
+// Returns the number of windows, one above the other, whose rows make a strip: from 1 to `windows`.
 inline int64_t WindowsOfStrip(const RowLayout& layout, int64_t kernel, int64_t windows) {
   const int64_t rows = std::max(kernel, kStripFloats / std::max<int64_t>(1, layout.size()));
   return std::max<int64_t>(1, std::min(windows, (rows - kernel) / layout.stride + 1));

@@ -24,8 +24,7 @@ std::vector<int32_t> NearestIndices(int64_t in, int64_t out) {
   return indices;
 }
 
-// Returns the inverse of a non-decreasing table of indices into [0, in): the range of places of
-// each index.
+// Returns for each index in [0, in) the range of places where a non-decreasing table holds it.
 AxisWindows RunsOf(const std::vector<int32_t>& indices, int64_t in) {
   AxisWindows runs;
   for (int64_t i = 0; i < in; ++i) {
@@ -55,8 +54,8 @@ void ColumnMaxima(const float* in, int64_t rows, int64_t width, float* maxima) {
   }
 }
 
-// The same, and also writes the row of each column's maximum: the first row of equal numbers, the
-// last row of NaNs. Row numbers start at first_row.
+// Also writes the row of each column's maximum: the first row of equal numbers, the last row of
+// NaNs. Row numbers start at first_row.
 void ColumnMaximaAndRows(const float* in, int32_t first_row, int64_t rows, int64_t width,
                          float* maxima, int32_t* maximum_rows) {
   std::copy(in, in + width, maxima);
@@ -72,8 +71,8 @@ void ColumnMaximaAndRows(const float* in, int32_t first_row, int64_t rows, int64
   }
 }
 
-// Writes the place of the first maximum of each of `width` windows of 2 x 2: 0 and 1 in the upper
-// row, 2 and 3 in the lower. `in` points to the upper of two rows.
+// Writes the place of the first maximum (or last NaN) of each of `width` windows of 2 x 2: 0 and 1
+// in the upper row, 2 and 3 in the lower. `in` points to the upper of two rows.
 void MaximumPlaces(int64_t width, const float* __restrict in, int32_t* __restrict places) {
   const float* lower = in + 2 * width;
   for (int64_t x = 0; x < width; ++x) {

@@ -16,7 +16,8 @@ struct PlaneSize {
   int64_t area() const { return height * width; }
 };
 
-// For each output position of an axis the range [begin, end) of input positions it depends on.
+// For each output position of an axis, the range [begin, end) of input positions that it depends
+// on.
 struct AxisWindows {
   std::vector<int32_t> begin;
   std::vector<int32_t> end;
@@ -33,7 +34,8 @@ class MaxPoolPlan {
   // out.
   void Add(const float* in, const float* base, float* out, float* scratch) const;
 
-  // d_in[m] += weight * d_out[o], m the first maximum in scan order of o's window in `in`.
+  // For each output o: d_in[m] += weight * d_out[o], where m is the first maximum in scan order in
+  // the window of o, or its last NaN.
   void AddGradient(const float* in, const float* d_out, float weight, float* d_in, float* scratch,
                    int32_t* index_scratch) const;
 
@@ -42,8 +44,8 @@ class MaxPoolPlan {
   void AddWindowMaxima(const float* maxima, const float* base_row, float* out_row,
                        float* best) const;
 
-  // Finds the row and the column of each window's first maximum in scan order, given the maxima of
-  // the columns and their rows.
+  // Finds the row and the column of each window's first maximum in scan order (or last NaN), given
+  // the maxima of the columns and their rows.
   void LocateWindowMaxima(const float* maxima, const int32_t* rows, float* best, int32_t* best_rows,
                           int32_t* best_columns) const;
 
@@ -51,7 +53,7 @@ class MaxPoolPlan {
   PlaneSize out_;
   AxisWindows rows_;
   int64_t reach_;  // columns of the widest window
-  // [k][x]: column k of window x, its last one repeated to fill the reach.
+  // [k][x]: column k of window x. Narrower windows repeat their last column.
   std::vector<int32_t> columns_;
   bool halves_width_;
   bool halves_height_;

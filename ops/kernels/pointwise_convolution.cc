@@ -14,9 +14,9 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kStripFloats = 128 << 10;  // a packed strip stays in the second-level cache
-constexpr int64_t kStripPanels = 4;          // at most
-constexpr int64_t kEnoughStrips = 8;         // fewer only if there are fewer panels
+constexpr int64_t kStripFloats = 128 << 10;  // the most floats of a packed strip of several panels
+constexpr int64_t kStripPanels = 4;          // the most panels of a strip
+constexpr int64_t kEnoughStrips = 8;         // fewer strips only if there are fewer panels
 constexpr int64_t kGroupTiles = 8;           // tiles of rows of one unit of work
 
 // Prefetches one cache line of the next strip in each step.
@@ -51,8 +51,8 @@ __attribute__((noinline)) void MultiplyInto(int64_t depth, const float* __restri
   }
 }
 
-// Writes values[i] to every position i of a run, and 0 to the positions below and to the right of
-// it that the stride skips.
+// Writes values[i] to every position i of a run. Writes 0 to the positions that the stride skips:
+// to the right of each position and below it.
 void WriteRun(const Positions& positions, const PositionRun& run, const Planes<float>& out,
               int64_t channel, const float* values) {
   float* to = out.At(run, channel);
@@ -73,8 +73,8 @@ void WriteRun(const Positions& positions, const PositionRun& run, const Planes<f
   }
 }
 
-// out[r] = start[r] + sum_k left[r][k] in[k] at every position. left is packed in panels of
-// kTileRows rows, [k][row]; start is padded to whole tiles, too.
+// Computes out[r] = start[r] + sum_k left[r][k] in[k] at every position. left is packed in panels
+// of kTileRows rows, [k][row], and start is padded to whole panels.
 class ChannelProduct {
  public:
   ChannelProduct(const Positions& positions, const float* left, const float* start,
@@ -106,6 +106,8 @@ class ChannelProduct {
   }
 
  private:
+  // Returns the number of strips. A packed strip should stay in the second-level cache, and there
+  // should be work for several threads.
   int64_t CountStrips() const {
     const int64_t most = std::min(kStripPanels, kStripFloats / (depth_ * kTileColumns));
     const int64_t wanted = std::min(most, panels_.count / kEnoughStrips);
@@ -156,6 +158,7 @@ class ChannelProduct {
     }
   }
 
+  // Computes a tile of rows at the positions of a panel.
   void MultiplyPanel(int64_t tile, int64_t panel, const float* right,
                      const PrefetchColumn& prefetch) const {
     const float* left = left_ + tile * kTileRows * depth_;
@@ -178,6 +181,7 @@ class ChannelProduct {
     });
   }
 
+  // Computes a tile whose panel is `width` positions wide.
   void Multiply(int64_t width, const float* left, const float* right, const float* start,
                 const PrefetchColumn& prefetch, float* c, int64_t c_stride) const {
     switch (width / kVectorWidth) {

@@ -1,9 +1,9 @@
 // Convolution with 1x1 filters, of any stride, as matrix products over the positions of all images.
 //
-// x is (images, in_channels, height, width), y and d_y are (images, out_channels, out_height,
-// out_width), a filter is (out_channels, in_channels). All are contiguous and none is padded. Only
-// the filter, and blocks that fit in the caches, are copied. Every sum has one owner and one order,
-// so the results do not depend on the number of threads.
+// x and d_x are (images, in_channels, height, width), y and d_y are (images, out_channels,
+// out_height, out_width), and filter is (out_channels, in_channels). All are contiguous and none is
+// padded. Only the filter and blocks that fit in the caches are copied. One thread adds up each
+// sum, in a fixed order, so the results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct PointwiseShape {
 void PointwiseConvolution(const PointwiseShape& shape, const float* x, const float* filter,
                           const float* bias, float* y, ParallelFor parallel_for);
 
-// Writes all of d_x: positions that the stride skips get 0.
+// Writes all of d_x. Positions that the stride skips get 0.
 void PointwiseInputGradient(const PointwiseShape& shape, const float* filter, const float* d_y,
                             float* d_x, ParallelFor parallel_for);
 

@@ -17,12 +17,12 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kDepth = 256;               // positions of a block, at most
-constexpr int64_t kRowGroup = 2 * kTileRows;  // rows of d_y in memory at a time
-constexpr int64_t kColumnPanels = 6;          // panels of x in memory at a time, at most
-constexpr int64_t kEnoughUnits = 8;
-constexpr int64_t kPartialFloats = 512 << 10;  // memory of the partial sums if there are many
-constexpr int64_t kPrefetchRows = 16;
+constexpr int64_t kDepth = 256;                // the most positions of a block
+constexpr int64_t kRowGroup = 2 * kTileRows;   // rows of d_y in memory at a time
+constexpr int64_t kColumnPanels = 6;           // the most panels of x in memory at a time
+constexpr int64_t kEnoughUnits = 8;            // units of work that keep several threads busy
+constexpr int64_t kPartialFloats = 512 << 10;  // the most floats of several partial sums
+constexpr int64_t kPrefetchRows = 16;          // rows whose cache lines are prefetched in turn
 
 // Prefetches the first kDepth positions of kPrefetchRows rows, one cache line in each step.
 struct PrefetchRows {
@@ -34,7 +34,8 @@ struct PrefetchRows {
   }
 };
 
-// sums (= or +=) the product of kTileRows rows, kDepth apart, with a panel.
+// Computes the product of kTileRows rows, kDepth apart, with a panel. Writes it to sums, or adds it
+// there if `add` is set.
 template <int kVectors>
 __attribute__((noinline)) void AddTile(int64_t depth, const float* __restrict a,
                                        const float* __restrict b, bool add,
@@ -51,7 +52,8 @@ __attribute__((noinline)) void AddTile(int64_t depth, const float* __restrict a,
   }
 }
 
-// to[i] = channel + i at positions [first, last), rows kDepth apart; zeros from `channels` on.
+// Copies `rows` channels from `channel` on at positions [first, last) to rows kDepth apart.
+// Channels beyond the last one count as zeros.
 void GatherRows(const Positions& positions, const Planes<const float>& planes, int64_t first,
                 int64_t last, int64_t channel, int64_t rows, float* to) {
   const int64_t present = std::min(rows, planes.channels - channel);
@@ -82,11 +84,12 @@ float Sum(const float* x, int64_t size) {
   return sum;
 }
 
-// result[r][c] = sum over all positions of rows[r] columns[c]; row_sums[r] that of rows[r].
+// Computes result[r][c], the sum over all positions of rows[r] * columns[c], and row_sums[r], the
+// sum of rows[r].
 //
-// Positions are cut into blocks, and the blocks are divided among partial sums. Their number
-// depends on the shape alone. Columns are divided, too, and rows if there would be few units of
-// work.
+// Positions are cut into blocks, and the blocks are divided among partial sums. The number of
+// partial sums depends on the shape alone. Columns are divided, too, and so are rows if there would
+// be few units of work otherwise.
 class PositionProduct {
  public:
   PositionProduct(const Positions& positions, const Planes<const float>& rows,
@@ -106,6 +109,7 @@ class PositionProduct {
         partial_(splits_ * size_),
         partial_row_sums_(splits_ * padded_rows_) {}
 
+  // row_sums may be null.
   void Run(float* result, float* row_sums, ParallelFor parallel_for) {
     parallel_for(splits_ * column_parts_ * row_parts_, [&](int64_t first, int64_t last) {
       Workspace workspace;
@@ -129,6 +133,7 @@ class PositionProduct {
     FloatBuffer square{kVectorWidth * kDepth};                 // [column][position]
     FloatBuffer left{kRowGroup * kDepth};                      // [row][position]
   };
+  // A part of the product: the blocks of one partial sum, and ranges of panels and of rows.
   struct Unit {
     int64_t split;
     int64_t block_begin, block_end;
@@ -166,6 +171,7 @@ class PositionProduct {
     }
   }
 
+  // Packs a unit's columns at positions [begin, end).
   void PackColumns(const Unit& unit, int64_t begin, int64_t end, Workspace& workspace) const {
     float* to = workspace.right.data();
     for (int64_t panel = unit.panel_begin; panel < unit.panel_end; ++panel) {
@@ -225,6 +231,7 @@ class PositionProduct {
     }
   }
 
+  // Adds to a partial sum of each row of a group, or starts it if `add` is not set.
   void AddRowSums(int64_t split, int64_t row, int64_t size, bool add, const float* left) {
     float* to = partial_row_sums_.data() + split * padded_rows_ + row;
     for (int64_t i = 0; i < kRowGroup; ++i) {

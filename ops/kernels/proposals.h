@@ -1,7 +1,7 @@
 // Proposals of a region proposal network (Faster R-CNN, section 3.1) for one image and one map. The
-// anchors with the best scores are moved by their deltas and clipped to the image; boxes that are
-// too small or have their center outside are dropped. Among boxes that overlap too much, only the
-// best one is kept.
+// anchors with the best scores are moved by their deltas and clipped to the image. Boxes that are
+// too small or have their center outside the image are dropped. Of boxes that overlap too much,
+// only the best one is kept.
 //
 // A score and four deltas that are all finite give a proposal. An anchor with an infinity or a NaN
 // in any of them gives none. Finite deltas may have any size: they are capped and clipped.
@@ -16,11 +16,11 @@ namespace detectron_ext {
 
 struct ProposalSettings {
   float stride;          // pixels between cells of the map
-  int64_t most_anchors;  // the most that are moved; 0 or less: all
-  int64_t most_boxes;    // the most that are returned; 0 or less: all
-  float max_overlap;
-  float min_size;  // of a side, in pixels of the unscaled image
-  float plus_one;  // 1 if the last pixel belongs to a box, else 0
+  int64_t most_anchors;  // the most anchors that are moved; 0 or less: all
+  int64_t most_boxes;    // the most boxes that are returned; 0 or less: all
+  float max_overlap;     // intersection over union, above which the worse box is dropped
+  float min_size;        // of a side, in pixels of the unscaled image
+  float plus_one;        // 1 if the last pixel belongs to a box, else 0
 };
 
 // An image's part of the network's outputs. Scores are (anchors, h, w). Deltas are (4 * anchors, h,
@@ -50,6 +50,7 @@ struct Proposals {
     }
   }
 
+  // Copies box `from` to index `to`.
   void Move(int64_t from, int64_t to) {
     for (std::vector<float>* values : {&x1, &y1, &x2, &y2, &scores}) {
       (*values)[to] = (*values)[from];
@@ -57,8 +58,8 @@ struct Proposals {
   }
 };
 
-// Returns the indices of the `most` highest finite scores, best first and, among equal ones, in
-// order.
+// Returns the indices of the `most` highest finite scores, best first; of all finite scores if
+// `most` is 0 or less. Equal scores are in the order of their indices.
 inline std::vector<int32_t> BestScores(const float* scores, int64_t size, int64_t most) {
   std::vector<int32_t> order;
   order.reserve(size);
@@ -87,7 +88,8 @@ inline bool DeltasAreFinite(const float* delta, int64_t plane) {
 }
 
 // Moves anchors by their deltas (R-CNN, appendix C) and clips them to the image. Leaves out boxes
-// that are too small or have a center outside, and anchors whose deltas are not finite.
+// that are too small or have their center outside the image, and anchors whose deltas are not
+// finite.
 inline Proposals MoveAnchors(const ProposalInputs& inputs, const ProposalSettings& settings,
                              const std::vector<int32_t>& order) {
   const float kMaxLogScale = std::log(1000.0f / 16.0f);
@@ -134,8 +136,8 @@ inline Proposals MoveAnchors(const ProposalInputs& inputs, const ProposalSetting
   return boxes;
 }
 
-// Keeps at most `most_boxes` of boxes that are in the order of their scores. A box is dropped if a
-// kept box before it overlaps it by more than max_overlap (intersection over union).
+// Keeps at most `most_boxes` boxes. The boxes must be in the order of their scores. A box is
+// dropped if its intersection over union with a kept box before it is above max_overlap.
 inline void SuppressOverlaps(const ProposalSettings& settings, Proposals* boxes) {
   const int64_t size = boxes->size();
   const int64_t most = settings.most_boxes > 0 ? settings.most_boxes : size;
@@ -161,15 +163,15 @@ inline void SuppressOverlaps(const ProposalSettings& settings, Proposals* boxes)
       const float width = std::min(x2, other_x2[j]) - std::max(x1, other_x1[j]) + one;
       const float height = std::min(y2, other_y2[j]) - std::max(y1, other_y1[j]) + one;
       const float common = std::max(width, 0.0f) * std::max(height, 0.0f);
-      // Boxes without area overlap by 0 / 0; they are dropped, too.
+      // For two boxes without area the quotient is 0 / 0. Such a box is dropped, too.
       flags[j] |= !(common / (area + areas[j] - common) <= settings.max_overlap);
     }
-    areas[kept] = area;
     boxes->Move(i, kept++);
   }
   boxes->Resize(kept);
 }
 
+// Returns the proposals of an image, best first.
 inline Proposals MakeProposals(const ProposalInputs& inputs, const ProposalSettings& settings) {
   const int64_t size = inputs.anchors * inputs.h * inputs.w;
   Proposals boxes =

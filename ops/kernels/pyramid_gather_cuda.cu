@@ -20,7 +20,7 @@ template <int kFactor>
 __device__ __forceinline__ void AddWholeMaxima(const float* level, int64_t area, int y, int x,
                                                int out_width, int count,
                                                float (&sums)[kPlanesAtOnce]) {
-  // Several windows are loaded before the first one is used, as many as fit in registers.
+  // Several windows are loaded before the first one is used, but no more than fit in registers.
   constexpr int kTogether = kFactor == 2 ? kPlanesAtOnce : 1;
 #pragma unroll
   for (int k0 = 0; k0 < kPlanesAtOnce; k0 += kTogether) {
@@ -120,7 +120,8 @@ struct GatherGradientTask {
   float* d_levels[kMaxPyramidLevels];
 };
 
-// The first maximum of a window gets the window's share; the other elements get nothing.
+// Writes the gradients of a window: the first maximum (or last NaN) gets all of d_out, times the
+// weight; the other elements get 0.
 template <int kFactor>
 __device__ __forceinline__ void WholeWindowGradient(const GatherGradientTask& task, int level,
                                                     int window, const float* d_out) {

@@ -17,7 +17,7 @@ namespace detectron_ext {
 constexpr int kPlanesOfThread = 8;
 constexpr int kPlanesAtOnce = 4;  // planes whose loads are in flight together
 constexpr int64_t kMaxGridY = 65535;
-// At least so many blocks share a multiprocessor. This leaves 80 registers to a thread.
+// At least this many blocks share a multiprocessor. This leaves 80 registers to a thread.
 constexpr int kPyramidBlocks = 3;
 
 struct Size {
@@ -32,8 +32,8 @@ __host__ __device__ inline int64_t Area(Size size) {
   return static_cast<int64_t>(size.height) * size.width;
 }
 
-// Returns the whole factor by which pooling shrinks both sides, if it is 2 or 4, else 0. Rows of
-// such windows are loaded at once.
+// Returns the factor by which pooling shrinks both sides if it is 2 or 4, else 0. A row of such a
+// window is loaded in one access.
 inline int WholeFactor(Size in, Size out) {
   for (const int factor : {2, 4}) {
     if (in.height == factor * out.height && in.width == factor * out.width) {
@@ -57,8 +57,8 @@ void CheckAligned(const char* name, const std::vector<Pointer>& levels) {
 // Positions
 // ---------------------------------------------------------------------------------------------
 
-// Rows [top, bottom) and columns [left, right) of a plane. Sides are below 2^15, so two numbers
-// share a register: a thread has many windows.
+// Rows [top, bottom) and columns [left, right) of a plane. A thread holds many windows. Sides are
+// below 2^15, so two numbers can share a register.
 class Window {
  public:
   Window() = default;
@@ -89,6 +89,7 @@ class Window {
   uint32_t columns_;
 };
 
+// Returns the inputs of output (y, x) of adaptive pooling.
 __device__ inline Window PoolWindow(int y, int x, Size in, Size out) {
   return Window(PoolBegin(y, in.height, out.height), PoolEnd(y, in.height, out.height),
                 PoolBegin(x, in.width, out.width), PoolEnd(x, in.width, out.width));
@@ -106,6 +107,7 @@ __device__ inline Window WindowsAround(int y, int x, Size in, Size out) {
                 x * out.width / in.width, PoolEnd(x, out.width, in.width));
 }
 
+// Returns the offset of the input that output (y, x) of nearest resizing repeats.
 __device__ inline int NearestOffset(int y, int x, Size in, Size out) {
   return NearestIndex(y, in.height, out.height) * in.width + NearestIndex(x, in.width, out.width);
 }
@@ -114,6 +116,7 @@ __device__ inline int NearestOffset(int y, int x, Size in, Size out) {
 // Values
 // ---------------------------------------------------------------------------------------------
 
+// Returns the maximum so far, after `next`. A NaN replaces any number.
 __device__ __forceinline__ float Larger(float held, float next) {
   return Replaces(next, held) ? next : held;
 }
@@ -174,12 +177,12 @@ __device__ __forceinline__ void AddGradientsOfMaxima(const float* d_out, const i
   });
 }
 
-// A window of kFactor x kFactor, each row loaded at once.
+// A window of kFactor x kFactor elements. Each row is loaded in one access.
 template <int kFactor>
 struct WholeWindow {
   Run<kFactor, float> rows[kFactor];
 
-  // output: the window's place, `in` of kFactor times the output's width.
+  // Loads the window of output (y, x). `in` is kFactor times as wide as the output.
   __device__ __forceinline__ void Load(const float* in, int y, int x, int out_width) {
     const float* const corner =
         in + static_cast<int64_t>(kFactor * y) * kFactor * out_width + kFactor * x;
@@ -217,11 +220,13 @@ __device__ __forceinline__ void ForPlanes(int64_t planes, const Body& body) {
   }
 }
 
+// Returns the number of blocks along y of a grid for `planes` planes.
 inline unsigned PlaneGroups(int64_t planes) {
   const int64_t groups = (planes + kPlanesOfThread - 1) / kPlanesOfThread;
   return static_cast<unsigned>(std::max<int64_t>(1, std::min(groups, kMaxGridY)));
 }
 
+// Returns the number of blocks of threads with one thread for each item of a plane.
 inline unsigned BlocksOfPlane(int64_t items) {
   return static_cast<unsigned>((items + kCudaThreads - 1) / kCudaThreads);
 }
@@ -231,13 +236,14 @@ struct Tasks {
   int count = 0;
   unsigned first_block[kMaxPyramidLevels + 1] = {};
 
-  // Adds a task with so many items in each plane.
+  // Adds a task with `items` items in each plane.
   void Add(int64_t items) {
     first_block[count + 1] = first_block[count] + BlocksOfPlane(items);
     ++count;
   }
   unsigned blocks() const { return first_block[count]; }
 
+  // Returns the task of this block.
   __device__ int OfBlock() const {
     int task = 0;
     while (blockIdx.x >= first_block[task + 1]) {
@@ -245,7 +251,7 @@ struct Tasks {
     }
     return task;
   }
-  // Returns which item of its plane this thread has. It may be beyond the last one.
+  // Returns the item of a plane that this thread computes. It may be beyond the last one.
   __device__ int ItemOfThread(int task) const {
     return static_cast<int>(blockIdx.x - first_block[task]) * kCudaThreads + threadIdx.x;
   }
@@ -274,6 +280,7 @@ struct PlacesTasks {
   }
 };
 
+// Writes the places of all tasks.
 void FindPlaces(const char* name, const PlacesTasks& tasks, cudaStream_t stream);
 
 // Calls use.Launch<kLevels>() with the number of levels.

@@ -1,5 +1,5 @@
-// Which positions depend on which when one axis is resized from `in` to `out` positions, as PyTorch
-// does it. The type Int must hold (out + 1) * in.
+// Which outputs depend on which inputs when one axis is resized from `in` to `out` positions, by
+// the rules of PyTorch. The type Int must be able to hold (out + 1) * in.
 #pragma once
 
 #include "kernels/elementary.h"
@@ -17,8 +17,8 @@ DETECTRON_EXT_HOST_DEVICE Int PoolEnd(Int i, Int in, Int out) {
   return ((i + 1) * in + out - 1) / out;
 }
 
-// Nearest resizing: the input position that output i repeats. Exact; PyTorch rounds in / out to a
-// float first, which for a few pairs of sizes above 25 lands one lower.
+// Nearest resizing: the input position that output i repeats. The result is exact. PyTorch first
+// rounds in / out to a float, so its result is lower by one for a few pairs of sizes above 25.
 template <typename Int>
 DETECTRON_EXT_HOST_DEVICE Int NearestIndex(Int i, Int in, Int out) {
   return i * in / out;

@@ -45,7 +45,7 @@ struct RoiAlignShape {
 
 // Returns the first region without an image or with unusable corners, or -1 if there is none.
 inline int64_t FirstBadAlignedRoi(const float* rois, const RoiAlignShape& shape) {
-  constexpr float kLargest = 1e6f;  // pixels, cells; NaN fails the comparison
+  constexpr float kLargest = 1e6f;  // in pixels and in cells; NaN fails the comparison
   for (int64_t r = 0; r < shape.rois; ++r) {
     const float* const roi = rois + r * shape.roi_columns;
     bool good = shape.roi_columns == 4 ? shape.images > 0 : IndexOfFloat(roi[0], shape.images) >= 0;
@@ -71,6 +71,7 @@ struct AxisWeights {
   std::vector<int64_t> cells;
   std::vector<float> weights;
 
+  // Adds a weight to the last bin.
   void Add(int64_t cell, float weight) {
     const int64_t size = cells.size();
     // The two cells of a sample may be those of the previous sample.
@@ -141,6 +142,7 @@ struct CellRange {
   int64_t length;
 };
 
+// Returns the cells of a row that a region reads.
 inline CellRange ColumnsOf(const AxisWeights& columns, int64_t roi, int64_t bins) {
   const int64_t begin = columns.starts[roi * bins];
   const int64_t end = columns.starts[(roi + 1) * bins];
@@ -201,7 +203,7 @@ inline void AddAlignPlaneGradient(const float* dy, const RoiAlignPlan& plan, int
   }
 }
 
-// x is (images, channels, h, w), y (rois, channels, pooled_h, pooled_w).
+// Writes y (rois, channels, pooled_h, pooled_w), given x (images, channels, h, w).
 inline void RoiAlign(const float* x, const float* rois, const RoiAlignShape& shape, float* y,
                      ParallelFor parallel_for) {
   const RoiAlignPlan plan(rois, shape);
@@ -215,7 +217,7 @@ inline void RoiAlign(const float* x, const float* rois, const RoiAlignShape& sha
   });
 }
 
-// Each plane belongs to one thread, which adds region by region, so the order of the sums is fixed.
+// Writes dx. One thread adds up each plane, region by region, so the order of the sums is fixed.
 inline void RoiAlignGradient(const float* rois, const float* dy, const RoiAlignShape& shape,
                              float* dx, ParallelFor parallel_for) {
   const RoiAlignPlan plan(rois, shape);

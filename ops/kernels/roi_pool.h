@@ -39,7 +39,7 @@ struct Range {
 
 // Returns the first region without an image or with unusable corners, or -1 if there is none.
 inline int64_t FirstBadRoi(const float* rois, const RoiPoolShape& shape) {
-  constexpr float kLargest = 1e8f;  // converts to an integer; NaN fails the comparison
+  constexpr float kLargest = 1e8f;  // fits in an integer; NaN fails the comparison
   for (int64_t r = 0; r < shape.rois; ++r) {
     bool good = IndexOfFloat(rois[5 * r], shape.images) >= 0;
     for (int i = 1; i < 5; ++i) {
@@ -53,6 +53,7 @@ inline int64_t FirstBadRoi(const float* rois, const RoiPoolShape& shape) {
   return -1;
 }
 
+// Returns the part of [begin, end) that lies in [0, size).
 inline Range Cut(int64_t begin, int64_t end, int64_t size) {
   return {std::min(std::max<int64_t>(begin, 0), size), std::min(std::max<int64_t>(end, 0), size)};
 }
@@ -68,7 +69,7 @@ inline Range MaxBin(float low, float high, float scale, int64_t bin, int64_t bin
   return Cut(begin + start, end + start, size);
 }
 
-// The same for PSRoIPool, whose regions keep their fractions after scaling.
+// Returns the same for PSRoIPool, whose regions keep their fractions after scaling.
 inline Range MeanBin(float low, float high, float scale, int64_t bin, int64_t bins, int64_t size) {
   const float start = std::round(low) * scale;
   const float stop = (std::round(high) + 1.0f) * scale;
@@ -81,8 +82,8 @@ inline Range MeanBin(float low, float high, float scale, int64_t bin, int64_t bi
              static_cast<int64_t>(std::min(std::max(end, 0.0f), largest)), size);
 }
 
-// y and argmax are (rois, channels, pooled_h, pooled_w); argmax is the index in the plane of the
-// first maximum, -1 in an empty bin, whose maximum is 0.
+// Writes y and argmax, both (rois, channels, pooled_h, pooled_w). argmax is the index in the plane
+// of the first maximum. In an empty bin the maximum is 0 and argmax -1. A NaN is ignored.
 inline void RoiMaxPool(const float* x, const float* rois, const RoiPoolShape& shape, float* y,
                        int32_t* argmax, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.rois * shape.channels, 1, [=](int64_t index, int64_t) {
@@ -111,6 +112,7 @@ inline void RoiMaxPool(const float* x, const float* rois, const RoiPoolShape& sh
   });
 }
 
+// Sets a channel of dx to 0 in all images.
 inline void ClearChannel(int64_t channel, const RoiPoolShape& shape, float* dx) {
   for (int64_t n = 0; n < shape.images; ++n) {
     float* plane = dx + (n * shape.channels + channel) * shape.plane();
@@ -118,8 +120,8 @@ inline void ClearChannel(int64_t channel, const RoiPoolShape& shape, float* dx) 
   }
 }
 
-// Adds each bin's gradient at its maximum. A channel belongs to one thread, which adds region by
-// region.
+// Writes dx: the gradient of each bin is added at its maximum. One thread adds up each channel,
+// region by region.
 inline void RoiMaxPoolGradient(const float* rois, const int32_t* argmax, const float* dy,
                                const RoiPoolShape& shape, float* dx, ParallelFor parallel_for) {
   ForEachBlock(parallel_for, shape.channels, 1, [=](int64_t channel, int64_t) {
@@ -153,8 +155,9 @@ void VisitPositionSensitiveBin(const float* rois, int64_t r, int64_t channel,
         rows, columns);
 }
 
-// y and channels are (rois, outputs, pooled_h, pooled_w). Output o's bin b is the mean of the map's
-// channel o * bins + b over the bin, 0 in an empty bin; `channels` names that channel.
+// Writes y and channels, both (rois, outputs, pooled_h, pooled_w). Bin b of output o is the mean of
+// channel o * bins + b of the map over the bin, or 0 if the bin is empty. `channels` holds the
+// number of that channel.
 inline void PositionSensitiveRoiPool(const float* x, const float* rois, const RoiPoolShape& shape,
                                      int64_t outputs, float* y, int32_t* channels,
                                      ParallelFor parallel_for) {
@@ -177,6 +180,7 @@ inline void PositionSensitiveRoiPool(const float* x, const float* rois, const Ro
   });
 }
 
+// Writes dx. Channels of the map that no output reads get 0.
 inline void PositionSensitiveRoiPoolGradient(const float* rois, const float* dy,
                                              const RoiPoolShape& shape, int64_t outputs, float* dx,
                                              ParallelFor parallel_for) {

@@ -10,7 +10,7 @@
 
 namespace detectron_ext {
 
-// Set in the number of an owner whose prediction is selected by other elements, too.
+// This bit is set in the number of an owner if other elements select its prediction, too.
 constexpr int kSharedBit = INT32_MIN;
 
 // Returns the index in the predictions of side `i % 4` of row `i / 4`, whose place must lie inside.
@@ -18,6 +18,8 @@ __device__ inline int64_t IndexOfElement(const SelectionPointers& in, int64_t i)
   return SelectedIndex(in.places + i / 4 * 4, in.map) + i % 4 * in.map.h * in.map.w;
 }
 
+// Returns the first item of this thread in a loop over items. The next ones are ElementStride
+// apart.
 __device__ inline int64_t FirstElement() {
   return static_cast<int64_t>(blockIdx.x) * kCudaThreads + threadIdx.x;
 }
@@ -37,14 +39,15 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
+// Returns the derivative of the loss of element i, which selects the prediction at `place`.
 template <typename Formula>
 __device__ float SlopeAt(const Formula& formula, const SelectionPointers& in, int64_t i,
                          int64_t place) {
   return formula.Gradient(in.prediction[place] - in.target[i]);
 }
 
-// d_prediction holds the owners' numbers at first. Each owner overwrites its own, which no other
-// thread reads by now.
+// At first d_prediction holds the numbers of the owners. Only the owner of a prediction reads that
+// number, and then overwrites it with the gradient.
 template <typename Formula>
 __global__ void __launch_bounds__(kCudaThreads)
     SelectLossGradientKernel(Formula formula, SelectionPointers in, float scale,
@@ -67,8 +70,9 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
-// Writes to owners[place] the number i + 1 of the element i that owns the place, with kSharedBit
-// where others select it, too. owners must be 0. Writes to is_owner[i] whether i owns its place.
+// Writes to owners[place] the number i + 1 of the element i that owns the place. Adds kSharedBit to
+// it if other elements select the place, too. owners must be 0 before. Writes to is_owner[i]
+// whether element i owns its place.
 void ClaimPlacesCuda(const char* name, const SelectionPointers& in, int* owners, int32_t* is_owner,
                      cudaStream_t stream);
 

@@ -4,6 +4,7 @@
 namespace detectron_ext {
 namespace {
 
+// Lowers *first_outside to the first row whose place lies outside the map.
 __global__ void __launch_bounds__(kCudaThreads)
     FindOutsideKernel(SelectionPointers in, int* first_outside) {
   for (int64_t row = FirstElement(); row < in.rows; row += ElementStride()) {
@@ -13,6 +14,7 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
+// *where = value.
 __global__ void SetKernel(int* where, int value) { *where = value; }
 
 // Writes to owners[place] the largest i + 1 of the elements i that select the place.

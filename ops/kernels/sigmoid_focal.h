@@ -10,7 +10,7 @@ namespace detectron_ext {
 // ln(FLT_MIN): Detectron cuts off the logarithms of the focal losses there.
 constexpr float kLogOfSmallest = -87.3365448f;
 
-// Log-probabilities of a logit.
+// The probabilities of a logit and their logarithms.
 struct SigmoidParts {
   float p;        // sigmoid(x)
   float not_p;    // 1 - sigmoid(x), without cancellation
@@ -42,7 +42,8 @@ struct SigmoidFocal {
   float positive_weight;  // alpha / max(foreground, 1)
   float negative_weight;  // (1 - alpha) / max(foreground, 1)
 
-  // The bound avoids 0 * infinity with gamma 0. Beyond it the power's other factor is 0.
+  // Returns base^gamma. The bound avoids 0 * infinity with gamma 0. Below the bound, the number
+  // that the power is multiplied with is 0.
   DETECTRON_EXT_HOST_DEVICE float Power(float base, float log_base) const {
     const float bounded = log_base < kLogOfSmallest ? kLogOfSmallest : log_base;
     return kGammaTwo ? base * base : Exp(gamma * bounded);
@@ -56,6 +57,7 @@ struct SigmoidFocal {
     return positive ? hit : miss;
   }
 
+  // The derivative of Loss.
   DETECTRON_EXT_HOST_DEVICE float Gradient(float x, bool positive) const {
     const SigmoidParts s = SigmoidPartsOf(x);
     const float hit =

@@ -1,10 +1,10 @@
-// A thread takes a run of positions of an anchor and kClasses of its classes, which share labels
-// and weights.
+// Weighted sigmoid focal loss on CUDA. A thread takes some neighbouring positions of an anchor and
+// kClasses of its classes, which share labels and weights.
 //
 // The loss of a negative logit x is softplus(x) sigmoid(x)^gamma. The loss of a positive logit x is
 // the same function of -x. Each is multiplied by its weight. This takes fewer instructions than
 // SigmoidFocal in kernels/sigmoid_focal.h, so that arithmetic is not slower than memory. As there,
-// bounds are conditional expressions: fminf and fmaxf would lose a NaN.
+// bounds are conditional expressions, because fminf and fmaxf would lose a NaN.
 #include <cfloat>
 
 #include "kernels/cuda_math.h"
@@ -14,8 +14,8 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int kClasses = 8;
-constexpr int kAtOnce = 4;  // classes whose logits are loaded before the first is used
+constexpr int kClasses = 8;  // of a thread, at most
+constexpr int kAtOnce = 4;   // classes whose logits are loaded before the first is used
 
 // With t = e^-|x|: softplus(x) = ln(1 + e^x) = max(x, 0) + ln(1 + t), and ln(1 + t) is
 // 2 artanh(s), s = t / (2 + t) <= 1/3: s times a minimax polynomial in s^2 (error 7.8e-9).
@@ -46,10 +46,12 @@ struct Softplus {
   }
 };
 
+// The loss of a negative logit and what follows from it, without the weights of the classes.
 template <bool kGammaTwo>
 struct Focal {
   float gamma;
 
+  // Returns sigmoid(x)^gamma.
   __device__ __forceinline__ float Power(const Softplus& s, float x) const {
     if (kGammaTwo) {
       return s.sigmoid * s.sigmoid;
@@ -57,10 +59,12 @@ struct Focal {
     const float log_sigmoid = (x < 0.0f ? x : 0.0f) - s.tail;
     return Exp(gamma * (log_sigmoid < kLogOfSmallest ? kLogOfSmallest : log_sigmoid));
   }
+  // The loss of a negative logit x.
   __device__ __forceinline__ float Loss(float x) const {
     const Softplus s(x);
     return Power(s, x) * s.value;
   }
+  // The derivative of Loss.
   __device__ __forceinline__ float Slope(float x) const {
     const Softplus s(x);
     return Power(s, x) * (gamma * s.complement * s.value + s.sigmoid);
@@ -71,8 +75,8 @@ struct Focal {
     const Softplus s(x);
     return Power(s, x) * (s.value > -kLogOfSmallest ? -kLogOfSmallest : s.value);
   }
-  // Minus the slope of a positive logit -x. The cut does not change it. It is finite even if x is
-  // infinite.
+  // Minus the derivative of the loss of a positive logit -x. The cut does not change it. The result
+  // is finite even if x is infinite.
   __device__ __forceinline__ float PositiveSlope(float x) const {
     return Slope(x > FLT_MAX ? FLT_MAX : x);
   }
@@ -121,6 +125,7 @@ struct Logits {
   }
 };
 
+// Returns the number of items of `run` positions. Throws if a kernel cannot count them.
 inline int64_t ItemsOf(const FocalPointers& in, int run) {
   const int64_t items =
       in.anchors * ((in.classes + kClasses - 1) / kClasses) * (in.positions / run);
@@ -213,6 +218,7 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
+// Returns whether the sizes and the addresses allow four positions at a time.
 bool InFours(const FocalPointers& in, const float* d_logits) {
   return in.positions % 4 == 0 &&
       AlignedTo(4 * sizeof(float), in.logits, in.labels, in.weights, d_logits);

@@ -8,8 +8,8 @@
 namespace detectron_ext {
 namespace {
 
-constexpr int64_t kBlock = 8192;
-constexpr int64_t kRun = 512;  // logits of one inner loop
+constexpr int64_t kBlock = 8192;  // logits of one block of work
+constexpr int64_t kRun = 512;     // logits of one inner loop
 
 // Neighbouring logits of one plane.
 struct Run {
@@ -32,10 +32,11 @@ void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, cons
   }
 }
 
+// kGammaTwo: gamma is 2. kWeighted: weights is not null.
 template <bool kGammaTwo, bool kWeighted>
 struct Loops {
-  // Returns a term times its anchor's weight, or 0 at an ignored anchor, even if one of them is
-  // NaN.
+  // Returns a term times the weight of its anchor. At an ignored anchor it returns 0, even if the
+  // term or the weight is NaN.
   static float Counted(float term, int32_t label, const float* weights, int64_t anchor) {
     const float weighted = kWeighted ? weights[anchor] * term : term;
     return label == -1 ? 0.0f : weighted;

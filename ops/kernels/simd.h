@@ -14,7 +14,7 @@ constexpr int kVectorWidth = 8;
 constexpr int kVectorWidth = 4;
 #endif
 
-// Can be loaded from and stored to any float's address.
+// A FloatVector can be loaded from and stored to the address of any float.
 typedef float FloatVector
     __attribute__((vector_size(kVectorWidth * sizeof(float)), aligned(sizeof(float)), may_alias));
 

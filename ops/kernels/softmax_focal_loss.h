@@ -25,17 +25,18 @@ struct SoftmaxFocal {
     return label == 0 ? parameters.negative_weight : parameters.positive_weight;
   }
 
-  // not_p: 1 - p, computed without cancellation.
+  // Returns log(p), cut off as above. not_p: 1 - p, computed without cancellation.
   static double LogOf(float p, float not_p) {
     return p > 0.5f ? std::log1p(-static_cast<double>(not_p)) : std::log(p > FLT_MIN ? p : FLT_MIN);
   }
 
+  // The loss of an anchor whose label has the probability p.
   double Loss(float p, float not_p, int32_t label) const {
     const double gamma = parameters.gamma;
     return -Weight(label) * std::pow(static_cast<double>(not_p), gamma) * LogOf(p, not_p);
   }
 
-  // The derivative with respect to log(p).
+  // The derivative of Loss with respect to log(p).
   float Slope(float p, float not_p, int32_t label) const {
     const double gamma = parameters.gamma;
     const double rest = not_p;

@@ -2,6 +2,7 @@
 #include <caffe2/core/operator.h>
 
 #include "kernels/affine_channel.h"
+#include "operators/arguments.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
@@ -12,7 +13,6 @@ namespace {
 using caffe2::CPUContext;
 using caffe2::Operator;
 using caffe2::OperatorDef;
-using caffe2::StorageOrder;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
@@ -21,18 +21,15 @@ class AffineChannelBase : public Operator<CPUContext> {
   AffineChannelBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
         is_learnable_(GetSingleArgument<bool>("is_learnable", false)),
-        order_(caffe2::StringToStorageOrder(GetSingleArgument<std::string>("order", "NCHW"))) {
-    CAFFE_ENFORCE(order_ != StorageOrder::UNKNOWN, type(), ": order must be NCHW or NHWC");
-  }
+        channels_last_(ChannelsLastArgument(*this)) {}
 
  protected:
-  AffineChannelShape Shape(const Tensor& x, const Tensor& scale) {
-    CAFFE_ENFORCE_GE(x.dim(), 2, type(), ": X of shape ", x.sizes(), " has no channels");
-    const bool channels_last = order_ == StorageOrder::NHWC;
-    const int64_t channels = x.dim(channels_last ? x.dim() - 1 : 1);
+  // Enforces that scale has one number for each channel of x. Returns the kernel's view of x.
+  AffineChannelShape CheckedShape(const Tensor& x, const Tensor& scale) {
+    const int64_t channels = CheckedChannels(type(), x, channels_last_);
     CAFFE_ENFORCE_EQ(scale.numel(), channels, type(), ": scale of shape ", scale.sizes(),
                      " does not fit X of shape ", x.sizes());
-    if (channels_last) {
+    if (channels_last_) {
       return {x.size_to_dim(x.dim() - 1), channels, 1};
     }
     return {x.dim(0), channels, x.size_from_dim(2)};
@@ -41,7 +38,7 @@ class AffineChannelBase : public Operator<CPUContext> {
   const bool is_learnable_;
 
  private:
-  const StorageOrder order_;
+  const bool channels_last_;
 };
 
 // Inputs X, scale, bias; output Y. It may run in place unless scale and bias are learnt.
@@ -53,7 +50,7 @@ class AffineChannelOp final : public AffineChannelBase {
     CAFFE_ENFORCE(!is_learnable_ || !IsInputOutputAlias(0, 0), type(),
                   ": cannot run in place if is_learnable is set");
     const Tensor& x = Input(0);
-    const AffineChannelShape shape = Shape(x, Input(1));
+    const AffineChannelShape shape = CheckedShape(x, Input(1));
     CAFFE_ENFORCE_EQ(Input(2).numel(), shape.channels, type(), ": bias of shape ", Input(2).sizes(),
                      " does not fit X of shape ", x.sizes());
     auto* y = Output(0, x.sizes(), at::dtype<float>());
@@ -72,7 +69,7 @@ class AffineChannelGradientOp final : public AffineChannelBase {
   bool RunOnDevice() override {
     const Tensor& dy = Input(0);
     const Tensor& scale = Input(is_learnable_ ? 2 : 1);
-    const AffineChannelShape shape = Shape(dy, scale);
+    const AffineChannelShape shape = CheckedShape(dy, scale);
     if (is_learnable_) {
       const Tensor& x = Input(1);
       EnforceSameShape(type(), "dY", dy, "X", x);
@@ -82,7 +79,7 @@ class AffineChannelGradientOp final : public AffineChannelBase {
                                      dscale->template mutable_data<float>(),
                                      dbias->template mutable_data<float>(), ThreadPoolFor);
     }
-    // This comes last, as dX may be written in place of dY.
+    // This comes last because dX may be written in place of dY.
     auto* dx = Output(0, dy.sizes(), at::dtype<float>());
     AffineChannel(dy.data<float>(), scale.data<float>(), nullptr, shape,
                   dx->template mutable_data<float>(), ThreadPoolFor);

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cmath>
+#include <string>
 
 #include <caffe2/core/operator.h>
+#include <caffe2/core/types.h>
 
 namespace detectron_ext {
 
@@ -25,9 +27,17 @@ inline float NotNegativeArgument(const caffe2::OperatorBase& op, const char* nam
   return value;
 }
 
-// The factor of a loss.
+// Returns the argument `scale`, the factor of a loss.
 inline float ScaleArgument(const caffe2::OperatorBase& op) {
   return NotNegativeArgument(op, "scale", 1.0f);
+}
+
+// Returns whether the argument `order` is NHWC. Enforces that it is NCHW, the default, or NHWC.
+inline bool ChannelsLastArgument(const caffe2::OperatorBase& op) {
+  const caffe2::StorageOrder order =
+      caffe2::StringToStorageOrder(op.GetSingleArgument<std::string>("order", "NCHW"));
+  CAFFE_ENFORCE(order != caffe2::StorageOrder::UNKNOWN, op.type(), ": order must be NCHW or NHWC");
+  return order == caffe2::StorageOrder::NHWC;
 }
 
 }  // namespace detectron_ext

@@ -66,7 +66,14 @@ using detectron_ext::kMaxPyramidLevels;
 using detectron_ext::kMinPyramidLevels;
 
 const char* const kRefineLevel =
-    "(int) index r of the level that all are gathered to, 0 the finest; no default.";
+    "(int, no default) index r of the level whose size B has: from 0, the finest of n levels, to "
+    "n - 1.";
+const char* const kFinestLevel =
+    "Finest of n levels, (N, C, H_0, W_0) float32. n is 2 to 8. H_0 and W_0 are above 0; N and C "
+    "may be 0.";
+const char* const kNextLevel =
+    "Next level, (N, C, H_1, W_1) float32. The inputs after it are F_2 to F_{n-1}, "
+    "(N, C, H_i, W_i). Levels count as finest first; their sizes may be any sizes above 0.";
 
 // Copies the shapes of inputs [first, end).
 std::vector<TensorShape> ShapesOf(const std::vector<TensorShape>& inputs, size_t first,
@@ -89,19 +96,21 @@ OPERATOR_SCHEMA(BalancedPyramidGather)
     .NumOutputs(1)
     .TensorInferenceFunction(InferGather)
     .SetDoc(R"DOC(
-The balanced level of a feature pyramid (Libra R-CNN, arXiv:1904.02701, section 3.2): the mean of
-all levels at the size of level r. Levels before r are adaptive-max-pooled to that size, levels
-after it nearest-resized, whatever their sizes are. Along an axis, position i of a pooled level
-covers input positions floor(i * in / out) to ceil((i + 1) * in / out); position i of a resized
-level repeats input position floor(i * in / out). A NaN in a pooling window makes its maximum NaN.
-The gradient of a maximum goes to the first position in scan order that holds it.
+Mean of all levels of a feature pyramid at the size of level r (Libra R-CNN, arXiv:1904.02701,
+section 3.2). Levels before r are adaptive-max-pooled to H_r x W_r, and levels after r are
+nearest-resized. Only the order of the levels decides this. A level before r may be smaller than
+level r.
+
+The indices along an axis of `in` input and `out` output positions are those of PyTorch. Output i of
+pooling covers inputs floor(i * in / out) to ceil((i + 1) * in / out) - 1. Output i of resizing
+repeats input floor(i * in / out). The maximum of a window with a NaN is NaN.
+
+If N or C is 0, B is empty. On CUDA, H_i and W_i must be below 32768 and H_i * W_i below 2^30.
 )DOC")
     .Arg("refine_level", kRefineLevel)
-    .Input(0, "F_0",
-           "Finest level, (N, C, H_0, W_0). Up to seven coarser ones follow, "
-           "(N, C, H_i, W_i).")
-    .Input(1, "F_1", "Next level.")
-    .Output(0, "B", "Balanced level, (N, C, H_r, W_r).");
+    .Input(0, "F_0", kFinestLevel)
+    .Input(1, "F_1", kNextLevel)
+    .Output(0, "B", "Balanced map, (N, C, H_r, W_r) float32.");
 
 OPERATOR_SCHEMA(BalancedPyramidGatherGradient)
     .NumInputs(kMinPyramidLevels + 1, kMaxPyramidLevels + 1)
@@ -110,13 +119,19 @@ OPERATOR_SCHEMA(BalancedPyramidGatherGradient)
     .TensorInferenceFunction([](const OperatorDef&, const std::vector<TensorShape>& inputs) {
       return ShapesOf(inputs, 0, inputs.size() - 1);
     })
-    .SetDoc("Gradient of BalancedPyramidGather for every level. Inputs: F_0, F_1, ..., d_B.")
+    .SetDoc(R"DOC(
+Gradient of BalancedPyramidGather for every level. The inputs are F_0 to F_{n-1}, then d_B. The
+gradient of a maximum goes to one element of its window: to the first maximum, row by row from left
+to right, or to the last NaN. If N or C is 0, all outputs are empty.
+)DOC")
     .Arg("refine_level", kRefineLevel)
-    .Input(0, "F_0", "See BalancedPyramidGather; all levels.")
-    .Input(1, "F_1", "Next level.")
-    .Input(2, "d_B", "Gradient of B; always the last input.")
-    .Output(0, "d_F_0", "Gradient of F_0, of its shape; the other levels' follow.")
-    .Output(1, "d_F_1", "Gradient of F_1.");
+    .Input(0, "F_0", kFinestLevel)
+    .Input(1, "F_1", kNextLevel)
+    .Input(2, "d_B", "Gradient of B, (N, C, H_r, W_r) float32. It is always the last input.")
+    .Output(0, "d_F_0", "Gradient of F_0, float32, shaped as F_0.")
+    .Output(1, "d_F_1",
+            "Gradient of F_1, float32, shaped as F_1. The outputs after it are d_F_2 to "
+            "d_F_{n-1}.");
 
 OPERATOR_SCHEMA(BalancedPyramidScatter)
     .NumInputs(kMinPyramidLevels + 1, kMaxPyramidLevels + 1)
@@ -126,31 +141,38 @@ OPERATOR_SCHEMA(BalancedPyramidScatter)
       return ShapesOf(inputs, 1, inputs.size());
     })
     .SetDoc(R"DOC(
-Adds a balanced level to every level of the pyramid it was gathered from (Libra R-CNN,
-arXiv:1904.02701, section 3.2): G_i = F_i + B at the size of level i, nearest-resized for levels
-before r and adaptive-max-pooled for levels after it. Index rules as in BalancedPyramidGather.
+Adds the balanced map to every level of its feature pyramid (Libra R-CNN, arXiv:1904.02701,
+section 3.2): G_i is F_i plus B at the size of level i. B is nearest-resized for levels before r and
+adaptive-max-pooled for levels after r. The indices of pooling and resizing, and the limits on CUDA,
+are those of BalancedPyramidGather. If N or C is 0, all outputs are empty.
 )DOC")
     .Arg("refine_level", kRefineLevel)
-    .Input(0, "B", "Balanced level, of the shape of F_r.")
-    .Input(1, "F_0",
-           "Finest level, (N, C, H_0, W_0). Up to seven coarser ones follow, "
-           "(N, C, H_i, W_i).")
-    .Input(2, "F_1", "Next level.")
-    .Output(0, "G_0", "Finest level of the new pyramid, of the shape of F_0; the others follow.")
-    .Output(1, "G_1", "Next level.");
+    .Input(0, "B", "Balanced map, (N, C, H_r, W_r) float32, shaped as F_r.")
+    .Input(1, "F_0", kFinestLevel)
+    .Input(2, "F_1", kNextLevel)
+    .Output(0, "G_0", "Finest level of the new pyramid, float32, shaped as F_0.")
+    .Output(1, "G_1",
+            "Next level, float32, shaped as F_1. The outputs after it are G_2 to G_{n-1}.");
 
 OPERATOR_SCHEMA(BalancedPyramidScatterGradient)
     .NumInputs(2, kMaxPyramidLevels + 1)
     .NumOutputs(1)
     .IdenticalTypeAndShapeOfInput(0)
-    .SetDoc("Gradient of BalancedPyramidScatter for B; that for F_i is d_G_i itself.")
-    .Arg("refine_level", kRefineLevel)
+    .SetDoc(R"DOC(
+Gradient of BalancedPyramidScatter for B. The gradient for F_i is d_G_i itself. The gradient of a
+maximum goes to one element of its window: to the first maximum, row by row from left to right, or
+to the last NaN.
+)DOC")
+    .Arg("refine_level", "(int, no default) index r of the level whose size B has, from 0 to 7.")
     .Arg("levels",
-         "(ints) the level of each of the gradients given, in their order; levels that "
-         "nothing depends on are left out.")
-    .Input(0, "B", "See BalancedPyramidScatter.")
-    .Input(1, "d_G_0", "Gradient of the first level named in levels; the others' follow.")
-    .Output(0, "d_B", "Gradient of B, of its shape.");
+         "(list of ints, no default) level i of each of the gradients given, in the order of the "
+         "inputs: different numbers from 0 to 7. Leave out the levels on which no loss depends; "
+         "their gradients count as 0.")
+    .Input(0, "B", "Balanced map, (N, C, H_r, W_r) float32, as in BalancedPyramidScatter.")
+    .Input(1, "d_G_0",
+           "Gradient d_G_i of the level i that comes first in levels, (N, C, H_i, W_i) float32. "
+           "The inputs after it are the gradients of the other levels in levels.")
+    .Output(0, "d_B", "Gradient of B, float32, shaped as B.");
 
 namespace {
 

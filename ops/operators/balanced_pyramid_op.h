@@ -21,7 +21,7 @@ class BalancedPyramidBase : public caffe2::Operator<Context> {
         refine_(this->template GetSingleArgument<int>("refine_level", -1)) {}
 
  protected:
-  // Enforces that inputs [first, first + levels) are the levels of one pyramid and returns it.
+  // Enforces that inputs [first, first + levels) are the levels of one pyramid. Returns its shape.
   // name: their name in the schema, without the number, such as "F_".
   PyramidShape CheckedPyramid(int first, int levels, const char* name) {
     CAFFE_ENFORCE(refine_ >= 0 && refine_ < levels, this->type(),
@@ -53,6 +53,7 @@ class BalancedPyramidBase : public caffe2::Operator<Context> {
                   ", ", other_sizes);
   }
 
+  // Returns the data of inputs [first, first + count).
   std::vector<const float*> InputPointers(int first, int count) {
     std::vector<const float*> pointers;
     for (int i = first; i < first + count; ++i) {
@@ -61,7 +62,7 @@ class BalancedPyramidBase : public caffe2::Operator<Context> {
     return pointers;
   }
 
-  // Makes outputs [0, count) with the shapes of inputs [first, first + count).
+  // Makes outputs [0, count) with the shapes of inputs [first, first + count). Returns their data.
   std::vector<float*> OutputsLikeInputs(int first, int count) {
     std::vector<float*> pointers;
     for (int i = 0; i < count; ++i) {
@@ -108,11 +109,12 @@ class BalancedPyramidScatterGradientOp final : public BalancedPyramidBase<Contex
   bool RunOnDevice() override;
 
  private:
-  // Enforces the shapes of B and of the gradients given. Levels without a gradient, up to the last
-  // level that is used, get the size of B.
+  // Enforces the shapes of B and of the gradients given. Returns the shape of a pyramid that ends
+  // with the last level that is used. Levels without a gradient get the size of B, which is not
+  // used.
   PyramidShape CheckedGradients();
 
-  // Returns a pointer for each level, null if no gradient is given.
+  // Returns a pointer to the gradient of each level, null if none is given.
   std::vector<const float*> GradientPointers();
 
   const std::vector<int> levels_;

@@ -1,5 +1,5 @@
-// BelowAutograd: while an object of it exists, ATen records nothing for gradients. Caffe2 has its
-// own.
+// BelowAutograd: while an object of this class exists, ATen does not record its functions for
+// automatic differentiation. Caffe2's gradients are operators of their own.
 #pragma once
 
 #include <ATen/core/LegacyTypeDispatch.h>

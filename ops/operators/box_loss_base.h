@@ -35,7 +35,8 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
   using BoxLossBase<Context, Formula>::BoxLossBase;
 
  protected:
-  // Enforces that Y, alpha_in and alpha_out have as many elements as Y_hat, and Y as many rows.
+  // Enforces that Y, alpha_in and alpha_out have the number of elements of Y_hat, and that Y has
+  // its number of rows.
   DenseLossInputs CheckedInputs() {
     const caffe2::Tensor& y_hat = this->Input(0);
     CAFFE_ENFORCE(y_hat.dim() > 0, this->type(), ": Y_hat must have a first axis, but is a scalar");
@@ -46,13 +47,13 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
                         (i > 1 || (other.dim() > 0 && other.dim(0) == y_hat.dim(0))),
                     this->type(), ": ", names[i], " of shape ", other.sizes(),
                     " does not fit Y_hat of shape ", y_hat.sizes(),
-                    ": it must have as many elements", i == 1 ? " and rows" : "");
+                    ": it must have the same number of elements", i == 1 ? " and of rows" : "");
     }
     return {y_hat.numel(), y_hat.template data<float>(), this->Input(1).template data<float>(),
             this->Input(2).template data<float>(), this->Input(3).template data<float>()};
   }
 
-  // scale / N; 0 if there are no rows.
+  // Returns scale / N; 0 if there are no rows.
   double Normalizer() {
     const int64_t rows = this->Input(0).dim(0);
     return rows == 0 ? 0.0 : static_cast<double>(this->scale_) / rows;
@@ -66,13 +67,13 @@ class SelectLossBase : public BoxLossBase<Context, Formula> {
   using BoxLossBase<Context, Formula>::BoxLossBase;
 
  protected:
-  // For tensors on the CPU: enforces their shapes, and that every row of L lies inside Y_hat.
+  // Enforces the shapes, and that every row of L lies inside Y_hat. The inputs must be on the CPU.
   SelectLossInputs CheckedInputs() {
     return CheckSelectInputs(this->type(), this->Input(0), this->Input(1), this->Input(2),
                              this->Input(3));
   }
 
-  // For S on the CPU: scale / max(S, 1).
+  // Returns scale / max(S, 1). S must be on the CPU.
   float Normalizer() { return this->scale_ / ForegroundCount(this->Input(3)); }
 };
 

@@ -6,6 +6,7 @@
 #include "operators/box_losses_on_cpu.h"
 #include "operators/gradient_definition.h"
 #include "operators/registration.h"
+#include "operators/schema_helpers.h"
 
 namespace caffe2 {
 
@@ -37,65 +38,86 @@ namespace {
 void DescribeBalancedL1Arguments(OpSchema& schema) {
   // The schema keeps a pointer to the text.
   static const std::string gamma =
-      "(float > 0, default 1.5) gradient at and beyond beta. gamma / alpha may be at most " +
-      std::to_string(detectron_ext::kMaxBalancedL1Exponent) + ".";
+      "(float, above 0, default 1.5) gradient of a penalty at differences of beta and more. It may "
+      "be at most " +
+      std::to_string(detectron_ext::kMaxBalancedL1Exponent) + " times alpha.";
   schema
       .Arg("alpha",
-           "(float > 0, default 0.5) slope of the gradient's logarithm: smaller values "
-           "promote small differences more.")
+           "(float, above 0, default 0.5) factor of the gradient of a penalty at differences below "
+           "beta. A smaller alpha gives small differences a larger gradient, since the gradient at "
+           "beta stays gamma.")
       .Arg("gamma", gamma.c_str())
-      .Arg("beta", "(float > 0, default 1.0) difference at which the loss becomes linear.")
-      .Arg("scale", "(float >= 0, default 1.0) factor of the loss.")
+      .Arg("beta",
+           "(float, above 0, default 1.0) absolute difference from which on the penalty is linear, "
+           "in the unit of Y. Values of alpha, gamma and beta for which single precision cannot "
+           "hold the coefficients of the formula are an error.")
+      .Arg("scale", "(float, at least 0, default 1.0) factor of the loss.")
       .Arg("formula",
-           "(string, default \"continuous\") \"continuous\": value and gradient are continuous for "
-           "every beta. \"mmdet\": mmdetection's formula; it equals the other one at beta 1 and is "
-           "discontinuous elsewhere.");
+           "(string, default \"continuous\") \"continuous\" or \"mmdet\". Value and gradient of "
+           "\"continuous\" have no jump for any beta. \"mmdet\" is the formula of mmdetection. The "
+           "two are equal at beta 1. At another beta the gradient of \"mmdet\" jumps to "
+           "alpha * (1 / beta - 1) at 0, and jumps at beta, too.");
 }
 
 }  // namespace
 
 OPERATOR_SCHEMA(BalancedL1Loss)
-    .FillUsing(detectron_ext::DescribeDenseLoss)
+    .FillUsing(detectron_ext::DescribeLoss)
+    .FillUsing(detectron_ext::DescribeDenseInputs)
     .FillUsing(DescribeBalancedL1Arguments)
     .SetDoc(R"DOC(
-Balanced L1 loss (Libra R-CNN, arXiv:1904.02701, section 3.3), in the form of SmoothL1Loss:
+Balanced L1 loss over rows of boxes (Libra R-CNN, arXiv:1904.02701, section 3.3), with the inputs of
+Detectron's SmoothL1Loss:
 
-  scale / N * sum_i alpha_out[i] * L(alpha_in[i] * (Y_hat[i] - Y[i])),
+  loss = scale / N * sum_i alpha_out[i] * L(alpha_in[i] * (Y_hat[i] - Y[i]))
 
-where N is the length of the first axis of Y_hat; with N = 0 the loss is 0. With x = |difference|
-and b = e^(gamma / alpha) - 1, L is
+The sum is over all elements. N is the length of the first axis of Y_hat. If Y_hat has no elements,
+the loss is 0.
+L is the penalty of one difference. With x = |difference| and b = e^(gamma / alpha) - 1,
 
-  continuous:  x < beta: alpha / b * (b x + beta) * ln(b x / beta + 1) - alpha x
-               else:     gamma x + beta * (gamma / b - alpha)
-  mmdet:       x < beta: alpha / b * (b x + 1) * ln(b x / beta + 1) - alpha x
-               else:     gamma x + gamma / b - alpha beta
+  continuous:  L = alpha / b * (b x + beta) * ln(b x / beta + 1) - alpha x   where x < beta
+               L = gamma x + beta * (gamma / b - alpha)                      elsewhere
+  mmdet:       L = alpha / b * (b x + 1) * ln(b x / beta + 1) - alpha x      where x < beta
+               L = gamma x + gamma / b - alpha beta                          elsewhere
 
-and its gradient at x = 0 is 0.
+The gradient of both formulas at a difference of 0 is 0.
 )DOC");
 
 OPERATOR_SCHEMA(BalancedL1LossGradient)
-    .FillUsing(detectron_ext::DescribeDenseLossGradient)
-    .FillUsing(DescribeBalancedL1Arguments)
-    .SetDoc("Gradient of BalancedL1Loss for its predictions.");
-
-OPERATOR_SCHEMA(SelectBalancedL1Loss)
-    .FillUsing(detectron_ext::DescribeSelectLoss)
+    .FillUsing(detectron_ext::DescribeLossGradient)
+    .FillUsing(detectron_ext::DescribeDenseInputs)
+    .FillUsing(detectron_ext::DescribePredictionGradient)
     .FillUsing(DescribeBalancedL1Arguments)
     .SetDoc(R"DOC(
-Balanced L1 loss (Libra R-CNN, arXiv:1904.02701) at selected locations of a dense map of box
-regressions, as SelectSmoothL1Loss for Smooth L1:
+Gradient of BalancedL1Loss for Y_hat: d_loss times the derivative of the loss. The arguments must be
+those of BalancedL1Loss. If Y_hat has no elements, neither has d_Y_hat.
+)DOC");
 
-  scale / max(S, 1) * sum over rows (n, c, y, x) of L and k < 4 of
-      BalancedL1(Y_hat[n, c + k, y, x] - Y[row, k])
+OPERATOR_SCHEMA(SelectBalancedL1Loss)
+    .FillUsing(detectron_ext::DescribeLoss)
+    .FillUsing(detectron_ext::DescribeSelectInputs)
+    .FillUsing(DescribeBalancedL1Arguments)
+    .SetDoc(R"DOC(
+Balanced L1 loss (Libra R-CNN, arXiv:1904.02701, section 3.3) at M places of a map of predictions,
+with the inputs of Detectron's SelectSmoothL1Loss:
 
-Without rows the loss is 0. If several rows select the same prediction, each of them counts. See
-BalancedL1Loss for the formula.
+  loss = scale / max(S, 1) * sum_m sum_k L(Y_hat[n, c + k, y, x] - Y[m, k])
+
+Here (n, c, y, x) is row m of L, and k runs from 0 to 3. The penalty L of one difference is that of
+BalancedL1Loss. If several rows select the same prediction, all of them count. If M is 0, the loss
+is 0, and Y and L may have any shape without elements.
 )DOC");
 
 OPERATOR_SCHEMA(SelectBalancedL1LossGradient)
-    .FillUsing(detectron_ext::DescribeSelectLossGradient)
+    .FillUsing(detectron_ext::DescribeLossGradient)
+    .FillUsing(detectron_ext::DescribeSelectInputs)
+    .FillUsing(detectron_ext::DescribePredictionGradient)
     .FillUsing(DescribeBalancedL1Arguments)
-    .SetDoc("Gradient of SelectBalancedL1Loss for its predictions.");
+    .SetDoc(R"DOC(
+Gradient of SelectBalancedL1Loss for Y_hat: d_loss times the derivative of the loss. It is 0 at
+predictions that no row of L selects, so it is 0 everywhere if M is 0. The arguments must be those
+of SelectBalancedL1Loss.
+)DOC");
 
 REGISTER_GRADIENT(BalancedL1Loss, detectron_ext::LossGradientMaker);
 REGISTER_GRADIENT(SelectBalancedL1Loss, detectron_ext::LossGradientMaker);

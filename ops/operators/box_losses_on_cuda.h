@@ -87,49 +87,57 @@ class DenseLossGradientOnCuda final : public DenseLossBase<caffe2::CUDAContext, 
   }
 };
 
-// Inputs Y_hat, Y, L, S; output the loss, a scalar.
+// What the select form and its gradient share.
 template <class Formula>
-class SelectLossOnCuda final : public SelectLossBase<caffe2::CUDAContext, Formula> {
+class SelectLossOnCudaBase : public SelectLossBase<caffe2::CUDAContext, Formula> {
  public:
   using SelectLossBase<caffe2::CUDAContext, Formula>::SelectLossBase;
 
-  bool RunOnDevice() override {
-    const SelectionPointers in =
-        CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
-                              this->Input(3), &found_, &this->context_);
-    auto* loss = this->Output(0, std::vector<int64_t>(), at::dtype<float>());
-    SelectLossCuda(this->type().c_str(), this->loss_, in, this->scale_, PartialSums(&scratch_),
-                   loss->template mutable_data<float>(), this->context_.cuda_stream());
-    return true;
+ protected:
+  // Enforces the shapes, and that every row of L lies inside Y_hat. Waits for the device.
+  SelectionPointers CheckedInputs() {
+    return CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
+                                 this->Input(3), &found_, &this->context_);
   }
 
- private:
   caffe2::Tensor scratch_;
+
+ private:
   caffe2::Tensor found_;
+};
+
+// Inputs Y_hat, Y, L, S; output the loss, a scalar.
+template <class Formula>
+class SelectLossOnCuda final : public SelectLossOnCudaBase<Formula> {
+ public:
+  using SelectLossOnCudaBase<Formula>::SelectLossOnCudaBase;
+
+  bool RunOnDevice() override {
+    const SelectionPointers in = this->CheckedInputs();
+    auto* loss = this->Output(0, std::vector<int64_t>(), at::dtype<float>());
+    SelectLossCuda(this->type().c_str(), this->loss_, in, this->scale_,
+                   PartialSums(&this->scratch_), loss->template mutable_data<float>(),
+                   this->context_.cuda_stream());
+    return true;
+  }
 };
 
 // Inputs those of the loss and the gradient of the loss; output d_Y_hat.
 template <class Formula>
-class SelectLossGradientOnCuda final : public SelectLossBase<caffe2::CUDAContext, Formula> {
+class SelectLossGradientOnCuda final : public SelectLossOnCudaBase<Formula> {
  public:
-  using SelectLossBase<caffe2::CUDAContext, Formula>::SelectLossBase;
+  using SelectLossOnCudaBase<Formula>::SelectLossOnCudaBase;
 
   bool RunOnDevice() override {
-    const SelectionPointers in =
-        CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
-                              this->Input(3), &found_, &this->context_);
+    const SelectionPointers in = this->CheckedInputs();
     EnforceOneNumber(this->type(), "d_loss", this->Input(4));
     auto* d_prediction = this->Output(0, this->Input(0).sizes(), at::dtype<float>());
     SelectLossGradientCuda(
         this->type().c_str(), this->loss_, in, this->scale_, this->Input(4).template data<float>(),
         d_prediction->template mutable_data<float>(),
-        Scratch<int32_t>(SelectScratch(in.rows), &scratch_), this->context_.cuda_stream());
+        Scratch<int32_t>(SelectScratch(in.rows), &this->scratch_), this->context_.cuda_stream());
     return true;
   }
-
- private:
-  caffe2::Tensor scratch_;
-  caffe2::Tensor found_;
 };
 
 }  // namespace detectron_ext

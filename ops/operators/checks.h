@@ -36,6 +36,14 @@ inline void EnforceSameShape(const std::string& type, const char* name,
   EnforceShape(type, name, tensor, other.sizes(), other_name, other);
 }
 
+// Returns the number of channels of X, whose last axis (channels_last) or second axis they are.
+// Enforces that X has such an axis.
+inline int64_t CheckedChannels(const std::string& type, const caffe2::Tensor& x,
+                               bool channels_last) {
+  CAFFE_ENFORCE_GE(x.dim(), 2, type, ": X of shape ", x.sizes(), " has no channels");
+  return x.dim(channels_last ? x.dim() - 1 : 1);
+}
+
 // Returns the divisor of losses over foreground anchors: their number, but at least 1. The tensor
 // must be on the CPU.
 inline float ForegroundCount(const caffe2::Tensor& number) {

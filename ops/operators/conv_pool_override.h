@@ -33,9 +33,10 @@ class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
   }
 
  protected:
-  // Returns whether RunFast takes this float (N, C, H, W) input. Windows are NCHW without legacy
-  // padding.
+  // Returns whether RunFast can run for input x. It is called only if x is a float tensor
+  // (N, C, H, W), the order is NCHW, windows are two-dimensional and there is no legacy padding.
   virtual bool Covers(const caffe2::Tensor& x) = 0;
+  // Computes all outputs.
   virtual void RunFast() = 0;
 
  private:

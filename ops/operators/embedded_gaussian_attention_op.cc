@@ -62,7 +62,17 @@ REGISTER_CPU_OPERATOR(EmbeddedGaussianAttentionGradient,
 
 namespace {
 
-const char* const kUseScale = "(bool, default 0) divide the scores by sqrt(C).";
+const char* const kUseScale =
+    "(bool, default false) divide the products of theta and phi by sqrt(C) before the softmax.";
+
+// Describes the inputs that the operator and its gradient share.
+void DescribeAttentionInputs(OpSchema& schema) {
+  schema.Arg("use_scale", kUseScale)
+      .Input(0, "theta",
+             "Embeddings of the positions p, (N, C, H, W) float32. Any of the four sizes may be 0.")
+      .Input(1, "phi", "Embeddings of the positions q, float32, shaped as theta.")
+      .Input(2, "g", "Values that are averaged over the positions q, float32, shaped as theta.");
+}
 
 std::vector<TensorShape> InferAttention(const OperatorDef& definition,
                                         const std::vector<TensorShape>& inputs) {
@@ -83,22 +93,23 @@ OPERATOR_SCHEMA(EmbeddedGaussianAttention)
     .NumOutputs(1, 2)
     .TensorInferenceFunction(InferAttention)
     .SetDoc(R"DOC(
-Attention of every position to every other (Non-local neural networks, arXiv:1711.07971,
-equation 4, the embedded Gaussian), for each image:
+Attention between all positions of a map: the core of the non-local block (Non-local Neural
+Networks, arXiv:1711.07971, section 3.2, embedded Gaussian). For each image,
 
-  out[:, i] = sum_j softmax_j(theta[:, i] . phi[:, j]) g[:, j]
+  out[:, p] = sum_q softmax_q(theta[:, p] . phi[:, q]) * g[:, q]
 
-The matrix of scores is never held: memory grows with H * W. The gradient computes the scores
-again; given log_sums it saves the pass that finds their normalisation.
+The positions p and q run over the H * W cells of a map. The (H * W, H * W) matrix of the products
+is never stored, so the memory grows with H * W, not with its square.
+
+If N or H * W is 0, both outputs are empty; if C is 0, out is. On CUDA, N must be at most 65535,
+H * W below 2^30 and C at most 2097120.
 )DOC")
-    .Arg("use_scale", kUseScale)
-    .Input(0, "theta", "Embedding of the attending positions, (N, C, H, W).")
-    .Input(1, "phi", "Embedding of the positions attended to, of the same shape.")
-    .Input(2, "g", "What is averaged, of the same shape.")
-    .Output(0, "out", "Attention, of the same shape.")
+    .FillUsing(DescribeAttentionInputs)
+    .Output(0, "out", "Averages of g, float32, shaped as theta.")
     .Output(1, "log_sums",
-            "Optional, (N, H * W): the logarithm of each position's sum of "
-            "exponentials. It makes the gradient faster and has none itself.");
+            "Optional, (N, H * W) float32: for each position p the logarithm of the sum over q of "
+            "the exponentials in the softmax. The gradient operator is faster if it has them. "
+            "They pass no gradient on.");
 
 OPERATOR_SCHEMA(EmbeddedGaussianAttentionGradient)
     .NumInputs(5, 6)
@@ -106,17 +117,19 @@ OPERATOR_SCHEMA(EmbeddedGaussianAttentionGradient)
     .TensorInferenceFunction([](const OperatorDef&, const std::vector<TensorShape>& inputs) {
       return std::vector<TensorShape>(3, inputs[0]);
     })
-    .SetDoc("Gradient of EmbeddedGaussianAttention for theta, phi and g.")
-    .Arg("use_scale", kUseScale)
-    .Input(0, "theta", "See EmbeddedGaussianAttention.")
-    .Input(1, "phi", "See EmbeddedGaussianAttention.")
-    .Input(2, "g", "See EmbeddedGaussianAttention.")
-    .Input(3, "out", "Output of EmbeddedGaussianAttention.")
-    .Input(4, "d_out", "Gradient of out.")
-    .Input(5, "log_sums", "Optional second output of EmbeddedGaussianAttention.")
-    .Output(0, "d_theta", "Gradient of theta.")
-    .Output(1, "d_phi", "Gradient of phi.")
-    .Output(2, "d_g", "Gradient of g.");
+    .SetDoc(R"DOC(
+Gradient of EmbeddedGaussianAttention for theta, phi and g. use_scale must be that of
+EmbeddedGaussianAttention. Without log_sums the operator computes them again. If theta is empty, the
+outputs are, too.
+)DOC")
+    .FillUsing(DescribeAttentionInputs)
+    .Input(3, "out", "First output of EmbeddedGaussianAttention, float32, shaped as theta.")
+    .Input(4, "d_out", "Gradient of out, float32, shaped as theta.")
+    .Input(5, "log_sums",
+           "Optional second output of EmbeddedGaussianAttention, (N, H * W) float32.")
+    .Output(0, "d_theta", "Gradient of theta, float32, shaped as theta.")
+    .Output(1, "d_phi", "Gradient of phi, float32, shaped as theta.")
+    .Output(2, "d_g", "Gradient of g, float32, shaped as theta.");
 
 namespace {
 

@@ -1,4 +1,4 @@
-// What the focal losses, and their gradients, share: arguments and inputs.
+// What the focal losses and their gradients share: arguments and inputs.
 #pragma once
 
 #include <algorithm>
@@ -60,7 +60,7 @@ class FocalBase : public caffe2::Operator<Context> {
     return labels;
   }
 
-  // fg_num must be on the CPU.
+  // Returns the parameters of the formula. fg_num must be on the CPU.
   FocalParameters Parameters() {
     const float count = ForegroundCount(this->Input(2));
     return {gamma_, alpha_ / count, (1.0f - alpha_) / count};
@@ -72,7 +72,7 @@ class FocalBase : public caffe2::Operator<Context> {
   const int64_t classes_;
 };
 
-// The focal losses with one sigmoid for each class: labels are 0 to classes.
+// The focal losses with one sigmoid for each class: labels are -1 to classes.
 template <class Context>
 class SigmoidFocalBase : public FocalBase<Context> {
  public:

@@ -18,7 +18,7 @@ using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
-// Y = X W^T + b with X as an m x k matrix and W as an n x k one.
+// Y = X W^T + b, where X counts as an m x k matrix and W as an n x k matrix.
 struct FullyConnectedShape {
   int64_t m;
   int64_t n;
@@ -33,7 +33,8 @@ class FullyConnectedBase : public Operator<CPUContext> {
         axis_w_(GetSingleArgument<int>("axis_w", 1)) {}
 
  protected:
-  FullyConnectedShape Shape() {
+  // Enforces that X and W have the same number of features.
+  FullyConnectedShape CheckedShape() {
     const Tensor& x = Input(0);
     const Tensor& w = Input(1);
     const int axis = Axis();
@@ -43,6 +44,7 @@ class FullyConnectedBase : public Operator<CPUContext> {
     return {x.size_to_dim(axis), w.size_to_dim(axis_w), x.size_from_dim(axis)};
   }
 
+  // Returns the first of the axes of X that hold features.
   int Axis() { return Input(0).canonical_axis_index(axis_); }
 
  private:
@@ -50,13 +52,13 @@ class FullyConnectedBase : public Operator<CPUContext> {
   const int axis_w_;
 };
 
-// Inputs X, W and b; output Y, of the leading dimensions of X and a last one of n.
+// Inputs X, W and b; output Y, whose shape is the leading dimensions of X, then n.
 class FullyConnectedOp final : public FullyConnectedBase {
  public:
   using FullyConnectedBase::FullyConnectedBase;
 
   bool RunOnDevice() override {
-    const FullyConnectedShape shape = Shape();
+    const FullyConnectedShape shape = CheckedShape();
     EnforceShape(type(), "b", Input(2), {shape.n}, "W", Input(1));
     std::vector<int64_t> sizes = Input(0).sizes().vec();
     sizes.resize(Axis());
@@ -75,7 +77,7 @@ class FullyConnectedGradientOp final : public FullyConnectedBase {
   using FullyConnectedBase::FullyConnectedBase;
 
   bool RunOnDevice() override {
-    const FullyConnectedShape shape = Shape();
+    const FullyConnectedShape shape = CheckedShape();
     const Tensor& dy_tensor = Input(2);
     CAFFE_ENFORCE(dy_tensor.numel() == shape.m * shape.n, type(), ": dY of shape ",
                   dy_tensor.sizes(), " does not fit X of shape ", Input(0).sizes(),

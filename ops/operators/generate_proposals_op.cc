@@ -1,7 +1,7 @@
 // GenerateProposals on the CPU, with one thread for each image. Caffe2's own uses one thread, and
 // its suppression of overlaps takes several times as long.
 //
-// Only upright boxes: Caffe2's own operator runs for rotated ones.
+// It makes only upright boxes. For rotated boxes Caffe2's own operator runs.
 #include <vector>
 
 #include <caffe2/core/operator.h>
@@ -68,6 +68,7 @@ class GenerateProposalsOp final : public Operator<CPUContext> {
     EnforceShape(type(), "image sizes", Input(2), {images, 3}, "scores", scores);
   }
 
+  // Returns the part of the inputs that belongs to image n.
   ProposalInputs ImageInputs(int64_t n) {
     const Tensor& scores = Input(0);
     const int64_t size = scores.size_from_dim(1);

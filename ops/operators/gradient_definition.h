@@ -13,7 +13,7 @@
 
 namespace detectron_ext {
 
-// Appends a field of bytes: its key, its length, its bytes.
+// Appends a field of bytes: its key, its length in groups of 7 bits, its bytes.
 inline void AppendField(int number, const std::string& value, std::string* wire) {
   constexpr int kLengthDelimited = 2;
   wire->push_back(static_cast<char>(number << 3 | kLengthDelimited));
@@ -25,8 +25,8 @@ inline void AppendField(int number, const std::string& value, std::string* wire)
   wire->append(value);
 }
 
-// Returns one operator `type` from `inputs` to `outputs`, as gradient makers do. Caffe2 adds the
-// arguments and the device of the forward operator.
+// Returns the definition of one operator, in the vector that gradient makers return. Caffe2 adds
+// the arguments and the device of the forward operator.
 inline std::vector<caffe2::OperatorDef> GradientDefinition(
     const std::string& type, const std::vector<std::string>& inputs,
     const std::vector<std::string>& outputs) {
@@ -43,9 +43,9 @@ inline std::vector<caffe2::OperatorDef> GradientDefinition(
   return definitions;
 }
 
-// The gradient maker of a loss. The gradient operator has the name of the loss and "Gradient". It
-// takes all inputs of the loss and the gradient of the loss, and returns the gradient of the first
-// input.
+// The gradient maker of a loss. The type of the gradient operator is that of the loss with
+// "Gradient" at the end. It takes all inputs of the loss and the gradient of the loss, and returns
+// the gradient of the first input.
 class LossGradientMaker : public caffe2::GradientMakerBase {
  public:
   using GradientMakerBase::GradientMakerBase;

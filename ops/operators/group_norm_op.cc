@@ -1,11 +1,11 @@
 // GroupNorm and its gradient on all threads. Caffe2's own use one thread.
-#include <string>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <caffe2/core/operator.h>
 
 #include "kernels/group_norm.h"
+#include "operators/arguments.h"
 #include "operators/below_autograd.h"
 #include "operators/checks.h"
 #include "operators/registration.h"
@@ -17,7 +17,6 @@ namespace {
 using caffe2::CPUContext;
 using caffe2::Operator;
 using caffe2::OperatorDef;
-using caffe2::StorageOrder;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
@@ -26,53 +25,56 @@ class GroupNormBase : public Operator<CPUContext> {
   GroupNormBase(const OperatorDef& definition, Workspace* workspace)
       : Operator<CPUContext>(definition, workspace),
         group_(GetSingleArgument<int>("group", 32)),
-        order_(caffe2::StringToStorageOrder(GetSingleArgument<std::string>("order", "NCHW"))) {
-    CAFFE_ENFORCE(order_ != StorageOrder::UNKNOWN, type(), ": order must be NCHW or NHWC");
+        channels_last_(ChannelsLastArgument(*this)) {
     CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, "; it must be above 0");
   }
 
  protected:
-  GroupNormShape Shape(const Tensor& x, const Tensor& gamma, const Tensor& beta) {
-    CAFFE_ENFORCE_GE(x.dim(), 2, type(), ": X of shape ", x.sizes(), " has no channels");
-    const int64_t channels = x.dim(ChannelAxis(x));
+  // Enforces the shapes. Returns the kernel's view of x.
+  GroupNormShape CheckedShape(const Tensor& x, const Tensor& gamma, const Tensor& beta) {
+    const int64_t channels = CheckedChannels(type(), x, channels_last_);
     CAFFE_ENFORCE_EQ(channels % group_, 0, type(), ": X of shape ", x.sizes(),
                      " cannot be cut into ", group_, " groups of channels");
     CAFFE_ENFORCE(gamma.numel() == channels && beta.numel() == channels, type(),
                   ": gamma of shape ", gamma.sizes(), " and beta of shape ", beta.sizes(),
                   " do not fit X of shape ", x.sizes());
-    const int64_t plane = channels_last() ? x.size_between_dim(0, x.dim() - 1) : x.size_from_dim(2);
+    const int64_t plane = channels_last_ ? x.size_between_dim(0, x.dim() - 1) : x.size_from_dim(2);
     return {x.dim(0), group_, channels / group_, plane};
   }
 
-  // The kernel needs channels first: NHWC tensors are copied to (N, C, positions) and back.
+  // The kernel needs channels first. An NHWC tensor is copied to (N, C, positions) before the
+  // kernel runs, and the result is copied back. An NCHW tensor is used as it is.
+
+  // Returns x with channels first: a copy, or x itself.
   at::Tensor ChannelsFirst(const Tensor& x) {
-    return channels_last() ? Positions(x).transpose(1, 2).contiguous() : at::Tensor(x);
+    return channels_last_ ? Positions(x).transpose(1, 2).contiguous() : at::Tensor(x);
   }
 
+  // Returns where the kernel writes a result shaped as `like`: new memory, or `like` itself.
   at::Tensor EmptyChannelsFirst(const Tensor& like) {
-    return channels_last() ? at::empty_like(ChannelsFirst(like)) : at::Tensor(like);
+    return channels_last_ ? at::empty_like(ChannelsFirst(like)) : at::Tensor(like);
   }
 
+  // Copies what EmptyChannelsFirst returned to the output `to`, unless they are the same.
   void CopyFromChannelsFirst(const at::Tensor& from, Tensor* to) {
-    if (channels_last()) {
+    if (channels_last_) {
       Positions(*to).copy_(from.transpose(1, 2));
     }
   }
 
  private:
-  bool channels_last() const { return order_ == StorageOrder::NHWC; }
   // Returns a channels-last tensor as (N, positions, C).
   static at::Tensor Positions(const Tensor& x) {
     const int last = x.dim() - 1;
     return at::Tensor(x).view({x.dim(0), x.size_between_dim(0, last), x.dim(last)});
   }
-  int ChannelAxis(const Tensor& x) const { return channels_last() ? x.dim() - 1 : 1; }
 
   const int group_;
-  const StorageOrder order_;
+  const bool channels_last_;
 };
 
-// Inputs X, gamma, beta; outputs Y and, for training, mean and inverse deviation, both (N, group).
+// Inputs X, gamma, beta; outputs Y and, for training, the mean and the inverse standard deviation,
+// both (N, group).
 class GroupNormOp final : public GroupNormBase {
  public:
   GroupNormOp(const OperatorDef& definition, Workspace* workspace)
@@ -82,7 +84,7 @@ class GroupNormOp final : public GroupNormBase {
   bool RunOnDevice() override {
     const BelowAutograd below_autograd;
     const Tensor& x = Input(0);
-    const GroupNormShape shape = Shape(x, Input(1), Input(2));
+    const GroupNormShape shape = CheckedShape(x, Input(1), Input(2));
     auto* y = Output(0, x.sizes(), at::dtype<float>());
     y->template mutable_data<float>();
     std::vector<float> unused(OutputSize() == 3 ? 0 : 2 * shape.images * shape.groups);
@@ -105,7 +107,7 @@ class GroupNormOp final : public GroupNormBase {
   const float epsilon_;
 };
 
-// Inputs dY, X, gamma, beta, mean, inverse deviation; outputs dX, dgamma, dbeta.
+// Inputs dY, X, gamma, beta, mean, inverse standard deviation; outputs dX, dgamma, dbeta.
 class GroupNormGradientOp final : public GroupNormBase {
  public:
   using GroupNormBase::GroupNormBase;
@@ -115,7 +117,7 @@ class GroupNormGradientOp final : public GroupNormBase {
     const Tensor& dy = Input(0);
     const Tensor& x = Input(1);
     const Tensor& gamma = Input(2);
-    const GroupNormShape shape = Shape(x, gamma, Input(3));
+    const GroupNormShape shape = CheckedShape(x, gamma, Input(3));
     EnforceSameShape(type(), "dY", dy, "X", x);
     for (const int i : {4, 5}) {
       CAFFE_ENFORCE_EQ(Input(i).numel(), shape.images * shape.groups, type(), ": input ", i,

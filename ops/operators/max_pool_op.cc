@@ -1,6 +1,6 @@
 // MaxPool and its gradient on all threads. Caffe2's own use one thread.
 //
-// Only two-dimensional NCHW pooling: Caffe2's own operator runs in all other cases.
+// It does only two-dimensional NCHW pooling. In all other cases Caffe2's own operator runs.
 #include <vector>
 
 #include <caffe2/core/operator.h>

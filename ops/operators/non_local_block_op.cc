@@ -1,5 +1,6 @@
-// NonLocalBlock: the whole non-local block as one operator. In the forward pass it keeps two maps
-// less than its six layers do. In the backward pass it needs a fraction of their memory.
+// NonLocalBlock: the whole non-local block as one operator. The block also exists as six layers. In
+// the forward pass the operator keeps two maps fewer than they do. In the backward pass it needs a
+// fraction of their memory.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
+// The indices of the inputs of the gradient operator. The forward operator has those up to kOutB.
+// Output i of the gradient operator is the gradient of input i of the forward operator.
 enum Inputs {
   kX,
   kThetaW,
@@ -34,7 +37,7 @@ enum Inputs {
   kLogSums,
   kDY
 };
-constexpr int kWeights = kOutB;  // the number of weights: all inputs of the block but X
+constexpr int kWeights = kOutB;  // the number of weights: the inputs of the block after X
 
 // What the operator and its gradient share: the checks, and the inputs in the kernel's form.
 class NonLocalBlockBase : public Operator<CPUContext> {
@@ -44,6 +47,7 @@ class NonLocalBlockBase : public Operator<CPUContext> {
         use_scale_(GetSingleArgument<bool>("use_scale", false)) {}
 
  protected:
+  // Enforces the shapes of X and of the weights.
   NonLocalShape CheckedShape() {
     const Tensor& x = Input(kX);
     EnforceDimensions(type(), "X", x, 4);
@@ -111,6 +115,7 @@ class NonLocalBlockGradientOp final : public NonLocalBlockBase {
   }
 
  private:
+  // Makes the gradient of an input and returns its memory.
   float* Gradient(int input) {
     return Output(input, Input(input).sizes(), at::dtype<float>())->mutable_data<float>();
   }
@@ -126,19 +131,23 @@ REGISTER_CPU_OPERATOR(NonLocalBlockGradient, detectron_ext::NonLocalBlockGradien
 
 namespace {
 
-const char* const kUseScale = "(bool, default 0) divide the scores by sqrt(K).";
-
-OpSchema& DocumentInputs(OpSchema& schema) {
-  return schema.Arg("use_scale", kUseScale)
-      .Input(0, "X", "Map, (N, C, H, W).")
-      .Input(1, "theta_w", "Filters of the attending positions' embedding, (K, C, 1, 1).")
-      .Input(2, "theta_b", "Their biases, (K).")
-      .Input(3, "phi_w", "Filters of the embedding of positions attended to, (K, C, 1, 1).")
-      .Input(4, "phi_b", "Their biases, (K): the result does not depend on them.")
-      .Input(5, "g_w", "Filters of what is averaged, (K, C, 1, 1).")
-      .Input(6, "g_b", "Their biases, (K).")
-      .Input(7, "out_w", "Filters of the output convolution, (C, K, 1, 1).")
-      .Input(8, "out_b", "Their biases, (C).");
+OpSchema& DescribeBlockInputs(OpSchema& schema) {
+  return schema
+      .Arg("use_scale",
+           "(bool, default false) divide the products of the embeddings by sqrt(K) before the "
+           "softmax.")
+      .Input(0, "X", "Map, (N, C, H, W) float32. C is above 0; N, H and W may be 0.")
+      .Input(1, "theta_w",
+             "Filters of the embedding of the positions p, (K, C, 1, 1) float32. K is above 0.")
+      .Input(2, "theta_b", "Biases of theta, (K) float32.")
+      .Input(3, "phi_w", "Filters of the embedding of the positions q, (K, C, 1, 1) float32.")
+      .Input(4, "phi_b",
+             "Biases of phi, (K) float32. Y does not depend on them: they add the same number to "
+             "all products of a position p, which the softmax removes.")
+      .Input(5, "g_w", "Filters of the values that are averaged, (K, C, 1, 1) float32.")
+      .Input(6, "g_b", "Biases of g, (K) float32.")
+      .Input(7, "out_w", "Filters of the last convolution, (C, K, 1, 1) float32.")
+      .Input(8, "out_b", "Biases of the last convolution, (C) float32.");
 }
 
 std::vector<TensorShape> InferNonLocalBlock(const OperatorDef&,
@@ -163,42 +172,50 @@ OPERATOR_SCHEMA(NonLocalBlock)
     .NumOutputs(3)
     .TensorInferenceFunction(InferNonLocalBlock)
     .SetDoc(R"DOC(
-Non-local block (Non-local neural networks, arXiv:1711.07971, equations 4 and 6, the embedded
-Gaussian): with 1x1 convolutions theta, phi, g and out, for each image
+A map plus the attention between all its positions: the embedded-Gaussian non-local block (Non-local
+Neural Networks, arXiv:1711.07971, section 3). theta, phi, g and out are convolutions with 1x1
+filters. For each image,
 
-  Y[:, i] = X[:, i] + out(sum_j softmax_j(theta(X[:, i]) . phi(X[:, j])) g(X[:, j]))
+  Y[:, p] = X[:, p] + out(sum_q softmax_q(theta(X[:, p]) . phi(X[:, q])) * g(X[:, q]))
 
-It is what four Convs, EmbeddedGaussianAttention and Sum give, but for rounding, and needs a third
-of their memory in training: neither the embeddings nor the matrix of scores are held. CUDA has it
-as those layers only.
+The positions p and q run over the H * W cells of a map. Up to rounding, Y is the result of four
+Convs, EmbeddedGaussianAttention and Sum. In training the block needs a third of their memory: it
+stores none of the embeddings, and no (H * W, H * W) matrix.
+
+If N or H * W is 0, the outputs are empty. There is no CUDA implementation: on CUDA build the block
+from these layers, as detectron_ext.ops.non_local_block does.
 )DOC")
-    .FillUsing(DocumentInputs)
-    .Output(0, "Y", "Of the shape of X.")
+    .FillUsing(DescribeBlockInputs)
+    .Output(0, "Y", "Result, float32, shaped as X.")
     .Output(1, "averages",
-            "Of the shape of X, for the gradient: X averaged over all positions "
-            "with each position's weights. It has no gradient itself.")
+            "Averages of X over the positions q with the weights of the softmax, float32, shaped "
+            "as X. The gradient operator needs them. They pass no gradient on.")
     .Output(2, "log_sums",
-            "(N, H * W), for the gradient: the logarithm of each position's sum of "
-            "exponentials. It has no gradient itself.");
+            "(N, H * W) float32: for each position p the logarithm of the sum over q of the "
+            "exponentials in the softmax, computed without phi_b. The gradient operator needs "
+            "them. They pass no gradient on.");
 
 OPERATOR_SCHEMA(NonLocalBlockGradient)
     .NumInputs(4 + detectron_ext::kWeights)
     .NumOutputs(1 + detectron_ext::kWeights)
     .TensorInferenceFunction(InferNonLocalBlockGradient)
-    .SetDoc("Gradient of NonLocalBlock for all of its inputs; that of phi_b is 0.")
-    .FillUsing(DocumentInputs)
-    .Input(9, "averages", "Second output of NonLocalBlock.")
-    .Input(10, "log_sums", "Third output of NonLocalBlock.")
-    .Input(11, "d_Y", "Gradient of Y.")
-    .Output(0, "d_X", "Gradient of X.")
-    .Output(1, "d_theta_w", "Gradient of theta_w.")
-    .Output(2, "d_theta_b", "Gradient of theta_b.")
-    .Output(3, "d_phi_w", "Gradient of phi_w.")
-    .Output(4, "d_phi_b", "Gradient of phi_b.")
-    .Output(5, "d_g_w", "Gradient of g_w.")
-    .Output(6, "d_g_b", "Gradient of g_b.")
-    .Output(7, "d_out_w", "Gradient of out_w.")
-    .Output(8, "d_out_b", "Gradient of out_b.");
+    .SetDoc(R"DOC(
+Gradient of NonLocalBlock for all of its inputs. use_scale must be that of NonLocalBlock. If N or
+H * W is 0, d_X is empty and the other gradients are 0.
+)DOC")
+    .FillUsing(DescribeBlockInputs)
+    .Input(9, "averages", "Second output of NonLocalBlock, float32, shaped as X.")
+    .Input(10, "log_sums", "Third output of NonLocalBlock, (N, H * W) float32.")
+    .Input(11, "d_Y", "Gradient of Y, float32, shaped as X.")
+    .Output(0, "d_X", "Gradient of X, float32, shaped as X.")
+    .Output(1, "d_theta_w", "Gradient of theta_w, (K, C, 1, 1) float32.")
+    .Output(2, "d_theta_b", "Gradient of theta_b, (K) float32.")
+    .Output(3, "d_phi_w", "Gradient of phi_w, (K, C, 1, 1) float32.")
+    .Output(4, "d_phi_b", "Gradient of phi_b, (K) float32: 0 everywhere.")
+    .Output(5, "d_g_w", "Gradient of g_w, (K, C, 1, 1) float32.")
+    .Output(6, "d_g_b", "Gradient of g_b, (K) float32.")
+    .Output(7, "d_out_w", "Gradient of out_w, (C, K, 1, 1) float32.")
+    .Output(8, "d_out_b", "Gradient of out_b, (C) float32.");
 
 namespace {
 

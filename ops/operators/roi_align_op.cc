@@ -41,7 +41,8 @@ class RoiAlignBase : public Operator<CPUContext> {
   }
 
  protected:
-  RoiAlignShape Shape(const Tensor& x) {
+  // Enforces the shape of x, which is NCHW, and that every region is usable.
+  RoiAlignShape CheckedShape(const Tensor& x) {
     const Tensor& rois = Input(1);
     CAFFE_ENFORCE(x.dim() == 4 && x.dim(2) > 0 && x.dim(3) > 0, type(), ": X of shape ", x.sizes(),
                   " must be (N, C, H, W) with positive H and W");
@@ -78,14 +79,14 @@ class RoiAlignOp final : public RoiAlignBase {
 
   bool RunOnDevice() override {
     if (is_nchw_) {
-      const RoiAlignShape shape = Shape(Input(0));
+      const RoiAlignShape shape = CheckedShape(Input(0));
       Pool(Input(0), shape, Output(0, FeatureSizes(shape), at::dtype<float>()));
       return true;
     }
     CAFFE_ENFORCE_EQ(Input(0).dim(), 4, type(), ": X must be (N, H, W, C)");
     const BelowAutograd below_autograd;
     const Tensor x(at::Tensor(Input(0)).permute({0, 3, 1, 2}).contiguous());
-    const RoiAlignShape shape = Shape(x);
+    const RoiAlignShape shape = CheckedShape(x);
     Tensor features(FeatureSizes(shape), CPU);
     Pool(x, shape, &features);
     SetOutputTensor(0, Tensor(at::Tensor(features).permute({0, 2, 3, 1}).contiguous()));
@@ -107,7 +108,7 @@ class RoiAlignGradientOp final : public RoiAlignBase {
   using RoiAlignBase::RoiAlignBase;
 
   bool RunOnDevice() override {
-    const RoiAlignShape shape = Shape(Input(0));
+    const RoiAlignShape shape = CheckedShape(Input(0));
     EnforceShape(type(), "dY", Input(2), FeatureSizes(shape), "X", Input(0));
     auto* dx = Output(0, Input(0).sizes(), at::dtype<float>());
     RoiAlignGradient(Input(1).data<float>(), Input(2).data<float>(), shape,

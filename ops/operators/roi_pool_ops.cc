@@ -32,7 +32,8 @@ class RoiPoolBase : public Operator<CPUContext> {
   }
 
  protected:
-  RoiPoolShape Shape() {
+  // Enforces the shapes of X and RoIs, and that every region is usable.
+  RoiPoolShape CheckedRegions() {
     const Tensor& x = Input(0);
     const Tensor& rois = Input(1);
     EnforceDimensions(type(), "X", x, 4);
@@ -63,7 +64,7 @@ class RoiPoolFOp final : public RoiPoolBase {
       : RoiPoolBase(definition, workspace, "pooled_h", "pooled_w") {}
 
   bool RunOnDevice() override {
-    const RoiPoolShape shape = Shape();
+    const RoiPoolShape shape = CheckedRegions();
     const std::vector<int64_t> sizes = PooledSizes(shape, shape.channels);
     auto* y = Output(0, sizes, at::dtype<float>());
     auto* argmax = Output(1, sizes, at::dtype<int32_t>());
@@ -81,7 +82,7 @@ class RoiPoolFGradientOp final : public RoiPoolBase {
       : RoiPoolBase(definition, workspace, "pooled_h", "pooled_w") {}
 
   bool RunOnDevice() override {
-    const RoiPoolShape shape = Shape();
+    const RoiPoolShape shape = CheckedRegions();
     const Tensor& x = Input(0);
     const std::vector<int64_t> sizes = PooledSizes(shape, shape.channels);
     EnforceShape(type(), "argmaxes", Input(2), sizes, "X", x);
@@ -107,8 +108,9 @@ class PsRoiPoolBase : public RoiPoolBase {
   }
 
  protected:
+  // Also enforces that X has channels of its own for every bin of every output.
   RoiPoolShape CheckedShape() {
-    const RoiPoolShape shape = Shape();
+    const RoiPoolShape shape = CheckedRegions();
     CAFFE_ENFORCE(shape.channels >= output_dim_ * shape.bins(), type(), ": X of shape ",
                   Input(0).sizes(), " has too few channels for output_dim ", output_dim_,
                   " and group_size ", shape.pooled_h);

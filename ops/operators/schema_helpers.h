@@ -15,4 +15,19 @@ inline std::vector<caffe2::TensorShape> InferScalar(const caffe2::OperatorDef&,
   return {scalar};
 }
 
+// Describes the number of inputs and the output of a loss with four inputs.
+inline void DescribeLoss(caffe2::OpSchema& schema) {
+  schema.NumInputs(4)
+      .NumOutputs(1)
+      .TensorInferenceFunction(InferScalar)
+      .Output(0, "loss", "Loss, a float32 scalar of shape ().");
+}
+
+// Describes the last input of the gradient of such a loss, and that its output has the shape of the
+// first input.
+inline void DescribeLossGradient(caffe2::OpSchema& schema) {
+  schema.NumInputs(5).NumOutputs(1).IdenticalTypeAndShapeOfInput(0).Input(
+      4, "d_loss", "Gradient of the loss, float32: a tensor of any shape with one element.");
+}
+
 }  // namespace detectron_ext

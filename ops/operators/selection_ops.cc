@@ -61,7 +61,8 @@ class SpatialNarrowAsOp final : public SpatialNarrowAsBase {
   }
 };
 
-// Inputs A, B and the gradient of the output; output that gradient, padded with zeros.
+// Inputs A, B and the gradient of the output; output that gradient, padded with zeros to the shape
+// of A.
 class SpatialNarrowAsGradientOp final : public SpatialNarrowAsBase {
  public:
   using SpatialNarrowAsBase::SpatialNarrowAsBase;
@@ -113,6 +114,7 @@ class SampleAsBase : public Operator<CPUContext> {
     return rows;
   }
 
+  // Returns the shape of X cut to `rows` rows.
   std::vector<int64_t> SampledSizes(int64_t rows) {
     std::vector<int64_t> sizes = Input(0).sizes().vec();
     sizes[0] = rows;

@@ -29,14 +29,14 @@ class SigmoidCrossEntropyBase : public Operator<CPUContext> {
   }
 
  protected:
-  // Returns the targets. Enforces that there are as many as logits.
+  // Returns the targets. Enforces that there is one for each logit.
   const int32_t* CheckedTargets() {
     CAFFE_ENFORCE(Input(0).numel() == Input(1).numel(), type(), ": targets of shape ",
                   Input(1).sizes(), " must have as many elements as X of shape ", Input(0).sizes());
     return Input(1).data<int32_t>();
   }
 
-  // Returns scale. If the loss is normalised, divides it by the number of targets that are not -1.
+  // Returns scale, or scale / (the number of targets that are not -1) if the loss is normalised.
   double Normalizer() {
     if (normalize_ == 0) {
       return scale_;

@@ -22,6 +22,7 @@ using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
 
+// Enforces that the argument `order`, which Detectron's operators have, is NCHW.
 void EnforceChannelsFirst(const OperatorBase& op) {
   const std::string order = op.GetSingleArgument<std::string>("order", "NCHW");
   CAFFE_ENFORCE(order == "NCHW", op.type(), ": order is ", order, "; it must be NCHW");
@@ -37,8 +38,8 @@ class GroupSpatialSoftmaxBase : public Operator<CPUContext> {
   }
 
  protected:
-  // name: the name of the input in messages.
-  GroupedShape Shape(const char* name, const Tensor& x) {
+  // Enforces that the channels of x form whole groups. name: the name of x in messages.
+  GroupedShape CheckedShape(const char* name, const Tensor& x) {
     EnforceDimensions(type(), name, x, 4);
     CAFFE_ENFORCE(x.dim(1) % classes_ == 0, type(), ": ", name, " of shape ", x.sizes(),
                   " cannot be cut into groups of ", classes_, " channels");
@@ -55,7 +56,7 @@ class GroupSpatialSoftmaxOp final : public GroupSpatialSoftmaxBase {
   using GroupSpatialSoftmaxBase::GroupSpatialSoftmaxBase;
 
   bool RunOnDevice() override {
-    const GroupedShape shape = Shape("X", Input(0));
+    const GroupedShape shape = CheckedShape("X", Input(0));
     auto* p = Output(0, Input(0).sizes(), at::dtype<float>());
     GroupSoftmax(Input(0).data<float>(), shape, p->template mutable_data<float>(), ThreadPoolFor);
     return true;
@@ -69,7 +70,7 @@ class GroupSpatialSoftmaxGradientOp final : public GroupSpatialSoftmaxBase {
 
   bool RunOnDevice() override {
     const Tensor& p = Input(0);
-    const GroupedShape shape = Shape("probabilities", p);
+    const GroupedShape shape = CheckedShape("probabilities", p);
     EnforceSameShape(type(), "d_probabilities", Input(1), "probabilities", p);
     auto* dx = Output(0, p.sizes(), at::dtype<float>());
     GroupSoftmaxGradient(p.data<float>(), Input(1).data<float>(), shape,
@@ -78,7 +79,7 @@ class GroupSpatialSoftmaxGradientOp final : public GroupSpatialSoftmaxBase {
   }
 };
 
-// Labels are 0, the background, to classes - 1.
+// Labels are -1 for ignored, 0 for background, and 1 to classes - 1.
 class SoftmaxFocalBase : public FocalBase<CPUContext> {
  public:
   SoftmaxFocalBase(const OperatorDef& definition, Workspace* workspace)
@@ -87,6 +88,7 @@ class SoftmaxFocalBase : public FocalBase<CPUContext> {
   }
 
  protected:
+  // Enforces the shapes of X, T and fg_num.
   GroupedShape CheckedShape() {
     CheckFocalInputs();
     const Tensor& labels = Input(1);
@@ -120,7 +122,7 @@ class SoftmaxFocalLossGradientOp final : public SoftmaxFocalBase {
     const GroupedShape shape = CheckedShape();
     const int32_t* const labels = CheckedLabels(classes_ - 1);
     const Tensor& p = Input(3);
-    // Detectron's CUDA operator makes the probabilities a vector.
+    // Detectron's CUDA operator returns the probabilities as a vector.
     CAFFE_ENFORCE(p.numel() == Input(0).numel(), type(), ": probabilities of shape ", p.sizes(),
                   " must have as many elements as X of shape ", Input(0).sizes());
     const float factor = scale_ * LossGradient(this);

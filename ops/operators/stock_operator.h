@@ -7,7 +7,8 @@
 
 namespace detectron_ext {
 
-// It is created on first use, and runs in the cases that a replacement does not cover.
+// Runs Caffe2's operator in the cases that a replacement does not cover. The operator is created on
+// first use.
 class StockOperator {
  public:
   // twin: another type under which Caffe2 registers the same implementation, such as Conv2D for

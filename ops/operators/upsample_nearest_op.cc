@@ -26,13 +26,14 @@ class UpsampleNearestBase : public Operator<CPUContext> {
   }
 
  protected:
-  // x: the smaller tensor, (C, H, W) or (N, C, H, W).
-  UpsampleShape Shape(const Tensor& x) {
+  // Enforces the shape of x, the smaller tensor: (C, H, W) or (N, C, H, W).
+  UpsampleShape CheckedShape(const Tensor& x) {
     CAFFE_ENFORCE(x.dim() == 3 || x.dim() == 4, type(), ": X of shape ", x.sizes(),
                   " must have 3 or 4 dimensions");
     return {x.size_to_dim(x.dim() - 1), x.dim(x.dim() - 1), scale_};
   }
 
+  // Returns the shape of the larger tensor.
   std::vector<int64_t> LargeSizes(const Tensor& x) const {
     std::vector<int64_t> sizes = x.sizes().vec();
     sizes[sizes.size() - 1] *= scale_;
@@ -51,7 +52,7 @@ class UpsampleNearestOp final : public UpsampleNearestBase {
 
   bool RunOnDevice() override {
     const Tensor& x = Input(0);
-    const UpsampleShape shape = Shape(x);
+    const UpsampleShape shape = CheckedShape(x);
     auto* y = Output(0, LargeSizes(x), at::dtype<float>());
     UpsampleNearest(x.data<float>(), shape, y->template mutable_data<float>(), ThreadPoolFor);
     return true;
@@ -66,7 +67,7 @@ class UpsampleNearestGradientOp final : public UpsampleNearestBase {
   bool RunOnDevice() override {
     const Tensor& x = Input(0);
     const Tensor& dy = Input(1);
-    const UpsampleShape shape = Shape(x);
+    const UpsampleShape shape = CheckedShape(x);
     EnforceShape(type(), "dY", dy, LargeSizes(x), "X", x);
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
     UpsampleNearestGradient(dy.data<float>(), shape, dx->template mutable_data<float>(),

@@ -38,55 +38,60 @@ REGISTER_CPU_OPERATOR(WeightedSigmoidFocalLossGradient,
 
 namespace {
 
-OpSchema& DocumentFocalArguments(OpSchema& schema) {
+// Describes what the loss and its gradient share.
+OpSchema& DescribeFocalInputs(OpSchema& schema) {
   return schema
       .Arg("alpha",
-           "(float in [0, 1], default 0.25) weight of the positive class; 1 - alpha that "
-           "of the others.")
-      .Arg("gamma", "(float >= 0, default 1.0) focusing exponent.")
-      .Arg("num_classes", "(int, default 80) classes without the background.")
-      .Arg("scale", "(float >= 0, default 1.0) factor of the loss.");
+           "(float, from 0 to 1, default 0.25) weight of the logit of an anchor's own class. The "
+           "weight of all other logits is 1 - alpha.")
+      .Arg("gamma",
+           "(float, at least 0, default 1.0) focusing exponent. The default is that of Detectron's "
+           "SigmoidFocalLoss; detectron_ext.ops.weighted_sigmoid_focal_loss passes 2.0 by default.")
+      .Arg("num_classes",
+           "(int, at least 1, default 80) number of classes of an anchor, without the background.")
+      .Arg("scale", "(float, at least 0, default 1.0) factor of the loss.")
+      .Input(0, "X",
+             "Logits, (N, A * num_classes, H, W) float32 for A anchors at each position. Channel "
+             "a * num_classes + d belongs to class d + 1 of anchor a. The only input with a "
+             "gradient.")
+      .Input(1, "T",
+             "Labels of the anchors, (N, A, H, W) int32: 0 for background, 1 to num_classes for a "
+             "class, -1 for ignored. On the CPU other labels are an error. CUDA does not check "
+             "labels and takes others for background, as Detectron's kernels do.")
+      .Input(2, "fg_num",
+             "Number of foreground anchors over all pyramid levels: float32, one element.")
+      .Input(3, "W", "Weights of the anchors, (N, A, H, W) float32.");
 }
 
 }  // namespace
 
 OPERATOR_SCHEMA(WeightedSigmoidFocalLoss)
-    .NumInputs(4)
-    .NumOutputs(1)
-    .TensorInferenceFunction(detectron_ext::InferScalar)
-    .FillUsing(DocumentFocalArguments)
+    .FillUsing(detectron_ext::DescribeLoss)
+    .FillUsing(DescribeFocalInputs)
     .SetDoc(R"DOC(
-SigmoidFocalLoss with a weight for every anchor. With p = sigmoid(x), y the label of a logit's
-anchor and d its class, counted from 0, each logit costs its anchor's weight times
+Sigmoid focal loss (Focal Loss for Dense Object Detection, arXiv:1708.02002) with a weight for every
+anchor:
 
-  -alpha (1 - p)^gamma ln(p)             if y = d + 1,
-  0                                      if y = -1,
-  -(1 - alpha) p^gamma ln(1 - p)         else,
+  loss = scale / max(fg_num, 1) * sum over anchors and classes of weight * term
 
-and the loss is scale / max(fg_num, 1) times the sum. With all weights 1 it is SigmoidFocalLoss.
-See https://arxiv.org/abs/1708.02002.
-)DOC")
-    .Input(0, "X", "Logits, (N, A * num_classes, H, W), the classes of an anchor side by side.")
-    .Input(1, "T",
-           "Labels, int32, (N, A, H, W): 0 background, 1 to num_classes, -1 ignored. "
-           "Other labels are an error on the CPU. CUDA does not check them and takes them "
-           "for background, as Detectron's kernels do.")
-    .Input(2, "fg_num", "Number of foreground anchors, one number.")
-    .Input(3, "W", "Weights of the anchors, of the shape of T.")
-    .Output(0, "loss", "Scalar.");
+With p the sigmoid of a logit, its term is
+
+  -alpha * (1 - p)^gamma * ln(p)            if its class is the label of its anchor,
+  0                                         if the label of its anchor is -1,
+  -(1 - alpha) * p^gamma * ln(1 - p)        otherwise.
+
+If all weights are 1, it is Detectron's SigmoidFocalLoss. If X has no elements, the loss is 0.
+)DOC");
 
 OPERATOR_SCHEMA(WeightedSigmoidFocalLossGradient)
-    .NumInputs(5)
-    .NumOutputs(1)
-    .IdenticalTypeAndShapeOfInput(0)
-    .FillUsing(DocumentFocalArguments)
-    .SetDoc("Gradient of WeightedSigmoidFocalLoss for its logits.")
-    .Input(0, "X", "See WeightedSigmoidFocalLoss.")
-    .Input(1, "T", "See WeightedSigmoidFocalLoss.")
-    .Input(2, "fg_num", "See WeightedSigmoidFocalLoss.")
-    .Input(3, "W", "See WeightedSigmoidFocalLoss.")
-    .Input(4, "d_loss", "Gradient of the loss, one number.")
-    .Output(0, "d_X", "Gradient of X, of its shape.");
+    .FillUsing(detectron_ext::DescribeLossGradient)
+    .FillUsing(DescribeFocalInputs)
+    .SetDoc(R"DOC(
+Gradient of WeightedSigmoidFocalLoss for X: d_loss times the derivative of the loss. It is 0 at
+ignored anchors. The arguments must be those of WeightedSigmoidFocalLoss. If X has no elements,
+neither has d_X.
+)DOC")
+    .Output(0, "d_X", "Gradient of X, float32, shaped as X. The other inputs have no gradient.");
 
 REGISTER_GRADIENT(WeightedSigmoidFocalLoss, detectron_ext::LossGradientMaker);
 

@@ -47,6 +47,8 @@ def test_schema_documents_operator_inputs_outputs_and_arguments(operator, suffix
     assert len(schema.output_desc) >= schema.min_output
     for name, description in [*schema.input_desc, *schema.output_desc]:
         assert name
-        assert description
+        assert "float32" in description or "int32" in description, name
     assert schema.args
-    assert all(argument.name and argument.description for argument in schema.args)
+    for argument in schema.args:
+        assert argument.name
+        assert "default" in argument.description, argument.name

@@ -36,7 +36,7 @@ def sigmoid_cross_entropy_loss(
     Args:
         net: the net to add to.
         logits: float32, of any shape; the only input with a gradient.
-        targets: int32, as many as logits: 1, 0, or -1 for ignored.
+        targets: int32, one for each logit: 1, 0, or -1 for ignored.
         output: name of the loss, a scalar; 0 if all targets are ignored.
         scale: factor of the loss, at least 0.
         normalize: divide the sum by the number of targets that are not ignored.
