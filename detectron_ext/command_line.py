@@ -133,6 +133,8 @@ def start(threads: int) -> None:
 def run(main: Callable[[], object]) -> None:
     """Run a tool's main function and turn errors into messages and exit statuses.
 
+    If the function returns a number, that is the exit status.
+
     - UserError: its message as one line; status 2.
     - Ctrl-C: "interrupted"; 130.
     - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
@@ -166,7 +168,7 @@ def _end_without_output(text: str = "") -> None:
 
 def _run(main: Callable[[], object]) -> None:
     try:
-        main()
+        status = main()
     except UserError as error:
         # A path may contain line breaks, but the message must be one line.
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
@@ -174,3 +176,5 @@ def _run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    if isinstance(status, int) and status:
+        sys.exit(status)

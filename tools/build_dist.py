@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron_ext import environment
-from detectron_ext.command_line import make_parser
+from detectron_ext.command_line import make_parser, run
 from detectron_ext.native_build.library import BUILD, REPOSITORY
 from detectron_ext.native_build.targets import (
     BUILD_VARIABLE,
@@ -110,4 +110,4 @@ def _newest(folder: Path, pattern: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

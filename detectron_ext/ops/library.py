@@ -22,6 +22,7 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
 from detectron_ext import environment
+from detectron_ext.native_build.cuda import architectures_of
 from detectron_ext.ops.library_paths import detectron_library, library_problem, native_library
 from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of
 
@@ -62,6 +63,14 @@ def load() -> None:
 def native_library_loaded() -> bool:
     """Return whether the library made by `make ops` is loaded."""
     return _State.native
+
+
+def native_architectures() -> list[str]:
+    """Return what our library's CUDA kernels were compiled for, such as "sm_75" and "compute_90".
+
+    The list is empty if the library has no kernels, is not loaded, or does not tell.
+    """
+    return architectures_of(NATIVE_LIBRARY) if _State.native_cuda else []
 
 
 def has_native(operator: str) -> bool:

@@ -119,6 +119,38 @@ def test_an_output_that_nobody_reads_ends_the_tool_quietly(main, unbuffered):
     assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+_PROGRAMS = {
+    "the command": ["-m", "detectron_ext", "--help"],
+    "a tool by its name": ["-m", "detectron_ext", "sweep", "--help"],
+    "the digits": ["-m", "detectron_ext.data.digits", "--help"],
+    **{
+        path.stem: [str(path), "--help"]
+        for path in sorted((REPOSITORY / "tools").glob("*.py"))
+        if path.stem in ("build_ops", "build_dist", "format_ops", "document_config", "demo")
+    },
+}
+
+
+@pytest.mark.parametrize("program", _PROGRAMS.values(), ids=_PROGRAMS)
+def test_a_help_that_nobody_reads_ends_every_program_quietly(program):
+    with _closed_pipe() as pipe:
+        outcome = subprocess.run(
+            [sys.executable, *program], cwd=str(REPOSITORY), stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_every_tool_runs_under_the_common_handler():
+    for path in (REPOSITORY / "tools").glob("*.py"):
+        last = path.read_text().rstrip().splitlines()[-1].strip()
+        assert last in ("command_line.run(main)", "run(main)"), path.name
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_the_main_function_returns_is_the_exit_status(status):
+    assert _run_main(f"lambda: {status}", subprocess.PIPE).returncode == status
+
+
 @_PRINTING
 @_BUFFERING
 def test_an_output_on_a_full_disk_is_named(main, unbuffered):
