@@ -35,7 +35,7 @@ def _run_named_tool() -> None:
     if name not in tools:
         near = difflib.get_close_matches(name, tools, n=1)
         advice = f"did you mean {near[0]}?" if near else "detectron-ext --help lists them"
-        raise UserError(f"no tool is called {name}; {advice}")
+        raise UserError(f"no tool is called {name or repr(name)}; {advice}")
     sys.argv = [str(tools[name]), *arguments[1:]]
     runpy.run_path(str(tools[name]), run_name="__main__")
 

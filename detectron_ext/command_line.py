@@ -136,6 +136,7 @@ def run(main: Callable[[], object]) -> None:
     If the function returns a number, that is the exit status.
 
     - UserError: its message as one line; status 2.
+    - MemoryError: one line; 2.
     - Ctrl-C: "interrupted"; 130.
     - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
     - Standard output cannot be written, as on a full disk: one line; 2.
@@ -172,6 +173,10 @@ def _run(main: Callable[[], object]) -> None:
     except UserError as error:
         # A path may contain line breaks, but the message must be one line.
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        reason = " ".join(str(error).splitlines()) or "the system gives no more"
+        print(f"error: out of memory: {reason}; use smaller or fewer images", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

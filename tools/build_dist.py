@@ -65,7 +65,8 @@ def main() -> int:
         _unpack(_newest(out, "*.tar.gz"), source)
         _run_hook("build_wheel", out, source, {BUILD_VARIABLE: " ".join(arguments.targets)})
     except OSError as error:
-        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        place, reason = error.filename or out, error.strerror or error
+        print(f"error: cannot write {place}: {reason}; choose another folder", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

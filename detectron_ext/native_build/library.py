@@ -23,6 +23,7 @@ from detectron_ext.native_build.cuda import Cuda, find_cuda, write_architectures
 from detectron_ext.native_build.ninja_file import VARIANT_FLAGS, Inputs, ninja_text
 from detectron_ext.native_build.protobuf import protobuf_include
 from detectron_ext.native_build.targets import (
+    BUILD_VARIABLE,
     NATIVE,
     find_target,
     library_path,
@@ -99,7 +100,7 @@ def build_or_warn(
     """
     wanted = list(targets or wanted_targets())
     for name in wanted:  # all names before the first build
-        require_known(name)
+        require_known(name, "" if targets else f"{BUILD_VARIABLE}: ")
     libraries = []
     for target in wanted:
         try:

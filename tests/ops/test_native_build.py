@@ -333,6 +333,13 @@ def test_an_unknown_target_is_named_before_anything_is_fetched_or_compiled(tmp_p
     assert result.stderr.startswith("error: unknown target sparc: give native or x86-64-v4")
 
 
+def test_an_unknown_target_of_the_environment_is_named_with_its_variable():
+    result = run_script(DETECTRON_EXT_BUILD_TARGETS="sparc", CXX="none")
+    assert result.returncode == 2
+    message = "error: DETECTRON_EXT_BUILD_TARGETS: unknown target sparc: give native or x86-64-v4"
+    assert result.stderr.startswith(message)
+
+
 def test_headers_are_fetched_after_all_other_checks(monkeypatch):
     def fetch(version, cache):
         raise AssertionError("fetched")
