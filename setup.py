@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from detectron_ext.native_build import build_or_warn  # noqa: E402
+from detectron_ext.native_build.cuda import architectures_file  # noqa: E402
 from detectron_ext.native_build.targets import flags_file  # noqa: E402
 from detectron_ext.shipped_files import CHECKOUT_TOOLS, FOLDER_IN_WHEEL  # noqa: E402
 
@@ -40,7 +41,7 @@ class BuildWithOperators(build_py):
         shutil.rmtree(str(package), ignore_errors=True)  # files of an earlier version
         super().run()
         for library in libraries:
-            for path in (library, flags_file(library)):
+            for path in (library, flags_file(library), architectures_file(library)):
                 self._copy(path, package / path.relative_to(ROOT / "detectron_ext"))
         for path in sorted((ROOT / "configs").rglob("*.yaml")):
             self._copy(path, package / FOLDER_IN_WHEEL / path.relative_to(ROOT))

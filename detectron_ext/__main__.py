@@ -14,10 +14,17 @@ import runpy
 import sys
 from pathlib import Path
 
+from detectron_ext import command_line
+from detectron_ext.errors import UserError
 from detectron_ext.shipped_files import tool_paths
 
 
 def main() -> None:
+    """Run the tool that the first argument names, and turn errors into messages as every tool."""
+    command_line.run(_run_named_tool)
+
+
+def _run_named_tool() -> None:
     """Run the tool that the first argument names, with the arguments after it."""
     tools = tool_paths()
     arguments = sys.argv[1:]
@@ -28,8 +35,7 @@ def main() -> None:
     if name not in tools:
         near = difflib.get_close_matches(name, tools, n=1)
         advice = f"did you mean {near[0]}?" if near else "detectron-ext --help lists them"
-        print(f"error: no tool is called {name}; {advice}", file=sys.stderr)
-        sys.exit(2)
+        raise UserError(f"no tool is called {name or repr(name)}; {advice}")
     sys.argv = [str(tools[name]), *arguments[1:]]
     runpy.run_path(str(tools[name]), run_name="__main__")
 

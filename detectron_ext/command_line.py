@@ -133,7 +133,10 @@ def start(threads: int) -> None:
 def run(main: Callable[[], object]) -> None:
     """Run a tool's main function and turn errors into messages and exit statuses.
 
+    If the function returns a number, that is the exit status.
+
     - UserError: its message as one line; status 2.
+    - MemoryError: one line; 2.
     - Ctrl-C: "interrupted"; 130.
     - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
     - Standard output cannot be written, as on a full disk: one line; 2.
@@ -166,11 +169,17 @@ def _end_without_output(text: str = "") -> None:
 
 def _run(main: Callable[[], object]) -> None:
     try:
-        main()
+        status = main()
     except UserError as error:
         # A path may contain line breaks, but the message must be one line.
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        reason = " ".join(str(error).splitlines()) or "the system gives no more"
+        print(f"error: out of memory: {reason}; use smaller or fewer images", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    if isinstance(status, int) and status:
+        sys.exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -20,8 +21,11 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
-def make_writable_folder(folder: str, what: str, advice: str) -> None:
-    """Make a folder if needed and check that files can be written to it.
+def check_writable_folder(folder: str, what: str, advice: str) -> None:
+    """Check that files can be written to a folder or, if it does not exist, that it can be made.
+
+    Nothing is made. Call this before the inputs are read, so that a wrong input leaves no folder,
+    and `make_writable_folder` when they have been read.
 
     Args:
         folder: its path.
@@ -29,15 +33,53 @@ def make_writable_folder(folder: str, what: str, advice: str) -> None:
         advice: what the user can do about an error, for the message.
 
     Raises:
-        UserError: the folder cannot be made, or files cannot be written to it.
+        UserError: the folder or the nearest folder above it that exists cannot be written to.
     """
-    try:
-        os.makedirs(folder, exist_ok=True)
-        reason = None if os.access(folder, os.W_OK | os.X_OK) else "no permission"
-    except OSError as error:
-        reason = error.strerror or str(error)
+    reason = _obstacle(os.path.abspath(folder))
     if reason is not None:
         raise UserError(f"cannot write {what} {folder}: {reason}; {advice}")
+
+
+def _obstacle(folder: str) -> str | None:
+    """Return why files cannot be written to a folder, or why it cannot be made; None if they can.
+
+    The operating system may still refuse to make the folder.
+    """
+    existing = folder
+    try:
+        while not _exists(existing):
+            existing = os.path.dirname(existing)
+    except OSError as error:
+        return error.strerror or str(error)
+    if not os.path.isdir(existing):
+        return os.strerror(errno.EEXIST if existing == folder else errno.ENOTDIR)
+    return None if os.access(existing, os.W_OK | os.X_OK) else "no permission"
+
+
+def _exists(path: str) -> bool:
+    """Return whether there is anything at a path; raise OSError for a path that cannot be."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_writable_folder(folder: str, what: str, advice: str) -> None:
+    """Make a folder if needed and check that files can be written to it.
+
+    Args:
+        folder, what, advice: as of `check_writable_folder`.
+
+    Raises:
+        UserError: the folder cannot be made, or files cannot be written to it.
+    """
+    check_writable_folder(folder, what, advice)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {what} {folder}: {reason}; {advice}") from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron_ext import environment
-from detectron_ext.command_line import make_parser
+from detectron_ext.command_line import make_parser, run
 from detectron_ext.native_build.library import BUILD, REPOSITORY
 from detectron_ext.native_build.targets import (
     BUILD_VARIABLE,
@@ -65,7 +65,8 @@ def main() -> int:
         _unpack(_newest(out, "*.tar.gz"), source)
         _run_hook("build_wheel", out, source, {BUILD_VARIABLE: " ".join(arguments.targets)})
     except OSError as error:
-        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        place, reason = error.filename or out, error.strerror or error
+        print(f"error: cannot write {place}: {reason}; choose another folder", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -110,4 +111,4 @@ def _newest(folder: Path, pattern: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

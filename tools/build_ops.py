@@ -9,9 +9,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron_ext import environment
-from detectron_ext.command_line import make_parser
+from detectron_ext.command_line import make_parser, run
 from detectron_ext.native_build import BuildError, Unavailable, build_or_warn, check_cuda
-from detectron_ext.native_build.targets import BUILD_VARIABLE, wanted_targets
+from detectron_ext.native_build.targets import BUILD_VARIABLE, require_known, wanted_targets
 
 
 def main() -> int:
@@ -56,6 +56,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
+        for name in arguments.targets or ():
+            require_known(name)
         if arguments.check_cuda:
             print(check_cuda())
         else:
@@ -67,4 +69,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from detectron_ext.command_line import make_parser
+from detectron_ext.command_line import make_parser, run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERSION = 17  # requirements.txt pins a release of it
@@ -80,4 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -15,7 +15,7 @@ from detectron_ext.benchmarks.operator_case import OperatorCase
 from detectron_ext.benchmarks.sides import EagerSide, NativeSide
 from detectron_ext.errors import UserError
 from detectron_ext.ops import library
-from detectron_ext.output_files import make_writable_folder
+from detectron_ext.output_files import check_writable_folder
 
 # Each side runs for at least this long and at least this often. So a moment in which the machine is
 # busy does not change the median.
@@ -44,7 +44,7 @@ def benchmark_operators(
         raise UserError("the native operators are not built: run make ops")
     if json_file:
         folder = os.path.dirname(os.path.abspath(json_file))
-        make_writable_folder(folder, "figures to folder", "name another file with --json")
+        check_writable_folder(folder, "figures to folder", "name another file with --json")
     extra_memory = measure_apart(only)
     if not extra_memory:
         raise UserError(f"no operator has {' or '.join(only or [])} in its name")

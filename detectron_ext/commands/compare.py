@@ -15,6 +15,7 @@ from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
 from detectron_ext.evaluation.run_folder import TestRun, open_run
+from detectron_ext.output_files import check_writable_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def compare_runs(
 
     Raises:
         UserError: a run is missing, has no test, is damaged or has only proposals; runs were tested
-            on different data sets or images; or two sides have the same name.
+            on different data sets or images; two sides have the same name; or the output folder
+            cannot be written.
     """
     sides = [baseline, *candidates]
     if names and len(names) != len(sides):
@@ -56,6 +58,7 @@ def compare_runs(
         )
     names = list(names) or _folder_names([side[0] for side in sides])
     check_names(names)
+    check_writable_folder(output_dir, "to the output folder", "choose another --output-dir")
     runs = [[open_run(folder, dataset) for folder in side] for side in sides]
     _check_distinct(runs)
     every_run = [run for side in runs for run in side]

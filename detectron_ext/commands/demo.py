@@ -50,11 +50,13 @@ def demo(config_files: dict[str, str], output_dir: str, overrides: Sequence = ()
         UserError: the folder has runs with other settings, or an error of
             :func:`detectron_ext.commands.train_and_test.train_and_test`.
     """
+    configs = {
+        name: configuration.load(path, [*overrides, "OUTPUT_DIR", _run_dir(output_dir, path)])
+        for name, path in config_files.items()
+    }
     runs = []
-    for index, (name, path) in enumerate(config_files.items()):
-        folder = os.path.join(output_dir, os.path.splitext(os.path.basename(path))[0])
-        config = configuration.load(path, [*overrides, "OUTPUT_DIR", folder])
-        _LOG.info("model %d of %d: %s", index + 1, len(config_files), name)
+    for number, (name, config) in enumerate(configs.items(), start=1):
+        _LOG.info("model %d of %d: %s", number, len(configs), name)
         runs.append(_run(name, config))
     return write_demo_report(output_dir, runs)
 
@@ -78,6 +80,10 @@ def photograph_settings(folder: str) -> list:
     ]  # fmt: skip
 
 
+def _run_dir(output_dir: str, config_file: str) -> str:
+    return os.path.join(output_dir, os.path.splitext(os.path.basename(config_file))[0])
+
+
 def _run(name: str, config: Config) -> RunSummary:
     started = time.perf_counter()
     results = train_and_test(config)
@@ -96,13 +102,13 @@ def _run(name: str, config: Config) -> RunSummary:
 
 
 def _training_log(config: Config) -> TrainingLog:
-    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    folder = configuration.run_folder(config, config.TRAIN.DATASETS, training=True)
     return read_training_log(os.path.join(folder, "stats.jsonl"))
 
 
 def _pictures(config: Config, dataset: CocoDataset) -> list[Picture]:
     """Return the first test images that can be read, with ground truth and detections."""
-    folder = configuration.output_dir(config, (dataset.name,), training=False)
+    folder = configuration.run_folder(config, (dataset.name,), training=False)
     detections = read_detections(os.path.join(folder, "detections.json"))
     pictures = []
     for image_id in sorted(dataset.coco.imgs)[:_NUM_PICTURES]:

@@ -8,7 +8,7 @@ from typing import Sequence
 
 from matplotlib.figure import Figure
 
-from detectron_ext.commands.pictures import prepare_folder
+from detectron_ext.commands.pictures import check_pictures, make_picture_folder
 from detectron_ext.config import Config
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.comparable import check_names
@@ -60,7 +60,7 @@ def plot_figures(
             f"--names must have a name for each of --runs: {len(runs)} runs, {len(names)} names"
         )
     check_names(names or runs)
-    prepare_folder(output_dir)
+    check_pictures(output_dir)
     figures = {"box_loss": box_loss_figure()}
     if runs:
         figures["training"] = _curves(names or runs, runs)
@@ -73,6 +73,7 @@ def plot_figures(
         figures["gradient_shares"] = gradient_figure(study, config)
         if study.energies is not None:
             figures["feature_energy"] = energy_figure(study)
+    make_picture_folder(output_dir)
     return [_save(figure, os.path.join(output_dir, name)) for name, figure in figures.items()]
 
 

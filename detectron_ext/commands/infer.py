@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Sequence
 
-from detectron_ext.commands.pictures import prepare_folder, write_picture
+from detectron_ext.commands.pictures import check_pictures, make_picture_folder, write_picture
 from detectron_ext.config import Config, reads_proposals
 from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
@@ -55,15 +55,17 @@ def infer(
     _check_stands_alone(config)
     paths = _image_paths(image_or_folder, image_extension)
     suffix = "." + picture_extension.lstrip(".")
-    prepare_folder(output_dir, suffix)
+    check_pictures(output_dir, suffix)
     detector = Detector(config, weights)
     names = _class_names(detector.classes, config.MODEL.NUM_CLASSES)
-    found = {}
+    found: dict[str, list[dict]] = {}
     for path in paths:
         image = read_file(path)
         if image is None:
             _LOG.warning("skipped %s: not an image that OpenCV can decode", path)
             continue
+        if not found:  # the first image that can be read: all inputs have been checked
+            make_picture_folder(output_dir)
         file_name = os.path.basename(path)
         entries = coco_results(detector(image), file_name, dict(zip(names, names)))
         detections = [entry for entry in entries if entry["score"] >= threshold]

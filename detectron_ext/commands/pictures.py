@@ -14,24 +14,36 @@ from detectron_ext.data.transforms import read_file
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import side_by_side
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
-from detectron_ext.output_files import make_writable_folder
+from detectron_ext.output_files import check_writable_folder, make_writable_folder
 
 _LOG = logging.getLogger(__name__)
 
 
-def prepare_folder(folder: str, suffix: str = ".png") -> None:
-    """Make a folder for pictures and check that they can be written, before the long work.
+_WHAT, _ADVICE = "pictures to folder", "choose another folder"
+
+
+def check_pictures(folder: str, suffix: str = ".png") -> None:
+    """Check that pictures can be written to a folder, before the long work. Nothing is made.
 
     Args:
-        folder: its path; it is made if needed.
+        folder: its path; it may not exist yet.
         suffix: extension of the pictures with its dot, which decides their format.
 
     Raises:
-        UserError: the folder cannot be written, or OpenCV cannot write the format.
+        UserError: the folder cannot be written or made, or OpenCV cannot write the format.
     """
     if not cv2.haveImageWriter("picture" + suffix):
         raise UserError(f"cannot write pictures as {suffix}: use png, jpg, bmp, tiff or webp")
-    make_writable_folder(folder, "pictures to folder", "choose another folder")
+    check_writable_folder(folder, _WHAT, _ADVICE)
+
+
+def make_picture_folder(folder: str) -> None:
+    """Make a folder for pictures if needed. Call this when all inputs have been checked.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    make_writable_folder(folder, _WHAT, _ADVICE)
 
 
 def write_picture(path: str, image: np.ndarray) -> str:
@@ -81,7 +93,7 @@ def draw_detections(
     Raises:
         UserError: the folder cannot be written.
     """
-    prepare_folder(folder)
+    make_picture_folder(folder)
     found = collections.defaultdict(list)
     for detection in detections:
         found[detection["image_id"]].append(detection)

@@ -11,7 +11,7 @@ from detectron_ext.config import Config
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
-from detectron_ext.engine.inference import detect_dataset, propose_dataset
+from detectron_ext.engine.inference import detect_dataset, propose_dataset, records_to_test
 from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.scores import score_detections
@@ -50,8 +50,9 @@ def detect_and_score(
     Raises:
         UserError: an image or proposal cannot be read, or a file cannot be written.
     """
+    records = records_to_test(config, dataset, image_ids, proposals_path)
     folder = _folder(config, dataset)
-    tested = detect_dataset(config, detector, dataset, image_ids, proposals_path)
+    tested = detect_dataset(config, detector, dataset, image_ids, records)
     detections = tested.found
     if config.VIS:
         pictures = os.path.join(folder, "vis")
@@ -86,8 +87,9 @@ def propose_and_score(
     Raises:
         UserError: an image cannot be read, or a file cannot be written.
     """
+    records = records_to_test(config, dataset, image_ids)
     folder = _folder(config, dataset)
-    proposals, untested = propose_dataset(config, proposer, dataset, image_ids)
+    proposals, untested = propose_dataset(config, proposer, dataset, image_ids, records)
     path = _path(folder, "rpn_proposals", "pkl", image_range)
     found_ids, boxes, scores = ([found[part] for found in proposals] for part in range(3))
     write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))

@@ -91,6 +91,8 @@ def _test(
     """Test the model on data sets that were read before; see :func:`test`."""
     chosen = [_images_in_range(dataset, image_range) for dataset, _ in tested]
     weights = weights or _trained_weights(config)
+    for dataset, _ in tested:
+        configuration.future_output_dir(config, (dataset.name,), training=False)
     results = {}
     if config.MODEL.RPN_ONLY:
         proposer = Proposer(config, weights)
@@ -160,7 +162,7 @@ def _trained_weights(config: Config) -> str:
     """
     if config.TEST.WEIGHTS:
         return config.TEST.WEIGHTS
-    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    folder = configuration.run_folder(config, config.TRAIN.DATASETS, training=True)
     path = os.path.join(folder, FINAL)
     if not os.path.exists(path):
         raise UserError(f"no weights to test: set TEST.WEIGHTS, or train first ({path} is missing)")

@@ -12,7 +12,7 @@ from detectron_ext.config.dotted import value_at
 from detectron_ext.config.flat import flat_legacy_settings, flat_settings
 from detectron_ext.config.loader import load
 from detectron_ext.config.model_kind import is_retinanet, reads_proposals
-from detectron_ext.config.output import output_dir
+from detectron_ext.config.output import future_output_dir, output_dir, run_folder
 from detectron_ext.config.tree import Config, ConfigNode
 from detectron_ext.config.yaml_text import dump_legacy_yaml, dump_yaml, load_legacy_yaml
 from detectron_ext.errors import ConfigError
@@ -25,10 +25,12 @@ __all__ = [
     "dump_yaml",
     "flat_legacy_settings",
     "flat_settings",
+    "future_output_dir",
     "is_retinanet",
     "load",
     "load_legacy_yaml",
     "output_dir",
     "reads_proposals",
+    "run_folder",
     "value_at",
 ]

@@ -14,6 +14,7 @@ from detectron_ext.config.dotted import value_at
 from detectron_ext.config.keys import KEYS
 from detectron_ext.config.rules import RegisteredName, registered
 from detectron_ext.errors import ConfigError, choice_error, shown
+from detectron_ext.geometry.anchors import rounded_sides
 from detectron_ext.limits import MAX_BALANCED_L1_EXPONENT
 
 
@@ -43,6 +44,7 @@ def validate(tree: dict) -> None:
     _check_group_norm(tree["GROUP_NORM"])
     _check_balanced_l1(tree["LIBRA"]["BALANCED_L1"])
     _check_box_voting(tree["TEST"]["BBOX_VOTE"])
+    _check_aspect_ratios(tree)
     _check_dataset_names(tree)
     _check_datasets(tree["DATASETS_EXTRA"])
 
@@ -91,6 +93,32 @@ def _check_box_voting(voting: dict) -> None:
             f"TEST.BBOX_VOTE.SCORING_METHOD_BETA must not be 0 with SCORING_METHOD {method}, which "
             "divides by it"
         )
+
+
+def _check_aspect_ratios(tree: dict) -> None:
+    """Refuse ratios that make anchors of 0 pixels; only those of the model are checked."""
+    if tree["LIBRA"]["BOX_CONVENTION"] == "mmdet":
+        return  # its anchors are not rounded
+    key, stride = _finest_anchors(tree)
+    for ratio in value_at(tree, key) if key else ():
+        if not all(1 <= side < np.inf for side in rounded_sides(stride, ratio)):
+            raise ConfigError(
+                f"{key} has {shown(ratio)}, at which an anchor of the finest level (stride "
+                f"{stride:g}) has a side of 0 pixels: choose a ratio nearer to 1"
+            )
+
+
+def _finest_anchors(tree: dict) -> tuple[str, float]:
+    """Return the key of the anchors' ratios and their smallest stride; "" if there are none."""
+    model, fpn = tree["MODEL"], tree["FPN"]
+    finest = 2.0 ** fpn["RPN_MIN_LEVEL"]
+    if model["TYPE"] == "retinanet":
+        return "RETINANET.ASPECT_RATIOS", finest
+    if not (model["FASTER_RCNN"] or model["RPN_ONLY"]):
+        return "", finest
+    if fpn["FPN_ON"] and fpn["MULTILEVEL_RPN"]:
+        return "FPN.RPN_ASPECT_RATIOS", finest
+    return "RPN.ASPECT_RATIOS", float(tree["RPN"]["STRIDE"])
 
 
 def _check_dataset_names(tree: dict) -> None:

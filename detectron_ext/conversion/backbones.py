@@ -31,7 +31,7 @@ class Source(NamedTuple):
     settings: dict[str, Any]
 
 
-SOURCES: Registry[Source] = Registry("--from")
+SOURCES: Registry[Source] = Registry("--from", "a Source", lambda part: isinstance(part, Source))
 """Sources by the names that tools/convert_backbone.py takes."""
 
 SOURCES.register("efficientnet_lite")(

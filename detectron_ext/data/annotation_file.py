@@ -8,6 +8,9 @@ from typing import Any
 
 from detectron_ext.errors import DatasetError
 
+BACKGROUND_NAME = "__background__"
+"""The name of class 0, which is no category of the file."""
+
 _REQUIRED = {
     "images": ("id", "file_name", "width", "height"),
     "categories": ("id", "name"),
@@ -48,7 +51,7 @@ def check_annotations(content: Any, path: str) -> dict[str, Any]:
 
     Raises:
         DatasetError: the content lacks a part or has one of the wrong type; ids are used twice, or
-            are numbers and text at once.
+            are numbers and text at once; two categories have one name.
     """
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: not COCO format: the top level must be an object")
@@ -69,7 +72,24 @@ def check_annotations(content: Any, path: str) -> dict[str, Any]:
             seen.add(item["id"])
         if len({isinstance(identity, str) for identity in seen}) > 1:
             raise DatasetError(f"{path}: the ids of '{section}' must be all numbers or all text")
+    _check_class_names(content["categories"], path)
     return content
+
+
+def _check_class_names(categories: list[dict], path: str) -> None:
+    """Refuse a name that two classes would have: results and weights tell classes by their names.
+
+    The background, class 0, has a name, too.
+    """
+    owners = {BACKGROUND_NAME: "the background's"}
+    for category in categories:
+        name, identity = category["name"], category["id"]
+        if name in owners:
+            raise DatasetError(
+                f"{path}: the name of category id {identity}, {name!r}, is also {owners[name]}: "
+                "results would mix them up; rename one, or give their annotations one category"
+            )
+        owners[name] = f"that of category id {identity}"
 
 
 def _check_fields(item: Any, fields: tuple, where: str) -> None:

@@ -101,6 +101,18 @@ def resolve(name: str, config: Settings) -> DatasetEntry:
     raise DatasetError(_unknown_name(name, config))
 
 
+def require_files(entry: DatasetEntry) -> None:
+    """Check that the annotation file and the image folder of a data set exist.
+
+    Raises:
+        DatasetError: one of them is missing.
+    """
+    if not os.path.exists(entry.ann_fn):
+        raise DatasetError(f"data set {entry.name}: annotation file {entry.ann_fn} not found")
+    if not os.path.isdir(entry.im_dir):
+        raise DatasetError(f"data set {entry.name}: image folder {entry.im_dir} not found")
+
+
 def resolve_extra(name: str, config: Settings) -> DatasetEntry | None:
     """Find a data set among the user's; return None if it is not one of them.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pycocotools.coco import COCO
 
+from detectron_ext.data.annotation_file import BACKGROUND_NAME
 from detectron_ext.data.catalog import DatasetEntry
 from detectron_ext.data.formats import read_annotations
 from detectron_ext.data.ground_truth import Tally, remove_unusable, trainable_boxes
@@ -52,7 +53,7 @@ class CocoDataset:
         remove_unusable(content, self._unusable)
         self.coco = _index(content)
         categories = content["categories"]
-        self.classes = ["__background__"] + [category["name"] for category in categories]
+        self.classes = [BACKGROUND_NAME] + [category["name"] for category in categories]
         self.num_classes = len(self.classes)
         self.contiguous_to_category = {
             number: category["id"] for number, category in enumerate(categories, start=1)

@@ -254,4 +254,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from detectron_ext import command_line
+
+    command_line.run(main)

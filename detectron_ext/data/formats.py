@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 AnnotationFormat = Callable[["DatasetEntry"], Dict[str, Any]]
 
-FORMATS: Registry[AnnotationFormat] = Registry("a data set's format")
+FORMATS: Registry[AnnotationFormat] = Registry("a data set's format", "a function", callable)
 """Annotation formats by the names that a data set's ``format`` takes; without one it is coco.
 
 An entry is a function (entry) -> content. ``entry.ann_fn`` is the data set's annotation file, or

@@ -28,7 +28,7 @@ from detectron_ext.engine.start_weights import local_weights
 from detectron_ext.errors import UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.model import DetectionModel
-from detectron_ext.output_files import make_writable_folder, replaced_file
+from detectron_ext.output_files import check_writable_folder, make_writable_folder, replaced_file
 
 _INPUTS = ("data", "im_info")
 
@@ -70,7 +70,7 @@ def export_model(
     if not weights:
         raise UserError("no weights to export: set TEST.WEIGHTS to a weights file")
     path = local_weights(weights)
-    make_writable_folder(out_dir, "to folder", "choose another folder")
+    check_writable_folder(out_dir, "to folder", "choose another folder")
     workspace.ResetWorkspace()
     model = build_model(config, train=False)
     workspace.RunNetOnce(model.param_init_net)
@@ -97,6 +97,7 @@ def export_model(
         "init_net.pb": init_net.SerializeToString(),
         "net.json": (json.dumps(about, indent=1) + "\n").encode(),
     }
+    make_writable_folder(out_dir, "to folder", "choose another folder")
     _write(out_dir, files)
     return about
 

@@ -41,13 +41,13 @@ def checkpoint_path(folder: str, iteration: int) -> str:
 
 
 def newest_checkpoint(folder: str) -> Checkpoint | None:
-    """Return the newest readable checkpoint in a run's folder; None if there is none.
+    """Return the newest readable checkpoint in a run's folder; None if there is none or no folder.
 
     A damaged checkpoint is skipped with a warning. So a full disk costs some iterations and not the
     whole run.
     """
     found = {}
-    for name in os.listdir(folder):
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
         match = _CHECKPOINT.fullmatch(name)
         if match:
             found[int(match.group(1))] = os.path.join(folder, name)

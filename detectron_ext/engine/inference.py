@@ -49,12 +49,34 @@ class Tested(NamedTuple):
     untested: list
 
 
+def records_to_test(
+    config: Settings, dataset: CocoDataset, image_ids: list, proposals_path: str | None = None
+) -> list[ImageRecord]:
+    """Return the records of images after checking that their files exist.
+
+    Args:
+        config: a merged configuration. LIBRA.DATA.SKIP_BAD_IMAGES decides whether a missing file
+            is skipped or an error.
+        dataset: the data set.
+        image_ids: ids of the images to test.
+        proposals_path: proposals file for Fast R-CNN; None for other models.
+
+    Raises:
+        DatasetError: a file is missing and is not to be skipped, or the proposals file does not
+            fit the data set.
+    """
+    chosen = set(image_ids)
+    records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
+    records = [record for record in records if record.image_id in chosen]
+    return records if proposals_path is None else with_proposals(records, proposals_path)
+
+
 def detect_dataset(
     config: Settings,
     detector: Detector,
     dataset: CocoDataset,
-    image_ids: list | None = None,
-    proposals_path: str | None = None,
+    image_ids: list,
+    records: list[ImageRecord],
 ) -> Tested:
     """Detect objects in the images of a data set.
 
@@ -63,38 +85,38 @@ def detect_dataset(
             cannot be read is skipped or an error; TEST.PROPOSAL_LIMIT limits the proposals used.
         detector: the model.
         dataset: its classes are the model's.
-        image_ids: ids of the images to test; None tests all.
-        proposals_path: proposals file for Fast R-CNN; None for other models.
+        image_ids: ids of the images to test.
+        records: their records, from :func:`records_to_test`.
 
     Returns:
         ``found`` holds COCO results: dicts of image_id, category_id, bbox (x, y, width, height in
         pixels of the image) and score.
 
     Raises:
-        DatasetError: an image cannot be read and is not to be skipped, or the proposals file does
-            not fit the data set.
+        DatasetError: an image cannot be read and is not to be skipped.
     """
-    records = _records(config, dataset, image_ids)
-    if proposals_path is not None:
-        records = with_proposals(records, proposals_path)
     results, tested = [], set()
     for record, image in _images(config, dataset, records):
         detections = detector(image, usable_proposals(record, config.TEST.PROPOSAL_LIMIT))
         results += coco_results(detections, record.image_id, dataset.contiguous_to_category)
         tested.add(record.image_id)
     _LOG.info("%s: %d detections", dataset.name, len(results))
-    return Tested(results, _others(dataset, image_ids, tested))
+    return Tested(results, _others(image_ids, tested))
 
 
 def propose_dataset(
-    config: Settings, proposer: Proposer, dataset: CocoDataset, image_ids: list | None = None
+    config: Settings,
+    proposer: Proposer,
+    dataset: CocoDataset,
+    image_ids: list,
+    records: list[ImageRecord],
 ) -> Tested:
     """Propose regions in the images of a data set.
 
     Args:
         config: a merged configuration with MODEL.RPN_ONLY.
         proposer: the model.
-        dataset, image_ids: as of :func:`detect_dataset`.
+        dataset, image_ids, records: as of :func:`detect_dataset`.
 
     Returns:
         ``found`` holds ImageProposals, in the data set's order. The record of an image that was
@@ -103,7 +125,6 @@ def propose_dataset(
     Raises:
         DatasetError: an image cannot be read and is not to be skipped.
     """
-    records = _records(config, dataset, image_ids)
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32)
     found = {
         record.image_id: proposer(image) for record, image in _images(config, dataset, records)
@@ -111,21 +132,12 @@ def propose_dataset(
     proposals = [
         ImageProposals(record.image_id, *found.get(record.image_id, nothing)) for record in records
     ]
-    return Tested(proposals, _others(dataset, image_ids, found))
+    return Tested(proposals, _others(image_ids, found))
 
 
-def _others(dataset: CocoDataset, image_ids: list | None, tested: Collection) -> list:
+def _others(image_ids: list, tested: Collection) -> list:
     """Return the ids of the images that should have been tested and were not."""
-    wanted = dataset.image_ids() if image_ids is None else image_ids
-    return [image_id for image_id in wanted if image_id not in tested]
-
-
-def _records(config: Settings, dataset: CocoDataset, image_ids: list | None) -> list[ImageRecord]:
-    records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
-    if image_ids is None:
-        return records
-    chosen = set(image_ids)
-    return [record for record in records if record.image_id in chosen]
+    return [image_id for image_id in image_ids if image_id not in tested]
 
 
 def _images(

@@ -74,13 +74,12 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
             holds weights of other settings, or of an iteration after SOLVER.MAX_ITER; or training
             was interrupted, after a checkpoint was saved.
     """
-    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    folder = configuration.future_output_dir(config, config.TRAIN.DATASETS, training=True)
     final = os.path.join(folder, FINAL)
     if config.TRAIN.AUTO_RESUME and os.path.exists(final):
         check_final(config, final)
         _LOG.info("%s exists: nothing to train", final)
         return final
-    remove_temporaries(folder)
     resume, solver = _checkpoint_to_resume(config, folder)
     start_iter = resume.iteration + 1 if resume else 0
     workspace.ResetWorkspace()
@@ -97,6 +96,9 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
             # The momenta were accumulated at this rate. They are rescaled if the next rate is very
             # different.
             _set_rate(model, learning_rate(solver, start_iter - 1))
+        # All inputs have been read. An error in one of them has left no empty folder.
+        configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+        remove_temporaries(folder)
         if not config.TRAIN.AUTO_RESUME:
             set_aside(folder)
         with Interruption() as interruption:

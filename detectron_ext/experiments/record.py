@@ -148,7 +148,7 @@ def _training_seconds(config: Config) -> dict:
 
     They are None if one of the processes ran with a version that did not log them.
     """
-    folder = configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    folder = configuration.run_folder(config, config.TRAIN.DATASETS, training=True)
     costs = training_costs(read_training_log(os.path.join(folder, "stats.jsonl")))
     told = {
         "seconds_training": costs["training_seconds"],
@@ -159,7 +159,7 @@ def _training_seconds(config: Config) -> dict:
 
 def _results(config: Config, dataset: str) -> Any:
     """Return the scores on a data set; None if it has no annotations."""
-    folder = configuration.output_dir(config, (dataset,), training=False)
+    folder = configuration.run_folder(config, (dataset,), training=False)
     path = os.path.join(folder, "results.json")
     if not os.path.exists(path) and os.path.exists(os.path.join(folder, "detections.json")):
         return None

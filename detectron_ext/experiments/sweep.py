@@ -14,11 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from typing import Iterator, Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.config import Config
-from detectron_ext.data.catalog import resolve
+from detectron_ext.data.catalog import require_files, resolve
 from detectron_ext.environment import MKL_NUM_THREADS, OMP_NUM_THREADS
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.experiments.record import (
@@ -86,11 +87,12 @@ class Sweep:
 
         Raises:
             KeyboardInterrupt: after Ctrl-C or SIGTERM.
-            UserError: runs failed; all others have finished.
+            UserError: a data set is unknown or its files are missing, and no run was started; or
+                runs failed, and all others have finished.
         """
         waiting = [run for run in self.runs if self.state(run) != "done"]
         _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
-        self._draw_datasets(waiting)
+        self._prepare_datasets(waiting)
         with _sigterm_as_ctrl_c(), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(self._run_one, run) for run in waiting]
             try:
@@ -126,15 +128,27 @@ class Sweep:
                 "remove this one"
             )
 
-    def _draw_datasets(self, waiting: list) -> None:
-        """Draw missing built-in data sets now, so that the time of no run includes the drawing.
+    def _prepare_datasets(self, waiting: list) -> None:
+        """Check that all data sets are there, and draw missing built-in ones.
 
-        Another process does it, to keep this one small: the peak memory that a run reports is at
-        least the memory that this process had when it started the run.
+        They are drawn now, so that the time of no run includes the drawing. Another process does
+        it, to keep this one small: the peak memory that a run reports is at least the memory that
+        this process had when it started the run.
+
+        Raises:
+            UserError: a data set is unknown or its files are missing.
         """
-        configs = [self._configs[run.folder] for run in waiting]
-        process = multiprocessing.get_context("spawn").Process(target=_resolve, args=(configs,))
+        configs = [(run.variant, self._configs[run.folder]) for run in waiting]
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_prepare, args=(configs, sender))
         process.start()
+        sender.close()  # the other process has its own; without this, recv would wait for ever
+        with contextlib.suppress(EOFError):  # the process was stopped, or it raised an error
+            fault = receiver.recv()
+            if fault:
+                process.join()
+                raise UserError(fault)
         process.join()
 
     def _run_one(self, run: Run) -> str | None:
@@ -234,13 +248,23 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _resolve(configs: list[Config]) -> None:
-    """Look up every data set. Errors are ignored; the run that needs the data set reports them."""
-    names = [(n, c) for c in configs for n in (*c.TRAIN.DATASETS, *c.TEST.DATASETS)]
+def _prepare(configs: list[tuple[str, Config]], sender: Connection) -> None:
+    """Look up every data set of (variant, configuration) pairs, and draw the built-in ones.
+
+    The first error is sent as one line, else "".
+    """
     with contextlib.suppress(KeyboardInterrupt):
-        for name, config in names:
-            with contextlib.suppress(UserError):
-                resolve(name, config)
+        sender.send(next(filter(None, (_missing_data(*pair) for pair in configs)), ""))
+
+
+def _missing_data(variant: str, config: Config) -> str:
+    """Return as one line which data set of a run is unknown or not there; "" if all are there."""
+    for name in (*config.TRAIN.DATASETS, *config.TEST.DATASETS):
+        try:
+            require_files(resolve(name, config))
+        except UserError as error:
+            return f"variant {variant}: {error}"
+    return ""
 
 
 @contextlib.contextmanager

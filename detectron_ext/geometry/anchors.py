@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from detectron_ext.config.settings import Settings
 
 
+def rounded_sides(stride: float, ratio: float) -> tuple[float, float]:
+    """Return width and height of a window of stride x stride pixels after it got an aspect ratio.
+
+    Both are whole numbers. They are 0 for a ratio that is too extreme for the stride: such anchors
+    have no area, and their regression targets are not finite. Detectron makes them silently;
+    `config.validate` refuses the ratio.
+
+    Args:
+        stride: pixels between neighbouring cells.
+        ratio: height / width.
+    """
+    width = np.round(np.sqrt(stride * stride / ratio))
+    return width, np.round(width * ratio)
+
+
 def cell_anchors(
     stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float]
 ) -> np.ndarray:
@@ -32,8 +47,7 @@ def cell_anchors(
     center = 0.5 * (stride - 1)
     anchors = []
     for ratio in aspect_ratios:
-        width = np.round(np.sqrt(stride * stride / ratio))
-        height = np.round(width * ratio)
+        width, height = rounded_sides(stride, ratio)
         for size in sizes:
             half_width = 0.5 * (width * size / stride - 1)
             half_height = 0.5 * (height * size / stride - 1)

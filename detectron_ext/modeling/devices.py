@@ -15,6 +15,7 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import core, scope, workspace
 
 from detectron_ext.config.settings import Settings
+from detectron_ext.modeling.gpu_code import Gpu, runnable_gpus
 
 if TYPE_CHECKING:
     from detectron_ext.modeling.layers import Blob
@@ -24,8 +25,19 @@ _LOG = logging.getLogger(__name__)
 
 
 def available_gpus() -> int:
-    """Return the number of this machine's GPUs that this Caffe2 can use."""
-    return workspace.NumGpuDevices() if workspace.has_gpu_support else 0
+    """Return the number of this machine's GPUs that this Caffe2 can use.
+
+    A GPU that the installed libraries have no machine code for cannot be used; one line of the log
+    names it (see `gpu_code`).
+    """
+    if not workspace.has_gpu_support:
+        return 0
+    return runnable_gpus([_gpu(number) for number in range(workspace.NumGpuDevices())])
+
+
+def _gpu(number: int) -> Gpu:
+    about = workspace.GetDeviceProperties(number)
+    return Gpu(about["name"], (about["major"], about["minor"]))
 
 
 def usable_gpus(config: Settings) -> int:

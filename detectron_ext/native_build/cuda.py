@@ -37,6 +37,10 @@ class Nvcc(NamedTuple):
         flags = [f"-gencode arch=compute_{a},code=sm_{a}" for a in self.architectures]
         return [*flags, *self.host_code()]
 
+    def code_names(self) -> list[str]:
+        """Return the names of what `kernel_code` compiles, such as "sm_75" and "compute_90"."""
+        return [*(f"sm_{a}" for a in self.architectures), f"compute_{self.architectures[-1]}"]
+
     def host_code(self) -> list[str]:
         """Return flags for sources without kernels: one architecture is enough for them."""
         newest = self.architectures[-1]
@@ -55,6 +59,28 @@ class Cuda(NamedTuple):
     nvcc: Nvcc
     includes: list[Path]
     runtime: Path
+
+
+def architectures_file(library: Path) -> Path:
+    """Return the file beside a library that lists what its CUDA kernels were compiled for."""
+    return library.with_suffix(".cuda")
+
+
+def write_architectures(library: Path, cuda: Cuda | None) -> None:
+    """Write the file beside a library that lists what its CUDA kernels were compiled for.
+
+    Args:
+        library: path of the library.
+        cuda: what it is compiled with; None for a library without kernels, whose file is empty.
+    """
+    names = cuda.nvcc.code_names() if cuda else []
+    architectures_file(library).write_text(" ".join(names) + "\n")
+
+
+def architectures_of(library: Path) -> list[str]:
+    """Return what a library's CUDA kernels were compiled for; [] if there is no such file."""
+    path = architectures_file(library)
+    return path.read_text().split() if path.is_file() else []
 
 
 def find_nvcc() -> Nvcc:

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Sequence
 
 from detectron_ext.native_build import toolchain
-from detectron_ext.native_build.cuda import Cuda, find_cuda
+from detectron_ext.native_build.cuda import Cuda, find_cuda, write_architectures
 from detectron_ext.native_build.ninja_file import VARIANT_FLAGS, Inputs, ninja_text
 from detectron_ext.native_build.protobuf import protobuf_include
 from detectron_ext.native_build.targets import (
+    BUILD_VARIABLE,
     NATIVE,
     find_target,
     library_path,
     processor_flags,
+    require_known,
     wanted_targets,
     write_needed_flags,
 )
@@ -58,6 +60,7 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
         ValueError: the sanitizer, the target or a CUDA architecture is unknown, or a sanitizer is
             combined with another target than "native".
     """
+    require_known(target)
     variant = sanitize or "release"
     if variant not in VARIANT_FLAGS:
         raise ValueError(f"SANITIZE={sanitize}: give address, undefined or address,undefined")
@@ -71,6 +74,7 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
     library = library_path(LIBRARIES / inputs.caffe2.name, target, NAME)
     library.parent.mkdir(parents=True, exist_ok=True)
     write_needed_flags(library, inputs.target)
+    write_architectures(library, inputs.cuda)
     _install(folder / NAME, library)
     return library
 
@@ -94,8 +98,11 @@ def build_or_warn(
         BuildError: as `build`.
         ValueError: as `build`.
     """
+    wanted = list(targets or wanted_targets())
+    for name in wanted:  # all names before the first build
+        require_known(name, "" if targets else f"{BUILD_VARIABLE}: ")
     libraries = []
-    for target in targets or wanted_targets():
+    for target in wanted:
         try:
             path = build(sanitize, caffe2, target)
         except Unavailable as reason:
@@ -142,15 +149,20 @@ def find_inputs(variant: str, given: str | None = None, target: str = NATIVE) ->
     """
     compiler = toolchain.find_compiler()
     caffe2 = toolchain.find_caffe2(given)
+    found_target = find_target(target, compiler)
+    mkl = toolchain.find_mkl_include(caffe2)
+    libraries = [toolchain.find_openmp(caffe2), *toolchain.find_libraries(caffe2)]
+    cuda = _find_cuda(variant, caffe2)
+    # Last, because it may download: nothing is fetched for a build that something else prevents.
     protobuf = protobuf_include(toolchain.generated_with_protobuf(caffe2), BUILD)
     return Inputs(
         compiler=compiler,
-        includes=[caffe2.include, protobuf, toolchain.find_mkl_include(caffe2)],
-        libraries=[toolchain.find_openmp(caffe2), *toolchain.find_libraries(caffe2)],
+        includes=[caffe2.include, protobuf, mkl],
+        libraries=libraries,
         caffe2=caffe2,
-        target=find_target(target, compiler),
+        target=found_target,
         toolchain_id=toolchain.toolchain_id(compiler, caffe2, _processor(target)),
-        cuda=_find_cuda(variant, caffe2),
+        cuda=cuda,
     )
 
 

@@ -101,10 +101,15 @@ def find_target(name: str, compiler: str) -> Target:
     return Target(name, flags, _needed_by(compiler, flags))
 
 
-def require_known(name: str) -> None:
-    """Raise ValueError if a target is unknown; the message lists the known ones."""
+def require_known(name: str, source: str = "") -> None:
+    """Raise ValueError if a target is unknown; the message lists the known ones.
+
+    Args:
+        name: the target.
+        source: what the message begins with, such as "DETECTRON_EXT_BUILD_TARGETS: ".
+    """
     if name != NATIVE and name not in LEVELS:
-        raise ValueError(f"unknown target {name}: give {NATIVE} or {', '.join(LEVELS)}")
+        raise ValueError(f"{source}unknown target {name}: give {NATIVE} or {', '.join(LEVELS)}")
 
 
 def wanted_targets(names: str | None = None) -> list[str]:

@@ -9,9 +9,11 @@ import inspect
 import re
 import sys
 import textwrap
-from pathlib import Path
 
+from detectron_ext import command_line
+from detectron_ext.errors import UserError
 from detectron_ext.ops.table import OPERATORS, Operator
+from detectron_ext.output_files import replaced_file
 
 _HEAD = """\
 # Operators
@@ -132,7 +134,13 @@ def _sections(docstring: str) -> dict[str, str]:
     return sections
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the document to the file that the command line names."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m detectron_ext.ops.document FILE")
-    Path(sys.argv[1]).write_text(document())
+        raise UserError("name the file to write: python -m detectron_ext.ops.document FILE")
+    with replaced_file(sys.argv[1]) as file:
+        file.write(document().encode("utf-8"))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

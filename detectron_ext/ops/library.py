@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 from pathlib import Path
 
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
 
 from detectron_ext import environment
+from detectron_ext.errors import ConfigError, shown
+from detectron_ext.native_build.cuda import architectures_of
 from detectron_ext.ops.library_paths import detectron_library, library_problem, native_library
 from detectron_ext.ops.table import DETECTRON, LIBRA, OPERATORS, operators_of
 
@@ -47,14 +48,22 @@ class _State:
 def load() -> None:
     """Load Detectron's operator library, then ours; later calls do nothing.
 
-    Nothing is raised: if a library is absent or does not load, one warning names the reason and
+    If a library is absent or does not load, nothing is raised: one warning names the reason and
     what to do, and its operators run as Python operators.
+
+    Raises:
+        ConfigError: DETECTRON_EXT_OPS has another value than "python".
     """
     if _State.attempted:
         return
+    wanted = environment.OPERATORS.value
+    if wanted not in ("", "python"):
+        raise ConfigError(
+            f"{ENVIRONMENT_VARIABLE} must be python or must not be set, given {shown(wanted)}"
+        )
     _State.attempted = True
     _State.detectron = _load_detectron_library(DETECTRON_LIBRARY)
-    if os.environ.get(ENVIRONMENT_VARIABLE) != "python":
+    if not wanted:
         _State.native = _load_native_library(NATIVE_LIBRARY)
         _State.native_cuda = _State.native and _exports(NATIVE_LIBRARY, CUDA_MARKER)
 
@@ -62,6 +71,14 @@ def load() -> None:
 def native_library_loaded() -> bool:
     """Return whether the library made by `make ops` is loaded."""
     return _State.native
+
+
+def native_architectures() -> list[str]:
+    """Return what our library's CUDA kernels were compiled for, such as "sm_75" and "compute_90".
+
+    The list is empty if the library has no kernels, is not loaded, or does not tell.
+    """
+    return architectures_of(NATIVE_LIBRARY) if _State.native_cuda else []
 
 
 def has_native(operator: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Callable, NamedTuple, Tuple
 
 import numpy as np
 
+from detectron_ext.errors import ConfigError, shown
 from detectron_ext.registry import Registry
 
 FIRST, ALL = slice(0, 1), slice(None)
@@ -107,15 +108,19 @@ class Operator:
         return {name: p.default for name, p in parameters.items() if name not in others}
 
 
-OPERATORS: Registry[Operator] = Registry("operator")
+OPERATORS: Registry[Operator] = Registry(
+    "operator", "an Operator", lambda part: isinstance(part, Operator)
+)
 
 
 def register(operator: Operator) -> Operator:
     """Add an entry to the table and return it.
 
     Raises:
-        ConfigError: the table has an operator of that name.
+        ConfigError: the table has an operator of that name, or the entry is no `Operator`.
     """
+    if not isinstance(operator, Operator):
+        raise ConfigError(f"operator: an entry must be an Operator, given {shown(operator)}")
     return OPERATORS.register(operator.name)(operator)
 
 

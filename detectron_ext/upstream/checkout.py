@@ -21,11 +21,27 @@ def add_to_path(checkout: str | Path) -> Path:
     Raises:
         UserError: there is no Detectron in the folder.
     """
+    require_checkout(checkout)
     root = Path(checkout).resolve()
-    if not (root / _NEEDED).exists():
-        raise UserError(f"{checkout} is no checkout of Detectron: it has no {_NEEDED}")
     sys.path.insert(0, str(root))
     return root
+
+
+def require_checkout(checkout: str | Path, flag: str = "") -> None:
+    """Check that there is a Detectron in a folder.
+
+    Args:
+        checkout: path of the folder.
+        flag: the flag that names it, with a space after it, for the message.
+
+    Raises:
+        UserError: the folder does not exist, or there is no Detectron in it.
+    """
+    path = Path(checkout)
+    if not path.is_dir():
+        raise UserError(f"{flag}{checkout} is no folder: name a checkout of Detectron")
+    if not (path / _NEEDED).exists():
+        raise UserError(f"{flag}{checkout} is no checkout of Detectron: it has no {_NEEDED}")
 
 
 def import_all(modules: Iterable[str]) -> None:

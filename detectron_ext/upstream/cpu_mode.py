@@ -48,10 +48,10 @@ def turn_off() -> None:
 
 
 def machine_has_gpu() -> bool:
-    """Return whether this Caffe2 finds a CUDA device."""
-    from caffe2.python import workspace
+    """Return whether this Caffe2 finds a GPU that it can use."""
+    from detectron_ext.modeling.devices import available_gpus
 
-    return bool(workspace.has_gpu_support and workspace.NumCudaDevices())
+    return available_gpus() > 0
 
 
 def patches() -> list[Patch]:

@@ -11,6 +11,7 @@ from detectron_ext.sampling.box_sampler import BoxSampler
 from detectron_ext.sampling.proposal_targets import draw_regions
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import draw_source
+from detectron_ext.upstream.made_once import MadeOnce
 from detectron_ext.upstream.model_methods import has_upstreams_losses, loss_gradients
 from detectron_ext.upstream.patches import Patch
 
@@ -48,14 +49,15 @@ def _sampling_rois(original: Callable) -> Callable:
     Upstream's function adds masks and keypoints, which are then drawn from the same regions.
     """
 
+    samplers = MadeOnce(lambda cfg: BoxSampler(cfg.LIBRA.SAMPLER, cfg.TRAIN.BG_THRESH_HI))
+
     def sample(roidb, im_scale, batch_idx):
         cfg = upstream_cfg()
         settings = cfg.LIBRA.SAMPLER
         if settings.NEGATIVE == settings.POSITIVE == "random":
             return original(roidb, im_scale, batch_idx)
         overlaps, matched = roidb["max_overlaps"], roidb["box_to_gt_ind_map"]
-        sampler = BoxSampler(settings, cfg.TRAIN.BG_THRESH_HI)
-        parts = draw_regions(cfg.TRAIN, sampler, matched, overlaps, draw_source())
+        parts = draw_regions(cfg.TRAIN, samplers.of(cfg), matched, overlaps, draw_source())
         drawn = np.concatenate(parts)
         remaining = np.full_like(overlaps, _NEITHER)
         remaining[drawn] = overlaps[drawn]

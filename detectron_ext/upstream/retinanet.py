@@ -12,6 +12,7 @@ from detectron_ext.sampling.retinanet_sampler import mode_weighs
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
+from detectron_ext.upstream.made_once import MadeOnce
 from detectron_ext.upstream.model_methods import has_upstreams_losses, loss_gradients
 from detectron_ext.upstream.patches import Patch
 from detectron_ext.upstream.pyramid import to_pyramid
@@ -71,12 +72,13 @@ def _naming_blobs(original: Callable) -> Callable:
 
 
 def _adding_blobs(original: Callable) -> Callable:
+    once = MadeOnce(RetinanetTargets)
+
     def add(blobs, im_scales, roidb, image_width, image_height):
         if upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "none":
             return original(blobs, im_scales, roidb, image_width, image_height)
         truth = [GroundTruth.of(entry, scale) for entry, scale in zip(roidb, im_scales)]
-        targets = RetinanetTargets(upstream_cfg())
-        made = targets(truth, image_height, image_width, draw_source())
+        made = once.of(upstream_cfg())(truth, image_height, image_width, draw_source())
         blobs.update((name, blob) for name, blob in made.items() if name in blobs)
         blobs["im_info"] = np.array(
             [[*image.size, scale] for image, scale in zip(truth, im_scales)], dtype=np.float32

@@ -10,6 +10,7 @@ from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.sampling.rpn_targets import RpnTargets
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
+from detectron_ext.upstream.made_once import MadeOnce
 from detectron_ext.upstream.patches import Patch
 
 _BLOBS = ("labels_int32", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
@@ -22,6 +23,8 @@ def patches() -> list[Patch]:
 
 
 def _making_blobs(original: Callable) -> Callable:
+    targets = MadeOnce(RpnTargets)
+
     def make(im_height, im_width, foas, all_anchors, gt_boxes):
         cfg = upstream_cfg()
         if not cfg.LIBRA.SAMPLER.RPN and cfg.LIBRA.SAMPLER.RPN_NEG_POS_UB < 0:
@@ -35,7 +38,7 @@ def _making_blobs(original: Callable) -> Callable:
         )
         # Upstream's maps cover the largest possible image. The net cuts them to its size.
         side = int(foas[0].field_size * foas[0].stride)
-        blobs = RpnTargets(cfg)([truth], side, side, draw_source())
+        blobs = targets.of(cfg)([truth], side, side, draw_source())
         by_level = [
             {f"rpn_{name}_wide": blobs[f"rpn_{name}_wide{level.suffix}"] for name in _BLOBS}
             for level in rpn_anchor_levels(cfg)

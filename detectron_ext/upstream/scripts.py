@@ -10,7 +10,7 @@ from typing import Sequence
 
 from detectron_ext.engine.startup import set_threads
 from detectron_ext.errors import UserError
-from detectron_ext.upstream.checkout import add_to_path
+from detectron_ext.upstream.checkout import add_to_path, require_checkout
 from detectron_ext.upstream.installation import install
 
 
@@ -48,8 +48,9 @@ def run_tool(checkout: str, tool: str, command_line: Sequence[str]) -> None:
         command_line: the arguments of our tool. ``--upstream`` and its value are left out.
 
     Raises:
-        UserError: see `run_script`.
+        UserError: the folder is missing or is no checkout; or an error of `run_script`.
     """
+    require_checkout(checkout, "--upstream ")
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--upstream")
     _, arguments = parser.parse_known_args(list(command_line))

@@ -11,6 +11,7 @@ import pytest
 
 from detectron_ext import config
 from detectron_ext.errors import ConfigError, UserError
+from detectron_ext.output_files import check_writable_folder, make_writable_folder
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,32 @@ def test_output_dir(tmp_path, datasets, training, expected):
     assert folder == str(tmp_path / expected)
     assert os.path.isdir(folder)
     assert config.output_dir(settings, datasets, training) == folder
+
+
+def test_the_path_of_the_output_dir_is_known_and_checked_before_it_is_made(tmp_path):
+    settings = config.load(overrides=["OUTPUT_DIR", str(tmp_path), "MODEL.TYPE", "m"])
+    folder = config.run_folder(settings, "a", True)
+    assert config.future_output_dir(settings, "a", True) == folder == f"{tmp_path}/train/a/m"
+    assert not list(tmp_path.iterdir())
+    assert config.output_dir(settings, "a", True) == folder and os.path.isdir(folder)
+
+
+@pytest.mark.parametrize(
+    "path, reason",
+    [
+        ("file/x", "Not a directory"),
+        ("file", "File exists"),
+        ("dangling", "File exists"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_folder_that_could_not_be_written_is_named_before_it_is_made(tmp_path, path, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    message = f"^cannot write logs to {tmp_path}/{path}: {reason}; choose another$"
+    for check in (check_writable_folder, make_writable_folder):
+        with pytest.raises(UserError, match=message):
+            check(str(tmp_path / path), "logs to", "choose another")
 
 
 def test_output_dir_that_cannot_be_made(tmp_path):

@@ -134,6 +134,30 @@ def test_other_ranges(overrides, message):
     assert refusal(*overrides).startswith(message)
 
 
+_RPN = ["MODEL.TYPE", "generalized_rcnn", "MODEL.FASTER_RCNN", "True"]
+_FPN = [*_RPN, "FPN.FPN_ON", "True", "FPN.MULTILEVEL_RPN", "True"]
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "ratios", "refused", "stride"),
+    [
+        (["MODEL.TYPE", "retinanet", "FPN.RPN_MIN_LEVEL", 3], "RETINANET.ASPECT_RATIOS",
+         "(0.005, 250.0)", ("0.003", "300.0"), "stride 8"),
+        (_FPN, "FPN.RPN_ASPECT_RATIOS", "(0.02, 60.0)", ("0.01", "65.0"), "stride 4"),
+        (_RPN, "RPN.ASPECT_RATIOS", "(0.001, 1000.0)", ("0.0005", "1100.0"), "stride 16"),
+    ],
+)  # fmt: skip
+def test_a_ratio_at_which_anchors_have_no_pixels_is_named(model, key, ratios, refused, stride):
+    config.load(overrides=[*model, key, ratios])
+    for ratio in refused:
+        message = refusal(*model, key, f"(1.0, {ratio})")
+        assert message.startswith(f"{key} has {float(ratio)} (float), at which an anchor of the ")
+        assert stride in message
+        # Nothing is rounded by mmdetection's rule, and other models do not use the key.
+        config.load(overrides=[*model, key, f"({ratio},)", "LIBRA.BOX_CONVENTION", "mmdet"])
+        config.load(overrides=["MODEL.TYPE", "generalized_rcnn", key, f"({ratio},)"])
+
+
 @pytest.mark.parametrize("policy", ["steps_with_decay", "steps_with_lrs"])
 @pytest.mark.parametrize("steps", ["[]", "[10, 20]"])
 def test_steps_start_with_zero(policy, steps):

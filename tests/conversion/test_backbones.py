@@ -21,7 +21,7 @@ from detectron_ext.conversion.torch_checkpoint import read_checkpoint
 from detectron_ext.data.minibatch import prepare_image
 from detectron_ext.engine.parameters import load_parameters
 from detectron_ext.engine.weights_file import read_weights
-from detectron_ext.errors import UserError, WeightsError
+from detectron_ext.errors import ConfigError, UserError, WeightsError
 from detectron_ext.modeling import build_model
 
 _STAGES = ("mb2_2_sum", "mb3_1_sum", "mb4_5_sum", "mb5_4_project")
@@ -50,6 +50,11 @@ def _maps(weights: str, image: np.ndarray) -> list:
 def _error(found, expected):
     """The largest difference in units of the largest value."""
     return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def test_a_source_of_the_wrong_kind_is_refused():
+    with pytest.raises(ConfigError, match=r"--from: 'other' must be a Source, given"):
+        SOURCES.register("other")(lambda tensors: {})
 
 
 @pytest.fixture

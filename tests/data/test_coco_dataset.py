@@ -165,6 +165,16 @@ def test_wrong_structure_is_named(folder, spoil, expected):
     assert "toy.json" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [("cat", "that of category id 7"), ("__background__", "the background's")],
+)
+def test_a_name_of_two_classes_is_named_with_their_ids(folder, name, owner):
+    folder.content["categories"].append({"id": 9, "name": name})
+    message = failure(folder.write())
+    assert f"toy.json: the name of category id 9, {name!r}, is also {owner}: results" in message
+
+
 def test_top_level_must_be_an_object(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([1, 2]))

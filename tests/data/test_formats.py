@@ -75,6 +75,12 @@ def test_what_it_returns_is_checked(words, tmp_path):
         CocoDataset(_entry(words))
 
 
+def test_a_format_that_is_no_function_is_refused_when_it_is_registered():
+    with pytest.raises(ConfigError, match=r"a data set's format: 'xml' must be a function, given"):
+        FORMATS.register("xml")({"images": []})
+    assert "xml" not in FORMATS
+
+
 def test_a_format_that_is_not_registered(words, tmp_path, monkeypatch):
     fields = {**words, "format": "word"}
     with pytest.raises(ConfigError) as error:

@@ -194,9 +194,9 @@ def test_data_sets_are_drawn_before_the_first_run_and_in_a_process_of_their_own(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("DETECTRON_EXT_DATA", str(tmp_path / "drawn"))
-    # The process that draws does not see this; the catalog names no data set "none".
+    # The process that draws does not see this.
     monkeypatch.setattr("detectron_ext.experiments.sweep.resolve", None)
-    spec = _write_spec(tmp_path, **{"TEST.DATASETS": "('none', 'digits_val')"})
+    spec = _write_spec(tmp_path, **{"TEST.DATASETS": "('digits_val',)"})
     plan = Sweep(read_spec(spec).runs[:1], str(tmp_path / "results"))
     ls = ["sh", "-c", f"ls {tmp_path}/drawn/digits/*; exit 1"]
     monkeypatch.setattr(plan, "command", lambda run: ls)
@@ -204,6 +204,30 @@ def test_data_sets_are_drawn_before_the_first_run_and_in_a_process_of_their_own(
         plan.run_all()
     log = Path(plan.folder(plan.runs[0])) / "log.txt"
     assert log.read_text().split() == ["annotations.json", "images"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        ({"TEST.DATASETS": "('none',)"}, "variant plain: unknown data set none: "),
+        (
+            {"DATASETS_EXTRA.squares.im_dir": "/no/images"},
+            "variant plain: data set squares: image folder /no/images not found",
+        ),
+        (
+            {"DATASETS_EXTRA.squares.ann_fn": "/no/file.json"},
+            "variant plain: data set squares: annotation file /no/file.json not found",
+        ),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_named_before_anything_is_written(
+    tmp_path, overrides, fault
+):
+    plan = Sweep(read_spec(_write_spec(tmp_path, **overrides)).runs, str(tmp_path / "results"))
+    with pytest.raises(UserError) as caught:
+        plan.run_all()
+    assert str(caught.value).startswith(fault)
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.fixture

@@ -325,6 +325,37 @@ def test_what_is_missing_is_one_line_of_warning_and_no_failure(environment, reas
     assert result.stderr.endswith("the Python operators will be used\n")
 
 
+@pytest.mark.parametrize("more", [(), ("--check-cuda",)])
+def test_an_unknown_target_is_named_before_anything_is_fetched_or_compiled(tmp_path, more):
+    # A compiler or a Caffe2 that is missing would be named first if the target were checked later.
+    result = run_script("--targets", "x86-64-v3,sparc", *more, CXX="none", NVCC="none")
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("error: unknown target sparc: give native or x86-64-v4")
+
+
+def test_an_unknown_target_of_the_environment_is_named_with_its_variable():
+    result = run_script(DETECTRON_EXT_BUILD_TARGETS="sparc", CXX="none")
+    assert result.returncode == 2
+    message = "error: DETECTRON_EXT_BUILD_TARGETS: unknown target sparc: give native or x86-64-v4"
+    assert result.stderr.startswith(message)
+
+
+def test_headers_are_fetched_after_all_other_checks(monkeypatch):
+    def fetch(version, cache):
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr(library, "protobuf_include", fetch)
+    with pytest.raises(ValueError, match="unknown target sparc"):
+        library.find_inputs("release", None, "sparc")
+    monkeypatch.setattr(library.toolchain, "find_mkl_include", _missing_header)
+    with pytest.raises(Unavailable, match="no mkl_cblas.h"):
+        library.find_inputs("release")
+
+
+def _missing_header(caffe2):
+    raise Unavailable("no mkl_cblas.h")
+
+
 @pytest.fixture
 def installed(tmp_path):
     """A Caffe2 built from source, installed in a folder."""

@@ -108,6 +108,14 @@ def test_the_recipe_for_a_box_loss_names_existing_files_and_at_most_eight():
         assert path.is_file(), name
 
 
+def test_refuses_what_is_no_operator():
+    with pytest.raises(ConfigError, match=r"an entry must be an Operator, given 3 \(int\)"):
+        register(3)
+    with pytest.raises(ConfigError, match=r"operator: 'Three' must be an Operator, given 3 \(int"):
+        OPERATORS.register("Three")(3)
+    assert "Three" not in OPERATORS
+
+
 def test_refuses_a_second_operator_of_a_name():
     with pytest.raises(ConfigError, match="'SmoothL1Loss' is registered already"):
         register(OPERATORS["SmoothL1Loss"])

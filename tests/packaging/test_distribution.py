@@ -80,7 +80,8 @@ def test_the_wheel_has_the_package_its_libraries_tools_and_configurations_alone(
     assert "detectron_ext/evaluation/templates/report.html.j2" in package
     libraries = [name for name in package if name.endswith(".so")]
     assert libraries and all(name.startswith(LIBRARIES) for name in libraries)
-    assert {str(Path(name).with_suffix(".flags")) for name in libraries} <= package
+    for suffix in (".flags", ".cuda"):
+        assert {str(Path(name).with_suffix(suffix)) for name in libraries} <= package
 
 
 def test_the_wheels_library_names_its_sources_without_the_folder_they_were_in(distribution):

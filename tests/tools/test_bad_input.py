@@ -153,6 +153,28 @@ def test_output_folder(tool, workplace, name, place):
     assert f"cannot write to the output folder {folder}" in message and "OUTPUT_DIR" in message
 
 
+@pytest.mark.parametrize("name", ["train_net", "test_net"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("DATASETS_EXTRA.squares.ann_fn", "/no/file.json"),
+        ("DATASETS_EXTRA.squares.im_dir", "/no/images"),
+        ("DATASETS_EXTRA.squares.im_dir", "{empty}"),  # each image is missing
+        ("TRAIN.DATASETS", "('none',)", "TEST.DATASETS", "('none',)"),
+        ("TRAIN.WEIGHTS", "/no/model.pkl", "TEST.WEIGHTS", "/no/model.pkl"),
+        ("MODEL.NUM_CLASSES", 7),
+        ("TEST.WEIGHTS", "", "TRAIN.DATASETS", "('none',)"),
+        ("SOLVER.MAX_ITR", 1),
+    ],
+)
+def test_a_wrong_input_leaves_no_output_folder(tool, workplace, tmp_path, name, overrides):
+    empty, output = tmp_path / "empty", tmp_path / "output"
+    empty.mkdir()
+    given = [str(text).format(empty=empty) for text in overrides]
+    failure(tool(name, "TEST.WEIGHTS", workplace.weights, "OUTPUT_DIR", output, *given))
+    assert not output.exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_output_folder_without_permission(train, tmp_path):
     tmp_path.chmod(0o500)

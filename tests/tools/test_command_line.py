@@ -119,6 +119,58 @@ def test_an_output_that_nobody_reads_ends_the_tool_quietly(main, unbuffered):
     assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+_PROGRAMS = {
+    "the command": ["-m", "detectron_ext", "--help"],
+    "a tool by its name": ["-m", "detectron_ext", "sweep", "--help"],
+    "the digits": ["-m", "detectron_ext.data.digits", "--help"],
+    **{
+        path.stem: [str(path), "--help"]
+        for path in sorted((REPOSITORY / "tools").glob("*.py"))
+        if path.stem in ("build_ops", "build_dist", "format_ops", "document_config", "demo")
+    },
+}
+
+
+@pytest.mark.parametrize("program", _PROGRAMS.values(), ids=_PROGRAMS)
+def test_a_help_that_nobody_reads_ends_every_program_quietly(program):
+    with _closed_pipe() as pipe:
+        outcome = subprocess.run(
+            [sys.executable, *program], cwd=str(REPOSITORY), stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_every_tool_runs_under_the_common_handler():
+    for path in (REPOSITORY / "tools").glob("*.py"):
+        last = path.read_text().rstrip().splitlines()[-1].strip()
+        assert last in ("command_line.run(main)", "run(main)"), path.name
+
+
+def test_a_lack_of_memory_is_one_line():
+    code = "lambda: __import__('numpy').zeros(10**15)"
+    outcome = _run_main(code, subprocess.PIPE)
+    assert outcome.returncode == 2
+    (line,) = outcome.stderr.decode().splitlines()
+    assert line.startswith("error: out of memory: Unable to allocate ")
+    assert line.endswith("; use smaller or fewer images")
+
+
+def test_operators_that_do_not_exist_are_named():
+    command = [sys.executable, "-c", "import sys\nfrom detectron_ext import command_line\n"
+               "command_line.run(lambda: __import__('detectron_ext.ops'))"]  # fmt: skip
+    environment = {**os.environ, "DETECTRON_EXT_OPS": "pyton"}
+    done = subprocess.run(command, cwd=str(REPOSITORY), env=environment, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[-1] == (
+        "error: DETECTRON_EXT_OPS must be python or must not be set, given 'pyton' (str)"
+    )
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_the_main_function_returns_is_the_exit_status(status):
+    assert _run_main(f"lambda: {status}", subprocess.PIPE).returncode == status
+
+
 @_PRINTING
 @_BUFFERING
 def test_an_output_on_a_full_disk_is_named(main, unbuffered):

@@ -126,9 +126,10 @@ def test_weights_without_class_names_give_numbers(tool, workplace, tmp_path):
         (["{image}", "MODEL.NUM_CLASSES", "4"], "retnet_cls_pred_fpn3_w is (18, 64, 3, 3)"),
     ],
 )
-def test_bad_arguments_are_named(infer, workplace, arguments, fault):
+def test_bad_arguments_are_named_and_leave_nothing(infer, workplace, tmp_path, arguments, fault):
     places = {"folder": workplace.cfg, "image": workplace.images / "1.png"}
     assert fault in failure(infer(*(text.format(**places) for text in arguments)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_folder_is_an_error(infer, tmp_path):

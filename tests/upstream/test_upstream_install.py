@@ -172,6 +172,8 @@ def test_on_a_machine_with_two_gpus(importable, monkeypatch, asked, used, on_cpu
     monkeypatch.setattr(workspace, "has_gpu_support", True)
     monkeypatch.setattr(workspace, "NumGpuDevices", lambda: 2)
     monkeypatch.setattr(workspace, "NumCudaDevices", lambda: 2)
+    about = {"name": "Tesla V100", "major": 7, "minor": 0}
+    monkeypatch.setattr(workspace, "GetDeviceProperties", lambda number: about)
     upstream.install()
     try:
         from detectron.core.config import assert_and_infer_cfg

@@ -42,6 +42,21 @@ def test_a_folder_that_is_no_checkout(tmp_path):
     status, line = _run("tools/train_net.py", "--upstream", tmp_path, "--cfg", "x.yaml")
     assert status == 2
     assert line == (
+        f"error: --upstream {tmp_path} is no checkout of Detectron: it has no "
+        "detectron/modeling/model_builder.py"
+    )
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    status, line = _run("tools/train_net.py", "--upstream", tmp_path / "none", "--cfg", "x.yaml")
+    assert status == 2
+    assert line == f"error: --upstream {tmp_path}/none is no folder: name a checkout of Detectron"
+
+
+def test_a_script_that_is_not_there(tmp_path):
+    status, line = _run("-m", "detectron_ext.upstream", tmp_path / "tools/train_net.py")
+    assert status == 2
+    assert line == (
         f"error: {tmp_path}/tools/train_net.py is no file: give a script in the tools folder of a "
         "checkout"
     )

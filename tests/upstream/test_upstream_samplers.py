@@ -90,6 +90,35 @@ def test_regions_are_those_of_this_packages_fast_rcnn(cfg):
     assert 0.1 <= overlaps[background].min() <= overlaps[background].max() < 0.4
 
 
+def test_samplers_are_made_once_and_again_when_the_settings_change(cfg, monkeypatch):
+    from detectron_ext.sampling import box_sampler, retinanet_sampler
+
+    made = []
+    for registry, name in ((box_sampler.NEGATIVES, "iou_balanced"),
+                           (retinanet_sampler.MODES, "select")):  # fmt: skip
+        part = registry[name]
+        counting = type(name, (part,), {
+            "__init__": lambda self, *given, part=part, name=name: (
+                made.append(name), part.__init__(self, *given))[1]
+        })  # fmt: skip
+        monkeypatch.setitem(registry._parts, name, counting)
+    _set("TRAIN.BATCH_SIZE_PER_IM", 64, "LIBRA.SAMPLER.NEGATIVE", "iou_balanced",
+         "FPN.FPN_ON", "True", "FPN.MULTILEVEL_RPN", "True", "TRAIN.MAX_SIZE", 192,
+         "FPN.RPN_MIN_LEVEL", 3, "FPN.COARSEST_STRIDE", 64)  # fmt: skip
+    entry = _entry(np.random.default_rng(0))
+    for expected in (1, 1):
+        _sample(entry)
+        assert len(made) == expected
+    for expected in (1, 1):
+        _retinanet_blobs("select")
+        assert made.count("select") == expected
+    _set("LIBRA.SAMPLER.NUM_BINS", 5, "LIBRA.RETINANET_SAMPLER.NUM_BINS", 5)
+    for _ in range(2):
+        _sample(entry)
+        _retinanet_blobs("select")
+    assert (made.count("iou_balanced"), made.count("select")) == (2, 2)
+
+
 def test_regions_are_drawn_by_upstream_when_the_node_is_left_alone(cfg):
     from detectron.roi_data import fast_rcnn
 
