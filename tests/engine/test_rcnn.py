@@ -1,4 +1,4 @@
-"""Two-stage detectors from end to end: Faster R-CNN, an RPN alone, Fast R-CNN on its proposals."""
+"""Two-stage detectors from end to end: Faster R-CNN, an RPN-only model, Fast R-CNN on its proposals."""
 
 from __future__ import annotations
 
