@@ -1,4 +1,4 @@
-"""Two-stage detectors from end to end: Faster R-CNN, an RPN-only model, Fast R-CNN on its proposals."""
+"""Faster R-CNN, an RPN-only model, and Fast R-CNN on its proposals, from end to end."""
 
 from __future__ import annotations
 
