@@ -90,7 +90,7 @@ def test_regions_are_those_of_this_packages_fast_rcnn(cfg):
     assert 0.1 <= overlaps[background].min() <= overlaps[background].max() < 0.4
 
 
-def test_regions_are_drawn_by_upstream_when_the_node_is_left_alone(cfg):
+def test_upstream_draws_the_regions_if_libra_has_its_defaults(cfg):
     from detectron.roi_data import fast_rcnn
 
     from detectron_ext import upstream
@@ -190,7 +190,7 @@ _MANY = [[10, 10, 60, 60], [70, 20, 130, 110], [150, 90, 161, 101], [20, 90, 120
     ids=["small", "thin", "several"],
 )
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
-def test_normalisers_are_upstreams(cfg, monkeypatch, boxes, mode):
+def test_normalisers_equal_those_of_upstream(cfg, monkeypatch, boxes, mode):
     """Losses are divided by the same number, even if the best anchors are background."""
     from detectron.roi_data import data_utils, retinanet
 
