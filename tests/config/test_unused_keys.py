@@ -54,5 +54,5 @@ def test_keys_without_effect_are_named_in_one_line(kind, libra, keys, caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_defaults_are_silent(kind, caplog):
+def test_defaults_give_no_warning(kind, caplog):
     assert not warned(kind, {}, caplog)
