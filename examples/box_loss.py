@@ -12,7 +12,7 @@ def log_cosh(difference, beta):
 
 
 def log_cosh_slope(difference, beta):
-    """Its derivative, between -1 and 1."""
+    """The derivative of log_cosh with respect to the difference, between -1 and 1."""
     return np.tanh(difference / beta)
 
 

@@ -8,7 +8,7 @@ ZERO = ("ConstantFill", {"value": 0.0})
 
 @REFINEMENTS.register("residual")
 def refine_residual(model, blob, dim):
-    """Return blob + conv(relu(conv(blob))). At the start the last convolution gives 0."""
+    """Return blob + conv(relu(conv(blob))). Before training, the last convolution returns 0."""
     inner = model.relu(
         model.conv(blob, "bfp_inner", dim, dim, 3, pad=1, weight_init=SMALL, bias_init=ZERO)
     )

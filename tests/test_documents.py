@@ -22,7 +22,7 @@ _FOLDERS = "configs|tools|tests|docs|ops|detectron_ext|examples"
 
 
 @pytest.mark.parametrize("page", documents.PAGES)
-def test_links_lead_somewhere(page):
+def test_links_lead_to_existing_places(page):
     for target in documents.links(page):
         name, _, anchor = target.partition("#")
         path = documents.resolve(page, target) if name else REPOSITORY / page

@@ -40,7 +40,7 @@ def test_failed_write_keeps_the_old_file_and_names_the_path(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["results.json"]
 
 
-def test_a_list_is_written_an_entry_a_line_as_it_comes(tmp_path):
+def test_a_list_is_written_with_one_entry_per_line(tmp_path):
     path = tmp_path / "new" / "list.json"
     plain = {"bbox": [0.5, 1, 2, 3], "name": "é"}
     odd = {"score": np.float32(0.25), "n": np.int64(3), "nan": math.nan, "array": (math.inf, None)}
@@ -53,7 +53,7 @@ def test_a_list_is_written_an_entry_a_line_as_it_comes(tmp_path):
     assert json.loads(path.read_text()) == []
 
 
-def test_a_list_that_ends_in_an_error_leaves_the_old_file_alone(tmp_path):
+def test_an_error_in_a_list_keeps_the_old_file(tmp_path):
     path = tmp_path / "list.json"
     path.write_text("old")
 
@@ -75,7 +75,7 @@ class _Interrupting:
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path):
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "w.pkl"
     path.write_text("old")
     with pytest.raises(KeyboardInterrupt):
@@ -95,7 +95,7 @@ def test_files_are_as_readable_as_the_umask_says(tmp_path, write, umask, mode):
     assert stat.S_IMODE(os.stat(tmp_path / "file").st_mode) == mode
 
 
-def test_what_is_written_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+def test_a_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "w.pkl"
     synced = []
 

@@ -19,7 +19,7 @@ def small_registry() -> Registry:
     return registry
 
 
-def test_is_a_mapping_in_the_order_of_registration():
+def test_a_registry_is_a_mapping_in_the_order_of_registration():
     registry = small_registry()
     assert dict(registry) == {"conv": 1, "none": 2}
     assert list(registry) == ["conv", "none"]
@@ -38,7 +38,7 @@ def test_the_decorator_returns_the_part():
     assert registry.choose("squeeze") is squeeze
 
 
-def test_an_unknown_name_lists_the_names_and_guesses_one():
+def test_an_unknown_name_lists_the_names_and_suggests_one():
     with pytest.raises(ConfigError) as error:
         small_registry().choose("cnov")
     assert str(error.value) == (

@@ -44,9 +44,9 @@ LIBRA:
   configuration, which is read-only.
 
 "Used by" names the detectors that a key has an effect on: RetinaNet, Faster R-CNN, Fast R-CNN (its
-proposals are read from files) or an RPN alone (`MODEL.RPN_ONLY`). If a section has no such column
-or sentence, its keys have an effect on all detectors. "Refused under upstream Detectron" means: the
-key must keep its default if the parts of this project run in a checkout of Detectron.
+proposals are read from files) or an RPN-only model (`MODEL.RPN_ONLY`). If a section has no such
+column or sentence, its keys have an effect on all detectors. "Refused under upstream Detectron"
+means: the key must keep its default if the parts of this project run in a checkout of Detectron.
 
 Contents: [your own data sets](#your-own-data-sets) |
 [LIBRA](#libra-what-this-project-adds) |

@@ -15,7 +15,7 @@ class ModelKind(enum.Enum):
     RETINANET = "RetinaNet"
     FASTER_RCNN = "Faster R-CNN"
     FAST_RCNN = "Fast R-CNN"
-    RPN_ALONE = "an RPN alone"
+    RPN_ALONE = "an RPN-only model"
 
 
 def model_kind(config: Settings) -> ModelKind:

@@ -17,13 +17,13 @@ from detectron_ext.registry import Registry
 
 
 class Source(NamedTuple):
-    """A program whose checkpoints hold backbones.
+    """A kind of checkpoint that holds a backbone, and how it is converted.
 
     Attributes:
         convert: a function (TensorSource) -> blobs: Detectron's blob name to array. It raises
             WeightsError if the tensors are of another network.
-        unused: beginnings of the names of tensors that a detector does not need.
-        settings: values by dotted key that the backbone needs.
+        unused: prefixes of the names of tensors that a detector does not need.
+        settings: dotted configuration key to the value that the backbone needs.
     """
 
     convert: Callable[[TensorSource], dict]
@@ -32,7 +32,7 @@ class Source(NamedTuple):
 
 
 SOURCES: Registry[Source] = Registry("--from", "a Source", lambda part: isinstance(part, Source))
-"""Sources by the names that tools/convert_backbone.py takes."""
+"""Sources by name: the choices of --from of tools/convert_backbone.py."""
 
 SOURCES.register("efficientnet_lite")(
     Source(
@@ -51,9 +51,10 @@ class Backbone(NamedTuple):
 
     Attributes:
         blobs: Detectron's blob name to float32 array.
-        settings: values by dotted key that it needs; of MODEL.CONV_BODY one of several.
-        num_tensors: how many tensors of the checkpoint the blobs were made of.
-        unused: names of the tensors that were not used, the classifier's.
+        settings: dotted configuration key to the value that the backbone needs. The value of
+            MODEL.CONV_BODY is one of several bodies that fit.
+        num_tensors: number of tensors of the checkpoint from which the blobs were made.
+        unused: names of the tensors that were not used. They are those of the classifier.
     """
 
     blobs: dict

@@ -1,4 +1,7 @@
-"""Conversion of Caffe's weights, such as ResNets trained on ImageNet. OpenCV reads the files."""
+"""Conversion of weights of Caffe, such as ResNets that were trained on ImageNet.
+
+OpenCV reads the files.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ _WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 
 
 def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
-    """Write a Caffe network's weights as a weights file of Detectron's ImageNet layout.
+    """Convert the weights of a Caffe network to a file like Detectron's ImageNet weights.
 
     A BatchNorm layer and its Scale layer become one frozen scale and bias, ``<layer>_bn_s`` and
-    ``<layer>_bn_b``. The Scale layer of ``bn<name>`` is ``scale<name>``, as in the published
-    ResNets. The layers of residual networks get Detectron's names.
+    ``<layer>_bn_b``. The Scale layer of the BatchNorm layer ``bn<name>`` must be ``scale<name>``,
+    as in the published ResNets. The layers of residual networks get Detectron's names.
 
     Args:
         prototxt: file with the definition of the network.
@@ -73,7 +76,7 @@ def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
 
 
 def _check_scales(path: str, layers: dict[str, tuple]) -> None:
-    """Refuse a Scale layer that no BatchNorm would take: its weights would be lost."""
+    """Refuse a Scale layer that belongs to no BatchNorm layer: its weights would be lost."""
     taken = {_scale_name(name) for name, (kind, _) in layers.items() if kind == "BatchNorm"}
     for name, (kind, arrays) in layers.items():
         if kind == "Scale" and arrays and name not in taken:
@@ -101,7 +104,7 @@ def _frozen(
     if len(arrays) != 3:
         raise WeightsError(f"{path}: layer {name} has no mean, variance and factor")
     mean, variance, factor = (array.ravel().astype(np.float64) for array in arrays)
-    # Caffe stores running sums, which the factor divides.
+    # Caffe stores sums. Mean and variance are these sums divided by the factor.
     divisor = factor[0] if factor[0] else 1.0
     deviation = np.sqrt(variance / divisor + _EPSILON)
     gamma, beta = np.ones_like(mean), np.zeros_like(mean)
@@ -117,7 +120,8 @@ def _frozen(
 def blob_name(layer: str) -> str:
     """Return Detectron's name of a layer.
 
-    ``res4b11_branch2c`` and ``res4l_branch2c`` become ``res4_11_branch2c``; other names stay.
+    ``res4b11_branch2c`` and ``res4l_branch2c`` become ``res4_11_branch2c``. Other names do not
+    change.
     """
     match = re.fullmatch(r"res(\d)(?:([a-z])|b(\d+))(_.*)?", layer)
     if not match:

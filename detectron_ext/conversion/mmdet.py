@@ -23,8 +23,8 @@ class Converted(NamedTuple):
 
     Attributes:
         blobs: Detectron's blob name to float32 array.
-        overrides: KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml; often
-            none.
+        overrides: KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml. The
+            list is often empty.
         classes: class names, background first; None if the checkpoint has none.
     """
 
@@ -44,8 +44,8 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     Args:
         path: a ``.pth`` file.
         arch: one of `ARCHITECTURES`.
-        style: style of the backbone, "pytorch" or "caffe". None takes that of the checkpoint's meta
-            data, or "pytorch" if these have none.
+        style: style of the backbone, "pytorch" or "caffe". None means the style that the meta data
+            of the checkpoint name, or "pytorch" if they name none.
 
     Raises:
         WeightsError: the file cannot be read or is of another architecture.
@@ -71,7 +71,7 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     return Converted(converter.blobs, _overrides(arch, changes), classes)
 
 
-# The input of mmdetection's backbones of each style.
+# The settings of the input that mmdetection uses with backbones of each style.
 _BY_STYLE = {
     "pytorch": CheckpointSettings(),
     "caffe": CheckpointSettings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
@@ -88,12 +88,12 @@ def _with_style(settings: CheckpointSettings, style: str | None) -> CheckpointSe
 def _config_changes(
     blobs: dict, settings: CheckpointSettings, num_classes: int, path: str
 ) -> dict[str, Any]:
-    """Return {KEY: value} of what the checkpoint says about the configuration.
+    """Return the values of configuration keys that follow from the checkpoint, {KEY: value}.
 
     Args:
         blobs: the converted blobs by name.
         settings: settings of the checkpoint.
-        num_classes: number of classes with the background.
+        num_classes: number of classes, including the background.
         path: file of the checkpoint, for messages.
     """
     means = settings.mean[::-1] if settings.to_rgb else settings.mean
@@ -117,7 +117,7 @@ def _config_changes(
 def _level_changes(
     settings: CheckpointSettings, is_retinanet: bool, is_balanced: bool
 ) -> dict[str, Any]:
-    """Return settings of the anchors and of the pyramid's refinement that the checkpoint has."""
+    """Return the values of keys of the anchors and of the balanced pyramid, {KEY: value}."""
     finest, node = (3, "RETINANET.") if is_retinanet else (2, "FPN.RPN_")
     changes: dict[str, Any] = {}
     if settings.anchor_scale is not None:
@@ -131,7 +131,7 @@ def _level_changes(
 
 
 def _overrides(arch: str, changes: dict) -> list:
-    """Return KEY VALUE pairs of the settings that differ from the configuration file."""
+    """Return the KEY VALUE pairs whose values differ from those of the configuration file."""
     standard = configuration.load(config_path(arch))
     changed = configuration.load(
         config_path(arch), [part for pair in changes.items() for part in pair]
@@ -164,7 +164,8 @@ def convert_mmdet_weights(source: str, target: str, arch: str, style: str | None
         arch, style: see :func:`convert_checkpoint`.
 
     Returns:
-        KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml; often none.
+        KEY VALUE pairs that are needed in addition to configs/mmdet/<arch>.yaml. The list is often
+        empty.
 
     Raises:
         UserError: a file cannot be read or written.

@@ -1,18 +1,18 @@
 """Conversion of the tensors of mmdetection's detectors to Detectron's blobs.
 
-The two differ in more than names:
+The two programs differ in more than names:
 
-- Input: mmdetection feeds (pixel - mean) / std and pads with zeros. Here PIXEL_MEANS are subtracted
-  and zeros are padded. With mmdetection's means as PIXEL_MEANS, the weights of conv1 are divided by
-  std. This is exact at the borders, too, because a padded zero is the mean colour in both. (Other
-  means would need a bias, which would be wrong in the padding.)
+- Input: the input of mmdetection is (pixel - mean) / std. Here it is the pixel minus PIXEL_MEANS,
+  which are set to mmdetection's means. The weights of conv1 are divided by std. Both programs pad
+  with zeros, and in both a padded zero stands for the mean colour. The results are therefore the
+  same at the borders, too. (Other means would need a bias, which would be wrong in the padding.)
 - Frozen BatchNorm: scale = weight / sqrt(variance + 1e-5), bias = bias - mean * scale.
 - RetinaNet's anchors: mmdetection orders them by aspect ratio, then by octave scale; here they are
   ordered by octave scale, then by aspect ratio.
 - Background in Fast R-CNN: in mmdetection it is the last class and has no boxes. Here it is the
   first class, and its boxes are not used.
 
-Fully connected layers flatten maps in the order channel, row, column in both.
+Both programs flatten maps in the order channel, row, column before a fully connected layer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RATIOS = 3
 
 
 class BlobConverter:
-    """Collects Detectron's blobs from a source.
+    """Converts the tensors of a checkpoint and collects the blobs.
 
     Attributes:
         blobs: name to float32 array.
@@ -50,8 +50,10 @@ class BlobConverter:
         Args:
             there: its name in mmdetection.
             here: its name in Detectron.
-            change: function that is applied to weight and bias; it reorders their first axis.
-            dims: dimensions of the weight: 4 for a convolution, 2 for a fully connected layer.
+            change: function that is applied to the weight and to the bias, to reorder or extend
+                their first axis.
+            dims: number of dimensions of the weight: 4 for a convolution, 2 for a fully connected
+                layer.
         """
         weight = self._source.take(f"{there}.weight", *[None] * dims)
         bias = self._source.take(f"{there}.bias", len(weight))
@@ -59,7 +61,7 @@ class BlobConverter:
         self._put(here + "_b", change(bias))
 
     def _conv_bn(self, conv: str, norm: str, here: str, here_norm: str, *shape: int | None) -> None:
-        """Convert a convolution and its frozen BatchNorm, named there and here.
+        """Convert a convolution without bias and the frozen BatchNorm after it.
 
         Args:
             conv, norm: their names in mmdetection.
@@ -96,7 +98,7 @@ class BlobConverter:
 
         Args:
             lowest: number of its finest level.
-            highest: number of its coarsest level; levels above P5 are convolutions.
+            highest: number of its coarsest level. Levels above P5 are made by convolutions.
             balanced: whether a balanced pyramid with non-local refinement follows.
         """
         neck = "neck.0" if balanced else "neck"
@@ -113,7 +115,7 @@ class BlobConverter:
             self._layer("neck.1.refine.conv_out.conv", "bfp_out")
 
     def add_retinanet_heads(self) -> None:
-        """Convert RetinaNet's towers and outputs, which Detectron names after the finest level."""
+        """Convert RetinaNet's towers and outputs. Detectron names their blobs after level 3."""
         for index in range(4):
             for there, here in (("cls_convs", "cls_conv"), ("reg_convs", "bbox_conv")):
                 self._layer(f"bbox_head.{there}.{index}.conv", f"retnet_{here}_n{index}_fpn3")
@@ -133,9 +135,9 @@ class BlobConverter:
             self._put(f"retnet_{name}", _octaves_outermost(self.blobs[f"retnet_{name}"]))
 
     def add_rpn(self) -> None:
-        """Convert the RPN, which Detectron names after the finest level.
+        """Convert the RPN. Detectron names its blobs after level 2, the finest one.
 
-        The order of the anchors is the same.
+        The anchors have the same order in both programs.
         """
         self._layer("rpn_head.rpn_conv", "conv_rpn_fpn2")
         self._layer("rpn_head.rpn_cls", "rpn_cls_logits_fpn2")

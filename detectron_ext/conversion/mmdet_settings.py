@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 
 class CheckpointSettings(NamedTuple):
-    """Settings that the tensors do not show; None is unknown.
+    """Settings that do not follow from the tensors. None means that the meta data do not tell.
 
     Attributes:
-        style: convolution of a block that has the stride: "pytorch" is the 3x3 one, "caffe" the
-            first 1x1 one.
+        style: which convolution of a residual block has the stride: the 3x3 one ("pytorch") or the
+            first 1x1 one ("caffe").
         mean, std: mean and standard deviation of each channel, in the order of the network's input.
         to_rgb: whether that order is red, green, blue.
         extra_levels_relu: whether a ReLU is applied to P6 before P7 is made from it.
@@ -54,7 +54,10 @@ def read_settings(meta: dict) -> CheckpointSettings:
 
 
 def _calls(source: str) -> list[dict]:
-    """Return the keyword arguments of every call and dictionary; None for what is no literal."""
+    """Return the keyword arguments of every call, and the items of every dictionary, as dicts.
+
+    A value that is not a literal becomes None.
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

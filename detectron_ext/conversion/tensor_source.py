@@ -1,7 +1,7 @@
 """The tensors of a checkpoint. A converter takes each of them once.
 
-A converter therefore notices every tensor that it did not expect: one that is missing, has another
-shape, or is left over.
+A checkpoint of another network is therefore noticed: a tensor is missing, has another shape, or is
+left over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class TensorSource:
     Args:
         tensors: name to array.
         path: file of the tensors, for messages.
-        advice: end of the message about a tensor that is missing or left.
+        advice: what the user can do, for the message about a tensor that is missing or left over.
 
     Attributes:
         num_taken: how many tensors were taken.
@@ -58,16 +58,16 @@ class TensorSource:
         return value.astype(np.float64)
 
     def finish(self, unused: tuple[str, ...] = ()) -> list[str]:
-        """Check that all tensors were taken, except counters.
+        """Check that no tensors are left over, except BatchNorm's counters of batches.
 
         Args:
-            unused: beginnings of the names of tensors that may be left.
+            unused: prefixes of the names of tensors that may be left over.
 
         Returns:
-            The names of the tensors that are left and may be.
+            The names of the tensors that are left over and allowed by ``unused``.
 
         Raises:
-            WeightsError: other tensors are left; the message names them.
+            WeightsError: other tensors are left over. The message names them.
         """
         left = [name for name in self._tensors if not name.endswith("num_batches_tracked")]
         rest = [name for name in left if not name.startswith(unused)]
@@ -77,11 +77,11 @@ class TensorSource:
         return left
 
     def take_conv_bn(self, conv: str, norm: str, epsilon: float, *shape: int | None) -> tuple:
-        """Take a convolution without bias and the BatchNorm after it, frozen.
+        """Take a convolution without bias and the BatchNorm after it, as a frozen scale and bias.
 
         Args:
-            conv, norm: names of both without ".weight".
-            epsilon: of the BatchNorm.
+            conv, norm: names of the two layers, without ".weight".
+            epsilon: the number that BatchNorm adds to the variance.
             shape: the expected shape of the weights; None stands for any size.
 
         Returns:

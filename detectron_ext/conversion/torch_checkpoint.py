@@ -1,9 +1,10 @@
 """Reading PyTorch checkpoints without PyTorch, and without running code in them.
 
-A checkpoint is a pickle whose tensors refer to storages. Since PyTorch 1.6 the storages are in the
-same zip archive; before, they followed the pickle in the same file. The pickle may hold tensors,
-numbers, text, plain containers and numpy arrays. Log buffers of mmdetection's training loop are
-ignored. Everything else is refused before any function that it names is called.
+A checkpoint is a pickle whose tensors refer to storages (arrays of numbers). Since PyTorch 1.6 a
+checkpoint is a zip archive that contains the pickle and the storages. In older checkpoints the
+storages follow the pickle in the same file. The pickle may hold tensors, numbers, text, plain
+containers and numpy arrays. Log buffers of mmdetection's training loop are ignored. A checkpoint
+that names anything else is refused before any function that it names is called.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _StorageType(NamedTuple):
 
 
 class _Storage:
-    """The numbers that tensors are views of. In the old format they are read after the pickle."""
+    """The numbers of one or more tensors. In the old format they are read after the pickle."""
 
     def __init__(self, dtype: np.dtype, size: int):
         self.dtype, self.size = dtype, size
@@ -47,7 +48,7 @@ class _Storage:
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage: offset, shape and strides, in elements."""
+    """A tensor as a view of a storage. Offset and strides are in elements."""
 
     storage: Any
     offset: int
@@ -77,7 +78,7 @@ class _Tensor(NamedTuple):
 
 
 class _Inert:
-    """Stands for an object of a training loop, which is ignored."""
+    """Replaces an object of a training loop. It ignores all data that are written to it."""
 
     def __new__(cls, *args, **kwargs):
         return super().__new__(cls)
@@ -85,7 +86,7 @@ class _Inert:
     def _ignore(self, *_):
         pass
 
-    # Some of these objects are of subclasses of dict or list.
+    # The classes of some of these objects are derived from dict or list.
     __setstate__ = __setitem__ = append = extend = _ignore
 
 
@@ -119,7 +120,7 @@ _INERT_PACKAGES = ("mmengine", "mmcv", "mmdet")
 
 
 class _CheckpointUnpickler(pickle.Unpickler):
-    """Unpickles with storages made by ``make_storage`` (dtype, key, size)."""
+    """Unpickler that gets each storage from the function ``make_storage`` (dtype, key, size)."""
 
     def __init__(self, file, make_storage):
         super().__init__(file, encoding="utf-8")

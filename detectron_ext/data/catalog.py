@@ -208,9 +208,9 @@ def _root_folder(name: str, variable: environment.Variable, content: str) -> str
 def _unknown_name(name: str, config: Settings) -> str:
     names = known_names(config)
     nearest = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    hint = f" (did you mean {' or '.join(nearest)}?)" if nearest else ""
     return (
-        f"unknown data set {name}: {hint}To add one, put DATASETS_EXTRA: {{{name}: "
+        f"unknown data set {name}{hint}: to add it, put DATASETS_EXTRA: {{{name}: "
         f"{{im_dir: FOLDER, ann_fn: FILE.json}}}} in the configuration (or the same map in a "
         f"YAML file named by {CATALOG_VARIABLE})"
     )

@@ -68,7 +68,7 @@ class Detector:
     Only one detector or proposer can be used at a time: making one resets the Caffe2 workspace.
 
     Args:
-        config: a merged configuration of a detector, not of an RPN alone.
+        config: a merged configuration of a detector, not of an RPN-only model.
         weights: a weights file that fits the configuration.
 
     Attributes:

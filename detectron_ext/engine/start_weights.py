@@ -1,4 +1,4 @@
-"""The weights that training starts from: a file, or ImageNet weights of an installed package."""
+"""Loading of TRAIN.WEIGHTS: a weights file, or ImageNet weights of an installed package."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def load_start_weights(model: DetectionModel) -> None:
     """Overwrite the parameters of a model with those that TRAIN.WEIGHTS names.
 
     Args:
-        model: a model whose param_init_net has run. TRAIN.WEIGHTS is a weights file, or
-            imagenet://NAME with a name in `conversion.installed.INSTALLED`.
+        model: a model whose param_init_net has run. Its TRAIN.WEIGHTS is the path of a weights
+            file, or imagenet://NAME with a key of `conversion.installed.INSTALLED` as NAME.
 
     Raises:
-        ConfigError: there is no such name.
-        WeightsError: the weights cannot be read, are not installed, do not fit the model, or need
-            other PIXEL_MEANS.
+        ConfigError: NAME is not such a key.
+        WeightsError: the weights cannot be read, are not installed or do not fit the model, or
+            PIXEL_MEANS are not those that ImageNet weights need.
     """
     setting = model.config.TRAIN.WEIGHTS
     if is_imagenet(setting):
@@ -52,10 +52,11 @@ def _load_imagenet(model: DetectionModel, setting: str) -> None:
 
 
 def local_weights(path: str) -> str:
-    """Check that a weights setting names a file on this machine.
+    """Check that a value of TRAIN.WEIGHTS or TEST.WEIGHTS names a file on this machine.
 
     Raises:
-        WeightsError: the setting is a URL (nothing is downloaded), or the file does not exist.
+        WeightsError: the value has the form imagenet://NAME, it is a URL (nothing is downloaded),
+            or the file does not exist.
     """
     if is_imagenet(path):
         raise WeightsError(f"weights {path} are a backbone without a detector: set TRAIN.WEIGHTS")

@@ -1,11 +1,14 @@
 """EfficientNet-Lite0 without its classifier.
 
-EfficientNet: Tan and Le, ICML 2019. The Lite networks (2020) are made for CPUs: no squeeze and
-excitation, and ReLU6 in place of swish. Its blocks are MobileNetV2's inverted residuals (Sandler et
-al., CVPR 2018): a 1x1 convolution expands, a depthwise one filters, a 1x1 convolution projects.
+EfficientNet: Tan and Le, ICML 2019. The Lite networks (2020) are designed for CPUs: they have no
+squeeze-and-excitation, and ReLU6 replaces swish. The network consists of the inverted residual
+blocks of MobileNetV2 (Sandler et al., CVPR 2018). In each block, a 1x1 convolution increases the
+number of channels, a depthwise convolution filters each channel, and a second 1x1 convolution
+reduces the number of channels.
 
-``mb4_1_depthwise_w`` is the weight of the depthwise convolution of the second block of stage 4.
-A stage ends in the map that a pyramid starts from: stage 4 in that of stride 2**4.
+The network is divided into stages 2 to 5. The map at the end of stage k has stride 2**k; a pyramid
+starts from these maps. Blobs are named after stage, block and layer: ``mb4_1_depthwise_w`` is the
+weight of the depthwise convolution in the second block (number 1) of stage 4.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from detectron_ext.modeling.model import DetectionModel
 
 STEM = "stem"
 STEM_DIM = 32
-# Detectron's input is a pixel minus the mean. Its standard deviation in photographs is about this.
+# Approximate standard deviation of the input, a pixel minus PIXEL_MEANS, in photographs.
 _PIXEL_DEVIATION = 64.0
 
 
@@ -27,10 +30,12 @@ class Block:
     """One inverted residual block.
 
     Attributes:
-        name: prefix of its blobs.
-        kernel: side of the depthwise filters, in cells.
-        stride: of the depthwise convolution.
-        dim_in, dim_inner, dim: channels in, of the depthwise convolution, and out.
+        name: prefix of the names of its blobs.
+        kernel: rows and columns of a depthwise filter.
+        stride: stride of the depthwise convolution.
+        dim_in: number of channels of the block's input.
+        dim_inner: number of channels of the depthwise convolution.
+        dim: number of channels of the block's output.
     """
 
     name: str
@@ -42,16 +47,17 @@ class Block:
 
     @property
     def expands(self) -> bool:
-        """Whether it begins with a 1x1 convolution that adds channels."""
+        """Whether the block begins with a 1x1 convolution that increases the number of channels."""
         return self.dim_inner != self.dim_in
 
     @property
     def has_shortcut(self) -> bool:
-        """Whether its input is added to its output."""
+        """Whether the input of the block is added to its output."""
         return self.stride == 1 and self.dim_in == self.dim
 
 
-# Blocks in a row: repeats, kernel, stride of the first, expansion, channels.
+# Stage -> groups of equal blocks, each as: number of blocks, kernel, stride of the first block (the
+# others have stride 1), dim_inner / dim_in, channels of the output.
 _ROWS = {
     2: ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24)),
     3: ((2, 5, 2, 6, 40),),
@@ -80,17 +86,19 @@ BLOCKS = _blocks()
 def add_efficientnet(model: DetectionModel, blob_in: str = "data", last_stage: int = 5) -> list:
     """Add the network, from its stem to stage ``last_stage``.
 
-    BatchNorm is a frozen scale and bias, as in Detectron's ResNets.
+    Each convolution is followed by a frozen scale and bias in place of BatchNorm, as in Detectron's
+    ResNets.
 
     Args:
-        model: TRAIN.FREEZE_AT is used: the last stage that is not trained. The stem belongs to
-            stage 2.
-        blob_in: the images, float32 (N, 3, H, W), BGR minus PIXEL_MEANS.
-        last_stage: 2 to 5.
+        model: the model to add to. Its TRAIN.FREEZE_AT is the last stage that is not trained; the
+            stem belongs to stage 2.
+        blob_in: blob of the images, float32 (N, 3, H, W), BGR minus PIXEL_MEANS.
+        last_stage: number of the last stage to add, 2 to 5.
 
     Returns:
-        (unscoped blob name, channels) of the maps that the stages end in, in order: 24, 40, 112 and
-        320 channels at strides 4, 8, 16 and 32. A side of a map is half of that before, rounded up.
+        One pair (unscoped blob name, number of channels) for the map at the end of each stage,
+        finest map first. The maps have 24, 40, 112 and 320 channels and strides 4, 8, 16 and 32.
+        Each stride of 2 halves the sides of a map and rounds them up.
     """
     blob = _add_stem(model, blob_in)
     stages = []
@@ -98,14 +106,14 @@ def add_efficientnet(model: DetectionModel, blob_in: str = "data", last_stage: i
         for block in BLOCKS[stage]:
             blob = _add_block(model, block, blob, keep_sum=block is BLOCKS[stage][-1])
         if stage <= model.config.TRAIN.FREEZE_AT:
-            # After each of these stages, because a pyramid starts from its map, too.
+            # At every frozen stage, because a pyramid starts from the map of each stage.
             model.net.StopGradient(blob, blob)
         stages.append((unscoped(blob), BLOCKS[stage][-1].dim))
     return stages
 
 
 def _add_stem(model, blob_in):
-    # Nothing lies before the image: its gradient would be dear and unused.
+    # Nothing uses the gradient of the image, and computing it takes long.
     options = {**_window(3, 2), "no_gradient_to_input": 1}
     weight_init = _gaussian(fan_in=27, gain=1 / _PIXEL_DEVIATION**2)
     blob = model.conv_affine(blob_in, STEM, 3, STEM_DIM, 3, weight_init=weight_init, **options)
@@ -113,7 +121,11 @@ def _add_stem(model, blob_in):
 
 
 def _add_block(model, block: Block, blob_in, keep_sum: bool):
-    """Add a block; ``keep_sum`` names its sum ``<name>_sum``, other sums are made in place."""
+    """Add a block and return its output.
+
+    If ``keep_sum``, the sum with the shortcut gets its own blob ``<name>_sum``. Otherwise the sum
+    overwrites the output of the last convolution, which saves memory.
+    """
     blob, name, inner = blob_in, block.name, block.dim_inner
     if block.expands:
         init = _gaussian(block.dim_in)
@@ -125,7 +137,8 @@ def _add_block(model, block: Block, blob_in, keep_sum: bool):
         **_window(block.kernel, block.stride),
     )  # fmt: skip
     blob = model.relu6(blob)
-    # Without BatchNorm a sum grows from block to block: what is added starts at half the size.
+    # There is no BatchNorm that could normalize the sums, so they grow from block to block. Smaller
+    # initial weights in blocks with a shortcut limit this growth.
     init = _gaussian(inner, gain=0.5 if block.has_shortcut else 2)
     project = name + "_project"
     blob = model.conv_affine(
@@ -137,22 +150,27 @@ def _add_block(model, block: Block, blob_in, keep_sum: bool):
 
 
 def _gaussian(fan_in: int, gain: float = 1.0) -> tuple:
-    """Initial weights that keep the variance (He et al., ICCV 2015): gain 2 after a rectifier."""
+    """Return an initializer of weights with variance gain / fan_in.
+
+    Gain 2 keeps the variance if the weights follow a rectifier (He et al., ICCV 2015).
+    """
     return "GaussianFill", {"std": math.sqrt(gain / fan_in)}
 
 
 def _window(kernel: int, stride: int) -> dict:
-    """Return a convolution's stride and padding: TensorFlow's SAME, for even sides at stride 2.
+    """Return arguments of a convolution: its stride, and padding like TensorFlow's SAME.
 
-    SAME adds kernel - 2 rows to an even side at stride 2, the smaller half of them before it. An
-    odd side gets one row more, so the same halves would give a cell less than SAME. Caffe2 fixes
-    the padding when the net is built. Therefore one row is added behind: even sides never reach it,
-    and odd ones get SAME's number of cells, each half a cell after SAME's place.
+    At stride 2, SAME pads an even side by kernel - 2 cells, and an odd side by kernel - 1 cells. It
+    puts the smaller half before the side. Caffe2 fixes the padding when the net is built, when the
+    size of the map is not known. Therefore (kernel - 2) // 2 cells are always added before a side,
+    and kernel - 1 cells in total. For an even side the result is that of SAME, because the filters
+    do not reach the last added cell. For an odd side the output has as many cells as with SAME,
+    but each cell lies half an output cell further right or down.
     """
     if stride == 1:
         return {"pad": kernel // 2}
     before = (kernel - 2) // 2
     after = kernel - 1 - before
     pads = {"pad_t": before, "pad_l": before, "pad_b": after, "pad_r": after}
-    # cuDNN has no uneven padding; Caffe2's own CUDA convolution has.
+    # cuDNN cannot pad the two sides differently. Caffe2's own CUDA convolution can.
     return {"stride": stride, **pads, "use_cudnn": False}

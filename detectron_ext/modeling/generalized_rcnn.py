@@ -1,4 +1,4 @@
-"""Two-stage detectors: Faster R-CNN, Fast R-CNN on precomputed proposals, or an RPN alone.
+"""Two-stage detectors: Faster R-CNN, Fast R-CNN on precomputed proposals, or an RPN-only model.
 
 MODEL.FASTER_RCNN and MODEL.RPN_ONLY decide which of them is built. FPN.FPN_ON decides whether it
 works on a feature pyramid or on one map.

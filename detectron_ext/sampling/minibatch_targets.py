@@ -38,7 +38,7 @@ def minibatch_targets(config: Settings) -> Callable[..., dict]:
 
 
 class RegionTargets:
-    """Makes the target blobs of Faster R-CNN, Fast R-CNN or an RPN alone; thread-safe.
+    """Makes the target blobs of Faster R-CNN, Fast R-CNN or an RPN-only model; thread-safe.
 
     Args:
         config: MODEL.FASTER_RCNN, MODEL.RPN_ONLY, and the settings of `RpnTargets` and

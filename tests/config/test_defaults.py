@@ -51,7 +51,7 @@ def as_json(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_defaults_and_types_are_upstreams(shared_path):
+def test_defaults_and_types_equal_those_of_upstream(shared_path):
     upstream = json.loads(shared_path("legacy/cfg_defaults.json").read_text())
     theirs = dict(json_leaves(upstream))
     ours = dict(leaves({k: v for k, v in default_tree().items() if k not in OURS}))
@@ -61,7 +61,7 @@ def test_defaults_and_types_are_upstreams(shared_path):
         assert type(as_json(ours[name])) is type(theirs[name]), name
 
 
-def test_sequences_have_upstreams_kind():
+def test_sequences_are_lists_or_tuples_as_in_upstream():
     sequences = {n: v for n, v in leaves(default_tree()) if isinstance(v, (list, tuple))}
     theirs = {n: type(v) for n, v in sequences.items() if not n.startswith("LIBRA.")}
     assert theirs == {**dict.fromkeys(TUPLES, tuple), **dict.fromkeys(LISTS, list)}
@@ -102,7 +102,7 @@ def test_libra_defaults_are_plain_detectron():
     }
 
 
-def test_defaults_are_valid_fresh_and_rooted_here():
+def test_each_default_tree_is_valid_and_independent_of_the_others():
     first, second = default_tree(), default_tree()
     validate(first)
     first["SOLVER"]["STEPS"].append(7)
@@ -147,7 +147,7 @@ def test_rpn_is_inferred(switch):
     assert loaded.TEST.PRECOMPUTED_PROPOSALS is False
 
 
-def test_without_rpn_or_retinanet_proposals_come_from_files():
+def test_proposals_come_from_files_without_rpn_and_retinanet():
     assert config.load().TEST.PRECOMPUTED_PROPOSALS is True
     retinanet = config.load(overrides=["RETINANET.RETINANET_ON", "True"])
     assert retinanet.TEST.PRECOMPUTED_PROPOSALS is False

@@ -40,7 +40,7 @@ def test_the_package_and_the_tools_take_all_names_from_the_table():
     assert literals("detectron_ext", "tools") == set()
 
 
-def test_each_variable_stands_once_and_is_described():
+def test_each_variable_is_defined_once_with_a_description():
     assert len(TABLE) == len(RUNNING) + len(BUILDING) + len(TESTING)
     defined = {v for v in vars(environment).values() if isinstance(v, environment.Variable)}
     assert defined == set(TABLE.values())
@@ -49,7 +49,7 @@ def test_each_variable_stands_once_and_is_described():
 
 
 @pytest.mark.parametrize("value", ["", "/data"])
-def test_value(monkeypatch, value):
+def test_value_is_read_when_it_is_used(monkeypatch, value):
     monkeypatch.setenv("COCO_ROOT", value)
     assert environment.COCO_ROOT.value == value
     monkeypatch.delenv("COCO_ROOT")

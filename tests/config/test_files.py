@@ -35,7 +35,7 @@ def refusal(path, overrides=()):
     return str(caught.value)
 
 
-def test_file_then_overrides(write):
+def test_overrides_replace_values_of_the_file(write):
     path = write("TRAIN: {MAX_SIZE: 500, SCALES: [400]}\nSOLVER: {BASE_LR: 1e-2}\nTEST:\n")
     loaded = config.load(str(path), ["TRAIN.MAX_SIZE", "600"])
     assert (loaded.TRAIN.MAX_SIZE, loaded.TRAIN.SCALES) == (600, (400,))
@@ -43,7 +43,7 @@ def test_file_then_overrides(write):
     assert loaded.TEST.MAX_SIZE == 1000
 
 
-def test_bare_on_is_a_key_and_not_a_bool(write):
+def test_on_without_quotes_is_a_key_and_not_a_bool(write):
     path = write("LIBRA: {BFP: {ON: True}, BALANCED_L1: {ON: on}}")
     loaded = config.load(path)
     assert loaded.LIBRA.BFP.ON is True
@@ -54,7 +54,7 @@ def test_empty_value_of_a_string_key_is_the_empty_string(write):
     assert config.load(write("TRAIN:\n  WEIGHTS:\n")).TRAIN.WEIGHTS == ""
 
 
-def test_anchors_and_merge_keys(write):
+def test_yaml_anchors_and_merge_keys_are_read(write):
     path = write("TRAIN: &size {MAX_SIZE: 512}\nTEST: {<<: *size, SCALE: 300}\n")
     assert config.load(path).TEST.MAX_SIZE == 512
 
@@ -66,7 +66,7 @@ def test_repeated_key_is_logged_with_its_line(write, caplog):
     assert f"{path} line 2: key RNG_SEED appears twice" in caplog.text
 
 
-def test_unknown_key_names_file_and_neighbour(write):
+def test_unknown_key_error_names_the_file_and_the_nearest_key(write):
     path = write("TRAIN: {SCALE: 3}")
     assert refusal(path) == f"unknown key TRAIN.SCALE in {path}; did you mean TRAIN.SCALES?"
 
@@ -85,12 +85,12 @@ def test_unknown_key_names_file_and_neighbour(write):
         ),
     ],
 )
-def test_dotted_key_in_a_file_is_to_be_nested(write, text, key, nested):
+def test_dotted_key_in_a_file_is_refused_with_the_nested_form(write, text, key, nested):
     path = write(text)
     assert refusal(path) == f"key {key} in {path} is written with dots; write it nested: {nested}"
 
 
-def test_old_keys_in_a_file(write, caplog):
+def test_deprecated_and_renamed_keys_in_a_file(write, caplog):
     path = write("RPN: {ON: True}\nUSE_GPU_NMS: True\n")
     with caplog.at_level(logging.WARNING):
         assert config.load(path) == config.load()
@@ -100,12 +100,12 @@ def test_old_keys_in_a_file(write, caplog):
     assert message.startswith(f"key TEST.SCALES in {path} was renamed to TEST.SCALE; ")
 
 
-def test_type_error_names_file(write):
+def test_type_error_names_the_file(write):
     path = write("TRAIN: {MAX_SIZE: [1]}")
     assert refusal(path) == f"TRAIN.MAX_SIZE in {path} expects an int, given [1] (list)"
 
 
-def test_base_is_merged_first_relative_to_its_file(write):
+def test_base_is_relative_to_its_file_and_merged_first(write):
     write("TRAIN: {MAX_SIZE: 1, SCALES: [1]}\nRNG_SEED: 1", "bases/deep.yaml")
     write("_BASE_: deep.yaml\nTRAIN: {MAX_SIZE: 2}\nRNG_SEED: 2", "bases/middle.yaml")
     path = write("_BASE_: bases/middle.yaml\nRNG_SEED: 3")
@@ -113,7 +113,7 @@ def test_base_is_merged_first_relative_to_its_file(write):
     assert (loaded.RNG_SEED, loaded.TRAIN.MAX_SIZE, loaded.TRAIN.SCALES) == (3, 2, (1,))
 
 
-def test_base_errors(write, tmp_path):
+def test_wrong_base_files_are_refused(write, tmp_path):
     path = write("_BASE_: none.yaml")
     missing = tmp_path / "none.yaml"
     assert refusal(path) == f"config file {missing} (_BASE_ of {path}) does not exist"
@@ -125,7 +125,7 @@ def test_base_errors(write, tmp_path):
     assert f"TRAIN.SCALE in {tmp_path / 'wrong.yaml'};" in refusal(write("_BASE_: wrong.yaml"))
 
 
-def test_missing_folder_and_unreadable(tmp_path):
+def test_missing_and_unreadable_files_and_folders_are_refused(tmp_path):
     assert refusal(tmp_path / "no.yaml") == f"config file {tmp_path / 'no.yaml'} does not exist"
     assert refusal(tmp_path).startswith(f"{tmp_path} is a folder, not a config file")
     assert "cannot be read" in refusal("a\0b.yaml")
@@ -150,7 +150,7 @@ def test_missing_folder_and_unreadable(tmp_path):
         ("# nothing\n", "is empty: see configs/ for examples"),
     ],
 )
-def test_text_that_is_no_configuration(write, text, expected):
+def test_text_that_is_not_a_configuration_is_refused(write, text, expected):
     path = write(text)
     message = refusal(path)
     assert str(path) in message
@@ -212,7 +212,7 @@ state: {__immutable__: true}
 """
 
 
-def test_legacy_dump_of_python_2():
+def test_legacy_dump_of_python_2_is_read():
     assert config.load_legacy_yaml(PYTHON_2_DUMP) == {
         "BBOX_XFORM_CLIP": np.log(62.5),
         "SEED": 4,
@@ -220,7 +220,7 @@ def test_legacy_dump_of_python_2():
     }
 
 
-def test_legacy_dump_of_this_python(monkeypatch):
+def test_legacy_dump_of_this_python_is_read(monkeypatch):
     def set_state(self):
         self.__dict__["__immutable__"] = True
 
@@ -266,7 +266,7 @@ def test_legacy_dump_of_this_python(monkeypatch):
         "A: [",
     ],
 )
-def test_legacy_text_runs_nothing(text, tmp_path, monkeypatch):
+def test_reading_legacy_text_runs_no_code(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="^the stored configuration"):
         config.load_legacy_yaml(text)

@@ -47,7 +47,7 @@ def times_imported(path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def test_a_part_is_found_beside_the_file_that_names_it(write):
+def test_an_import_is_relative_to_the_file_that_names_it(write):
     part = write("parts/mine.py", PART.format(name="mine"))
     path = write("a.yaml", {"LIBRA": {"IMPORTS": ["parts/mine.py"], "BOX_LOSS": "mine"}})
     loaded = config.load(str(path))
@@ -57,7 +57,7 @@ def test_a_part_is_found_beside_the_file_that_names_it(write):
     assert times_imported(part) == 1
 
 
-def test_every_file_of_a_chain_has_its_own(write):
+def test_imports_of_all_files_in_a_base_chain_are_joined(write):
     lower = write("base/lower.py", PART.format(name="lower"))
     upper = write("upper.py", PART.format(name="upper"))
     write("base/base.yaml", {"LIBRA": {"IMPORTS": ["lower.py"]}})
@@ -83,7 +83,7 @@ def test_a_module_is_found_on_pythons_path(write, tmp_path, monkeypatch):
     assert times_imported(part) == 1
 
 
-def test_a_name_that_is_not_registered_is_guessed(write):
+def test_an_unregistered_name_gets_a_suggestion(write):
     write("mine.py", PART.format(name="mine_l1"))
     path = write("a.yaml", {"LIBRA": {"IMPORTS": ["mine.py"], "BOX_LOSS": "mine_l2"}})
     with pytest.raises(ConfigError) as error:
@@ -119,7 +119,7 @@ def test_a_name_that_is_not_registered_is_guessed(write):
         ),
     ],
 )
-def test_faults_are_told_in_one_line(write, tmp_path, content, entry, message):
+def test_faults_end_in_one_line(write, tmp_path, content, entry, message):
     write("mine.py", content)
     path = write("a.yaml", {"LIBRA": {"IMPORTS": [entry]}})
     with pytest.raises(ConfigError) as error:
@@ -136,7 +136,7 @@ def test_an_error_in_a_module_names_its_file_and_line(write, tmp_path, monkeypat
         config.load(None, ["LIBRA.IMPORTS", ["broken_part"]])
 
 
-def test_a_file_that_failed_can_be_mended_and_imported_again(write):
+def test_a_failed_file_can_be_corrected_and_imported_again(write):
     part = write("mine.py", PART.format(name="mine") + "1 / 0\n")
     path = write("a.yaml", {"LIBRA": {"IMPORTS": ["mine.py"], "BOX_LOSS": "mine"}})
     for _ in range(2):
@@ -148,7 +148,7 @@ def test_a_file_that_failed_can_be_mended_and_imported_again(write):
 
 
 @pytest.mark.parametrize("value", ["mine.py", 3, {"a": 1}])
-def test_it_must_be_a_list(write, value):
+def test_imports_must_be_a_list(write, value):
     with pytest.raises(ConfigError, match="LIBRA.IMPORTS in .* expects a list"):
         config.load(str(write("a.yaml", {"LIBRA": {"IMPORTS": value}})))
 
@@ -175,7 +175,7 @@ def test_a_stored_configuration_imports_nothing(write, tmp_path):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_loaded_configuration_imports_nothing_more(write, nested):
+def test_overrides_of_a_loaded_configuration_import_nothing(write, nested):
     evil = write("evil.py", PART.format(name="evil"))
     entries = [str(evil)]
     overrides = ["LIBRA", {"IMPORTS": entries}] if nested else ["LIBRA.IMPORTS", entries]
@@ -184,7 +184,7 @@ def test_a_loaded_configuration_imports_nothing_more(write, nested):
     assert times_imported(evil) == 0
 
 
-def test_a_run_continues_if_only_the_list_differs(write, tmp_path, caplog):
+def test_a_run_continues_if_only_the_list_of_imports_differs(write, tmp_path, caplog):
     write("mine.py", PART.format(name="mine"))
     path = write("a.yaml", {"LIBRA": {"IMPORTS": ["mine.py"], "BOX_LOSS": "mine"}})
     moved = write("sub/a.yaml", {"LIBRA": {"IMPORTS": ["../mine.py"], "BOX_LOSS": "mine"}})
@@ -209,5 +209,5 @@ def test_the_default_of_every_registry_is_registered():
         assert key.default in key.choices or name == "LIBRA.BOX_LOSS", name
 
 
-def test_nothing_is_imported_for_an_empty_list():
+def test_an_empty_list_imports_nothing():
     assert imports.import_parts([({"LIBRA": {"IMPORTS": []}}, "a.yaml")]) == []

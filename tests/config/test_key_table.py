@@ -22,7 +22,7 @@ from detectron_ext.config.rules import at_least
 PACKAGE = REPOSITORY / "detectron_ext"
 
 
-def test_an_entry_inherits_from_its_section_what_it_does_not_say():
+def test_a_key_inherits_missing_attributes_from_its_section():
     refused = NotUpstream("why")
     inner = Section("Inner.", KEY=Key(1, "A key."), OWN=Key(2, "A key.", affects_weights=False))
     outer = Section(
@@ -42,7 +42,7 @@ def test_a_section_copies_its_defaults():
     assert section.defaults() == {"KEY": [1]}
 
 
-def test_an_entry_keeps_its_rules():
+def test_a_key_keeps_its_rules():
     assert [rule.words for rule in KEYS["TRAIN.IMS_PER_BATCH"].rules] == [at_least(1).words]
     assert KEYS["SOLVER.WARM_UP_METHOD"].choices == ("constant", "linear")
     assert KEYS["SOLVER.MAX_ITER"].choices == ()
@@ -53,7 +53,7 @@ def test_descriptions_are_whole_sentences_on_one_line():
         assert re.fullmatch(r"[A-Z`].*\.", entry.description), name
 
 
-def test_entries_name_keys_that_exist():
+def test_keys_named_in_entries_exist():
     for key in KEYS.values():
         named = [rule.other for rule in key.rules if hasattr(rule, "other")]
         named += [user.switch for user in key.used_by if isinstance(user, When)]
@@ -61,7 +61,7 @@ def test_entries_name_keys_that_exist():
         assert set(named) <= set(KEYS)
 
 
-def test_what_a_value_is_inferred_from_stands_before_it():
+def test_an_inferred_key_comes_after_the_keys_that_decide_it():
     order = list(KEYS)
     inferred = {name: key.inferred for name, key in KEYS.items() if key.inferred}
     assert inferred["RPN.RPN_ON"] == Inferred(True, ("MODEL.RPN_ONLY", "MODEL.FASTER_RCNN"))
@@ -79,7 +79,7 @@ def test_keys_that_a_detector_uses_are_read_by_the_package():
     assert {name for name in used if name.rpartition(".")[2] not in words} == set()
 
 
-def test_no_key_of_ours_is_for_upstream_alone():
+def test_no_libra_key_is_only_for_upstream():
     ours = [key for name, key in KEYS.items() if name.startswith("LIBRA.")]
     assert ours and all(key.used_by != UPSTREAM_ONLY for key in ours)
 
@@ -99,7 +99,7 @@ def test_the_document_names_every_key_and_section():
         assert re.search(rf"\b{name}\b", text)
 
 
-def test_tables_have_one_number_of_columns():
+def test_all_rows_of_a_table_have_the_same_number_of_columns():
     for block in document_writer.document().split("\n\n"):
         if block.startswith("|"):
             columns = {len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}

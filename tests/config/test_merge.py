@@ -47,7 +47,7 @@ def refusal(*overrides):
         ("TRAIN", "{'MAX_SIZE': 512}", None),
     ],
 )
-def test_override_is_decoded_and_fitted(key, text, expected):
+def test_override_is_decoded_and_converted_to_the_type_of_the_key(key, text, expected):
     loaded = config.load(overrides=[key, text])
     if expected is None:
         assert loaded.TRAIN.MAX_SIZE == 512
@@ -71,7 +71,7 @@ def test_later_override_wins():
 
 @settings(deadline=None)
 @given(st.text())
-def test_any_text_decodes_or_is_refused_in_one_line(text):
+def test_any_text_is_decoded_or_refused_in_one_line(text):
     for key in ("TRAIN.MAX_SIZE", "TRAIN.SCALES", "TRAIN.USE_FLIPPED", "OUTPUT_DIR", "TRAIN", text):
         try:
             config.load(overrides=[key, text])
@@ -120,7 +120,7 @@ def test_any_quoted_text_reaches_a_string_key(text):
         ("OUTPUT_DIR", {"a": "b"}, "a string, given {'a': 'b'} (dict)"),
     ],
 )
-def test_wrong_type_names_key_expected_type_and_value(key, value, expected):
+def test_type_error_names_key_expected_type_and_value(key, value, expected):
     assert refusal(key, value).startswith(f"{key} in the overrides expects {expected}")
 
 
@@ -129,7 +129,7 @@ def test_long_values_are_cut_short():
     assert len(refusal("TRAIN.SCALES", "x" * 10000)) < 150
 
 
-def test_section_takes_no_value():
+def test_value_for_a_section_is_refused():
     assert refusal("TRAIN", "3") == (
         "TRAIN in the overrides is a section and expects a map of keys, given 3 (int)"
     )
@@ -147,7 +147,7 @@ def test_section_takes_no_value():
         ("qqqq", "no known key is close to it"),
     ],
 )
-def test_unknown_key_names_the_nearest(key, guess):
+def test_unknown_key_error_names_the_nearest_key(key, guess):
     assert refusal(key, "1") == f"unknown key {key} in the overrides; {guess}"
 
 
@@ -159,7 +159,7 @@ def test_unknown_key_names_the_nearest(key, guess):
         ("MODEL.ROI_HEAD", "FAST_RCNN.ROI_BOX_HEAD", "use that name"),
     ],
 )
-def test_renamed_key_names_its_successor(key, new, advice):
+def test_renamed_key_error_names_the_new_key(key, new, advice):
     message = refusal(key, "1")
     assert message.startswith(f"key {key} in the overrides was renamed to {new}; ")
     assert advice in message
@@ -172,13 +172,13 @@ def test_deprecated_key_is_ignored_and_logged(key, caplog):
     assert f"ignoring the deprecated key {key} in the overrides" in caplog.text
 
 
-def test_odd_number_of_overrides():
+def test_odd_number_of_overrides_is_refused():
     assert refusal("RNG_SEED", "1", "TRAIN.SCALES") == (
         "the overrides must come in pairs KEY VALUE; 'TRAIN.SCALES' (str) has no partner"
     )
 
 
-def test_overrides_as_one_string():
+def test_overrides_as_one_string_are_refused():
     with pytest.raises(ConfigError, match="must be a list of keys and values"):
         config.load(overrides="RNG_SEED 1")
     with pytest.raises(ConfigError, match="must be a list of keys and values"):
@@ -186,7 +186,7 @@ def test_overrides_as_one_string():
     assert "need a key's name" in refusal(3, "1")
 
 
-def test_datasets_take_any_name():
+def test_data_sets_may_have_any_name():
     entry = {"im_dir": "images", "ann_fn": "a.json"}
     loaded = config.load(
         overrides=[
@@ -209,18 +209,18 @@ def test_datasets_take_any_name():
         (3, "DATASETS_EXTRA.mine in the overrides is a section and expects a map of keys"),
     ],
 )
-def test_datasets_need_both_fields(entry, message):
+def test_data_set_entry_needs_both_paths(entry, message):
     assert refusal("DATASETS_EXTRA", {"mine": entry}).startswith(message)
 
 
-def test_dataset_field_that_does_not_exist():
+def test_unknown_field_of_a_data_set_is_refused():
     assert refusal("DATASETS_EXTRA.mine.ann_file", "a.json").startswith(
         "unknown key DATASETS_EXTRA.mine.ann_file in the overrides; a data set takes im_dir and"
     )
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "/up", "a\0"])
-def test_dataset_names_that_are_no_folders(name):
+def test_data_set_name_that_cannot_name_a_folder_is_refused(name):
     entry = {"im_dir": "i", "ann_fn": "a"}
     for key, value in (
         ("DATASETS_EXTRA", {name: entry}),
@@ -231,7 +231,7 @@ def test_dataset_names_that_are_no_folders(name):
 
 
 @pytest.mark.parametrize("name", ["v1.0", "...", "my cells", "ünd"])
-def test_dataset_names_that_are_folders(name):
+def test_data_set_name_that_can_name_a_folder_is_accepted(name):
     loaded = config.load(overrides=["TEST.DATASETS", (name,)])
     assert list(loaded.TEST.DATASETS) == [name]
 

@@ -102,7 +102,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     )
 
 
-def test_the_tool_says_which_file_is_not_current():
+def test_the_tool_names_the_file_that_is_not_current():
     assert run_tool("").returncode == 0
     stale = run_tool("document_writer.document = lambda: 'other text'")
     assert stale.returncode == 1

@@ -19,7 +19,7 @@ def loaded():
     return config.load(overrides=["SOLVER.STEPS", "[0, 5]", "LIBRA.BFP.ON", "True"])
 
 
-def test_attributes_and_items_are_the_same(loaded):
+def test_attributes_and_items_have_the_same_values(loaded):
     assert isinstance(loaded, dict)
     assert loaded.LIBRA.BFP.ON is loaded["LIBRA"]["BFP"]["ON"] is True
     assert not hasattr(loaded, "NOTHING")
@@ -70,7 +70,7 @@ def test_copies_are_equal_and_still_read_only(loaded, twin):
         other.PIXEL_MEANS[0] = 1
 
 
-def test_equality_sees_arrays_and_depth(loaded):
+def test_equality_compares_arrays_and_nested_values(loaded):
     assert loaded.with_overrides(["PIXEL_MEANS", "(1, 2, 3)"]) != loaded
     assert loaded.with_overrides(["LIBRA.BFP.REFINE_TYPE", "none"]) != loaded
     assert loaded.with_overrides([]) == loaded
@@ -106,7 +106,7 @@ def test_copy_is_an_ordinary_dict(loaded):
         ("a", False, "test/a/retinanet"),
     ],
 )
-def test_output_dir(tmp_path, datasets, training, expected):
+def test_output_dir_is_the_folder_of_the_run(tmp_path, datasets, training, expected):
     settings = config.load(overrides=["OUTPUT_DIR", str(tmp_path), "MODEL.TYPE", "retinanet"])
     folder = config.output_dir(settings, datasets, training)
     assert folder == str(tmp_path / expected)
@@ -140,7 +140,7 @@ def test_a_folder_that_could_not_be_written_is_named_before_it_is_made(tmp_path,
             check(str(tmp_path / path), "logs to", "choose another")
 
 
-def test_output_dir_that_cannot_be_made(tmp_path):
+def test_output_dir_that_cannot_be_created_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     settings = config.load(overrides=["OUTPUT_DIR", str(file), "MODEL.TYPE", "m"])
@@ -150,7 +150,7 @@ def test_output_dir_that_cannot_be_made(tmp_path):
     assert str(caught.value).startswith(message)
 
 
-def test_output_dir_without_permission(tmp_path, monkeypatch):
+def test_output_dir_without_permission_is_refused(tmp_path, monkeypatch):
     settings = config.load(overrides=["OUTPUT_DIR", str(tmp_path)])
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="no permission; set OUTPUT_DIR to another folder"):

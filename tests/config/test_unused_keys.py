@@ -16,7 +16,7 @@ KINDS = {
     "RetinaNet": {"TYPE": "retinanet"},
     "Faster R-CNN": {"TYPE": "generalized_rcnn", "FASTER_RCNN": True},
     "Fast R-CNN": {"TYPE": "generalized_rcnn"},
-    "an RPN alone": {"TYPE": "generalized_rcnn", "RPN_ONLY": True},
+    "an RPN-only model": {"TYPE": "generalized_rcnn", "RPN_ONLY": True},
 }
 
 
@@ -34,15 +34,15 @@ def warned(kind, libra, caplog):
         ("Faster R-CNN", RETINANET, "RETINANET_SAMPLER.MODE RETINANET_HEAD.USE_GN"),
         ("Faster R-CNN", {**LOSSES, "SAMPLER": {**BALANCED, "RPN": True}}, ""),
         ("Fast R-CNN", {**LOSSES, "SAMPLER": {**BALANCED, "RPN": True}}, "SAMPLER.RPN"),
-        ("an RPN alone", LOSSES, "BALANCED_L1.ON LOSS_WEIGHTS.BBOX"),
-        ("an RPN alone", {"SAMPLER": {**BALANCED, "RPN": True}}, ""),
+        ("an RPN-only model", LOSSES, "BALANCED_L1.ON LOSS_WEIGHTS.BBOX"),
+        ("an RPN-only model", {"SAMPLER": {**BALANCED, "RPN": True}}, ""),
         (
-            "an RPN alone",
+            "an RPN-only model",
             {"SAMPLER": {**BALANCED, "RPN_NEG_POS_UB": 5.0}},
             "SAMPLER.NEGATIVE SAMPLER.POSITIVE",
         ),
         (
-            "an RPN alone",
+            "an RPN-only model",
             {"RETINANET_SAMPLER": {"MODE": "reweight"}, "BFP": {"ON": True}, "THREADS": 1},
             "RETINANET_SAMPLER.MODE",
         ),
@@ -54,5 +54,5 @@ def test_keys_without_effect_are_named_in_one_line(kind, libra, keys, caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_defaults_are_silent(kind, caplog):
+def test_defaults_give_no_warning(kind, caplog):
     assert not warned(kind, {}, caplog)

@@ -29,7 +29,7 @@ def refusal(*overrides):
         ("SOLVER.WARM_UP_METHOD", "exp"),
     ],
 )
-def test_choice_is_named_with_its_alternatives(key, value):
+def test_wrong_choice_is_refused_with_the_allowed_values(key, value):
     choices = ", ".join(KEYS[key].choices)
     assert refusal(key, value).startswith(f"{key} must be one of {choices}, given '{value}' (str)")
     for choice in KEYS[key].choices:
@@ -37,11 +37,11 @@ def test_choice_is_named_with_its_alternatives(key, value):
         config.load(overrides=[key, choice, *extra])
 
 
-def test_choice_offers_the_nearest():
+def test_wrong_choice_gets_a_suggestion():
     assert refusal("LIBRA.BFP.REFINE_TYPE", "nonlocal").endswith("; did you mean non_local?")
 
 
-def test_freeze_at():
+def test_freeze_at_accepts_only_numbers_of_stages():
     for stage in (0, 2, 3, 4, 5):
         assert config.load(overrides=["TRAIN.FREEZE_AT", stage])["TRAIN"]["FREEZE_AT"] == stage
     for stage in (-1, 1, 6):
@@ -60,7 +60,7 @@ RANGES = [
 
 
 @pytest.mark.parametrize("key, allowed, refused, demand", RANGES)
-def test_ranges(key, allowed, refused, demand):
+def test_values_outside_a_range_are_refused(key, allowed, refused, demand):
     for value in allowed:
         config.load(overrides=[key, value])
     for value in refused:
@@ -82,14 +82,14 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("key, limits", LIMITS.items())
-def test_numbers_that_single_precision_can_compute_with(key, limits):
+def test_limits_keep_numbers_computable_in_single_precision(key, limits):
     low, high = limits
     demand = f"{key} must lie between {low:g} and {high:g}, given "
     for value in (1e39, high * 1.01, low * 0.99 if low else -1.0):
         assert refusal(key, value).startswith(demand)
 
 
-def test_balanced_l1_has_an_exponential_that_single_precision_holds():
+def test_gamma_and_alpha_keep_the_exponential_of_balanced_l1_finite():
     alpha, gamma = "LIBRA.BALANCED_L1.ALPHA", "LIBRA.BALANCED_L1.GAMMA"
     assert refusal(alpha, "0.02") == (
         "LIBRA.BALANCED_L1.GAMMA must be at most 60 times LIBRA.BALANCED_L1.ALPHA (0.02), "
@@ -130,7 +130,7 @@ def test_balanced_l1_has_an_exponential_that_single_precision_holds():
         ),
     ],
 )
-def test_other_ranges(overrides, message):
+def test_other_wrong_values_are_refused(overrides, message):
     assert refusal(*overrides).startswith(message)
 
 
@@ -160,29 +160,29 @@ def test_a_ratio_at_which_anchors_have_no_pixels_is_named(model, key, ratios, re
 
 @pytest.mark.parametrize("policy", ["steps_with_decay", "steps_with_lrs"])
 @pytest.mark.parametrize("steps", ["[]", "[10, 20]"])
-def test_steps_start_with_zero(policy, steps):
+def test_steps_must_start_with_zero(policy, steps):
     message = refusal("SOLVER.LR_POLICY", policy, "SOLVER.STEPS", steps)
     assert message.startswith(f"SOLVER.STEPS must start with 0 under LR_POLICY {policy}, given ")
 
 
-def test_steps_rise_and_are_numbers():
+def test_steps_must_be_rising_numbers():
     decay = ["SOLVER.LR_POLICY", "steps_with_decay", "SOLVER.STEPS"]
     assert refusal(*decay, "[0, 20, 20]").startswith("SOLVER.STEPS must rise")
     assert refusal(*decay, "[0, 'a']").startswith("SOLVER.STEPS must hold numbers only")
 
 
-def test_steps_are_free_under_other_policies():
+def test_other_policies_do_not_check_steps():
     config.load(overrides=["SOLVER.LR_POLICY", "cosine_decay", "SOLVER.STEPS", "[5]"])
 
 
-def test_one_rate_for_each_step():
+def test_each_step_needs_one_learning_rate():
     lrs = ["SOLVER.LR_POLICY", "steps_with_lrs", "SOLVER.STEPS", "[0, 10]", "SOLVER.LRS"]
     assert config.load(overrides=[*lrs, "[0.1, 0.01]"]).SOLVER.LRS == [0.1, 0.01]
     assert refusal(*lrs, "[0.1]").endswith("under LR_POLICY steps_with_lrs, given 1 for 2")
 
 
 @pytest.mark.parametrize("channels, groups", [(8, 32), (-1, -1), (0, -1), (-1, 0), (-1, -2)])
-def test_group_norm_is_given_one_way(channels, groups):
+def test_group_norm_needs_exactly_one_of_both_keys(channels, groups):
     keys = ["GROUP_NORM.DIM_PER_GP", channels, "GROUP_NORM.NUM_GROUPS", groups]
     assert refusal(*keys).endswith(f"given {channels} and {groups}")
     config.load(overrides=["GROUP_NORM.DIM_PER_GP", "8", "GROUP_NORM.NUM_GROUPS", "-1"])

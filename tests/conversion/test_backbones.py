@@ -64,7 +64,7 @@ def random_checkpoint(place):
     return tensors, place("random.pth")
 
 
-def test_random_weights_give_the_definitions_maps(random_checkpoint, place):
+def test_random_weights_give_the_maps_of_the_definition(random_checkpoint, place):
     tensors, path = random_checkpoint
     backbone = convert_backbone(path, place("random.pkl"), "efficientnet_lite")
     assert (len(backbone.blobs), backbone.num_tensors, len(backbone.unused)) == (144, 240, 7)
@@ -75,7 +75,7 @@ def test_random_weights_give_the_definitions_maps(random_checkpoint, place):
         assert _error(found, wanted) < 1e-5
 
 
-def test_a_weights_file_says_what_it_needs(random_checkpoint, place):
+def test_a_weights_file_stores_the_settings_that_it_needs(random_checkpoint, place):
     convert_backbone(random_checkpoint[1], place("random.pkl"), "efficientnet_lite")
     weights = read_weights(place("random.pkl"))
     stored = configuration.load_legacy_yaml(weights.cfg)
@@ -102,7 +102,7 @@ def photograph():
         return image, dict(recorded)
 
 
-def test_a_photograph_gives_pytorchs_maps_and_classes(installed, photograph, place):
+def test_a_photograph_gives_the_maps_and_classes_of_pytorch(installed, photograph, place):
     """Recorded by record_efficientnet.py from efficientnet-lite-pytorch."""
     image, recorded = photograph
     convert_backbone(installed, place("weights.pkl"), "efficientnet_lite")

@@ -75,7 +75,7 @@ def files(tmp_path, arrays):
     return [str(tmp_path / name) for name in ("net.prototxt", "net.caffemodel", "net.pkl")]
 
 
-def test_weights_get_detectrons_names_and_frozen_statistics(files, arrays):
+def test_weights_get_names_of_detectron_and_frozen_batch_norm(files, arrays):
     names = convert_caffe_model(*files)
     blobs = read_weights(files[2]).blobs
     assert names == sorted(blobs) == [
@@ -109,7 +109,7 @@ def test_a_scale_that_belongs_to_no_batch_norm_is_refused(files):
         convert_caffe_model(*files)
 
 
-def test_a_scale_without_bias_counts(files, arrays):
+def test_a_scale_layer_without_bias_is_used(files, arrays):
     _replace(files[0], b"bias_term: true", b"bias_term: false")
     with_bias = _layer("scale_conv1", "Scale", arrays["gamma"], arrays["beta"])
     _replace(files[1], with_bias, _layer("scale_conv1", "Scale", arrays["gamma"]))
@@ -130,7 +130,7 @@ def test_a_scale_without_bias_counts(files, arrays):
         ("fc1000", "fc1000"),
     ],
 )
-def test_names(layer, name):
+def test_layers_get_the_names_of_detectron(layer, name):
     assert blob_name(layer) == name
 
 

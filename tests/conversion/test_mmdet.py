@@ -65,8 +65,10 @@ def _assert_close(found, expected, name):
 
 @_ARCHITECTURES
 @pytest.mark.parametrize("photograph", [True, False], ids=["photograph", "synthetic"])
-def test_outputs_are_mmdetections(arch, photograph, run_peer, shared_path, place, monkeypatch):
-    """All raw outputs; and by the detections anchors, proposals, decoding and suppression."""
+def test_outputs_equal_those_of_mmdetection(
+    arch, photograph, run_peer, shared_path, place, monkeypatch
+):
+    """All raw outputs, and the detections, which depend on anchors, decoding and suppression."""
     image = mmdet_random.synthetic_image()
     if photograph:
         image = cv2.imread(str(shared_path("data/bccd/images/BloodImage_00000.jpg")))
@@ -88,7 +90,7 @@ def _assert_same_detections(found, expected):
 
 
 @_ARCHITECTURES
-def test_outputs_are_those_recorded_from_mmdetection(arch, place, monkeypatch):
+def test_outputs_equal_those_recorded_from_mmdetection(arch, place, monkeypatch):
     image = mmdet_random.synthetic_image()
     classes = [f"c{number}" for number in range(80)]
     write_checkpoint(place("m.pth"), arch, {"dataset_meta": {"classes": classes}})

@@ -28,7 +28,7 @@ model = dict(
 """
 
 
-def test_version_2():
+def test_settings_of_version_2_are_read():
     settings = read_settings({"config": _VERSION_2, "CLASSES": ("cat", "dog")})
     assert settings == CheckpointSettings(
         style="caffe",
@@ -41,7 +41,7 @@ def test_version_2():
     )
 
 
-def test_version_3():
+def test_settings_of_version_3_are_read():
     settings = read_settings({"cfg": _VERSION_3, "dataset_meta": {"classes": ["cat"]}})
     assert settings == CheckpointSettings(
         mean=(1, 2, 3), std=(4, 5, 6), extra_levels_on="on_input", classes=("cat",)
@@ -49,7 +49,7 @@ def test_version_3():
 
 
 @pytest.mark.parametrize("source", [None, "", "model = dict(", "x" * 10, 7, "(" * 500])
-def test_text_that_says_nothing_leaves_the_published_settings(source):
+def test_meta_data_without_settings_give_the_published_settings(source):
     assert read_settings({"config": source, "CLASSES": 3}) == CheckpointSettings()
 
 
@@ -85,7 +85,7 @@ model = dict(
         ),
     ],
 )
-def test_anchors_and_the_level_of_refinement_are_found(place, arch, published, other, overrides):
+def test_anchors_and_refine_level_are_read(place, arch, published, other, overrides):
     for settings, expected in ((published, {}), (other, overrides)):
         source = _LEVELS.format(levels=5, head="bbox_head", **settings)
         path = write_checkpoint(place("m.pth"), arch, {"config": source})
@@ -100,8 +100,8 @@ def test_text_is_parsed_and_not_run(tmp_path):
     assert not marker.exists()
 
 
-def test_the_differences_to_the_shipped_configuration_are_said(place):
-    """A caffe backbone: blue first, nothing divided, stride in the first convolution."""
+def test_differences_from_the_shipped_configuration_are_returned(place):
+    """A backbone of style caffe: order BGR, no division by std, stride in the first convolution."""
     path = write_checkpoint(place("m.pth"), "libra_retinanet_r50", {"config": _VERSION_2})
     with pytest.raises(WeightsError, match="another --arch"):
         convert_checkpoint(path, "retinanet_r50")

@@ -46,7 +46,7 @@ def _state():
 
 @_FORMATS
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_tensors_are_those_that_were_saved(tmp_path, zipped, wrapped):
+def test_tensors_are_read_as_they_were_saved(tmp_path, zipped, wrapped):
     state = _state()
     content = {"state_dict": state, "meta": {"epoch": 3}} if wrapped else state
     tensors, meta = read_checkpoint(_save(tmp_path / "c.pth", content, zipped))
@@ -59,8 +59,8 @@ def test_tensors_are_those_that_were_saved(tmp_path, zipped, wrapped):
 
 
 @_FORMATS
-def test_what_a_training_loop_left_is_passed_over(tmp_path, monkeypatch, zipped):
-    """Optimizer state, numpy numbers, and objects of mmengine that hold functions of theirs."""
+def test_objects_of_a_training_loop_are_ignored(tmp_path, monkeypatch, zipped):
+    """Optimizer state, numpy numbers, and objects of mmengine that refer to its functions."""
     module = types.ModuleType("mmengine.logging")
     source = (
         "class Buffer:\n    def mean(self): pass\n    def __init__(self): self.f = Buffer.mean\n"
@@ -104,7 +104,7 @@ def test_code_is_refused_and_not_run(tmp_path, zipped, place):
     assert not os.path.exists(marker)
 
 
-def test_attributes_of_anything_else_are_refused(tmp_path):
+def test_attributes_of_other_objects_are_refused(tmp_path):
     content = {"w": torch.ones(1), "x": _Command(getattr, (collections.OrderedDict, "clear"))}
     with pytest.raises(WeightsError, match="attribute 'clear'"):
         read_checkpoint(_save(tmp_path / "c.pth", content))
@@ -144,7 +144,7 @@ def _rewritten(path, change):
         (b"K\x02K\x03\x86", b"K\x02K\x04\x86", "past its storage"),
     ],
 )
-def test_tensors_stay_within_their_storage(tmp_path, old, new, fault):
+def test_tensors_beyond_their_storage_are_refused(tmp_path, old, new, fault):
     path = _save(tmp_path / "c.pth", {"w": torch.arange(6.0).reshape(2, 3)})
 
     def change(data):
@@ -157,7 +157,7 @@ def test_tensors_stay_within_their_storage(tmp_path, old, new, fault):
         read_checkpoint(path)
 
 
-def test_storages_have_the_bytes_they_state(tmp_path):
+def test_storages_of_a_wrong_size_are_refused(tmp_path):
     path = _save(tmp_path / "c.pth", {"w": torch.arange(6.0)})
     out = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:

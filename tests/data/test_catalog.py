@@ -114,7 +114,7 @@ def test_bad_yaml_map_is_named(config, tmp_path, monkeypatch, content):
     assert str(path) in message("anything", config)
 
 
-def test_bccd_lies_where_the_variable_says(config, tmp_path, monkeypatch):
+def test_bccd_is_found_by_its_environment_variable(config, tmp_path, monkeypatch):
     assert "BCCD_ROOT" in message("bccd_train", config)
     monkeypatch.setenv("BCCD_ROOT", str(tmp_path / "absent"))
     assert "absent" in message("bccd_train", config)
@@ -124,7 +124,7 @@ def test_bccd_lies_where_the_variable_says(config, tmp_path, monkeypatch):
     assert entry.ann_fn == str(tmp_path / "annotations" / "bccd_train.json")
 
 
-def test_digits_are_made_on_first_use(config, tmp_path, monkeypatch):
+def test_digits_are_drawn_on_first_use(config, tmp_path, monkeypatch):
     from detectron_ext.data import digits
 
     made = []
@@ -136,7 +136,7 @@ def test_digits_are_made_on_first_use(config, tmp_path, monkeypatch):
     assert (entry.name, entry.im_dir, entry.ann_fn) == ("digits_val", str(tmp_path), "val.json")
 
 
-def test_coco_in_either_folder_layout(config, tmp_path, monkeypatch):
+def test_coco_is_found_in_both_folder_layouts(config, tmp_path, monkeypatch):
     assert "COCO_ROOT" in message("coco_2014_minival", config)
     monkeypatch.setenv("COCO_ROOT", str(tmp_path))
     (tmp_path / "coco_val2014").mkdir()
@@ -147,7 +147,7 @@ def test_coco_in_either_folder_layout(config, tmp_path, monkeypatch):
     assert resolve("coco_2017_test-dev", config).im_prefix == "COCO_test2015_"
 
 
-def test_unknown_name_says_the_nearest_and_how_to_add(config):
+def test_unknown_name_error_says_the_nearest_name_and_how_to_add_one(config):
     text = message("bccd_trian", config)
     assert "bccd_train" in text
     assert "DATASETS_EXTRA" in text

@@ -37,7 +37,7 @@ def test_classes_and_records_follow_the_file(folder, config, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_without_ground_truth_boxes_are_left_out(folder, config):
+def test_boxes_are_left_out_if_no_ground_truth_is_requested(folder, config):
     del folder.add_image().content["annotations"]
     dataset = CocoDataset(folder.write())
     (record,) = dataset.records(False, config)
@@ -102,14 +102,14 @@ def test_crowds_stay_and_are_marked(folder, config):
     assert not record.has_ground_truth
 
 
-def test_missing_or_unreadable_annotation_file(tmp_path):
+def test_missing_or_unreadable_annotation_file_is_named(tmp_path):
     missing = str(tmp_path / "none.json")
     assert missing in failure(DatasetEntry("toy", str(tmp_path), missing))
     assert "cannot read" in failure(DatasetEntry("toy", str(tmp_path), str(tmp_path)))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"<xml/>", b'{"a": "\xff"}'])
-def test_not_json(tmp_path, content):
+def test_file_that_is_not_json_is_named(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     text = failure(DatasetEntry("toy", str(tmp_path), str(path)))
@@ -181,7 +181,7 @@ def test_top_level_must_be_an_object(tmp_path):
     assert "COCO" in failure(DatasetEntry("toy", str(tmp_path), str(path)))
 
 
-def test_missing_image_folder(folder):
+def test_missing_image_folder_is_named(folder):
     entry = folder.add_image().write()
     assert "nowhere" in failure(DatasetEntry("toy", "nowhere", entry.ann_fn))
 
@@ -196,7 +196,7 @@ def test_missing_image_is_named_or_skipped(folder, config, caplog):
     assert "1.png" in caplog.text
 
 
-def test_bccd(shared_path, config):
+def test_bccd_has_its_classes_and_images(shared_path, config):
     root = shared_path("data/bccd")
     for split, size, boxes in (("train", 205, 2804), ("val", 87, 1137)):
         annotations = str(root / "annotations" / f"bccd_{split}.json")

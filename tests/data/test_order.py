@@ -38,7 +38,7 @@ def test_every_image_comes_equally_often(num_wide, num_tall, batch_size, groupin
     assert len(seen) == total
 
 
-def test_resuming_anywhere_sees_the_same_minibatches():
+def test_resuming_at_any_iteration_gives_the_same_minibatches():
     images = records(7, 4)
     whole = [MinibatchOrder(images, 3, 5, True).indices(i) for i in range(40)]
     order = MinibatchOrder(images, 3, 5, True)
@@ -59,6 +59,6 @@ def test_one_image_fills_a_larger_minibatch():
 
 
 @pytest.mark.parametrize("images, batch_size", [([], 2), (records(1, 0), 0)])
-def test_nothing_to_order(images, batch_size):
+def test_no_images_or_an_empty_minibatch_is_refused(images, batch_size):
     with pytest.raises(ValueError, match="at least one"):
         MinibatchOrder(images, batch_size, 0, True)

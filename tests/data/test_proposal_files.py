@@ -53,13 +53,13 @@ def test_an_image_may_have_no_proposals(tmp_path, records, protocol):
     assert usable_proposals(found[1]).shape == (0, 4)
 
 
-def test_detectrons_oldest_files_name_the_ids_indexes(tmp_path, records):
+def test_the_key_indexes_of_old_detectron_files_is_read(tmp_path, records):
     path = _write(tmp_path / "p.pkl", boxes=[_BOXES] * 3, indexes=[0, 1, 2], scores=[[1, 1]] * 3)
     assert len(with_proposals(records, path)[0].proposals) == 2
 
 
 @pytest.mark.parametrize("kind", [int, float, np.int64, np.float64, str])
-def test_ids_may_be_of_any_kind_that_annotations_have(tmp_path, records, kind):
+def test_ids_may_have_any_type_that_annotations_allow(tmp_path, records, kind):
     path = str(tmp_path / "p.pkl")
     records = [replace(record, image_id=kind(record.image_id)) for record in records]
     ids = [record.image_id for record in records]
@@ -116,7 +116,7 @@ def test_every_data_set_needs_a_file_of_its_own(tmp_path):
             proposal_paths(files, ["a"], "TRAIN.PROPOSAL_FILES")
 
 
-def test_proposals_are_clipped_and_the_small_and_the_doubled_left_out(records):
+def test_proposals_are_clipped_and_small_and_duplicate_ones_are_left_out(records):
     listed = np.array(
         [
             [-5, -5, 50, 50],  # all of the image of 40 x 30 once clipped
@@ -139,8 +139,8 @@ def test_proposals_are_clipped_and_the_small_and_the_doubled_left_out(records):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_proposal_stays_on_the_object_it_covers(make_record, config, seed):
-    """Whatever is done to the image, one that equals the ground truth goes on to equal it."""
+def test_augmentation_moves_proposals_together_with_objects(make_record, config, seed):
+    """A proposal that equals a ground-truth box still equals it after every augmentation."""
     augmentation = config.LIBRA.AUGMENTATION
     augmentation.FLIP_VERTICAL = augmentation.ROTATE90 = augmentation.CROP = True
     augmentation.SCALE_RANGE = (0.5, 2.0)
@@ -152,14 +152,14 @@ def test_a_proposal_stays_on_the_object_it_covers(make_record, config, seed):
         np.testing.assert_array_equal(sample.proposals, sample.boxes)
 
 
-def test_testing_takes_the_first_of_the_file_at_the_test_scale(make_record, config):
+def test_testing_uses_the_first_proposals_of_the_file_at_the_test_scale(make_record, config):
     config.TEST.PROPOSAL_LIMIT = 1
     record = replace(make_record(), proposals=_BOXES)
     sample = load_sample(record, config, None, False)
     np.testing.assert_array_equal(sample.proposals, _BOXES[:1] * 2)
 
 
-def test_training_records_carry_their_proposals_also_mirrored(folder, tmp_path, config):
+def test_training_records_have_their_proposals_and_mirrored_ones(folder, tmp_path, config):
     folder.add_image(boxes=[[2, 3, 10, 12]]).add_image().add_image(boxes=[[2, 3, 10, 12]])
     entry = folder.write()
     config.DATASETS_EXTRA = {"toy": {"im_dir": entry.im_dir, "ann_fn": entry.ann_fn}}

@@ -66,7 +66,7 @@ def test_data_sets_are_combined_when_their_classes_agree(folder, config):
         training_records(("first", "third"), config)
 
 
-def test_nothing_to_train_on(folder, config):
+def test_records_without_boxes_to_train_on_are_refused(folder, config):
     config.DATASETS_EXTRA = {"toy": entry_dict(folder.add_image().write())}
     with pytest.raises(DatasetError, match="toy"):
         training_records("toy", config)
@@ -105,13 +105,13 @@ _CLASSES = ["__background__", "cat", "dog", "cow"]
         (["cat", "fox", "dog"], "class 2 is dog in weights w.pkl, but fox in data set toy"),
     ],
 )
-def test_a_class_of_another_number_is_refused(others, where):
+def test_classes_in_another_order_are_refused(others, where):
     tested = {"good": _CLASSES, "toy": ["__background__", *others]}
     with pytest.raises(DatasetError, match=where):
         check_class_order(_CLASSES, "weights w.pkl", tested)
 
 
-def test_a_class_of_another_name_is_a_warning(caplog):
+def test_a_class_with_another_name_is_a_warning(caplog):
     check_class_order(_CLASSES, "weights w.pkl", {"toy": _CLASSES})
     assert not caplog.records
     check_class_order(_CLASSES, "weights w.pkl", {"toy": ["__background__", "cat", "Dog", "cow"]})

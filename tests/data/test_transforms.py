@@ -28,7 +28,7 @@ BOXES = np.array([[2, 3, 8, 5]], dtype=np.float32)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_boxes_turn_with_their_pixels(turns):
+def test_boxes_rotate_with_their_pixels(turns):
     image, boxes = transforms.rotate90(paint(BOXES, 13, 17), BOXES, turns)
     np.testing.assert_array_equal(image, paint(boxes, *image.shape[:2]))
     assert image.shape[:2] == ((13, 17) if turns % 2 == 0 else (17, 13))
@@ -61,7 +61,7 @@ def test_image_of_another_size_than_annotated_is_named(make_record):
         transforms.read_image(replace(make_record(), height=31))
 
 
-def test_annotated_size_decides_about_exif_orientation(make_record, tmp_path):
+def test_exif_orientation_is_applied_if_the_annotated_size_needs_it(make_record, tmp_path):
     path = tmp_path / "turned.jpg"
     image = np.zeros((30, 40, 3), dtype=np.uint8)
     image[:10] = 255
@@ -86,7 +86,7 @@ def test_gray_image_gets_three_channels(make_record, tmp_path):
     "height, width, scale",
     [(300, 400, 2.0), (400, 300, 2.0), (300, 600, 1000 / 600), (300, 500, 2.0)],
 )
-def test_shorter_side_to_scale_unless_the_longer_is_too_long(height, width, scale):
+def test_shorter_side_gets_the_scale_unless_the_longer_side_is_too_long(height, width, scale):
     assert transforms.resize_scale(height, width, 600, 1000) == pytest.approx(scale)
 
 
@@ -106,7 +106,7 @@ def test_resized_sides_are_rounded_products(height, width, target, longest):
     assert max(image.shape) <= max(longest, 3)
 
 
-def test_color_jitter_keeps_range_and_changes_something():
+def test_color_jitter_changes_values_within_their_range():
     image = np.random.default_rng(0).integers(0, 256, (9, 8, 3)).astype(np.uint8)
     rng = np.random.default_rng(1)
     jittered = transforms.jitter_color(image, 0.5, rng)
@@ -136,7 +136,7 @@ def test_crop_moves_clips_and_marks_boxes():
     np.testing.assert_array_equal(cut, [[0, 0, 9, 9], [0, 0, 4, 9], [0, 0, 1, 9], [0, 0, 2, 2]])
 
 
-def test_crop_of_no_boxes():
+def test_crop_of_an_image_without_boxes():
     none = np.zeros((0, 4), dtype=np.float32)
     boxes, is_crowd, kept = transforms.crop_boxes(none, np.zeros(0, bool), (1, 1, 5, 5))
     assert boxes.shape == (0, 4)

@@ -103,7 +103,9 @@ def _assert_same(found, expected):
     ids=["retinanet", "libra retinanet", "libra retinanet, mmdet", "efficientnet", "faster",
          "libra faster, mmdet", "faster, boxes of no class"],
 )  # fmt: skip
-def test_a_bare_process_gives_the_detections_of_infer_simple(make_model, tmp_path, kind, overrides):
+def test_a_process_with_only_caffe2_gives_the_detections_of_infer_simple(
+    make_model, tmp_path, kind, overrides
+):
     config, weights, image = make_model(kind, *overrides)
     about = export_model(config, weights, str(tmp_path / "pb"), _SIZE, keep_custom=False)
     assert about["classes"] == ["__background__", "square", "disc"]
@@ -111,7 +113,7 @@ def test_a_bare_process_gives_the_detections_of_infer_simple(make_model, tmp_pat
     _assert_same(found, _infer(config, weights, image, tmp_path / "drawn"))
 
 
-def test_a_two_stage_net_takes_any_size(make_model, tmp_path):
+def test_a_two_stage_net_accepts_images_of_any_size(make_model, tmp_path):
     config, weights, image = make_model("faster_rcnn")
     about = export_model(config, weights, str(tmp_path / "pb"))
     assert "data_shape" not in about
@@ -119,19 +121,19 @@ def test_a_two_stage_net_takes_any_size(make_model, tmp_path):
     _assert_same(found, _infer(config, weights, image, tmp_path / "drawn"))
 
 
-def test_an_image_without_objects(make_model, tmp_path):
+def test_an_image_without_objects_has_no_detections(make_model, tmp_path):
     config, weights, image = make_model("retinanet", "RETINANET.INFERENCE_TH", 0.999)
     export_model(config, weights, str(tmp_path / "pb"), _SIZE)
     assert len(_run_bare(tmp_path / "pb", image)) == 0
 
 
-def test_images_may_be_larger_than_memory(make_model, tmp_path):
+def test_the_image_size_may_be_larger_than_memory(make_model, tmp_path):
     config, weights, _ = make_model("retinanet")
     about = export_model(config, weights, str(tmp_path / "pb"), (100_000, 100_000))
     assert about["data_shape"] == [1, 3, 192, 192]
 
 
-def test_libra_operators_stay_unless_asked_for(make_model, tmp_path):
+def test_libra_operators_are_replaced_only_if_requested(make_model, tmp_path):
     config, weights, _ = make_model("retinanet", *_LIBRA)
     net = caffe2_pb2.NetDef()
     for keep, expected in ((True, {"BalancedPyramidGather", "BalancedPyramidScatter",

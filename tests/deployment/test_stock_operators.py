@@ -35,7 +35,7 @@ def _random(*shape):
 
 @settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(_SIDES, min_size=2, max_size=4), data=st.data())
-def test_pyramid(sizes, data):
+def test_the_stock_pyramid_equals_the_definition(sizes, data):
     refine_level = data.draw(st.integers(0, len(sizes) - 1))
     levels = {f"f{i}": _random(2, 3, *size) for i, size in enumerate(sizes)}
     balanced = _random(2, 3, *sizes[refine_level])
@@ -56,7 +56,7 @@ def test_pyramid(sizes, data):
 
 
 @pytest.mark.parametrize("use_scale", [0, 1])
-def test_attention(use_scale):
+def test_stock_attention_equals_the_definition(use_scale):
     blobs = {name: _random(2, 5, 4, 3) * (i + 1) for i, name in enumerate(("theta", "phi", "g"))}
     operator = core.CreateOperator(
         "EmbeddedGaussianAttention", list(blobs), ["out"], use_scale=use_scale
@@ -67,7 +67,7 @@ def test_attention(use_scale):
 
 
 @pytest.mark.parametrize("use_scale", [0, 1])
-def test_non_local_block(use_scale):
+def test_the_stock_non_local_block_equals_the_definition(use_scale):
     shapes = [(2, 5, 4, 3), *[(6, 5, 1, 1), (6,)] * 3, (5, 6, 1, 1), (5,)]
     blobs = {f"in{i}": _random(*shape, i + 1)[..., 0] for i, shape in enumerate(shapes)}
     operator = core.CreateOperator(
@@ -78,7 +78,7 @@ def test_non_local_block(use_scale):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_group_softmax():
+def test_stock_group_softmax_equals_the_definition():
     operator = core.CreateOperator("GroupSpatialSoftmax", ["x"], ["y"], num_classes=4)
     x = _random(2, 12, 3, 5)
     (found,) = _run(operator, {"x": x})

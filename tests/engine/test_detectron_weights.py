@@ -63,7 +63,7 @@ class _AttrDict(dict):
 
 
 def test_the_stored_configuration_has_detectrons_types(saved, tiny_config, monkeypatch):
-    """Detectron asks for cfg.MODEL.BBOX_REG_WEIGHTS of every file that it loads."""
+    """Detectron reads cfg.MODEL.BBOX_REG_WEIGHTS from every file that it loads."""
     with open(saved[0], "rb") as file:
         content = pickle.load(file, encoding="latin1")
     assert content.keys() == {"blobs", "cfg", "classes"}
@@ -95,8 +95,8 @@ def test_a_file_without_configuration_is_loaded_as_bare_blobs(saved, tmp_path):
         np.testing.assert_array_equal(workspace.FetchBlob(name), blobs[name])
 
 
-def test_models_older_than_the_box_weights_say_which_to_set(tiny_rcnn_config, tmp_path):
-    """Detectron sets them itself; a configuration is read-only here."""
+def test_models_older_than_the_box_weights_name_the_key_to_set(tiny_rcnn_config, tmp_path):
+    """Detectron sets the weights itself. Here the configuration is read-only."""
     from caffe2.python import workspace
 
     workspace.ResetWorkspace()

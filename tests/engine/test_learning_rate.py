@@ -15,19 +15,19 @@ def _rates(iterations, *overrides):
     return rates
 
 
-def test_step():
+def test_step_policy():
     overrides = ["SOLVER.LR_POLICY", "step", "SOLVER.STEP_SIZE", "30", "SOLVER.GAMMA", "0.5"]
     np.testing.assert_allclose(_rates([0, 29, 30, 60], *overrides), [0.1, 0.1, 0.05, 0.025])
 
 
-def test_steps_with_decay():
+def test_steps_with_decay_policy():
     overrides = ["SOLVER.LR_POLICY", "steps_with_decay", "SOLVER.STEPS", "[0, 60, 80]"]
     np.testing.assert_allclose(
         _rates([0, 59, 60, 79, 80, 99], *overrides), [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6
     )
 
 
-def test_steps_with_lrs():
+def test_steps_with_lrs_policy():
     overrides = [
         "SOLVER.LR_POLICY", "steps_with_lrs",
         "SOLVER.STEPS", "[0, 60]", "SOLVER.LRS", "[0.02, 0.3]",
@@ -35,7 +35,7 @@ def test_steps_with_lrs():
     np.testing.assert_allclose(_rates([59, 60, 120], *overrides), [0.02, 0.3, 0.3])
 
 
-def test_cosine_and_exponential_decay_end_where_they_should():
+def test_cosine_and_exponential_decay_end_at_their_final_rates():
     rates = _rates([0, 50, 100], "SOLVER.LR_POLICY", "cosine_decay")
     np.testing.assert_allclose(rates, [0.1, 0.05, 0], atol=1e-8)
     rates = _rates([0, 50, 100], "SOLVER.LR_POLICY", "exp_decay", "SOLVER.GAMMA", "0.01")
@@ -45,7 +45,7 @@ def test_cosine_and_exponential_decay_end_where_they_should():
 @pytest.mark.parametrize(
     "method, expected", [("linear", [0.05, 0.075, 0.1]), ("constant", [0.05, 0.05, 0.1])]
 )
-def test_warm_up(method, expected):
+def test_warm_up_raises_the_rate(method, expected):
     overrides = [
         "SOLVER.LR_POLICY", "step", "SOLVER.WARM_UP_ITERS", "10",
         "SOLVER.WARM_UP_FACTOR", "0.5", "SOLVER.WARM_UP_METHOD", method,

@@ -47,7 +47,7 @@ def _retinanet_outputs(deltas=(0, 0, 0, 0), score=0.9):
 @NOT_FINITE
 @CONVENTIONS
 @pytest.mark.parametrize("place", range(4))
-def test_retinanet_drops_a_candidate_with_such_a_delta(bad, convention, place):
+def test_retinanet_drops_a_candidate_with_a_delta_that_is_not_finite(bad, convention, place):
     config = _config("LIBRA.BOX_CONVENTION", convention)
     assert len(decode_image(_retinanet_outputs(), 1.0, 64, 64, config)) == 2
     deltas = np.zeros(4)
@@ -59,7 +59,7 @@ def test_retinanet_drops_a_candidate_with_such_a_delta(bad, convention, place):
 
 @NOT_FINITE
 @pytest.mark.parametrize("level", [3, 4])
-def test_retinanet_drops_a_candidate_with_such_a_score(bad, level):
+def test_retinanet_drops_a_candidate_with_a_score_that_is_not_finite(bad, level):
     outputs = _retinanet_outputs(score=0)
     outputs[level][0][2, 1, 1] = bad
     # It must not take the only place either.
@@ -78,7 +78,7 @@ def _regions(deltas=(0, 0, 0, 0), score=0.9):
 @NOT_FINITE
 @CONVENTIONS
 @pytest.mark.parametrize("place", range(4))
-def test_the_box_head_s_decoding_drops_a_region_with_such_a_delta(bad, convention, place):
+def test_the_box_head_drops_a_region_with_a_delta_that_is_not_finite(bad, convention, place):
     config = _config("LIBRA.BOX_CONVENTION", convention)
     assert len(decode_regions(*_regions(), 120, 200, config)) == 2
     deltas = np.zeros(4)
@@ -89,7 +89,7 @@ def test_the_box_head_s_decoding_drops_a_region_with_such_a_delta(bad, conventio
 
 
 @NOT_FINITE
-def test_the_box_head_s_decoding_drops_a_region_with_such_a_score(bad):
+def test_the_box_head_drops_a_region_with_a_score_that_is_not_finite(bad):
     found = decode_regions(*_regions(score=bad), 120, 200, _config())
     np.testing.assert_allclose(found[:, 4], [0.8])
 
@@ -97,7 +97,7 @@ def test_the_box_head_s_decoding_drops_a_region_with_such_a_score(bad):
 @NOT_FINITE
 @SUPPRESSIONS
 @pytest.mark.parametrize("place", ["score", 0, 1, 2, 3])
-def test_suppression_and_voting_are_as_without_the_candidate(bad, overrides, place):
+def test_dropped_candidates_do_not_change_suppression_and_voting(bad, overrides, place):
     config = _config(*overrides)
     boxes = np.array([[10, 10, 49, 49]] * 3 + [[12, 10, 51, 49]], np.float32)
     scores = np.array([0.9, 0.95, 0.8, 0.7], np.float32)
@@ -122,7 +122,7 @@ def test_a_box_that_overflows_is_clipped(delta, x):
 
 @SUPPRESSIONS
 def test_boxes_without_area_overlap_fully(overrides):
-    """Their IoU is 0 / 0, which must become no score."""
+    """Their IoU would be 0 / 0, which must not become a score."""
     boxes = np.array([[5, 5, 4, 9], [5, 5, 4, 9], [20, 20, 29, 29]], np.float32)
     scores = np.array([0.9, 0.8, 0.7], np.float32)
     found = best_detections(boxes, scores, np.array([1, 1, 1]), _config(*overrides))

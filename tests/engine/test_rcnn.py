@@ -1,4 +1,4 @@
-"""Two-stage detectors from end to end: Faster R-CNN, an RPN alone, Fast R-CNN on its proposals."""
+"""Faster R-CNN, an RPN-only model, and Fast R-CNN on its proposals, from end to end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_fast_rcnn_learns_from_the_proposals_of_an_rpn(tiny_rcnn_config, tmp_pat
     assert train_and_test(fast)["squares"]["AP50"] > 0.5
 
 
-def test_same_seed_same_weights_and_resuming_changes_nothing(tiny_rcnn_config, tmp_path):
+def test_a_seed_determines_the_weights_also_after_resuming(tiny_rcnn_config, tmp_path):
     first = train(tiny_rcnn_config())
     resumed = tmp_path / "resumed"
     shutil.copytree(os.path.dirname(first), str(resumed / "train" / "squares" / "generalized_rcnn"))
@@ -74,7 +74,7 @@ def test_same_seed_same_weights_and_resuming_changes_nothing(tiny_rcnn_config, t
         np.testing.assert_array_equal(blob, two[name], err_msg=name)
 
 
-def test_a_range_of_an_rpn_s_proposals_is_kept_but_not_scored(tiny_rcnn_config):
+def test_proposals_of_a_range_of_images_are_kept_but_not_scored(tiny_rcnn_config):
     config = tiny_rcnn_config(*_RPN, "SOLVER.MAX_ITER", "1")
     train(config)
     assert run_test(config, image_range=(2, 5)) == {}
@@ -84,7 +84,7 @@ def test_a_range_of_an_rpn_s_proposals_is_kept_but_not_scored(tiny_rcnn_config):
     assert os.listdir(folder) == ["rpn_proposals_range_2_5.pkl"]
 
 
-def test_fast_rcnn_without_proposals_says_what_is_missing(tiny_rcnn_config):
+def test_fast_rcnn_without_proposals_names_the_missing_key(tiny_rcnn_config):
     with pytest.raises(DatasetError, match="TRAIN.PROPOSAL_FILES"):
         train(tiny_rcnn_config(*_FAST))
     with pytest.raises(DatasetError, match="TEST.PROPOSAL_FILES"):
@@ -110,6 +110,8 @@ def test_bad_proposals_to_test_are_found_before_training(tiny_rcnn_config, tmp_p
 
 
 @pytest.mark.parametrize("kind, fault", [(_FAST, "proposals from a file"), (_RPN, "RPN_ONLY")])
-def test_single_images_need_a_detector_that_stands_alone(tiny_rcnn_config, tmp_path, kind, fault):
+def test_single_images_need_a_detector_that_makes_its_own_proposals(
+    tiny_rcnn_config, tmp_path, kind, fault
+):
     with pytest.raises(UserError, match=fault):
         infer(tiny_rcnn_config(*kind), "none.pkl", str(tmp_path), str(tmp_path / "out"))

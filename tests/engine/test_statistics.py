@@ -11,7 +11,9 @@ from detectron_ext.engine import statistics
 
 
 @pytest.mark.parametrize("has_bar", [False, True])
-def test_a_full_output_costs_no_line_of_the_file(tmp_path, monkeypatch, caplog, capfd, has_bar):
+def test_a_full_output_does_not_stop_the_statistics_file(
+    tmp_path, monkeypatch, caplog, capfd, has_bar
+):
     class Bar(tqdm):
         def __init__(self, **options):
             super().__init__(**{**options, "disable": not has_bar})

@@ -36,7 +36,7 @@ def _assert_same(path, other):
 
 
 @pytest.mark.parametrize("libra", [[], _LIBRA], ids=["plain", "libra"])
-def test_same_seed_same_weights_and_resuming_changes_nothing(tiny_config, tmp_path, libra):
+def test_a_seed_determines_the_weights_also_after_resuming(tiny_config, tmp_path, libra):
     first = training.train(tiny_config(*libra))
     again = training.train(tiny_config(*libra, "OUTPUT_DIR", str(tmp_path / "again")))
     _assert_same(first, again)
@@ -78,7 +78,7 @@ def test_statistics_file_has_every_logged_iteration_once(tiny_config):
     )
 
 
-def test_the_times_in_the_log_of_a_resumed_run_add_up(tiny_config, tmp_path, monkeypatch):
+def test_times_in_the_log_of_a_resumed_run_have_the_right_sum(tiny_config, tmp_path, monkeypatch):
     """The checkpoint is not at the end of a log period. Its line does not change the weights."""
     seconds = 0
     step = training._step
@@ -129,7 +129,7 @@ def _interrupt_after(monkeypatch, config, last, advice):
             training.train(config)
 
 
-def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
+def test_a_signal_saves_a_checkpoint_and_names_it(tiny_config, monkeypatch):
     config = tiny_config("TRAIN.SNAPSHOT_ITERS", "100")
     _interrupt_after(monkeypatch, config, 1, "the same command")
     resumed = training.train(config)
@@ -139,9 +139,7 @@ def test_a_signal_saves_the_state_and_names_it(tiny_config, monkeypatch):
     _assert_same(resumed, resumed + ".kept")
 
 
-def test_a_run_that_starts_anew_is_resumed_without_the_one_before(
-    tiny_config, tmp_path, monkeypatch
-):
+def test_a_restarted_run_is_resumed_without_the_earlier_run(tiny_config, tmp_path, monkeypatch):
     anew = ["TRAIN.AUTO_RESUME", "False"]
     other = ["RNG_SEED", "4", "LIBRA.LOG_PERIOD", "2"]
     _interrupt_after(monkeypatch, tiny_config(), 4, "the same command")
@@ -157,7 +155,7 @@ def test_a_run_that_starts_anew_is_resumed_without_the_one_before(
     assert set(os.listdir(os.path.join(folder, "earlier_1"))) == earlier
 
 
-def test_finished_weights_are_set_aside_when_training_starts_anew(tiny_config, monkeypatch):
+def test_finished_weights_are_moved_when_training_restarts(tiny_config, monkeypatch):
     short = ["SOLVER.MAX_ITER", "2"]
     final = training.train(tiny_config(*short))
     anew = tiny_config(*short, "RNG_SEED", "4", "TRAIN.AUTO_RESUME", "False")
@@ -170,7 +168,9 @@ def test_finished_weights_are_set_aside_when_training_starts_anew(tiny_config, m
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_final_weights_be_written(tiny_config, tmp_path, monkeypatch, number):
+def test_a_signal_does_not_interrupt_writing_the_final_weights(
+    tiny_config, tmp_path, monkeypatch, number
+):
     def stop(*_):
         raise AssertionError("stopped in the middle of the final weights")
 
@@ -208,18 +208,18 @@ def test_the_files_of_a_killed_save_are_removed(tiny_config, tmp_path):
     assert set(os.listdir(folder)) == {".notes.tmp", "model_final.pkl", "stats.jsonl"}
 
 
-def test_a_loss_that_is_not_a_number_names_the_learning_rate(tiny_config):
+def test_error_of_a_loss_that_is_not_finite_names_the_learning_rate(tiny_config):
     with pytest.raises(UserError, match="BASE_LR"):
         training.train(tiny_config("SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"))
 
 
-def test_momenta_have_no_rate_to_follow_before_the_first_step(tiny_config):
+def test_momenta_stay_finite_before_the_first_step(tiny_config):
     any_jump = ["SOLVER.SCALE_MOMENTUM_THRESHOLD", "0.0", "SOLVER.MAX_ITER", "2"]
     blobs = read_weights(training.train(tiny_config(*any_jump))).blobs
     assert all(np.isfinite(blob).all() for blob in blobs.values())
 
 
-def test_weights_that_do_not_fit_list_each_mismatch(tiny_config, tmp_path):
+def test_error_of_weights_that_do_not_fit_lists_each_mismatch(tiny_config, tmp_path):
     final = training.train(tiny_config("SOLVER.MAX_ITER", "1"))
     wider = tiny_config("FPN.DIM", "96", "TRAIN.WEIGHTS", final, "OUTPUT_DIR", str(tmp_path / "w"))
     with pytest.raises(WeightsError, match="fpn_6_w.*; .*retnet_cls_pred_fpn3_w") as caught:
@@ -232,7 +232,7 @@ def test_weights_that_do_not_fit_list_each_mismatch(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     "weights, fault", [("https://host/R-50.pkl", "R-50.pkl"), ("/no/such.pkl", "not found")]
 )
-def test_weights_that_are_not_here_are_named(tiny_config, weights, fault):
+def test_missing_weights_are_named(tiny_config, weights, fault):
     with pytest.raises(WeightsError, match=fault):
         training.train(tiny_config("TRAIN.WEIGHTS", weights))
 
@@ -260,7 +260,7 @@ def test_a_data_set_to_test_is_read_once(tiny_config, monkeypatch):
 
 
 @pytest.mark.parametrize("libra", [[], _LIBRA, _REWEIGHT], ids=["plain", "libra", "reweight"])
-def test_eight_images_are_learnt_by_heart(tiny_config, libra):
+def test_a_model_learns_eight_images_by_heart(tiny_config, libra):
     config = tiny_config(
         *libra, "SOLVER.MAX_ITER", "120", "SOLVER.BASE_LR", "0.02", "SOLVER.WARM_UP_ITERS", "20",
         "TRAIN.SNAPSHOT_ITERS", "1000",

@@ -79,7 +79,7 @@ def test_final_weights_of_other_settings_are_refused(tiny_config, final, key, va
     assert f"TRAIN.AUTO_RESUME False, or test it unchanged with TEST.WEIGHTS {final}" in message
 
 
-def test_a_checkpoint_of_other_settings_is_refused_with_three_ways_out(tiny_config, final):
+def test_a_checkpoint_of_other_settings_is_refused_with_three_solutions(tiny_config, final):
     with pytest.raises(UserError) as caught:
         check_checkpoint(tiny_config("RNG_SEED", "4"), _checkpoint(final))
     folder = os.path.dirname(final)
@@ -87,13 +87,13 @@ def test_a_checkpoint_of_other_settings_is_refused_with_three_ways_out(tiny_conf
     assert str(caught.value).endswith(": " + ways)
 
 
-def test_final_weights_after_more_iterations_are_not_to_be_renamed(tiny_config, final):
+def test_renaming_is_not_advised_for_weights_after_more_iterations(tiny_config, final):
     with pytest.raises(UserError, match="MAX_ITER 6, but now it is 5: choose another") as caught:
         check_final(tiny_config("SOLVER.MAX_ITER", "5"), final)
     assert "rename" not in str(caught.value)
 
 
-def test_weights_without_any_training_are_not_to_be_renamed(tiny_config, final):
+def test_renaming_is_not_advised_for_weights_without_training(tiny_config, final):
     _write(final, configuration.dump_legacy_yaml(tiny_config("SOLVER.MAX_ITER", "0")))
     with pytest.raises(UserError, match="MAX_ITER 0, but now it is 6: choose another"):
         check_final(tiny_config(), final)
@@ -123,7 +123,7 @@ def test_final_weights_are_used_if_only_files_have_moved(tiny_config, final, cap
 
 
 @pytest.mark.parametrize("key, stored, wanted", _OTHER_FILES)
-def test_a_file_of_another_name_is_another_file(tiny_config, final, key, stored, wanted):
+def test_a_file_with_another_name_is_another_setting(tiny_config, final, key, stored, wanted):
     _write(final, configuration.dump_legacy_yaml(tiny_config(key, stored)))
     config = tiny_config(key, wanted)
     with pytest.raises(UserError, match=f"was trained with {key} "):
@@ -136,7 +136,7 @@ def test_a_file_of_another_name_is_another_file(tiny_config, final, key, stored,
     "available, stored, wanted, is_said",
     [(0, 8, 0, False), (0, 0, 8, False), (1, 8, 1, False), (8, 1, 8, True), (8, 8, 0, True)],
 )
-def test_num_gpus_is_compared_as_it_takes_effect(
+def test_num_gpus_is_compared_by_the_number_in_use(
     tiny_config, final, caplog, monkeypatch, available, stored, wanted, is_said
 ):
     monkeypatch.setattr(trained_settings, "available_gpus", lambda: available)
@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_config, final, key, value
         check_checkpoint(tiny_config("SOLVER.MAX_ITER", "8", key, value), _checkpoint(final))
 
 
-def test_a_checkpoint_goes_on_with_another_schedule_and_says_so(tiny_config, final, caplog):
+def test_a_checkpoint_with_another_schedule_is_continued_with_a_warning(tiny_config, final, caplog):
     config = _moved(tiny_config, final, *(part for pair in _SCHEDULE for part in pair))
     with caplog.at_level(logging.WARNING):
         check_checkpoint(config, _checkpoint(final))
@@ -164,7 +164,7 @@ def test_a_checkpoint_goes_on_with_another_schedule_and_says_so(tiny_config, fin
     assert all(key in record.message for key in [*_MOVED, *dict(_SCHEDULE)])
 
 
-def test_what_does_not_change_the_weights_is_not_compared(tiny_config, final, caplog):
+def test_settings_without_effect_on_the_weights_are_not_compared(tiny_config, final, caplog):
     with caplog.at_level(logging.WARNING):
         check_final(tiny_config(*_WITHOUT_EFFECT), final)
         check_checkpoint(tiny_config(*_WITHOUT_EFFECT), _checkpoint(final))
@@ -174,7 +174,7 @@ def test_what_does_not_change_the_weights_is_not_compared(tiny_config, final, ca
 @pytest.mark.parametrize(
     "cfg", [None, "", "- a list", "a: [", "!!python/object/apply:os.getcwd []"]
 )
-def test_settings_that_are_not_there_are_not_compared(tiny_config, tmp_path, caplog, cfg):
+def test_missing_settings_are_not_compared(tiny_config, tmp_path, caplog, cfg):
     path = _write(str(tmp_path / "model_final.pkl"), cfg)
     with caplog.at_level(logging.WARNING):
         check_final(tiny_config("RNG_SEED", "4"), path)
@@ -182,8 +182,8 @@ def test_settings_that_are_not_there_are_not_compared(tiny_config, tmp_path, cap
     assert path in record.message and "compared" in record.message
 
 
-def test_a_key_that_detectron_does_not_have_had_its_default(tiny_config, tmp_path):
-    """Its tuples and numpy values are these lists and numbers."""
+def test_a_key_that_detectron_does_not_have_counts_as_its_default(tiny_config, tmp_path):
+    """Tuples and numpy values of Detectron are equal to lists and numbers of this project."""
     config = tiny_config("LIBRA.RETINANET_HEAD.USE_GN", "False")
     sections = ("FPN", "GROUP_NORM", "MODEL", "RESNETS", "RETINANET", "RPN", "SOLVER", "TRAIN")
     detectrons = {"PIXEL_MEANS": config.PIXEL_MEANS, "RNG_SEED": np.int64(config.RNG_SEED)}
@@ -206,7 +206,7 @@ def test_training_refuses_finished_weights_of_another_loss(tiny_config):
     assert configuration.load_legacy_yaml(anew.cfg)["LIBRA"]["BALANCED_L1"]["ON"] is True
 
 
-def test_finished_training_can_be_continued_as_if_it_had_never_ended(tiny_config, tmp_path):
+def test_a_finished_training_can_be_continued_exactly(tiny_config, tmp_path):
     steady = ["SOLVER.LR_POLICY", "step"]  # the rate does not depend on MAX_ITER
     long = [*steady, "SOLVER.MAX_ITER", "4"]
     short = train(tiny_config(*steady, "SOLVER.MAX_ITER", "2"))
@@ -227,7 +227,7 @@ def checkpoint(tiny_config):
     return final.replace("final", "iter2")
 
 
-def test_momenta_follow_the_rate_from_one_schedule_to_another(tiny_config, checkpoint, caplog):
+def test_momenta_are_scaled_to_the_rate_of_the_new_schedule(tiny_config, checkpoint, caplog):
     with caplog.at_level(logging.DEBUG, "detectron_ext"):
         train(tiny_config("SOLVER.MAX_ITER", "4", "SOLVER.BASE_LR", "0.0008"))
     (message,) = [r.message for r in caplog.records if "rescaling" in r.message]
@@ -242,7 +242,7 @@ def test_a_stored_schedule_that_is_invalid_here_is_ignored(tiny_config, tmp_path
     assert check_checkpoint(config, _checkpoint(path)) == config.SOLVER
 
 
-def test_a_checkpoint_from_past_the_end_is_named(tiny_config, checkpoint):
+def test_a_checkpoint_after_the_last_iteration_is_refused(tiny_config, checkpoint):
     with pytest.raises(
         UserError, match="model_iter2.pkl was written after 3 .* SOLVER.MAX_ITER is 2"
     ):
@@ -257,7 +257,7 @@ def test_a_checkpoint_of_the_last_iteration_is_the_result(tiny_config, checkpoin
 
 
 @pytest.mark.parametrize("lost", ["retnet_cls_conv_n0_fpn3_w", "conv1_w", "fpn_6_w_momentum"])
-def test_a_checkpoint_that_lacks_a_blob_is_not_filled_up_at_random(tiny_config, checkpoint, lost):
+def test_a_checkpoint_that_lacks_a_blob_is_refused(tiny_config, checkpoint, lost):
     blobs = read_weights(checkpoint).blobs
     del blobs[lost]
     write_weights(checkpoint, Weights(blobs, None, None))

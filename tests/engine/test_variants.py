@@ -43,7 +43,7 @@ def _losses(config):
 
 
 @pytest.mark.parametrize("name", _VARIANTS)
-def test_variant_trains(tiny_config, name):
+def test_each_variant_trains(tiny_config, name):
     config = tiny_config(*_VARIANTS[name], "SOLVER.MAX_ITER", "2", "LIBRA.LOG_PERIOD", "1")
     losses = _losses(config)
     assert len(losses) == 2 and np.isfinite(losses).all() and min(losses) > 0

@@ -20,7 +20,7 @@ def _write(path, content, protocol=2):
     return str(path)
 
 
-def test_round_trip(tmp_path):
+def test_weights_are_read_as_they_were_written(tmp_path):
     path = str(tmp_path / "w.pkl")
     write_weights(path, Weights(_BLOBS, "A: 1\n", ["__background__", "cell"]))
     blobs, cfg, classes = read_weights(path)
@@ -49,7 +49,7 @@ def test_both_layouts_and_every_protocol_are_read(tmp_path, protocol, wrapped):
 
 
 def test_python_2_pickles_are_read(tmp_path):
-    """What Python 2 wrote: byte strings for names and for the array's data."""
+    """Python 2 wrote byte strings for names and for the data of arrays."""
     data = np.array([1.5, -2], dtype="<f4").tobytes()
     text = (
         b"\x80\x02}q\x00U\x07conv1_wq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\n"
@@ -144,7 +144,7 @@ def _crafted(path, array):
     return str(path)
 
 
-def test_the_crafted_pickles_start_from_one_that_is_read(tmp_path):
+def test_the_valid_form_of_the_crafted_pickles_is_read(tmp_path):
     array = _RECONSTRUCT + b"(I1\n(I1\nt" + _FLOAT + b"I00\n" + _BYTES + b"\ntb"
     blob = read_weights(_crafted(tmp_path / "w.pkl", array)).blobs["a"]
     assert blob.tobytes() == b"A" * 8
@@ -173,7 +173,7 @@ def test_crafted_arrays_are_refused(tmp_path, array, fault):
     assert "\n" not in str(caught.value)
 
 
-def test_momenta_and_a_stored_configuration_survive(tmp_path):
+def test_momenta_and_the_stored_configuration_are_kept(tmp_path):
     blobs = {"w": np.ones(3, np.float32), "w_momentum": np.full(3, 2, np.float32)}
     path = str(tmp_path / "w.pkl")
     write_weights(path, Weights(blobs, None, None))

@@ -29,7 +29,7 @@ def _numbers(results):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_every_image_once_is_pycocotools_to_the_last_digit(seed):
+def test_counting_every_image_once_equals_pycocotools_exactly(seed):
     coco, detections = scene(seed)
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
@@ -52,7 +52,7 @@ def test_every_image_once_is_pycocotools_to_the_last_digit(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_an_image_left_out_is_as_if_it_were_not_there(seed):
+def test_an_image_that_counts_zero_times_has_no_effect(seed):
     coco, detections = scene(seed)
     weights = np.random.default_rng(seed).integers(0, 2, (6, 12))
     weights[0] = 0  # a resample of nothing
@@ -76,7 +76,7 @@ def test_an_image_that_counts_twice_counts_twice():
     np.testing.assert_allclose(ours["AP50"], np.array([51, 67, 76, 34]) / 101)
 
 
-def test_the_number_of_resamples_at_a_time_changes_nothing(monkeypatch):
+def test_the_number_of_resamples_at_a_time_does_not_change_results(monkeypatch):
     coco, detections = scene(5)
     weights = np.random.default_rng(0).integers(0, 3, (7, 12))
     matched = match_detections(coco, detections)
@@ -95,7 +95,7 @@ def test_no_detections_score_zero():
 
 
 def test_memory_does_not_grow_with_classes_times_resamples():
-    """Here the tables of all resamples take 310 MB, and the detections next to nothing."""
+    """The tables of all resamples together would take 310 MB here, the detections very little."""
     one = ClassMatches(
         np.zeros(1, np.int64), np.ones(1), np.ones((10, 1), bool), np.zeros((10, 1), bool),
         np.ones(2, np.int64),

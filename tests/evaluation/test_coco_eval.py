@@ -82,7 +82,7 @@ def test_false_detection_in_an_empty_image_counts(simple):
     assert results["per_class_AP50"]["dog"] == pytest.approx(1)
 
 
-def test_overlap_decides_between_ap50_and_ap75(simple):
+def test_overlap_of_two_thirds_counts_for_ap50_but_not_for_ap75(simple):
     shifted = [found(1, 2, [110, 100, 50, 50], 0.9)]  # IoU 40 / 60
     results = score(simple, shifted)
     assert results["per_class_AP50"] == {"cat": 0, "dog": pytest.approx(1)}
@@ -103,7 +103,7 @@ def test_crowd_neither_helps_nor_harms():
     assert score(coco, found_in_crowd)["AP"] == pytest.approx(1)
 
 
-def test_a_hundred_detections_of_an_image_and_class_count(simple):
+def test_only_100_detections_of_an_image_and_class_count(simple):
     wrong = [found(1, 1, [200, 200, 30, 30], 0.95)] * 100
     results = score(simple, [*wrong, *perfect(simple)])
     # In image 1 the false cats take every place; the cat of image 2, number 101 of all by its
@@ -112,7 +112,7 @@ def test_a_hundred_detections_of_an_image_and_class_count(simple):
     assert results["per_class_AP50"]["dog"] == pytest.approx(1)
 
 
-def test_equals_pycocotools_on_random_boxes_and_changes_nothing(capsys):
+def test_scores_equal_pycocotools_and_inputs_are_not_changed(capsys):
     rng = np.random.default_rng(0)
     annotations, detections = [], []
     for number in range(1, 121):

@@ -77,7 +77,7 @@ def test_identical_runs_do_not_differ(world):
             assert low <= 0 <= high
 
 
-def test_a_worse_run_is_told_from_the_noise(world):
+def test_a_worse_run_differs_significantly(world):
     good, bad = _measured(world, *(f"good{n}" for n in range(3))), _measured(world, "bad0", "bad1")
     rows = _by_metric(compare(good, bad))
     for name in ("AP", "AP50", "box_recall"):
@@ -92,8 +92,8 @@ def test_a_worse_run_is_told_from_the_noise(world):
     assert values[0] == told["AP"]
 
 
-def test_the_interval_is_about_as_wide_as_the_noise_of_the_images(world):
-    """A mean's bootstrap interval is close to 1.96 standard errors of the images' parts."""
+def test_the_interval_over_images_has_the_expected_width(world):
+    """The bootstrap interval of a mean reaches about 1.96 standard errors to each side."""
     (good,), (bad,) = _measured(world, "good0"), _measured(world, "bad0")
     row = _by_metric(compare([good], [bad]))["concept_recall"]
     assert row["interval_with_seeds"] is None
@@ -101,7 +101,7 @@ def test_the_interval_is_about_as_wide_as_the_noise_of_the_images(world):
     assert row["interval"][1] - row["interval"][0] == pytest.approx(2 * 1.96 * spread, rel=0.25)
 
 
-def test_a_run_without_detections_leaves_gaps(world, tmp_path):
+def test_a_run_without_detections_has_no_differences(world, tmp_path):
     write_test(tmp_path / "old", {"results.json": {"AP": 0.5, "AP50": 0.6, "num_images": 40}})
     old = measure(open_run(str(tmp_path / "old")), *world[1:])
     rows = _by_metric(compare(_measured(world, "good0"), [old]))
@@ -138,7 +138,7 @@ def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
     assert "1 of 1 detections are of classes that the annotations do not have" in run.warnings[1]
 
 
-def test_costs_add_up_over_the_processes_of_a_run():
+def test_costs_are_added_up_over_the_processes_of_a_run():
     first = {"cpu_seconds": 2.0, "seconds": 9.0, "time": 0.5, "mem": 300}
     resumed = {"cpu_seconds": 1.5, "seconds": 1.0, "time": 0.1, "mem": 200}
     assert training_costs(TrainingLog([first, resumed])) == {
@@ -147,8 +147,8 @@ def test_costs_add_up_over_the_processes_of_a_run():
     }  # fmt: skip
 
 
-def test_costs_of_a_part_of_the_training_are_a_gap():
-    """A log that a version without CPU times began, or none."""
+def test_costs_are_missing_if_a_part_of_the_log_lacks_them():
+    """An earlier version without CPU times began the log, or there is no log."""
     entries = [{"seconds": 9.0}, {"seconds": 1.0, "cpu_seconds": 0.5, "time": 2}]
     costs = training_costs(TrainingLog(entries))
     assert (costs["training_cpu_seconds"], costs["training_seconds"]) == (None, 10)
@@ -157,7 +157,7 @@ def test_costs_of_a_part_of_the_training_are_a_gap():
     assert (costs["training_seconds"], costs["step_seconds"]) == (None, 2)
 
 
-def test_the_tables_say_the_same(world):
+def test_all_forms_of_the_table_have_the_same_numbers(world):
     sides = Side("plain", _measured(world, "good0", "good1")), Side("odd", _measured(world, "bad0"))
     content = comparison(sides[0], sides[1:], _ABOUT)
     rows = list(csv.DictReader(io.StringIO(as_csv(content))))
@@ -180,7 +180,7 @@ def test_the_curve_of_a_side_is_the_mean_of_its_runs():
     assert mean_log([first, []]) == []
 
 
-def test_a_page_stands_alone(world, tmp_path):
+def test_the_page_needs_no_other_file(world, tmp_path):
     folder = world[0]
     markdown = compare_runs(
         configuration.load(), [str(folder / "good0")],
@@ -231,7 +231,7 @@ def test_runs_that_skipped_different_images_are_refused(world, tmp_path):
 
 
 @pytest.mark.parametrize("missing, named", [("images", "image"), ("categories", "class")])
-def test_nothing_to_compare_on_is_an_error(world, tmp_path, missing, named):
+def test_no_tested_images_or_classes_are_an_error(world, tmp_path, missing, named):
     write_test(tmp_path / "run", {"detections.json": []})
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps({**world[1].dataset, missing: [], "annotations": []}))
@@ -261,7 +261,7 @@ def test_a_test_that_kept_only_high_scores_is_a_warning(world, tmp_path):
         assert all("kept no scores below 0.30" in line for line in run.warnings)
 
 
-def test_copies_of_a_run_on_one_side_are_a_warning(world, tmp_path):
+def test_the_same_run_twice_on_one_side_is_a_warning(world, tmp_path):
     shutil.copytree(str(world[0] / "good0"), str(tmp_path / "copy"))
     copy = measure(open_run(str(tmp_path / "copy")), *world[1:])
     runs = _measured(world, "good0", "good1")
@@ -275,7 +275,7 @@ def test_copies_of_a_run_on_one_side_are_a_warning(world, tmp_path):
     assert comparison(Side("a", runs), [Side("b", nothing)], _ABOUT)["warnings"] == []
 
 
-def test_sides_in_folders_of_one_name_go_by_their_paths(world, tmp_path):
+def test_sides_with_the_same_folder_name_are_named_by_their_paths(world, tmp_path):
     paths = [str(tmp_path / side / "seed1") for side in "ab"]
     for path, name in zip(paths, ("good0", "bad0")):
         shutil.copytree(str(world[0] / name), path)

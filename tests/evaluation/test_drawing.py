@@ -29,7 +29,7 @@ def box(x, y, w, h, category=1, **more):
 
 
 @pytest.mark.parametrize("side", [256, 600, 2000])
-def test_box_frames_its_pixels_and_hides_none(side):
+def test_box_is_drawn_around_its_pixels_and_hides_none(side):
     image = grey(side, side)
     x, y, w, h = side // 4, side // 3, side // 2, side // 3
     drawn = draw_boxes(image, [box(x, y, w, h)], NAMES)
@@ -59,7 +59,7 @@ def test_low_scores_are_left_out_but_ground_truth_stays():
     assert (draw_boxes(image, [box(50, 50, 60, 60)], NAMES, 0.5) != image).any()
 
 
-def test_labels_avoid_each_other():
+def test_labels_do_not_overlap():
     def label_pixels(boxes):
         drawn = draw_boxes(grey(400, 400), boxes, NAMES)
         drawn[140:190, 140:192] = 0  # the boxes themselves
@@ -89,7 +89,7 @@ def test_any_box_on_any_image_is_drawn_or_clipped(shape, bbox, score):
 
 
 @pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32)])
-def test_other_images_are_refused(image):
+def test_arrays_that_are_not_images_are_refused(image):
     with pytest.raises(ValueError, match="uint8"):
         draw_boxes(image, [], NAMES)
 
@@ -143,7 +143,7 @@ def test_palette_colours_differ():
     assert class_colour(3) == class_colour(3 + len(PALETTE))
 
 
-def test_label_avoids_other_boxes():
+def test_label_does_not_cover_other_boxes():
     above, below = box(150, 90, 80, 55, 2), box(150, 150, 80, 60, 1)
     drawn = draw_boxes(grey(400, 400), [above, below], NAMES)
     assert (drawn[90:145, 150:230] == 128).all()

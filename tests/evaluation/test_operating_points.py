@@ -56,7 +56,7 @@ def results():
     return score_detections(_coco(truth), detections)
 
 
-def test_boxes(results):
+def test_precision_recall_and_f1_of_boxes(results):
     box = results["box"]
     # Right: two cats of image 1. Wrong: its second cat, its dog, the dogs of images 2 and 3.
     assert (box["precision"], box["recall"]) == (pytest.approx(2 / 6), pytest.approx(2 / 3))
@@ -71,7 +71,7 @@ def test_boxes(results):
     assert (box["best_f1"], box["best_threshold"]) == (pytest.approx(6 / 10), 0.3)
 
 
-def test_concepts(results):
+def test_precision_recall_and_f1_of_concepts(results):
     concept = results["concept"]
     # Said: cat and dog of image 1, dog of 2, dog of 3. So: cat of 1, dog of 2. The crowd's cat is
     # neither, and the box of image 2 need not fit.
@@ -82,7 +82,7 @@ def test_concepts(results):
     assert (concept["best_f1"], concept["best_threshold"]) == (pytest.approx(4 / 5), 0.55)
 
 
-def test_the_sweep_is_the_figure_at_each_threshold(results):
+def test_the_sweep_has_the_scores_at_each_threshold(results):
     for kind in ("box", "concept"):
         sweep = results[kind]["sweep"]
         assert sweep["threshold"][9] == 0.5
@@ -94,7 +94,7 @@ def test_the_sweep_is_the_figure_at_each_threshold(results):
     assert results["box"]["sweep"]["recall"][18] == 0
 
 
-def test_where_nothing_is_found_or_there_precision_or_recall_is_undefined():
+def test_precision_without_detections_and_recall_without_objects_are_undefined():
     nothing_found = score_detections(_coco([(1, 1, _A, 0)]), [])
     nothing_there = score_detections(_coco([]), [_found(1, 1, _A, 0.9)])
     neither = score_detections(_coco([]), [])
@@ -105,7 +105,7 @@ def test_where_nothing_is_found_or_there_precision_or_recall_is_undefined():
             assert tuple(results[kind][key] for key in ("precision", "recall", "f1")) == expected
 
 
-def test_a_world_without_classes_or_images():
+def test_scores_without_classes_or_images_are_undefined():
     for missing in ("categories", "images"):
         coco = _coco([])
         coco.dataset[missing] = []
@@ -115,14 +115,14 @@ def test_a_world_without_classes_or_images():
         assert results["num_images"] == (3 if missing == "categories" else 0)
 
 
-def test_detections_of_one_score_are_taken_together():
+def test_detections_of_equal_scores_pass_a_threshold_together():
     truth = [(1, 1, _A, 0), (1, 1, _B, 0)]
     detections = [_found(1, 1, box, 0.7) for box in (_A, _B, _FAR)]
     box = score_detections(_coco(truth), detections)["box"]
     assert (box["best_f1"], box["best_threshold"]) == (pytest.approx(4 / 5), 0.7)
 
 
-def test_classes_of_one_name_are_kept_apart():
+def test_classes_of_the_same_name_are_scored_separately():
     coco = _coco([(1, 1, _A, 0), (1, 2, _B, 0), (2, 1, _A, 0), (2, 3, _A, 0)])
     names = {1: "other", 2: "other", 3: "other (2)"}
     coco.dataset["categories"] = [{"id": i, "name": name} for i, name in names.items()]
@@ -136,7 +136,7 @@ def test_classes_of_one_name_are_kept_apart():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_resampling_is_counting_images_again(seed):
+def test_resampling_equals_repeating_images(seed):
     coco, detections = scene(seed)
     weights = np.random.default_rng(seed).integers(0, 2, (4, 12))
     for kind, scored in _scored(coco, detections).items():

@@ -45,7 +45,7 @@ def pixels():
     return image
 
 
-def test_a_photograph_annotated_unturned_is_drawn_unturned(dataset, pixels, tmp_path):
+def test_a_photograph_annotated_as_stored_is_drawn_as_stored(dataset, pixels, tmp_path):
     turned = encode_turned_jpeg(pixels)
     plain = cv2.imencode(".jpg", pixels)[1].tobytes()
     photographs = dataset({"turned.jpg": turned, "plain.jpg": plain})
@@ -63,7 +63,7 @@ def test_a_photograph_annotated_unturned_is_drawn_unturned(dataset, pixels, tmp_
         (("c.jpg", "c.jpeg", "c.jpg.png"), ["c.jpg_1.png", "c.jpeg.png", "c.jpg.png"]),
     ],
 )
-def test_no_picture_takes_the_place_of_another(dataset, pixels, tmp_path, files, pictures):
+def test_no_picture_overwrites_another(dataset, pixels, tmp_path, files, pictures):
     content = cv2.imencode(".png", pixels)[1].tobytes()
     images = dataset(dict.fromkeys(files, content))
     paths = draw_detections(images, [], str(tmp_path / "out"), 0.5, images.image_ids())

@@ -32,7 +32,7 @@ def _proposals(*boxes, image=1):
     return image, boxes, np.linspace(1, 0.5, len(boxes), dtype=np.float32)
 
 
-def test_what_is_found_of_whatever_class_is_recalled():
+def test_recall_does_not_depend_on_classes():
     found = [_proposals([10, 10, 29, 29]), _proposals([0, 0, 9, 9], image=2)]
     results = evaluate_proposals(_truth(_SMALL, _LARGE), found)
     assert results["AR@100"] == results["AR@1000"] == pytest.approx(0.5)
@@ -41,19 +41,19 @@ def test_what_is_found_of_whatever_class_is_recalled():
     assert (results["num_images"], results["num_proposals"]) == (2, 2)
 
 
-def test_the_mean_is_over_ten_thresholds():
+def test_recall_is_the_mean_over_ten_thresholds():
     # 14 of 20 columns: an overlap of 0.7, reached by the thresholds 0.5 to 0.7.
     results = evaluate_proposals(_truth(_SMALL), [_proposals([10, 10, 23, 29])])
     assert results["AR@100"] == pytest.approx(0.5)
 
 
-def test_only_the_best_hundred_count_for_one_of_the_figures():
+def test_only_the_best_100_proposals_count_for_ar_100():
     misses = [[200 + n, 200, 250 + n, 250] for n in range(100)]
     results = evaluate_proposals(_truth(_SMALL), [_proposals(*misses, [10, 10, 29, 29])])
     assert results["AR@100"] == pytest.approx(0) and results["AR@1000"] == pytest.approx(1)
 
 
-def test_crowds_and_images_without_proposals():
+def test_crowds_do_not_count_and_images_may_lack_proposals():
     crowd = (1, 3, [200, 200, 50, 50], {"iscrowd": 1})
     results = evaluate_proposals(_truth(_SMALL, crowd), [_proposals([10, 10, 29, 29])])
     assert results["AR@100"] == pytest.approx(1)
@@ -61,7 +61,7 @@ def test_crowds_and_images_without_proposals():
     assert evaluate_proposals(_truth(), [_proposals([10, 10, 29, 29])])["AR@100"] is None
 
 
-def test_a_world_without_classes_or_images():
+def test_recall_without_classes_or_images_is_undefined():
     for missing in ("categories", "images"):
         coco = _truth()
         coco.dataset[missing] = []

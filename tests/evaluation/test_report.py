@@ -87,7 +87,7 @@ def test_report_compares_the_models(tmp_path):
     assert settings < page.rows.index(["SOLVER.BASE_LR", "0.01", "0.01"])
 
 
-def test_pictures_of_one_name_share_a_row_and_every_source_exists(tmp_path):
+def test_pictures_of_the_same_name_share_a_row_and_exist(tmp_path):
     runs = [
         run("plain", 0.4, [picture("a.png"), picture("b.png")]),
         run("libra", 0.5, [picture("a.png", boxes=0)]),
@@ -101,7 +101,7 @@ def test_pictures_of_one_name_share_a_row_and_every_source_exists(tmp_path):
     assert cv2.imread(str(tmp_path / "curves.png")).std() > 5
 
 
-def test_one_run_without_stats_pictures_or_classes(tmp_path):
+def test_one_run_without_statistics_pictures_and_classes_is_reported(tmp_path):
     results = {"AP": None}
     write_demo_report(str(tmp_path), [RunSummary("only", {}, results, [], 0.0)])
     page = page_of(str(tmp_path))
@@ -138,7 +138,7 @@ def test_bad_runs_and_folders_are_refused(tmp_path):
         write_demo_report(str(tmp_path / "file"), [run("plain", 0.5)])
 
 
-def test_smooth_is_a_centred_mean_that_skips_what_is_not_finite():
+def test_smooth_is_a_centred_mean_of_finite_values():
     np.testing.assert_allclose(smooth([0, 3, 6, 3, 0], reach=1), [1.5, 3, 4, 3, 1.5])
     np.testing.assert_allclose(smooth(np.arange(20.0), reach=4)[4:-4], np.arange(4.0, 16.0))
     np.testing.assert_allclose(smooth([1, math.nan, 3, math.inf, 5], 1)[1:4], [2, 3, 4])

@@ -19,7 +19,7 @@ _DETECTION = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 
 @pytest.mark.parametrize(
     "name", ["detections.json", "bbox_cats_val_results.json", "bbox_cats_val_results_1a-2b.json"]
 )
-def test_detections_of_ours_and_of_upstream(tmp_path, name):
+def test_detections_of_this_project_and_of_upstream_are_found(tmp_path, name):
     folder = write_test(tmp_path, {name: [_DETECTION]})
     coco, _ = scene(0)
     for given in (tmp_path, folder):
@@ -40,7 +40,7 @@ def test_detections_of_ours_and_of_upstream(tmp_path, name):
         ("/run/cats_val/retinanet", "/run/cats_val/retinanet"),
     ],
 )
-def test_a_folder_of_one_test_may_lie_anywhere(path, root):
+def test_a_folder_with_one_test_may_be_anywhere(path, root):
     assert TestRun("run", "cats_val", Path(path)).root == Path(root)
 
 
@@ -60,7 +60,7 @@ def _write_pickle(root, *by_class):
     path.write_bytes(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
 
 
-def test_upstreams_pickle(tmp_path):
+def test_detections_in_a_pickle_of_upstream_are_read(tmp_path):
     coco, _ = scene(0, num_images=2)
     _write_pickle(tmp_path, [_BOXES, []], [[], []], [[], np.ones((0, 5))])
     assert open_run(str(tmp_path)).detections(coco) == [
@@ -71,7 +71,7 @@ def test_upstreams_pickle(tmp_path):
         open_run(str(tmp_path)).detections(other)
 
 
-def test_upstream_numbers_classes_in_the_order_of_the_annotation_file(tmp_path):
+def test_classes_of_upstream_have_the_order_of_the_annotation_file(tmp_path):
     coco, _ = scene(0, num_images=2)
     coco.dataset["categories"].reverse()
     coco.dataset["images"].reverse()
@@ -99,13 +99,13 @@ def test_a_damaged_pickle_of_upstream_is_named(tmp_path, images, message):
     assert "detections.pkl" in str(caught.value)
 
 
-def test_upstreams_layout_of_results(tmp_path):
+def test_results_in_the_layout_of_upstream_are_read(tmp_path):
     results = {"cats_val": {"box": {"AP": 0.5}}}
     write_test(tmp_path, {"results.json": results, "detections.json": []})
     assert open_run(str(tmp_path)).results == {"AP": 0.5}
 
 
-def test_a_pickle_for_python_2_may_have_classes_that_nothing_was_found_of(tmp_path):
+def test_a_pickle_of_python_2_may_have_classes_without_detections(tmp_path):
     nothing = {"all_boxes": [[]] + 3 * [[np.zeros((0, 5), np.float32)] * 2], "cfg": ""}
     folder = write_test(tmp_path, {})
     (folder / "detections.pkl").write_bytes(pickle.dumps(nothing, protocol=2))
@@ -122,7 +122,7 @@ def test_results_without_detections_are_a_warning(tmp_path):
 _RECALL = {"AR@100": 0.5, "AR@1000": 0.6, "num_images": 40, "num_proposals": 9}
 
 
-def test_an_rpn_s_proposals_have_no_detections_to_compare(tmp_path):
+def test_a_test_of_an_rpn_has_no_detections_to_compare(tmp_path):
     folder = write_test(tmp_path, {"results.json": _RECALL})
     run = open_run(str(tmp_path))
     assert run.warnings == []
@@ -202,7 +202,7 @@ def test_numbers_may_be_text_as_detectron_prints_them(tmp_path):
     assert open_run(str(tmp_path)).training().entries == [{"iter": 20, "time": 0.25}]
 
 
-def test_of_several_training_logs_none_is_taken(tmp_path):
+def test_no_training_log_is_used_if_there_are_several(tmp_path):
     write_test(tmp_path, {"detections.json": []})
     for dataset in ("cats_train", "dogs_train"):
         _write_log(tmp_path, dataset=dataset)
@@ -219,7 +219,7 @@ def test_a_training_log_that_cannot_be_read_is_a_warning(tmp_path):
     assert "cats_train/retinanet/stats.jsonl cannot be read" in run.warnings[-1]
 
 
-def test_several_tests_need_a_choice(tmp_path):
+def test_one_of_several_tests_must_be_chosen(tmp_path):
     for dataset in ("cats_val", "cats_test"):
         write_test(tmp_path, {"detections.json": []}, dataset)
     with pytest.raises(UserError, match="has 2 tests; name the folder of one of them: ") as caught:

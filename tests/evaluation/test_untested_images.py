@@ -73,7 +73,7 @@ def test_proposals_are_scored_on_the_images_that_were_tested(config, squares):
     assert results["AR@100"] == 1 and results["num_proposals"] == 4
 
 
-def test_where_no_image_was_tested_nothing_is_defined(config, squares):
+def test_scores_are_undefined_if_no_image_was_tested(config, squares):
     for image_id in (1, 4):
         Path(squares.image_path(image_id)).unlink()
     results = detect_and_score(config, None, squares, squares.image_ids())

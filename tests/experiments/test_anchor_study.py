@@ -57,7 +57,7 @@ def _training_labels(sample, config):
     return np.concatenate([blobs[f"retnet_cls_labels_fpn{k}"].ravel() for k in range(3, 8)])
 
 
-def test_labels_are_those_that_train_also_where_a_crop_cut_objects(config, weights):
+def test_labels_equal_those_of_training_also_for_cropped_objects(config, weights):
     study = study_training_images(config, weights, _NUM_IMAGES)
     samples = _training_samples(config)
     assert any(sample.is_crowd.any() for sample in samples), "no crop leaves a sliver: change it"
@@ -70,7 +70,7 @@ def test_labels_are_those_that_train_also_where_a_crop_cut_objects(config, weigh
 
 
 @pytest.mark.parametrize("refine", ["none", "conv", "non_local"])
-def test_the_features_before_balancing_are_those_the_pyramid_was_given(load, monkeypatch, refine):
+def test_features_before_balancing_are_the_inputs_of_the_pyramid(load, monkeypatch, refine):
     given = []
 
     def add(model, pyramid):

@@ -35,7 +35,7 @@ def _lines(axes):
     return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
 
 
-def test_the_box_losses_are_the_formulas():
+def test_box_losses_equal_their_formulas():
     axes = figures.box_loss_figure(beta=0.11).axes
     gradient = _lines(axes[1])["balanced L1, alpha 0.5"]
     b = np.exp(3) - 1
@@ -50,7 +50,7 @@ def test_the_box_losses_are_the_formulas():
     np.testing.assert_allclose(slope[50:-50], continuous[50:-50, 1], rtol=0.02)
 
 
-def test_hard_negatives_are_those_of_high_loss(study):
+def test_hard_negatives_have_the_highest_loss(study):
     axes = figures.negatives_figure(study, 0.4, 2.0, seed=0).axes[0]
     shares = {name: points[:, 1] for name, points in _lines(axes).items()}
     for values in shares.values():
@@ -62,7 +62,7 @@ def test_hard_negatives_are_those_of_high_loss(study):
     assert hardest["drawn at random"] < 0.15 < hardest["drawn IoU-balanced, 3 bins"]
 
 
-def test_the_legend_of_the_negatives_covers_no_point(study):
+def test_the_legend_of_the_figure_of_negatives_covers_no_point(study):
     rising = np.repeat(np.arange(8) * 0.05 + 0.025, [5, 8, 15, 30, 60, 120, 240, 482])
     overlaps = np.concatenate([rising, np.ones(20)]).astype(np.float32)
     images = [image._replace(overlaps=overlaps) for image in study.images]
@@ -89,7 +89,7 @@ def test_images_without_positives_or_negatives_are_an_error(study, config, label
         figures.negatives_figure(study._replace(images=images), 0.4, 2.0, seed=0)
 
 
-def test_shares_of_the_gradient(study, config):
+def test_shares_of_the_gradient_equal_their_definition(study, config):
     shares, names = figures._class_shares(study, config)
     for values in shares.values():
         assert values.sum() == pytest.approx(1)
@@ -109,7 +109,7 @@ def test_shares_of_the_gradient(study, config):
     assert len(figures.gradient_figure(study, config).axes) == 2
 
 
-def test_energies_say_how_far_the_levels_are_apart(study):
+def test_energies_show_the_differences_between_levels(study):
     axes = figures.energy_figure(study).axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == [
@@ -122,7 +122,7 @@ def test_energies_say_how_far_the_levels_are_apart(study):
         figures.energy_figure(study._replace(energies=None))
 
 
-def test_outputs_are_in_the_order_of_the_anchors():
+def test_outputs_have_the_order_of_the_anchors():
     num_anchors, num_classes, height, width = 3, 2, 4, 5
     output = np.arange(num_anchors * num_classes * height * width)
     output = output.reshape(1, num_anchors * num_classes, height, width)

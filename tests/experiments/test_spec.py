@@ -30,7 +30,7 @@ def _write(folder: Path, **changes) -> str:
     return str(path)
 
 
-def test_runs_come_seed_by_seed(tmp_path):
+def test_runs_are_ordered_by_seed(tmp_path):
     spec = read_spec(_write(tmp_path, sizes=[128, 64]))
     assert [run.folder for run in spec.runs[:5]] == [
         "spec/data_128/plain/seed1", "spec/data_128/half/seed1", "spec/data_64/plain/seed1",
@@ -89,7 +89,7 @@ def test_a_data_set_has_settings_of_its_own(tmp_path):
         ({"runs": 3}, "runs"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path, changes, wrong):
+def test_wrong_sweep_files_are_refused_in_one_line(tmp_path, changes, wrong):
     with pytest.raises(ConfigError) as caught:
         read_spec(_write(tmp_path, **changes))
     assert wrong in str(caught.value)
@@ -106,7 +106,7 @@ def test_a_missing_file_and_a_list_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("path", _SPECS, ids=lambda path: path.stem)
-def test_shipped_sweeps_differ_in_what_their_variants_say(path):
+def test_variants_of_shipped_sweeps_differ_only_in_their_overrides(path):
     spec = read_spec(str(path))
     seen = {}
     for run in spec.runs:
@@ -116,7 +116,7 @@ def test_shipped_sweeps_differ_in_what_their_variants_say(path):
     assert len({run.folder for run in spec.runs}) == len(spec.runs)
 
 
-def test_sweeps_of_a_group_agree_on_the_runs_they_share():
+def test_sweeps_of_a_group_have_equal_shared_runs():
     seen = {}
     for path in _SPECS:
         for run in read_spec(str(path)).runs:

@@ -55,7 +55,7 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(swept):
     assert not (folder / "results/tiny.yaml/data/bad/seed5/record.json").exists()
 
 
-def test_the_record_says_what_ran(swept):
+def test_the_record_describes_the_run(swept):
     folder = swept[0] / "results/tiny.yaml/data/plain/seed5"
     record = json.loads((folder / "record.json").read_text())
     assert record["seed"] == record["settings"]["RNG_SEED"] == 5
@@ -69,7 +69,7 @@ def test_the_record_says_what_ran(swept):
     assert {"commit", "modified"} < set(record)
 
 
-def test_what_is_done_is_skipped_and_the_rest_is_to_do(swept, capsys):
+def test_finished_runs_are_skipped(swept, capsys):
     folder, spec, _ = swept
     sweep(spec, str(folder / "results"), dry_run=True)
     lines = capsys.readouterr().out.splitlines()
@@ -78,7 +78,7 @@ def test_what_is_done_is_skipped_and_the_rest_is_to_do(swept, capsys):
     assert "SOLVER.BASE_LR 1e+30" in lines[1]
 
 
-def test_only_some_runs_are_taken(swept, capsys):
+def test_only_selected_runs_are_executed(swept, capsys):
     folder, spec, _ = swept
     sweep(spec, str(folder / "results"), only="/bad/", dry_run=True)
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -91,7 +91,7 @@ def test_a_dry_run_leaves_no_trace(swept, capsys):
     assert not (swept[0] / "elsewhere").exists()
 
 
-def test_results_of_other_settings_are_not_taken_for_these(swept):
+def test_results_of_other_settings_are_refused(swept):
     folder, _, _ = swept
     other = folder / "tiny.yaml.sweep"
     content = json.loads(other.read_text())
@@ -121,13 +121,13 @@ def test_a_checkpoint_of_damaged_settings_is_not_resumed(swept, tmp_path, settin
         sweep(swept[1], str(tmp_path), dry_run=True)
 
 
-def test_results_in_no_folder_are_a_failure(swept, tmp_path):
+def test_results_in_a_folder_that_cannot_be_written_are_a_failure(swept, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="2 of 2 runs failed, first .*: Not a directory"):
         sweep(swept[1], str(tmp_path / "file"))
 
 
-def test_a_run_that_leaves_nothing_does_not_stop_the_others(swept, tmp_path, monkeypatch):
+def test_a_run_without_results_does_not_stop_the_others(swept, tmp_path, monkeypatch):
     plan = Sweep(read_spec(swept[1]).runs, str(tmp_path))
     quick, slow = plan.runs
     pipe, failures = tmp_path / "pipe", []
@@ -146,7 +146,7 @@ def test_a_run_that_leaves_nothing_does_not_stop_the_others(swept, tmp_path, mon
     assert "to the end" in (Path(plan.folder(slow)) / "log.txt").read_text()
 
 
-def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
+def test_a_run_of_another_active_sweep_is_left_alone(swept, tmp_path):
     folders = [tmp_path / "tiny.yaml/data" / name / "seed5" for name in ("plain", "bad")]
     with contextlib.ExitStack() as stack:
         for folder in folders:
@@ -156,7 +156,7 @@ def test_a_run_that_another_sweep_is_at_is_left_alone(swept, tmp_path):
     assert not any((folder / "log.txt").exists() for folder in folders)
 
 
-def test_a_run_that_outlives_its_sweep_is_left_alone(swept, tmp_path, monkeypatch):
+def test_a_run_that_continues_after_its_sweep_is_left_alone(swept, tmp_path, monkeypatch):
     plan = Sweep(read_spec(swept[1]).runs[:1], str(tmp_path))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -190,9 +190,7 @@ def _opened_once_read(pipe, process):
         time.sleep(0.01)
 
 
-def test_data_sets_are_drawn_before_the_first_run_and_in_a_process_of_their_own(
-    tmp_path, monkeypatch
-):
+def test_data_sets_are_drawn_in_a_separate_process_before_the_first_run(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON_EXT_DATA", str(tmp_path / "drawn"))
     # The process that draws does not see this.
     monkeypatch.setattr("detectron_ext.experiments.sweep.resolve", None)
@@ -265,7 +263,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.usefixtures("_heeds_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path, monkeypatch, number):
+def test_a_stopped_sweep_continues_from_the_checkpoint(tmp_path, monkeypatch, number):
     content = json.loads(Path(_write_spec(tmp_path, **{"SOLVER.MAX_ITER": 12})).read_text())
     del content["variants"]["bad"]
     path = tmp_path / "long.sweep"
@@ -305,7 +303,7 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(tmp_path, monkeypatch, numb
 
 
 @pytest.mark.parametrize("ending, status", [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", -9)])
-def test_the_exit_status_of_a_run(swept, tmp_path, monkeypatch, ending, status):
+def test_the_exit_status_of_a_run_is_reported(swept, tmp_path, monkeypatch, ending, status):
     plan = Sweep(read_spec(swept[1]).runs, str(tmp_path))
     os.makedirs(plan.folder(plan.runs[0]))
     monkeypatch.setattr(plan, "command", lambda run: ["sh", "-c", ending])
@@ -313,7 +311,7 @@ def test_the_exit_status_of_a_run(swept, tmp_path, monkeypatch, ending, status):
         assert plan._execute(plan.runs[0], lock.fileno())[0] == status
 
 
-def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
+def test_a_report_has_the_finished_runs_and_changes_only_its_part_of_the_page(swept):
     folder, spec, _ = swept
     page = folder / "docs" / "results.md"
     page.parent.mkdir()
@@ -334,8 +332,8 @@ def test_a_report_holds_what_is_done_and_only_its_own_part_of_the_page(swept):
     assert found["missing"] == ["tiny.yaml/data/bad/seed5"]
 
 
-def test_runs_on_different_data_sets_in_one_place_are_refused(tmp_path):
-    """The record of each run says that it is done; its test is all else that is looked at."""
+def test_runs_on_different_data_sets_in_one_folder_are_refused(tmp_path):
+    """The record of each run says that it is done. Otherwise only its test is read."""
     for name in ("plain", "libra"):
         folder = tmp_path / "results" / "two" / "data" / name / "seed1"
         write_test(folder, {"detections.json": []}, f"{name}_val")
@@ -364,7 +362,7 @@ def test_a_report_keeps_the_warnings_of_runs_that_are_in_no_comparison(swept, tm
 
 
 def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
-    """It is no test of the run's configuration."""
+    """The configuration of the run names another data set."""
     results = tmp_path / "results"
     shutil.copytree(str(swept[0] / "results"), str(results))
     folder = results / "tiny.yaml/data/plain/seed5/test"
@@ -384,7 +382,7 @@ def test_a_test_on_another_data_set_is_not_reported(swept, tmp_path):
         ("page.md", 2 * b"<!-- begin tiny.yaml -->\n<!-- end tiny.yaml -->\n", "must hold"),
     ],
 )
-def test_a_page_that_cannot_be_written_is_left_alone(swept, tmp_path, name, content, message):
+def test_a_page_that_cannot_be_written_is_not_changed(swept, tmp_path, name, content, message):
     page = tmp_path / name
     if content is None:
         page.mkdir()

@@ -35,7 +35,7 @@ def test_the_box_is_the_mean_of_its_neighbours_weighted_by_score():
         ("QUASI_SUM", 0.5, 1.2 / np.sqrt(2)),
     ],
 )
-def test_scores(method, beta, expected):
+def test_every_method_computes_its_score(method, beta, expected):
     assert _vote(method, beta)[1] == pytest.approx([expected], rel=1e-5)
 
 
@@ -46,7 +46,7 @@ def test_every_method_of_the_configuration_is_known():
         _vote("NO")
 
 
-def test_alone_or_absent():
+def test_a_box_without_neighbours_stays_and_no_boxes_give_none():
     boxes, scores = _vote("AVG", threshold=1.0)
     np.testing.assert_allclose(boxes, _BOXES[:1], rtol=1e-6)
     assert scores == pytest.approx([0.8])
@@ -96,7 +96,7 @@ def _score(method, beta, *scores):
         ("IOU_AVG", 1, (1, 0), 0.5),
     ],
 )
-def test_scores_at_the_extremes(method, beta, scores, limit):
+def test_scores_at_extreme_values_reach_their_limits(method, beta, scores, limit):
     assert _score(method, beta, *scores) == pytest.approx(limit, rel=1e-6, abs=1e-30)
 
 

@@ -38,7 +38,7 @@ def test_decode_inverts_encode(pairs):
     np.testing.assert_allclose(decoded, targets, rtol=1e-4, atol=0.05)
 
 
-def test_decode_caps_growth():
+def test_decode_limits_growth():
     box = np.array([[0, 0, 9, 9]], dtype=np.float32)
     wild = np.array([[0, 0, 100, 100]], dtype=np.float32)
     widths, _ = geometry.widths_heights(geometry.decode(box, wild))
@@ -62,7 +62,7 @@ _MMDET = configuration.load(None, ["LIBRA.BOX_CONVENTION", "mmdet"])
 
 
 def test_boxes_are_scaled_by_their_last_pixels_or_by_their_edges():
-    """Pixels 20 to 39 of a network that sees the image twice as large."""
+    """The box covers pixels 20 to 39 of an image that was enlarged by a factor of 2."""
     boxes = np.array([[20, 20, 39, 39]], dtype=np.float32)
     found = geometry.to_image_pixels(boxes, 2, configuration.load(None))
     np.testing.assert_array_equal(found, [[10, 10, 19.5, 19.5]])

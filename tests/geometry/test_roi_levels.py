@@ -20,7 +20,7 @@ def test_a_box_turned_inside_out_is_on_the_finest_level():
     assert roi_levels(np.array([[9, 9, 0, 0]], np.float32), configuration.load()) == 2
 
 
-def test_levels_concatenated_and_restored_are_the_regions():
+def test_regions_are_restored_from_the_concatenated_levels():
     rng = np.random.default_rng(0)
     sides = rng.uniform(5, 300, 40)  # none on P5
     rois = np.hstack((rng.integers(0, 2, (40, 1)), _squares(*sides))).astype(np.float32)
@@ -34,6 +34,6 @@ def test_levels_concatenated_and_restored_are_the_regions():
         np.testing.assert_array_equal(part, expected)
 
 
-def test_no_regions_are_empty_levels():
+def test_no_regions_give_empty_levels():
     blobs = distribute_rois(np.zeros((0, 5), np.float32), configuration.load())
     assert {blob.shape for blob in blobs.values()} == {(0, 5), (0,)}

@@ -104,7 +104,7 @@ def _run_refinement(refine):
     return workspace.FetchBlob("bfp_gathered"), workspace.FetchBlob(refined)
 
 
-def test_refinement_by_a_convolution_ends_in_a_rectifier():
+def test_refinement_by_a_convolution_ends_in_a_relu():
     _, refined = _run_refinement("conv")
     assert refined.min() == 0 and 0.1 < (refined > 0).mean() < 0.9
 
@@ -162,7 +162,7 @@ def test_loss_weights_and_balanced_l1_reach_the_operators():
         ),
     ],
 )
-def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):
+def test_unsupported_settings_are_named_in_one_line(overrides, fault):
     with pytest.raises(ConfigError, match=fault) as caught:
         build_model(_tiny(*overrides), train=True)
     assert "\n" not in str(caught.value)

@@ -34,7 +34,7 @@ def _run(model, height, width):
     workspace.RunNetOnce(model.net)
 
 
-def test_stages_and_pyramid():
+def test_stages_and_pyramid_have_their_sizes():
     _run(_build("retinanet", False), 96, 160)
     shapes = [workspace.FetchBlob(name).shape for name in _STAGES]
     assert shapes == [(2, 24, 24, 40), (2, 40, 12, 20), (2, 112, 6, 10), (2, 320, 3, 5)]
@@ -44,7 +44,7 @@ def test_stages_and_pyramid():
 
 
 def test_number_of_parameters():
-    """The whole network has 4,652,008: these, the head's 1x1 convolution and the classifier."""
+    """The body lacks the last 1x1 convolution and the classifier of the network (4,652,008)."""
     model = _build("retinanet", False)
     workspace.RunNetOnce(model.param_init_net)
     names = [name for name in map(str, model.params) if name.startswith(("stem", "mb"))]
@@ -55,7 +55,7 @@ def test_number_of_parameters():
 
 
 @pytest.mark.parametrize("last, level, dim", [(4, 4, 112), (5, 5, 320)])
-def test_one_map_of_an_odd_image(last, level, dim):
+def test_odd_image_sides_are_halved_and_rounded_up(last, level, dim):
     """Every side is halved and rounded up, as TensorFlow's padding SAME does."""
     body = f"EfficientNet.add_EfficientNetLite0_conv{last}_body"
     model = _build("faster_rcnn", False, *_ONE_MAP, "RPN.STRIDE", 2**level, "MODEL.CONV_BODY", body)
@@ -64,7 +64,7 @@ def test_one_map_of_an_odd_image(last, level, dim):
     assert workspace.FetchBlob(_STAGES[last - 2]).shape == (2, dim, *sides)
 
 
-def test_p2_alone():
+def test_a_pyramid_with_only_p2_is_built():
     body = "FPN.add_fpn_EfficientNetLite0_conv5_P2only_body"
     overrides = ["FPN.RPN_MIN_LEVEL", 2, "FPN.RPN_MAX_LEVEL", 2, "FPN.ROI_MIN_LEVEL", 2]
     model = _build(
@@ -76,7 +76,7 @@ def test_p2_alone():
 @pytest.mark.parametrize("freeze_at", [0, 2, 3, 4, 5])
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
 def test_frozen_stages_have_no_gradient(detector, freeze_at):
-    """Not from the pyramid either, which starts from the maps of all stages."""
+    """The pyramid starts from the maps of all stages, and gives frozen stages no gradient."""
     levels = ["FPN.RPN_MIN_LEVEL", 2] if detector == "faster_rcnn" else []
     model = _build(detector, True, *levels, "TRAIN.FREEZE_AT", freeze_at)
     trained = {str(param) for param in model.trainable_params()}
@@ -100,7 +100,7 @@ def test_a_head_for_residual_networks_is_refused():
 
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
 @pytest.mark.parametrize("train", [True, False])
-def test_the_graph_for_two_gpus_is_of_stock_operators(detector, train):
+def test_the_graph_for_two_gpus_has_only_stock_operators(detector, train):
     model = build_for_two_gpus(detector, train, *_WITH_PYRAMID)
     body = [op for op in model.net.Proto().op if any("/mb" in blob for blob in op.output)]
     assert {op.type for op in body} >= {"Conv", "AffineChannel", "Clip", "Sum"}

@@ -96,7 +96,7 @@ DETECTORS = {
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_training_step_moves_every_parameter(name):
+def test_a_training_step_changes_every_parameter(name):
     overrides, kinds = DETECTORS[name]
     config = load(*overrides)
     model = run(config, True, training_blobs(config))
@@ -141,7 +141,7 @@ def test_no_regions_give_no_detections():
     assert workspace.FetchBlob("bbox_pred").shape == (0, 16)
 
 
-def test_the_finest_level_alone_runs_at_any_size():
+def test_a_pyramid_with_only_the_finest_level_runs_at_any_size():
     config = load(*P2_ALONE)
     image = np.zeros((50, 83, 3), np.uint8)
     blobs = image_blobs([SimpleNamespace(image=image, scale=1.0)], config, train=False)
@@ -153,7 +153,7 @@ def test_the_finest_level_alone_runs_at_any_size():
 
 
 @pytest.mark.parametrize("overrides", [RPN_ONLY, [*RPN_ONLY, *C4]], ids=["pyramid", "C4"])
-def test_an_rpn_alone_gives_its_best_proposals(overrides):
+def test_an_rpn_only_model_gives_its_best_proposals(overrides):
     config = load(*overrides, "TEST.RPN_POST_NMS_TOP_N", "20")
     data = training_blobs(config)["data"][:1]
     run(config, False, {"data": data, "im_info": np.float32([[SIZE, SIZE, 1]])})
@@ -178,7 +178,7 @@ def test_regions_keep_their_order_through_the_pyramid():
 
 
 @pytest.mark.parametrize("head", ["add_roi_Xconv1fc_head", "add_roi_Xconv1fc_gn_head"])
-def test_convolutional_heads(head):
+def test_convolutional_heads_have_their_layers(head):
     options = ["FAST_RCNN.CONV_HEAD_DIM", "32", "FAST_RCNN.NUM_STACKED_CONVS", "2"]
     config = load("FAST_RCNN.ROI_BOX_HEAD", f"fast_rcnn_heads.{head}", *options)
     model = run(config, True, training_blobs(config))
@@ -211,7 +211,7 @@ def test_every_shipped_configuration_builds():
         assert "loss_bbox" in build_model(config, train=True).losses
 
 
-def test_class_agnostic_boxes():
+def test_class_agnostic_regression_predicts_two_boxes_per_region():
     config = load("MODEL.CLS_AGNOSTIC_BBOX_REG", "True")
     run(config, True, training_blobs(config))
     assert workspace.FetchBlob("bbox_pred").shape[1] == 8
@@ -284,7 +284,7 @@ def test_a_frozen_body_keeps_its_parameters():
         (["RESNETS.RES5_DILATION", "2"], "RESNETS.RES5_DILATION 2 .* without a pyramid"),
     ],
 )
-def test_what_cannot_be_built_is_named_in_one_line(overrides, fault):
+def test_unsupported_settings_are_named_in_one_line(overrides, fault):
     with pytest.raises(ConfigError, match=fault) as caught:
         build_model(load(*overrides), train=True)
     assert "\n" not in str(caught.value)

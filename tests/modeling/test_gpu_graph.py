@@ -24,7 +24,7 @@ def model(request):
     return _build(request.param, True, "LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True")
 
 
-def test_each_replica_lives_in_its_scope(model):
+def test_each_replica_has_its_own_scope(model):
     first = [str(p) for p in model.params if str(p).startswith("gpu_0/")]
     second = [str(p) for p in model.params if str(p).startswith("gpu_1/")]
     assert [name[6:] for name in first] == [name[6:] for name in second]
@@ -35,7 +35,7 @@ def test_each_replica_lives_in_its_scope(model):
     assert len(model.losses) == 10 and not [name for name in model.losses if "/" in name]
 
 
-def test_every_operator_has_a_gpu(model):
+def test_every_operator_is_placed_on_a_gpu(model):
     on_cpu = set()
     for op in model.net.Proto().op:
         if op.device_option.device_type != caffe2_pb2.CUDA and not op.type.startswith("Python"):
@@ -90,9 +90,9 @@ def test_available_gpus_are_used_without_a_message(monkeypatch, caplog, wanted, 
     assert not caplog.records
 
 
-def test_without_a_gpu_blobs_have_plain_names():
+def test_blobs_have_plain_names_without_a_gpu():
     assert devices.replica_scopes(0) == [""]
 
 
-def test_unscoped():
+def test_unscoped_removes_the_scope_of_a_replica():
     assert devices.unscoped("gpu_3/conv1_w") == devices.unscoped("conv1_w") == "conv1_w"

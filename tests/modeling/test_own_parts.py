@@ -112,7 +112,7 @@ def test_a_numpy_loss_has_the_definitions_value_and_gradient(rows):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
 
-def test_a_users_refinement():
+def test_a_users_refinement_is_built_into_the_net():
     @REFINEMENTS.register("double")
     def double(model, blob, dim):
         return model.net.Scale(blob, "bfp_double", scale=2.0)
@@ -126,7 +126,7 @@ def _stem_alone(model):
     return one_map(str(blob), 4, 16)
 
 
-def test_a_body_of_one_map():
+def test_a_users_body_may_have_one_map():
     BODIES.register("stem")(_stem_alone)
     own = ["MODEL.CONV_BODY", "stem", "RPN.STRIDE", 16, "FPN.MULTILEVEL_RPN", False]
     own += ["FPN.MULTILEVEL_ROIS", False]
@@ -154,7 +154,7 @@ def test_a_body_may_freeze_stages_itself():
     build_model(_config("faster_rcnn", *own, "TRAIN.FREEZE_AT", 2), train=True)
 
 
-def test_a_users_head():
+def test_a_users_head_is_built_into_the_net():
     @HEADS.register("mean")
     def add_mean(model, pyramid):
         from detectron_ext.modeling.roi_features import add_roi_features
@@ -194,7 +194,7 @@ def _formula(values):
 )
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_formulas_are_tried_when_the_model_is_built(detector, penalty, slope, fault):
+def test_formulas_are_checked_when_the_model_is_built(detector, penalty, slope, fault):
     BOX_LOSSES.register("broken")(numpy_box_loss(_formula(penalty), _formula(slope)))
     assert _refusal(detector, "LIBRA.BOX_LOSS", "broken").startswith(fault)
 
@@ -275,7 +275,7 @@ def test_a_body_with_one_level_is_refused_where_more_are_needed():
     )
 
 
-def test_a_head_that_returns_a_blob_alone_is_refused():
+def test_a_head_that_returns_only_a_blob_is_refused():
     HEADS.register("odd")(lambda model, pyramid: "roi_feat")
     assert _refusal("faster_rcnn", "FAST_RCNN.ROI_BOX_HEAD", "odd") == (
         "FAST_RCNN.ROI_BOX_HEAD odd must return (blob, dim), given 'roi_feat' (str)"

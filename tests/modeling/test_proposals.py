@@ -76,7 +76,7 @@ def test_proposals_are_those_of_detectron(config):
 
 
 @pytest.mark.parametrize("threshold", ["0.0", "-1.0"])
-def test_proposals_without_suppression_are_all(threshold):
+def test_all_proposals_are_kept_without_suppression(threshold):
     settings = ["TEST.RPN_NMS_THRESH", threshold, "TEST.RPN_POST_NMS_TOP_N", "5"]
     config = configuration.load(TINY, ["MODEL.NUM_CLASSES", "4", *settings])
     model = build_model(config, train=False)
@@ -136,7 +136,7 @@ def _run_python(operator, inputs, outputs):
 
 
 @pytest.mark.parametrize("counts", [(30, 20, 9, 0), (0, 0)])
-def test_best_proposals_of_an_rpn_alone(counts):
+def test_best_proposals_of_an_rpn_only_model(counts):
     rois, scores = _made_up_levels(np.random.default_rng(2), counts)
     inputs = {f"rois{i}": value for i, value in enumerate(rois)}
     inputs.update({f"scores{i}": value for i, value in enumerate(scores)})

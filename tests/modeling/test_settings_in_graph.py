@@ -77,7 +77,9 @@ def _operators(detector, overrides):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("direction", ["", "Gradient"], ids=["forward", "backward"])
-def test_settings_become_arguments(detector, overrides, operator, number, expected, direction):
+def test_settings_become_arguments_of_operators(
+    detector, overrides, operator, number, expected, direction
+):
     operators = _operators(detector, overrides)
     found = [arguments for kind, arguments in operators if kind == operator + direction]
     assert len(found) == number  # on every level of each GPU
@@ -87,7 +89,7 @@ def test_settings_become_arguments(detector, overrides, operator, number, expect
 
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
 @pytest.mark.parametrize("fast", [True, False])
-def test_fast_conv_is_for_every_convolution(detector, fast):
+def test_fast_conv_applies_to_every_convolution(detector, fast):
     overrides = ("LIBRA.FAST_CONV", str(fast))
     convolutions = [
         arguments
@@ -100,7 +102,7 @@ def test_fast_conv_is_for_every_convolution(detector, fast):
 
 @pytest.mark.parametrize("head", [True, False])
 @pytest.mark.parametrize("pyramid", [True, False])
-def test_group_norm_of_the_head_and_of_the_pyramid_are_chosen_apart(head, pyramid):
+def test_group_norm_of_the_head_and_of_the_pyramid_are_set_separately(head, pyramid):
     options = ["LIBRA.RETINANET_HEAD.USE_GN", str(head), "FPN.USE_GN", str(pyramid)]
     net = build_for_two_gpus("retinanet", False, *options).net.Proto()
     normed = [unscoped(op.output[0]) for op in net.op if op.type == "GroupNorm"]

@@ -14,7 +14,7 @@ pytestmark = needs_native
     "arguments",
     [{"min": 0.0, "max": 6.0}, {"min": -1.0}, {"max": 2.0}, {}, {"min": 1.0, "max": 1.0}],
 )
-def test_limits_and_passes_gradients_between_the_limits(arguments):
+def test_clip_limits_values_and_passes_gradients_between_the_limits(arguments):
     random = np.random.RandomState(0)
     x = np.float32(4 * random.standard_normal((3, 5, 61, 41)))
     x[0, 0, 0, :4] = [0, 6, -1, 2]
@@ -25,7 +25,7 @@ def test_limits_and_passes_gradients_between_the_limits(arguments):
     assert np.array_equal(gradients[0], np.where((y > lowest) & (y < highest), d_y, 0))
 
 
-def test_in_place():
+def test_clip_works_in_place():
     x, d_y = np.float32([-1, 3, 8, 0, 6]), np.float32([1, 2, 3, 4, 5])
     workspace.ResetWorkspace()
     workspace.FeedBlob("x", x)
@@ -47,7 +47,7 @@ def test_a_nan_stays_and_infinities_are_limited():
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (1,), ()])
-def test_few_elements(shape):
+def test_clip_of_few_elements(shape):
     (y,), gradients = run_with_gradient("Clip", [np.full(shape, 7, np.float32)], min=0.0, max=6.0)
     assert np.array_equal(y, np.full(shape, 6)) and np.array_equal(gradients[0], np.zeros(shape))
 

@@ -59,7 +59,7 @@ def test_the_gradient_of_the_input_can_be_left_out(with_bias):
 
 
 @pytest.mark.parametrize("switch", ["argument", "environment"])
-def test_the_switch_selects_caffe2s_operator(switch, monkeypatch):
+def test_the_fast_conv_switch_selects_caffe2s_operator(switch, monkeypatch):
     # The two sum in different orders, so their last bits differ on enough numbers.
     random = np.random.RandomState(2)
     inputs = [normal(random, 2, 64, 20, 20), normal(random, 64, 64, 3, 3)]
@@ -74,7 +74,7 @@ def test_the_switch_selects_caffe2s_operator(switch, monkeypatch):
     assert_close(fast, twin)
 
 
-def test_channels_last_falls_back():
+def test_channels_last_maps_use_caffe2s_operator():
     random = np.random.RandomState(3)
     x, filters = normal(random, 1, 4, 6, 5), normal(random, 3, 4, 3, 3)
     last = [x.transpose(0, 2, 3, 1).copy(), filters.transpose(0, 2, 3, 1).copy()]
@@ -82,20 +82,20 @@ def test_channels_last_falls_back():
     assert_close(y.transpose(0, 3, 1, 2), convolve(x, filters, None, None)[0])
 
 
-def test_three_dimensional_falls_back():
+def test_three_dimensional_filters_use_caffe2s_operator():
     x, filters = np.ones((1, 1, 3, 3, 3), np.float32), np.ones((1, 1, 2, 2, 2), np.float32)
     (y,) = run_operator("Conv", [x, filters], kernels=[2, 2, 2])
     assert np.array_equal(y, np.full((1, 1, 2, 2, 2), 8, np.float32))
 
 
-def test_an_empty_batch():
+def test_an_empty_batch_gives_an_empty_output():
     inputs = [np.zeros((0, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32)]
     (y,), gradients = run_with_gradient("Conv", inputs, kernel=3)
     assert y.shape == (0, 3, 3, 3)
     assert np.array_equal(gradients[1], np.zeros((3, 2, 3, 3)))
 
 
-def test_the_output_of_one_run_survives_the_next():
+def test_a_run_does_not_overwrite_the_output_of_the_one_before():
     random = np.random.RandomState(4)
     x, filters = normal(random, 1, 2, 5, 5), normal(random, 3, 2, 3, 3)
     workspace.ResetWorkspace()

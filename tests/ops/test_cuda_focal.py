@@ -37,7 +37,7 @@ def focal_case(kernels, gamma, logits, labels, weights, classes):
     # A thread takes up to 4 positions and 8 classes: sizes that are multiples of these, and others.
     [(4, 31, 29), (1, 1, 1), (8, 5, 4), (21, 6, 6)],
 )
-def test_weighted_sigmoid_focal(kernels, gamma, classes, height, width):
+def test_weighted_sigmoid_focal_loss_equals_the_definition(kernels, gamma, classes, height, width):
     random = np.random.RandomState(0)
     labels = random.randint(-1, classes + 2, (2, 3, height, width)).astype(np.int32)
     logits = 4 * normal(random, 2, 3 * classes, height, width)
@@ -46,7 +46,7 @@ def test_weighted_sigmoid_focal(kernels, gamma, classes, height, width):
     focal_case(kernels, gamma, logits, labels, weights, classes)
 
 
-def test_weighted_sigmoid_focal_of_equal_easy_negatives(kernels):
+def test_weighted_sigmoid_focal_loss_of_equal_easy_negatives(kernels):
     # As at the start of training. Errors of equal terms do not cancel.
     logits = np.full((1, 160, 4, 4), -7, np.float32)
     labels = np.zeros((1, 2, 4, 4), np.int32)
@@ -54,7 +54,7 @@ def test_weighted_sigmoid_focal_of_equal_easy_negatives(kernels):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in logaddexp")
-def test_ignored_anchors_may_hold_and_weigh_anything(kernels):
+def test_ignored_anchors_may_have_any_logit_and_weight(kernels):
     random = np.random.RandomState(0)
     labels = random.randint(-1, 3, (1, 2, 4, 4)).astype(np.int32)
     logits = normal(random, 1, 4, 4, 4)

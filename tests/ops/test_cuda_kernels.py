@@ -26,7 +26,7 @@ def named(formula):
 
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize(("size", "offset"), [(0, 0), (5, 0), (40000, 0), (4000, 1)])
-def test_balanced_l1(kernels, formula, size, offset):
+def test_balanced_l1_equals_the_definition(kernels, formula, size, offset):
     random = np.random.RandomState(0)
     # With an offset of one float the kernels cannot load four numbers at once.
     arrays = [normal(random, size + offset)[offset:] for _ in range(4)]
@@ -43,7 +43,7 @@ def test_balanced_l1(kernels, formula, size, offset):
 
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("rows", [0, 1, 200])
-def test_select_balanced_l1(kernels, formula, rows):
+def test_select_balanced_l1_equals_the_definition(kernels, formula, rows):
     inputs = select_inputs(np.random.RandomState(0), rows, (2, 12, 7, 5), 9.0)
     y_hat, y, places, fg_num = inputs
     if rows > 100:
@@ -73,7 +73,7 @@ def test_a_number_of_anchors_that_is_nan_makes_the_loss_nan(kernels):
     ("bad", "first"),
     [({}, 300), ({7: (2, 0, 0, 0)}, 7), ({290: (0, 9, 0, 0), 30: (0, 0, 0, np.nan)}, 30)],
 )
-def test_finds_the_first_place_outside(kernels, bad, first):
+def test_the_first_place_outside_the_map_is_found(kernels, bad, first):
     places = np.zeros((300, 4), np.float32)
     for row, place in bad.items():
         places[row] = place
@@ -102,7 +102,7 @@ def pyramid(request):
     return levels, refine, [21, len(sizes), refine, [side for size in sizes for side in size]]
 
 
-def test_gather(kernels, pyramid):
+def test_gather_equals_the_definition(kernels, pyramid):
     levels, refine, shape = pyramid
     mean = unwritten(*levels[refine].shape)
     d_mean = np.cos(np.arange(mean.size, dtype=np.float32)).reshape(mean.shape)
@@ -119,7 +119,7 @@ def test_gather(kernels, pyramid):
 
 @pytest.mark.parametrize("sizes", [[(4, 8), (2, 4), (1, 2)], [(5, 9), (3, 4), (2, 2)]])
 def test_a_nan_is_the_maximum_of_its_windows(kernels, sizes):
-    """And it gets their gradient, both with and without a whole factor between the sizes."""
+    """The NaN also gets their gradient, with and without a whole factor between the sizes."""
     random = np.random.RandomState(0)
     levels = [normal(random, 1, 6, *size) for size in sizes]
     levels[0][0, 1, 1, 2] = np.nan
@@ -143,7 +143,7 @@ def test_a_nan_is_the_maximum_of_its_windows(kernels, sizes):
         np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_scatter_without_some_gradients(kernels):
+def test_scatter_without_some_output_gradients(kernels):
     random = np.random.RandomState(0)
     sizes, numbers = [(4, 6), (2, 3), (1, 2)], [4, 6, 2, 3, 1, 2]
     balanced = normal(random, 1, 5, 2, 3)
@@ -161,13 +161,13 @@ def test_scatter_without_some_gradients(kernels):
         assert_close(d_balanced, expected[0])
 
 
-def test_levels_that_start_anywhere_are_refused(kernels):
+def test_levels_that_are_not_aligned_are_refused(kernels):
     levels = [np.zeros(17, np.float32)[1:].reshape(1, 1, 4, 4), np.zeros((1, 1, 2, 2), np.float32)]
     with pytest.raises(KernelError, match="a level is not aligned to 16 bytes"):
         kernels("pyramid_gather", 1, 2, 1, [4, 4, 2, 2], levels, unwritten(4))
 
 
-def test_scatter(kernels, pyramid):
+def test_scatter_equals_the_definition(kernels, pyramid):
     levels, refine, shape = pyramid
     balanced = np.round(levels[refine][::-1].copy() / 2)
     scattered = [unwritten(*level.shape) for level in levels]
@@ -200,7 +200,7 @@ FLOAT32, TENSOR_CORES = 1, 2
         (1, 9, 8, 20),  # the same in fours
     ],
 )
-def test_attention(kernels, products, n, channels, height, width):
+def test_attention_equals_the_definition(kernels, products, n, channels, height, width):
     random = np.random.RandomState(0)
     theta, phi, g, d_out = (normal(random, n, channels, height, width) for _ in range(4))
     positions = height * width
@@ -231,7 +231,7 @@ def test_attention_without_channels_weighs_all_positions_alike(kernels):
 
 
 @pytest.mark.parametrize("products", [FLOAT32, TENSOR_CORES])
-def test_attention_to_far_apart_scores(kernels, products):
+def test_attention_with_scores_that_are_far_apart(kernels, products):
     """Scores of hundreds, whose exponentials do not fit a float."""
     random = np.random.RandomState(0)
     theta, phi, g = (normal(random, 1, 4, 9, 15) for _ in range(3))

@@ -49,7 +49,7 @@ def cuda_failure(operator: str, inputs: int, outputs: int) -> str:
 
 
 @pytest.mark.parametrize("operator", INPUTS)
-def test_has_a_cuda_class(operator):
+def test_every_operator_has_a_cuda_class(operator):
     if not library._State.native_cuda:
         pytest.skip("the native operators are built without CUDA")
     failure = cuda_failure(operator, INPUTS[operator], OUTPUTS.get(operator, 1))
@@ -57,6 +57,6 @@ def test_has_a_cuda_class(operator):
     assert failure == "" or failure.startswith("CUDA error: ")
 
 
-def test_an_operator_without_a_cuda_class_is_told_apart():
+def test_an_operator_without_a_cuda_class_is_recognised():
     failure = cuda_failure("NoSuchOperator", 1, 1)
     assert "Cannot create operator of type 'NoSuchOperator' on the device 'CUDA'" in failure

@@ -54,7 +54,7 @@ def test_forward_and_backward_equal_the_definition(case, backend):
 
 
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
-def test_runs_in_a_dag_net_with_the_same_bits(operator, backend):
+def test_a_dag_net_gives_the_same_bits(operator, backend):
     case = next(case for case in CASES if case.operator == operator)
     d_outputs = output_gradients(case, SEED)
 
@@ -65,7 +65,7 @@ def test_runs_in_a_dag_net_with_the_same_bits(operator, backend):
 
 
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
-def test_refuses_inputs_of_another_type(operator, backend):
+def test_inputs_of_another_type_are_refused(operator, backend):
     case = next(c for c in CASES if c.operator == operator and all(x.size for x in c.inputs))
     for i, x in enumerate(case.inputs):
         if (operator, i) in NEVER_READ:
@@ -105,7 +105,7 @@ def scatter_gradients(inputs, d_outputs, refine_level):
 
 
 @pytest.mark.parametrize("absent", [{0}, {1}, {0, 2}])
-def test_scattered_levels_that_nothing_depends_on_count_as_zero_gradients(absent, backend):
+def test_unused_scattered_levels_have_zero_gradients(absent, backend):
     random = np.random.RandomState(0)
     levels = [normal(random, 1, 2, size, size + 1) for size in (9, 5, 3)]
     balanced = normal(random, 1, 2, 5, 6)

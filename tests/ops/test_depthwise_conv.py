@@ -111,7 +111,7 @@ def test_equals_the_definition(shape, kernel, stride):
         (0, 0, 20, 21),
     ],
 )
-def test_any_padding(pads, kernel, stride):
+def test_any_padding_equals_the_definition(pads, kernel, stride):
     for sizes in [(5, 6), (8, 33)]:
         tensors = made_up((2, 3, *sizes), kernel, stride, pads)
         check(run(*tensors, stride, pads), *tensors, stride, pads)
@@ -123,20 +123,20 @@ def test_tensorflows_padding_is_uneven_at_stride_2():
 
 
 @each_window
-def test_many_channels(kernel, stride):
+def test_many_channels_equal_the_definition(kernel, stride):
     pads = same_pads((4, 7), kernel, stride)
     tensors = made_up((2, 1153, 4, 7), kernel, stride, pads)
     check(run(*tensors, stride, pads), *tensors, stride, pads)
 
 
 @each_window
-def test_rows_wider_than_a_strip(kernel, stride):
+def test_rows_wider_than_a_strip_equal_the_definition(kernel, stride):
     tensors = made_up((1, 1, 6, 7001), kernel, stride, (2, 1, 0, 3))
     check(run(*tensors, stride, (2, 1, 0, 3)), *tensors, stride, (2, 1, 0, 3))
 
 
 @each_window
-def test_an_empty_batch(kernel, stride):
+def test_an_empty_batch_gives_an_empty_output(kernel, stride):
     pads = same_pads((6, 7), kernel, stride)
     x, filters, bias, d_y = made_up((0, 4, 6, 7), kernel, stride, pads)
     (y,), gradients = run_with_gradient(
@@ -192,7 +192,7 @@ def test_the_gradient_of_the_input_can_be_left_out(with_bias):
         (2, {}, {}),
     ],
 )
-def test_windows_without_a_kernel_of_their_own(kernel, arguments, meaning):
+def test_windows_without_a_special_kernel_equal_the_definition(kernel, arguments, meaning):
     random = np.random.RandomState(1)
     x, filters = normal(random, 2, 4, 11, 12), normal(random, 4, 1, kernel, kernel)
     d_y = normal(random, *convolve(x, filters, None, None, group=4, **meaning)[0].shape)
@@ -204,7 +204,7 @@ def test_windows_without_a_kernel_of_their_own(kernel, arguments, meaning):
         assert_close(got, expected)
 
 
-def test_several_filters_for_each_channel():
+def test_several_filters_for_each_channel_equal_the_definition():
     random = np.random.RandomState(2)
     x, filters = normal(random, 2, 4, 9, 8), normal(random, 8, 1, 3, 3)
     meaning = {"pads": (0, 1, 1, 0), "stride": 2, "group": 4}

@@ -46,7 +46,7 @@ def test_a_corner_just_below_half_a_cell_belongs_to_the_cell_before():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 @pytest.mark.parametrize("b_shape", [(2, 3, 4, 5), (2, 4, 5), (2, 6, 7), (2, 0, 5)])
-def test_spatial_narrow_as(dtype, b_shape):
+def test_spatial_narrow_as_cuts_the_map_and_its_gradient(dtype, b_shape):
     random = np.random.RandomState(5)
     a = random.randint(-9, 9, (2, 3, 6, 7)).astype(dtype)
     height, width = b_shape[-2:]
@@ -59,7 +59,7 @@ def test_spatial_narrow_as(dtype, b_shape):
 
 
 @pytest.mark.parametrize("labels", [[1, 0, -1, 80], [0, 0, 0, 0], [1, 1, 1, 1]])
-def test_sample_as(labels):
+def test_sample_as_keeps_the_rows_with_positive_labels(labels):
     random = np.random.RandomState(6)
     x, labels = normal(random, 4, 3, 2), np.array(labels, np.int32)
     d_y = normal(random, (labels > 0).sum(), 3, 2)
@@ -97,7 +97,7 @@ def mean_bins(roi, scale, bins, size):
     ]
 
 
-def test_position_sensitive_roi_pool():
+def test_position_sensitive_roi_pool_equals_the_definition():
     random = np.random.RandomState(8)
     x, scale = normal(random, 2, 13, 10, 14), 0.5  # one channel more than is read
     d_y = normal(random, len(ROIS), 3, 2, 2)
@@ -125,7 +125,7 @@ def test_position_sensitive_roi_pool():
         ("PSRoIPool", {"group_size": 2, "output_dim": 3}, 3),
     ],
 )
-def test_no_rois(operator, arguments, channels):
+def test_no_rois_give_no_features(operator, arguments, channels):
     x = np.ones((1, 12 if operator == "PSRoIPool" else 3, 4, 4), np.float32)
     (y, _), gradients = run_with_gradient(
         operator, [x, np.zeros((0, 5), np.float32)], outputs=2, **arguments

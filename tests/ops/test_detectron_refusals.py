@@ -153,7 +153,7 @@ BAD_INPUTS = [
 
 
 @pytest.mark.parametrize(("operator", "inputs", "arguments", "message"), BAD_INPUTS)
-def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, message):
+def test_bad_input_is_refused_with_its_name_and_shapes(operator, inputs, arguments, message):
     with pytest.raises(RuntimeError, match=f"(?s){operator}: .*{message}"):
         run_operator(operator, inputs, OUTPUTS.get(operator, 1), **arguments)
 
@@ -190,6 +190,6 @@ NAN = float("nan")
         ("PSRoIPoolGradient", 4, {"output_dim": 0}),
     ],
 )
-def test_bad_argument_is_refused_by_name(operator, inputs, arguments):
+def test_bad_argument_is_refused_with_its_name(operator, inputs, arguments):
     with pytest.raises(RuntimeError, match=f"{operator}: {next(iter(arguments))} is"):
         run_operator(operator, [zeros(1)] * inputs, OUTPUTS.get(operator, 1), **arguments)

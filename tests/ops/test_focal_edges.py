@@ -37,7 +37,7 @@ def run(case):
 
 @pytest.mark.parametrize("operator", FOCAL_LOSSES)
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
-def test_a_very_wrong_positive_costs_the_logarithm_of_the_smallest_float(either, operator, gamma):
+def test_the_loss_of_a_very_wrong_positive_is_limited(either, operator, gamma):
     softmax = operator.startswith("Softmax")
     values, label = ([0.0, -88.0], 1) if softmax else ([-200.0], 1)
     logits = np.array(values, np.float32).reshape(1, -1, 1, 1)
@@ -64,7 +64,9 @@ def test_a_very_wrong_positive_costs_the_logarithm_of_the_smallest_float(either,
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_infinite_logits(either, operator, gamma, logit, label, wanted_loss, wanted_gradient):
+def test_infinite_logits_give_the_limits_of_the_loss(
+    either, operator, gamma, logit, label, wanted_loss, wanted_gradient
+):
     logits = np.full((1, 1, 1, 1), logit, np.float32)
     labels = np.full((1, 1, 1, 1), label, np.int32)
     loss, gradient = run(focal_case(operator, logits, labels, 1, gamma))
@@ -77,7 +79,7 @@ def test_infinite_logits(either, operator, gamma, logit, label, wanted_loss, wan
 @pytest.mark.parametrize("operator", FOCAL_LOSSES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_ignored_anchors_may_hold_anything(either, operator, value):
+def test_ignored_anchors_may_have_any_logit(either, operator, value):
     random = np.random.RandomState(0)
     labels = random.randint(-1, 3, (1, 2, 4, 4)).astype(np.int32)
     logits = normal(random, 1, 6, 4, 4)

@@ -93,7 +93,7 @@ NAN, INFINITY = float("nan"), float("inf")
         ),
     ],
 )
-def test_refuses_an_argument_out_of_range_and_names_it(functions, arguments):
+def test_an_argument_out_of_range_is_refused_and_named(functions, arguments):
     (name,) = arguments
 
     for function in functions:
@@ -101,7 +101,7 @@ def test_refuses_an_argument_out_of_range_and_names_it(functions, arguments):
             function(**arguments)
 
 
-def test_balanced_l1_refuses_what_single_precision_does_not_hold():
+def test_balanced_l1_refuses_arguments_beyond_single_precision():
     for function in BALANCED:
         with pytest.raises(ValueError, match=r"^gamma must be at most 60 times alpha \(0.02\)"):
             function(alpha=0.02)
@@ -110,12 +110,12 @@ def test_balanced_l1_refuses_what_single_precision_does_not_hold():
             function(beta=1e-38, gamma=5.0)
 
 
-def test_takes_numpy_integers():
+def test_numpy_integers_are_accepted():
     add_gather(refine_level=np.int64(2))
     add_focal(num_classes=np.int32(20))
 
 
-def test_a_whole_number_reaches_the_operator_as_the_float_it_stands_for():
+def test_a_whole_number_reaches_the_operator_as_a_float():
     net = core.Net("n")
 
     with core.DeviceScope(core.DeviceOption(caffe2_pb2.CUDA, 0)):
@@ -126,7 +126,7 @@ def test_a_whole_number_reaches_the_operator_as_the_float_it_stands_for():
     assert floats == [{"gamma", "alpha", "scale"}, {"beta", "scale"}]
 
 
-def test_returns_references_under_the_given_names():
+def test_front_ends_return_blobs_with_the_given_names():
     net = core.Net("n")
 
     assert str(add_focal(net)) == "loss"
@@ -136,7 +136,7 @@ def test_returns_references_under_the_given_names():
         assert str(add_focal(net)) == "scope/loss"
 
 
-def test_on_cuda_detectrons_own_operators_need_no_library_of_ours(monkeypatch):
+def test_detectrons_operators_need_no_native_library_on_cuda(monkeypatch):
     monkeypatch.setattr(library._State, "native", False)
     monkeypatch.setattr(library._State, "native_cuda", False)
     net = core.Net("n")
@@ -149,7 +149,7 @@ def test_on_cuda_detectrons_own_operators_need_no_library_of_ours(monkeypatch):
     assert [op.type for op in net.Proto().op] == ["SigmoidFocalLoss", "Python", "Python"]
 
 
-def test_on_cuda_our_operators_are_native_if_built_with_cuda(monkeypatch):
+def test_operators_are_native_on_cuda_if_built_with_cuda(monkeypatch):
     monkeypatch.setattr(library._State, "native", True)
 
     for built_with_cuda in (False, True):
@@ -160,7 +160,7 @@ def test_on_cuda_our_operators_are_native_if_built_with_cuda(monkeypatch):
         assert library.has_native("BalancedL1Loss")
 
 
-def test_warns_once_that_the_library_is_not_built(unloaded, monkeypatch, tmp_path, caplog):
+def test_one_warning_says_that_the_library_is_not_built(unloaded, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(library, "NATIVE_LIBRARY", tmp_path / "absent.so")
 
     library.load()
@@ -197,7 +197,7 @@ def test_a_library_of_another_version_is_a_warning(unloaded, monkeypatch, caplog
     assert "make ops" in record.getMessage()
 
 
-def test_the_environment_can_ask_for_python(unloaded, monkeypatch, caplog):
+def test_the_environment_variable_selects_python_operators(unloaded, monkeypatch, caplog):
     monkeypatch.setenv(library.ENVIRONMENT_VARIABLE, "python")
 
     library.load()

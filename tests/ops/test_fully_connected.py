@@ -26,7 +26,7 @@ def test_equals_the_definition_forward_and_backward(m, n, k):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"axis": 2}, {"axis": -1}])
-def test_trailing_dimensions_are_one(arguments):
+def test_trailing_dimensions_count_as_one(arguments):
     random = np.random.RandomState(1)
     x = normal(random, 5, 3, 4)
     depth = 12 if not arguments else 4
@@ -44,7 +44,7 @@ def test_weights_may_have_the_shape_of_the_features():
     assert gradients[1].shape == w.shape
 
 
-def test_the_input_needs_no_gradient():
+def test_the_gradient_of_the_input_can_be_left_out():
     random = np.random.RandomState(3)
     arrays = {"x": normal(random, 5, 3), "w": normal(random, 4, 3), "dy": normal(random, 5, 4)}
     workspace.ResetWorkspace()
@@ -62,7 +62,7 @@ def test_the_input_needs_no_gradient():
         ([(5, 3), (4, 3), (5, 3)], r"dY of shape \[5, 3\].*X of shape \[5, 3\]"),
     ],
 )
-def test_refuses_what_does_not_fit(shapes, message):
+def test_shapes_that_do_not_fit_are_refused(shapes, message):
     operator, outputs = ("FCGradient", 3) if message.startswith("dY") else ("FC", 1)
     with pytest.raises(RuntimeError, match=f"{operator}: {message}"):
         run_operator(operator, [np.zeros(shape, np.float32) for shape in shapes], outputs)

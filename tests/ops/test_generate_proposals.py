@@ -42,7 +42,7 @@ def _run(inputs, operator="GenerateProposals", **arguments):
     ids=str,
 )
 @pytest.mark.parametrize("spread", [0.4, 3.0])
-def test_equals_caffe2s_own(arguments, spread):
+def test_proposals_equal_those_of_caffe2(arguments, spread):
     inputs = _inputs(spread=spread)
     (rois, scores), (stock_rois, stock_scores) = (
         _run(inputs, operator, **arguments) for operator in ("GenerateProposals", STOCK)
@@ -52,7 +52,7 @@ def test_equals_caffe2s_own(arguments, spread):
     assert_close(rois, stock_rois)
 
 
-def test_rotated_boxes_run_on_caffe2s_own():
+def test_rotated_boxes_use_caffe2s_operator():
     scores, _, im_info, anchors = _inputs()
     deltas = np.random.default_rng(1).normal(0, 0.2, (2, 15, 7, 9)).astype(np.float32)
     size = anchors[:, 2:] - anchors[:, :2]
@@ -83,7 +83,7 @@ def test_a_number_that_is_not_finite_gives_no_proposal(value, changed):
     assert np.isfinite(rois).all() and len(rois) > 10
 
 
-def test_without_finite_numbers_there_is_no_proposal():
+def test_no_proposal_is_made_without_finite_numbers():
     scores, *rest = _inputs()
     rois, probabilities = _run([np.full_like(scores, np.nan), *rest])
     assert rois.shape == (0, 5) and probabilities.shape == (0,)
@@ -121,7 +121,7 @@ def test_equal_scores_keep_the_order_of_the_anchors():
         (3, (12,), r"anchors of shape \[12\]"),
     ],
 )
-def test_refuses_what_does_not_fit(index, shape, message):
+def test_shapes_that_do_not_fit_are_refused(index, shape, message):
     inputs = _inputs()
     inputs[index] = np.zeros(shape, np.float32)
     with pytest.raises(RuntimeError, match="GenerateProposals: " + message):
@@ -129,6 +129,6 @@ def test_refuses_what_does_not_fit(index, shape, message):
 
 
 @pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
-def test_refuses_a_scale_that_is_not_positive_and_finite(scale):
+def test_a_scale_that_is_not_positive_and_finite_is_refused(scale):
     with pytest.raises(RuntimeError, match="GenerateProposals: spatial_scale is"):
         _run(_inputs(), spatial_scale=scale)

@@ -103,12 +103,12 @@ def test_kernels_agree_with_the_formulas_and_the_formulas_with_the_definitions(m
             assert_close(actual.numpy().reshape(np.shape(wanted)), wanted, 1e-9)
 
 
-def test_names_are_those_of_the_tool():
+def test_names_of_kernels_and_sizes_match_the_tool():
     assert list(CASES) == list(run.KERNELS)
     assert list(cases.SIZES) == list(run.SIZES)
 
 
-def test_counts_every_number_that_must_be_read_or_written_once(make):
+def test_every_number_that_is_read_or_written_counts_once(make):
     boxes = 40 * 4 * 4
     case = cases.balanced_l1(make)
     assert (case.forward_bytes, case.backward_bytes) == (4 * boxes, 5 * boxes)
@@ -142,7 +142,7 @@ class TenthSeconds:
         return 1e6
 
 
-def test_reports_errors_times_and_ratios(make):
+def test_the_report_has_errors_times_and_ratios(make):
     result = report.measured(make, ["balanced_l1", "attention"], TenthSeconds())
     forward, backward, attention_forward, _ = result["rows"]
     assert forward["kernel"] == "balanced_l1" and backward["pass"] == "backward"
@@ -160,7 +160,7 @@ def test_reports_errors_times_and_ratios(make):
     assert "balanced_l1" in text and "1.00x" in text
 
 
-def test_a_wrong_kernel_and_changing_bits_are_told(make, monkeypatch):
+def test_a_wrong_kernel_and_changing_bits_are_reported(make, monkeypatch):
     def wrong(make):
         case = cases.balanced_l1(make)
         right = case.backward
@@ -202,7 +202,7 @@ def test_an_unwritten_output_is_an_error(make):
     assert report.failures([dict(kernel="k", error=error, same_bits=True, **{"pass": "p"})])
 
 
-def test_what_cannot_be_timed_is_a_sentence(make, monkeypatch):
+def test_a_case_that_cannot_be_timed_is_explained(make, monkeypatch):
     class Clock(TenthSeconds):
         def medians(self, stages):
             if len(stages) == 2 and "time_formula" in sys._getframe(1).f_code.co_name:
@@ -214,7 +214,7 @@ def test_what_cannot_be_timed_is_a_sentence(make, monkeypatch):
     assert result["skipped"][0] == "balanced_l1: eager: RuntimeError: no compiler"
 
 
-def test_compiles_for_the_gpu_at_hand():
+def test_kernels_are_compiled_for_the_gpu_at_hand():
     nvcc = Nvcc("nvcc", ["75", "80", "90"])
     assert build.code_for(nvcc, (8, 0)) == "-gencode=arch=compute_80,code=sm_80"
     assert build.code_for(nvcc, (12, 0)) == "-gencode=arch=compute_90,code=compute_90"
@@ -222,7 +222,7 @@ def test_compiles_for_the_gpu_at_hand():
         build.code_for(nvcc, (7, 0))
 
 
-def test_an_architecture_that_nvcc_does_not_know_is_one_line(monkeypatch, tmp_path):
+def test_an_architecture_that_nvcc_does_not_know_gives_a_one_line_error(monkeypatch, tmp_path):
     nvcc = tmp_path / "nvcc"
     nvcc.write_text("#!/bin/sh\necho sm_80\n")
     nvcc.chmod(0o755)
@@ -233,7 +233,7 @@ def test_an_architecture_that_nvcc_does_not_know_is_one_line(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("content", [None, "earlier figures"])
-def test_checking_the_file_of_figures_leaves_it_as_it_is(tmp_path, content):
+def test_checking_the_file_of_figures_does_not_change_it(tmp_path, content):
     file = tmp_path / "figures.json"
     if content is not None:
         file.write_text(content)
@@ -241,7 +241,7 @@ def test_checking_the_file_of_figures_leaves_it_as_it_is(tmp_path, content):
     assert (file.read_text() if file.exists() else None) == content
 
 
-def test_compiles_once_for_the_same_sources(tmp_path, monkeypatch):
+def test_the_same_sources_are_compiled_once(tmp_path, monkeypatch):
     log, script = tmp_path / "log", tmp_path / "nvcc"
     script.write_text(
         f'#!/bin/sh\n[ "$1" = --version ] && exit\necho "$*" >> {log}\n'
@@ -297,7 +297,7 @@ def test_help_and_errors_need_neither_caffe2_nor_torch():
         ("", ["--kernels", "conv"], "error: argument --kernels: invalid choice: 'conv'"),
     ],
 )
-def test_what_is_missing_is_one_line(code, arguments, message):
+def test_missing_programs_and_bad_arguments_give_a_one_line_error(code, arguments, message):
     result = run_tool(*arguments, code=code, NVCC="no-such-nvcc")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1 and message in result.stderr

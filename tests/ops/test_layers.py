@@ -34,7 +34,7 @@ def group_norm(x, gamma, beta, d_y, groups, epsilon):
 @pytest.mark.parametrize(
     ("shape", "groups"), [((2, 8, 7, 5), 4), ((3, 6, 1, 1), 2), ((1, 4, 40, 50), 4)]
 )
-def test_group_norm(shape, groups, order):
+def test_group_norm_equals_the_definition(shape, groups, order):
     random = np.random.RandomState(0)
     x, d_y = 5 + 2 * normal(random, *shape), normal(random, *shape)
     gamma, beta = normal(random, shape[1]), normal(random, shape[1])
@@ -55,7 +55,7 @@ def test_group_norm(shape, groups, order):
     assert np.array_equal(alone, y)
 
 
-def test_group_norm_of_no_positions_is_a_number():
+def test_group_norm_without_positions_gives_finite_numbers():
     x, ones, zeros = np.zeros((2, 4, 0, 3), np.float32), np.ones(4, np.float32), np.zeros(4)
     inputs = [x, ones, zeros.astype(np.float32)]
     (_, mean, inverse_std), gradients = run_with_gradient(
@@ -75,7 +75,7 @@ def test_group_norm_of_a_large_mean_keeps_its_variance():
 
 @pytest.mark.parametrize("order", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("learnable", [0, 1])
-def test_affine_channel(order, learnable):
+def test_affine_channel_equals_the_definition(order, learnable):
     random = np.random.RandomState(2)
     x, d_y = normal(random, 3, 5, 6, 7), normal(random, 3, 5, 6, 7)
     scale, bias = normal(random, 5), normal(random, 5)
@@ -115,7 +115,7 @@ def pool_windows(size, kernel, stride, pad):
     ("kernel", "stride", "pad"), [(3, 2, 1), (2, 2, 0), (1, 2, 0), (5, 3, 2), (3, 1, 1)]
 )
 @pytest.mark.parametrize("size", [(9, 12), (5, 40), (3, 3)])
-def test_max_pool(size, kernel, stride, pad):
+def test_max_pool_equals_the_definition(size, kernel, stride, pad):
     if min(size) + 2 * pad < kernel:
         pytest.skip("no window fits")
     random = np.random.RandomState(3)
@@ -137,14 +137,14 @@ def test_max_pool(size, kernel, stride, pad):
 
 
 @pytest.mark.parametrize("arguments", [{"global_pooling": 1}, {"kernel": 2, "order": "NHWC"}])
-def test_other_max_pooling_falls_back(arguments):
+def test_other_max_pooling_uses_caffe2s_operator(arguments):
     x = normal(np.random.RandomState(4), 2, 4, 4, 4)
     (y,) = run_operator("MaxPool", [x], **arguments)
     (twin,) = run_operator("MaxPool2D", [x], **arguments)
     assert np.array_equal(y, twin)
 
 
-def test_relu():
+def test_relu_equals_the_definition():
     x = np.array([-2, -0.0, 0, 3, np.inf, -np.inf], np.float32)
     (y,), gradients = run_with_gradient("Relu", [x], np.arange(1, 7, dtype=np.float32))
     assert np.array_equal(y, [0, 0, 0, 3, np.inf, 0])
@@ -157,7 +157,7 @@ def test_relu():
     "dtype", [np.float32, pytest.param(np.float64, marks=needs_recent_torch), np.int32]
 )
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_sum(dtype, count):
+def test_sum_equals_the_definition(dtype, count):
     random = np.random.RandomState(5)
     terms = [random.randint(-99, 99, (3, 20000)).astype(dtype) for _ in range(count)]
     (total,) = run_operator("Sum", terms)
@@ -165,7 +165,7 @@ def test_sum(dtype, count):
     assert np.array_equal(total, sum(terms))
 
 
-def test_in_place():
+def test_relu_sum_and_affine_channel_work_in_place():
     random = np.random.RandomState(6)
     a, b = normal(random, 40000), normal(random, 40000)
     assert np.array_equal(run_operator("Relu", [a], ["input0"])[0], np.maximum(a, 0))
@@ -176,7 +176,7 @@ def test_in_place():
     assert_close(run_operator("AffineChannel", [image, scale, bias], ["input0"])[0], expected)
 
 
-def test_weighted_sum_in_place():
+def test_weighted_sum_works_in_place():
     random = np.random.RandomState(7)
     terms = [normal(random, 3, 10000) for _ in range(3)]
     weights = [np.float32([w]) for w in (1, -0.5, 2)]
@@ -186,7 +186,7 @@ def test_weighted_sum_in_place():
 
 
 @pytest.mark.parametrize("nesterov", [0, 1])
-def test_momentum_sgd_update(nesterov):
+def test_momentum_sgd_update_equals_the_definition(nesterov):
     random = np.random.RandomState(8)
     gradient, velocity, parameter = (normal(random, 30000) for _ in range(3))
     rate = np.float32([0.1])

@@ -32,7 +32,9 @@ seeds = st.integers(0, 2**31 - 1)
     formula=st.sampled_from(FORMULAS),
     spread=st.sampled_from([1e-4, 0.1, 1.0, 100.0]),
 )
-def test_balanced_l1_on_any_shape_and_argument(seed, shape, alpha, gamma, beta, formula, spread):
+def test_balanced_l1_equals_the_definition_for_any_shape_and_argument(
+    seed, shape, alpha, gamma, beta, formula, spread
+):
     random = np.random.RandomState(seed)
     y_hat = spread * normal(random, *shape)
     y = np.zeros_like(y_hat)  # so that differences are exact in both precisions
@@ -69,7 +71,7 @@ def test_balanced_l1_at_its_kinks(formula, beta):
     ("alpha", "gamma"), [(1e-3, 1e-3), (1e-3, 0.06), (1e3, 1e-3), (1e3, 1e3), (1e6, 1e-3)]
 )
 def test_balanced_l1_at_the_ends_of_its_range(alpha, gamma, beta, formula):
-    """Natively and in Python, whose float64 cancels where gamma is far below alpha."""
+    """The Python operator computes in float64, which loses digits if gamma is far below alpha."""
     arguments = {
         "alpha": float(np.float32(alpha)),
         "gamma": float(np.float32(gamma)),
@@ -104,7 +106,7 @@ def test_balanced_l1_of_nan_and_infinity():
         assert np.array_equal(gradients[0], [slope], equal_nan=True)
 
 
-def test_balanced_l1_takes_other_shapes_of_as_many_elements():
+def test_balanced_l1_accepts_inputs_of_other_shapes_with_the_same_size():
     random = np.random.RandomState(0)
     y_hat = normal(random, 6, 8)
     others = [normal(random, 6, 8) for _ in range(3)]
@@ -125,7 +127,9 @@ def test_balanced_l1_takes_other_shapes_of_as_many_elements():
     fg_num=st.sampled_from([0.0, 0.5, 7.0]),
     formula=st.sampled_from(FORMULAS),
 )
-def test_select_balanced_l1_on_any_shape(seed, n, anchors, height, width, share, fg_num, formula):
+def test_select_balanced_l1_equals_the_definition_for_any_shape(
+    seed, n, anchors, height, width, share, fg_num, formula
+):
     random = np.random.RandomState(seed)
     rows = int(share * min(n * anchors * height * width, 200))
     inputs = select_inputs(random, rows, (n, 4 * anchors, height, width), fg_num)
@@ -138,7 +142,7 @@ def test_rows_that_select_the_same_prediction_all_count():
     check("SelectBalancedL1Loss", inputs)
 
 
-def test_no_rows_of_any_empty_shape_give_a_zero_loss():
+def test_empty_rows_of_any_shape_give_a_zero_loss():
     for shape in ((0,), (0, 4), (1, 0)):
         empty = np.zeros(shape, np.float32)
         y_hat = np.ones((2, 8, 3, 4), np.float32)
@@ -160,7 +164,9 @@ def test_no_rows_of_any_empty_shape_give_a_zero_loss():
     gamma=st.sampled_from([0.0, 0.7, 1.0, 2.0, 3.5]),
     fg_num=st.sampled_from([0.0, 12.0]),
 )
-def test_weighted_focal_loss_on_any_shape(seed, classes, anchors, height, width, gamma, fg_num):
+def test_weighted_focal_loss_equals_the_definition_for_any_shape(
+    seed, classes, anchors, height, width, gamma, fg_num
+):
     random = np.random.RandomState(seed)
     logits = 4 * normal(random, 2, anchors * classes, height, width)
     labels = random.randint(-1, classes + 1, (2, anchors, height, width)).astype(np.int32)

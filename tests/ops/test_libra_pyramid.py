@@ -40,14 +40,14 @@ def pyramids(draw):
 
 @few
 @given(pyramids())
-def test_gather_on_any_pyramid(pyramid):
+def test_gather_equals_the_definition_for_any_pyramid(pyramid):
     levels, refine_level, _ = pyramid
     check("BalancedPyramidGather", levels, refine_level=refine_level)
 
 
 @few
 @given(pyramids())
-def test_scatter_on_any_pyramid(pyramid):
+def test_scatter_equals_the_definition_for_any_pyramid(pyramid):
     levels, refine_level, random = pyramid
     balanced = np.round(2 * normal(random, *levels[refine_level].shape)) / 2
     check("BalancedPyramidScatter", [balanced, *levels], refine_level=refine_level)
@@ -91,7 +91,7 @@ def test_pooling_picks_the_maximum_that_pytorch_picks(size, pooled, values):
     assert_close(gradients[0], d_x, 1e-6)
 
 
-def test_pyramids_without_images():
+def test_pyramids_without_images_give_empty_outputs():
     levels = [np.zeros((0, 3, size, size), np.float32) for size in (4, 2)]
     (mean,), gradients = run_with_gradient("BalancedPyramidGather", levels, refine_level=0)
     assert mean.shape == (0, 3, 4, 4)
@@ -112,7 +112,7 @@ def test_pyramids_without_images():
     width=st.integers(1, 24),
     use_scale=st.booleans(),
 )
-def test_attention_on_any_shape(seed, n, channels, height, width, use_scale):
+def test_attention_equals_the_definition_for_any_shape(seed, n, channels, height, width, use_scale):
     random = np.random.RandomState(seed)
     theta, phi, g = (normal(random, n, channels, height, width) for _ in range(3))
     theta /= np.float32(np.sqrt(channels))  # scores of unit size
@@ -120,7 +120,7 @@ def test_attention_on_any_shape(seed, n, channels, height, width, use_scale):
 
 
 @pytest.mark.parametrize("positions", [(19, 31), (16, 32)])
-def test_attention_over_several_blocks_of_keys(positions):
+def test_attention_over_several_blocks_of_keys_equals_the_definition(positions):
     random = np.random.RandomState(0)
     theta, phi, g = (normal(random, 1, 40, *positions) for _ in range(3))
     check("EmbeddedGaussianAttention", [theta, phi, g], use_scale=True)
@@ -148,7 +148,7 @@ def test_attention_gradient_with_and_without_log_sums():
     assert_close(two[1], np.log(np.exp(scores).sum(axis=2)))
 
 
-def test_attention_without_images_or_positions():
+def test_attention_without_images_or_positions_is_empty():
     for shape in ((0, 4, 3, 3), (2, 4, 0, 3)):
         empty = np.zeros(shape, np.float32)
         outputs, gradients = run_with_gradient("EmbeddedGaussianAttention", [empty] * 3, outputs=2)
@@ -185,7 +185,7 @@ print(peak_kibibytes() - before)
 """
 
 
-def test_attention_never_holds_the_matrix_of_scores():
+def test_attention_does_not_store_the_matrix_of_scores():
     # That matrix, of 8192 x 8192 floats, is 256 MiB.
     run = subprocess.run(
         [sys.executable, "-c", MEMORY_SCRIPT, str(NATIVE_LIBRARY)],

@@ -120,7 +120,7 @@ BAD_INPUTS = [
 
 
 @pytest.mark.parametrize(("operator", "inputs", "arguments", "message"), BAD_INPUTS)
-def test_bad_input_is_refused_by_name_and_shapes(operator, inputs, arguments, message):
+def test_bad_input_is_refused_with_its_name_and_shapes(operator, inputs, arguments, message):
     outputs = {SCATTER: len(inputs) - 1, BLOCK: 3}.get(operator, 1)
     with pytest.raises(RuntimeError, match=f"(?s){operator}: .*{message}"):
         run_operator(operator, inputs, outputs, **arguments)
@@ -257,7 +257,7 @@ def test_bad_gradient_input_is_refused(operator, inputs, arguments, message):
         ("WeightedSigmoidFocalLoss", 4, {"scale": -2.0}),
     ],
 )
-def test_bad_argument_is_refused_by_name(operator, count, arguments):
+def test_bad_argument_is_refused_with_its_name(operator, count, arguments):
     with pytest.raises(RuntimeError, match=f"{operator}: {next(iter(arguments))} is"):
         run_operator(operator, [zeros(1)] * count, **arguments)
 

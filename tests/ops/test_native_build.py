@@ -66,7 +66,7 @@ def compiled(capfd) -> list[str]:
 
 
 @needs_compiler
-def test_compiles_new_and_changed_files_only(sources, capfd):
+def test_only_new_and_changed_files_are_compiled(sources, capfd):
     assert library.build() == built(sources)
     assert compiled(capfd) == ["kernels/one.cc"]
     first = built(sources).stat().st_mtime_ns
@@ -94,7 +94,7 @@ def test_another_processor_or_compiler_rebuilds_everything(sources, capfd, monke
 
 
 @needs_compiler
-def test_each_target_has_a_library_and_objects_of_its_own(sources, capfd):
+def test_each_target_has_its_own_library_and_objects(sources, capfd):
     names = ["native", "x86-64-v2"]
     paths = library.build_or_warn(targets=names)
     assert paths == [built(sources), built(sources).parent / "x86-64-v2" / library.NAME]
@@ -105,7 +105,7 @@ def test_each_target_has_a_library_and_objects_of_its_own(sources, capfd):
 
 
 @needs_compiler
-def test_a_moved_tree_keeps_its_objects(sources, tmp_path_factory, capfd, monkeypatch):
+def test_a_moved_source_tree_keeps_its_objects(sources, tmp_path_factory, capfd, monkeypatch):
     library.build()
     compiled(capfd)
     moved = tmp_path_factory.mktemp("moved") / "tree"
@@ -118,7 +118,7 @@ def test_a_moved_tree_keeps_its_objects(sources, tmp_path_factory, capfd, monkey
 
 
 @needs_compiler
-def test_a_sanitizer_has_objects_of_its_own_and_can_be_left_again(sources, capfd):
+def test_a_sanitizer_build_has_its_own_objects_and_can_be_undone(sources, capfd):
     def instrumented() -> bool:
         return b"__ubsan" in built(sources).read_bytes()
 
@@ -191,14 +191,14 @@ esac"""
     return tmp_path / "toolkit"
 
 
-def test_finds_the_cuda_toolkit(toolkit):
+def test_the_cuda_toolkit_is_found(toolkit):
     found = cuda.find_cuda(toolkit / "lib")
     assert found.nvcc.architectures == ["75", "90", "120"]
     assert found.includes == [toolkit / "include"]
     assert found.runtime == toolkit / "lib64/libcudart_static.a"
 
 
-def test_compiles_for_the_architectures_asked_for_alone(toolkit, monkeypatch):
+def test_only_the_requested_architectures_are_compiled(toolkit, monkeypatch):
     monkeypatch.setenv("DETECTRON_EXT_CUDA_ARCHITECTURES", "90, 75")
     assert cuda.find_nvcc().architectures == ["75", "90"]
     monkeypatch.setenv("DETECTRON_EXT_CUDA_ARCHITECTURES", "90 70")
@@ -219,7 +219,7 @@ def test_a_caffe2_without_cuda_is_named(toolkit):
         cuda.find_cuda(toolkit / "lib")
 
 
-def test_compiles_kernels_for_every_architecture_and_operators_once(sources, toolkit):
+def test_kernels_are_compiled_for_every_architecture_and_operators_once(sources, toolkit):
     for name in ("kernels/sum.cu", "operators/sum_op.cu"):
         (sources / "ops" / name).write_text("")
     found = cuda.find_cuda(toolkit / "lib")
@@ -262,7 +262,7 @@ def cuda_objects(sources) -> dict[str, str]:
 
 
 @needs_compiler
-def test_check_compiles_kernels_for_the_ends_and_operators_once(cuda_sources):
+def test_check_compiles_kernels_for_the_oldest_and_newest_architecture(cuda_sources):
     assert check_cuda() == "CUDA kernels and operators compiled: 2 files"
     objects = cuda_objects(cuda_sources)
     kernel = objects["sum.cu.o"]
@@ -272,7 +272,7 @@ def test_check_compiles_kernels_for_the_ends_and_operators_once(cuda_sources):
 
 
 @needs_compiler
-def test_check_without_the_headers_compiles_the_kernels_alone(cuda_sources, toolkit, capfd):
+def test_check_without_the_headers_compiles_only_the_kernels(cuda_sources, toolkit, capfd):
     (toolkit / "include/curand.h").unlink()
     assert check_cuda() == "CUDA kernels compiled: 1 files"
     assert list(cuda_objects(cuda_sources)) == ["sum.cu.o"]
@@ -280,13 +280,13 @@ def test_check_without_the_headers_compiles_the_kernels_alone(cuda_sources, tool
 
 
 @needs_compiler
-def test_check_fails_where_a_kernel_does_not_compile(cuda_sources):
+def test_check_fails_if_a_kernel_does_not_compile(cuda_sources):
     (cuda_sources / "ops/kernels/sum.cu").write_text("broken")
     with pytest.raises(BuildError, match="CUDA sources did not compile"):
         check_cuda()
 
 
-def test_check_without_nvcc_is_a_line_and_no_failure():
+def test_check_without_nvcc_prints_one_line_and_succeeds():
     result = run_script("--check-cuda", NVCC="no-such-nvcc")
     assert result.returncode == 0 and result.stderr == ""
     assert result.stdout == "CUDA sources not compiled: no nvcc\n"
@@ -315,7 +315,7 @@ def run_script(*arguments: str, **environment: str) -> subprocess.CompletedProce
         ({"DETECTRON_EXT_PROTOBUF_INCLUDE": "/nowhere"}, "has no google/protobuf/message.h"),
     ],
 )
-def test_what_is_missing_is_one_line_of_warning_and_no_failure(environment, reason):
+def test_missing_programs_and_headers_give_a_one_line_warning(environment, reason):
     if "PATH" not in environment and shutil.which("g++") is None:
         pytest.skip("no C++ compiler")
     result = run_script(**environment)
@@ -367,7 +367,7 @@ def installed(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "GOOGLE_"])
-def test_reads_the_version_of_protobuf_from_caffe2s_header(installed, prefix):
+def test_the_version_of_protobuf_is_read_from_caffe2s_header(installed, prefix):
     header = installed / "include/caffe2/proto/caffe2.pb.h"
     caffe2 = toolchain.find_caffe2(str(installed))
     with pytest.raises(Unavailable):
@@ -391,7 +391,7 @@ def test_a_caffe2_built_from_source_is_used_through_its_folder(installed):
         toolchain.find_libraries(caffe2)
 
 
-def test_the_caffe2_of_a_named_python_is_that_pythons(tmp_path):
+def test_a_named_python_gives_its_own_caffe2(tmp_path):
     assert toolchain.find_caffe2(sys.executable) == toolchain.find_caffe2()
     torch = tmp_path / "torch"
     (torch / "include/caffe2/proto").mkdir(parents=True)
@@ -405,7 +405,7 @@ def test_the_caffe2_of_a_named_python_is_that_pythons(tmp_path):
     ("given", "reason"),
     [("/bin/false", "not a Python with a torch package"), ("/no/such", "not a program")],
 )
-def test_a_named_caffe2_that_is_none_is_an_error(given, reason):
+def test_a_path_without_caffe2_is_an_error(given, reason):
     result = run_script("--caffe2", given)
     assert result.returncode == 2
     assert result.stderr.startswith("error: CAFFE2=") and reason in result.stderr
@@ -420,7 +420,7 @@ def archive(folder: Path, names: list[str]) -> Path:
     return path
 
 
-def test_takes_the_headers_alone_out_of_the_archive(tmp_path, monkeypatch):
+def test_only_the_headers_are_taken_from_the_archive(tmp_path, monkeypatch):
     inside = "grpcio-tools-1/third_party/protobuf/src/google/protobuf"
     names = ["message.h", "port_def.inc", "message.cc", "../../../../../escaped.h"]
     path = archive(tmp_path, [f"{inside}/{name}" for name in names] + ["grpcio-tools-1/other.h"])
@@ -439,6 +439,6 @@ def test_headers_that_cannot_be_fetched_leave_nothing_behind(tmp_path, monkeypat
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_protobuf_of_unknown_source_is_named(tmp_path):
+def test_a_protobuf_version_of_unknown_source_is_named(tmp_path):
     with pytest.raises(Unavailable, match=r"protobuf 9\.1\.0 .*DETECTRON_EXT_PROTOBUF_INCLUDE"):
         protobuf.protobuf_include("9.1.0", tmp_path)

@@ -36,7 +36,7 @@ PHI_B = 4
     height=st.integers(2, 24),
     width=st.integers(3, 24),
 )
-def test_any_shape(seed, n, channels, embedded, height, width):
+def test_any_shape_equals_the_definition(seed, n, channels, embedded, height, width):
     random = np.random.RandomState(seed)
     inputs = non_local_inputs(random, (n, channels, height, width), embedded)
     check(BLOCK, inputs, use_scale=1)
@@ -44,7 +44,7 @@ def test_any_shape(seed, n, channels, embedded, height, width):
 
 @pytest.mark.parametrize("embedded", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 1, 2), (1, 2, 3, 1), (1, 3, 9, 11)])
-def test_few_positions_or_channels(shape, embedded):
+def test_few_positions_or_channels_equal_the_definition(shape, embedded):
     # Some gradients cancel nearly, so that only rounding is left: absolute errors are compared.
     random = np.random.RandomState(0)
     inputs = non_local_inputs(random, shape, embedded)
@@ -56,7 +56,7 @@ def test_few_positions_or_channels(shape, embedded):
 
 
 @pytest.mark.parametrize("positions", [(19, 31), (16, 24)])
-def test_several_bands_of_keys(positions):
+def test_several_bands_of_keys_equal_the_definition(positions):
     inputs = non_local_inputs(np.random.RandomState(0), (2, 40, *positions), 40)
     check(BLOCK, inputs, use_scale=1)
 
@@ -93,7 +93,7 @@ def test_large_scores_do_not_overflow():
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 4, 0, 3)])
-def test_without_images_or_positions(shape):
+def test_no_images_or_positions_give_empty_outputs(shape):
     inputs = non_local_inputs(np.random.RandomState(0), shape, 3)
     outputs, gradients = run_with_gradient(BLOCK, inputs, outputs=3)
     assert [output.shape for output in outputs] == [shape, shape, (shape[0], shape[2] * shape[3])]
@@ -101,7 +101,7 @@ def test_without_images_or_positions(shape):
     assert not any(gradient.any() for gradient in gradients.values())
 
 
-def test_keeps_averages_and_log_sums_for_the_gradient():
+def test_averages_and_log_sums_are_kept_for_the_gradient():
     inputs = non_local_inputs(np.random.RandomState(0), (1, 6, 4, 5), 5)
     x, theta_w, theta_b, phi_w = (np.float64(a).squeeze() for a in inputs[:4])
     x = x.reshape(6, -1)
@@ -117,7 +117,7 @@ def _frontend_net():
     return net, add_front_end(net, BLOCK, [f"input{i}" for i in range(9)])
 
 
-def test_on_cuda_it_is_layers(monkeypatch):
+def test_the_block_is_built_from_layers_on_cuda(monkeypatch):
     monkeypatch.setattr(library._State, "native_cuda", True)
     with core.DeviceScope(core.DeviceOption(caffe2_pb2.CUDA, 0)):
         net, (output,) = _frontend_net()
@@ -131,7 +131,7 @@ def test_on_cuda_it_is_layers(monkeypatch):
     assert str(output) == "output"
 
 
-def test_layers_give_the_same(monkeypatch):
+def test_layers_give_the_same_output_and_gradients(monkeypatch):
     inputs = non_local_inputs(np.random.RandomState(0), (2, 12, 9, 11), 12)
     d_y = normal(np.random.RandomState(1), *inputs[0].shape)
     results = []
@@ -187,7 +187,7 @@ print(peak_kibibytes() - before)
 """
 
 
-def test_never_holds_the_matrix_of_scores_nor_the_embeddings():
+def test_the_matrix_of_scores_and_the_embeddings_are_not_stored():
     # An address sanitizer would keep what is freed.
     options = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0"
     # A map is 2 MiB, the matrix of 8192 x 8192 floats 256 MiB. The gradient takes three maps and

@@ -69,7 +69,7 @@ def test_the_eager_formula_equals_the_operator(case):
 
 
 @needs_native
-def test_measures_every_case_that_is_meant(tmp_path, monkeypatch, capsys):
+def test_every_selected_case_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(operators, "_MIN_SECONDS", 0.0)
     monkeypatch.setattr(operators, "_MIN_RUNS", 1)
     file = tmp_path / "figures.json"
@@ -98,13 +98,13 @@ def test_an_unknown_operator_is_an_error_and_keeps_earlier_figures(tmp_path):
 
 
 @needs_native
-def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_measured(tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error_before_measuring(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write figures to folder .*file.*--json"):
         operators.benchmark_operators(["relu"], str(tmp_path / "file" / "figures.json"))
 
 
-def test_a_nan_among_the_results_is_no_small_difference():
+def test_a_nan_among_the_results_gives_a_nan_difference():
     ones, nan = np.ones(3, np.float32), np.float32([1, np.nan, 1])
     assert operators._difference([ones, ones], [ones, ones]) == 0
     assert np.isnan(operators._difference([ones, nan, ones], [ones, ones, ones]))

@@ -84,7 +84,7 @@ def test_equals_the_definition(shape, with_bias):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 17, 33, 13, 12), (1, 40, 9, 60, 61)])
 @pytest.mark.parametrize("strides", [(2, 2), (3, 3), (1, 2), (2, 1), (4, 3), (70, 70)])
-def test_strides(shape, strides):
+def test_strides_equal_the_definition(shape, strides):
     tensors = made_up(*shape, strides)
     stride_h, stride_w = strides
     check(run(*tensors, stride_h=stride_h, stride_w=stride_w), *tensors, strides)
@@ -120,7 +120,7 @@ def test_same_bits_for_any_number_of_threads(shape, strides):
         (6, {"fast_conv": 0}, {}),
     ],
 )
-def test_other_convolutions_of_1x1_filters(ins, arguments, meaning):
+def test_other_convolutions_with_1x1_filters_equal_the_definition(ins, arguments, meaning):
     x, filters, bias, _ = made_up(2, ins, 8, 5, 7)
     filters = filters[:, : ins // meaning.get("group", 1)]
     d_y = np.ones(convolve(x, filters, bias, None, **meaning)[0].shape, np.float32)
@@ -130,7 +130,7 @@ def test_other_convolutions_of_1x1_filters(ins, arguments, meaning):
         assert_close(results[name], expected)
 
 
-def test_an_empty_batch():
+def test_an_empty_batch_gives_an_empty_output():
     inputs = [np.zeros((0, 2, 5, 5), np.float32), np.ones((3, 2, 1, 1), np.float32)]
     (y,), gradients = run_with_gradient("Conv", inputs, kernel=1)
     assert y.shape == (0, 3, 5, 5)

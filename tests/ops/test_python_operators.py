@@ -31,7 +31,7 @@ def forward(operator, inputs, **arguments):
     sizes=st.lists(st.tuples(st.integers(1, 11), st.integers(1, 11)), min_size=2, max_size=5),
     data=st.data(),
 )
-def test_pyramid_takes_any_sizes_and_breaks_ties_as_the_definition(sizes, data):
+def test_a_pyramid_of_any_sizes_resolves_ties_as_the_definition_does(sizes, data):
     refine_level = data.draw(st.integers(0, len(sizes) - 1))
     random = np.random.RandomState(data.draw(st.integers(0, 99)))
     # Few distinct values: nearly every window has its maximum several times.
@@ -49,7 +49,7 @@ def test_pyramid_takes_any_sizes_and_breaks_ties_as_the_definition(sizes, data):
         assert relative_error(actual, wanted) <= TOLERANCE
 
 
-def test_attention_in_blocks_is_the_attention_in_one(monkeypatch):
+def test_attention_in_blocks_equals_attention_in_one_block(monkeypatch):
     random = np.random.RandomState(3)
     inputs = [random.standard_normal((2, 4, 5, 6)).astype(np.float32) for _ in range(4)]
     operator = python_operators.python_operator("EmbeddedGaussianAttention")
@@ -65,7 +65,7 @@ def test_attention_in_blocks_is_the_attention_in_one(monkeypatch):
 
 @pytest.mark.parametrize("operator", ["SigmoidFocalLoss", "SoftmaxFocalLoss"])
 @pytest.mark.parametrize("size", [60.0, 500.0])
-def test_focal_losses_stay_finite_and_right_at_extreme_logits(operator, size):
+def test_focal_losses_stay_finite_and_correct_at_extreme_logits(operator, size):
     logits = np.array([-size, size, size, -size], np.float32).reshape(1, 4, 1, 1)
     labels = np.array([1, 1], np.int32).reshape(1, 2, 1, 1)
     inputs = [logits, labels, np.ones(1, np.float32)]
@@ -148,7 +148,7 @@ F = np.zeros
         ),
     ],
 )
-def test_refuses_inputs_that_do_not_fit(operator, inputs, arguments, parts):
+def test_inputs_that_do_not_fit_are_refused(operator, inputs, arguments, parts):
     with pytest.raises(ValueError) as error:
         forward(operator, inputs, **arguments)
 
@@ -204,7 +204,7 @@ def test_regions_with_huge_corners_are_refused_as_by_the_native_operator(corner)
 
 @pytest.mark.parametrize("use_scale", [0, 1])
 def test_attention_without_channels_is_empty(use_scale):
-    """There is no product to divide by sqrt(C)."""
+    """With no channels there is no score to divide by sqrt(C)."""
     empty = np.zeros((2, 0, 3, 2), np.float32)
     (y,) = forward("EmbeddedGaussianAttention", [empty] * 3, use_scale=use_scale)
     assert y.shape == empty.shape

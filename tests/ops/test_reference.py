@@ -54,7 +54,7 @@ def naive_balanced_l1_slope(x, alpha, gamma):
 
 
 @pytest.mark.parametrize("formula", ["continuous", "mmdet"])
-def test_balanced_l1_is_the_papers_at_beta_one(formula):
+def test_balanced_l1_equals_the_papers_formula_at_beta_one(formula):
     x = np.linspace(-3, 3, 121)
     for alpha, gamma in [(0.5, 1.5), (0.2, 1.0), (1.0, 1.5)]:
         slope = reference.balanced_l1_slope(x, alpha, gamma, 1.0, formula)
@@ -92,7 +92,7 @@ def test_slopes_at_the_kinks(formula, beta):
 
 
 @needs_recent_torch
-def test_smooth_l1_loss_is_pytorchs():
+def test_smooth_l1_loss_equals_pytorchs():
     random = np.random.RandomState(0)
     y_hat, y = random.standard_normal((2, 9, 4))
     ones = np.ones((9, 4))
@@ -103,7 +103,7 @@ def test_smooth_l1_loss_is_pytorchs():
     assert loss == pytest.approx(2 / 9 * expected.item())
 
 
-def test_select_losses_divide_by_fg_num_but_by_one_at_least():
+def test_select_losses_divide_by_fg_num_or_at_least_by_one():
     y_hat, y = np.zeros((1, 4, 2, 2)), np.full((1, 4), 10.0)
     location = np.array([[0, 0, 1, 1]])
     losses = [
@@ -161,7 +161,9 @@ def test_softmax_focal_loss_of_one_anchor_by_hand():
 
 @settings(max_examples=30, deadline=None)
 @given(height=sides, width=sides, pooled_height=sides, pooled_width=sides)
-def test_adaptive_max_pool_is_pytorchs_ties_included(height, width, pooled_height, pooled_width):
+def test_adaptive_max_pool_equals_pytorchs_also_for_ties(
+    height, width, pooled_height, pooled_width
+):
     random = np.random.RandomState(height + 13 * width)
     x = random.randint(0, 3, (2, 2, height, width)).astype(np.float64)
     d_y = random.standard_normal((2, 2, pooled_height, pooled_width))
@@ -178,7 +180,7 @@ def test_adaptive_max_pool_is_pytorchs_ties_included(height, width, pooled_heigh
 
 @settings(max_examples=30, deadline=None)
 @given(height=sides, width=sides, new_height=sides, new_width=sides)
-def test_nearest_resize_is_pytorchs(height, width, new_height, new_width):
+def test_nearest_resize_equals_pytorchs(height, width, new_height, new_width):
     random = np.random.RandomState(height + 13 * width)
     x = random.standard_normal((2, 2, height, width))
     d_y = random.standard_normal((2, 2, new_height, new_width))
@@ -201,7 +203,7 @@ def test_upsampling_is_the_nearest_resize_to_a_multiple():
     )
 
 
-def test_pyramid_of_equal_levels_is_the_level_and_twice_it():
+def test_gather_of_equal_levels_is_the_level_and_scatter_doubles_it():
     level = np.random.RandomState(0).standard_normal((1, 2, 3, 3))
 
     mean = reference.balanced_pyramid_gather([level] * 3, refine_level=1)
@@ -226,7 +228,7 @@ def test_attention_of_two_positions_by_hand(use_scale):
     np.testing.assert_allclose(y.reshape(2, 2), [[first, first], [1 - first, 1 - first]])
 
 
-def test_group_softmax_is_pytorchs():
+def test_group_softmax_equals_pytorchs():
     x = np.random.RandomState(0).standard_normal((2, 6, 3, 4)) * 20
 
     y = reference.group_spatial_softmax(x, num_classes=3)

@@ -106,14 +106,14 @@ def test_no_regions_give_no_features_and_a_zero_gradient():
         (np.float32([[0, 0, 0, 5, 9e5]]), "row 0 of RoIs"),  # times 2 too far for cells
     ],
 )
-def test_refuses_unusable_regions(rois, message):
+def test_unusable_regions_are_refused(rois, message):
     x = np.zeros((2, 3, 4, 4), np.float32)
     with pytest.raises(RuntimeError, match="RoIAlign: " + message):
         run_operator("RoIAlign", [x, rois], pooled_h=2, pooled_w=2, spatial_scale=2.0)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 0, 4), (1, 2, 4, 0), (2, 4, 4)])
-def test_refuses_maps_without_cells(shape):
+def test_maps_without_cells_are_refused(shape):
     with pytest.raises(RuntimeError, match="RoIAlign: X of shape .* positive H and W"):
         run_operator("RoIAlign", [np.zeros(shape, np.float32), ROIS[:1]])
 
@@ -122,7 +122,7 @@ def test_refuses_maps_without_cells(shape):
     "arguments",
     [{"spatial_scale": 0.0}, {"spatial_scale": float("inf")}, {"pooled_h": 0}, {"pooled_w": -1}],
 )
-def test_refuses_bad_arguments(arguments):
+def test_bad_arguments_are_refused(arguments):
     with pytest.raises(RuntimeError, match=f"RoIAlign: .*{next(iter(arguments))} is"):
         run_operator("RoIAlign", [np.zeros((1, 1, 4, 4), np.float32), ROIS[:1]], **arguments)
 

@@ -34,17 +34,17 @@ def in_python(pattern: str) -> set[tuple[str, ...]]:
     return {match if isinstance(match, tuple) else (match,) for match in found}
 
 
-def test_the_largest_exponent_of_balanced_l1():
+def test_the_largest_exponent_of_balanced_l1_is_shared():
     limit = in_cpp(r"kMaxBalancedL1Exponent = (\d+);")
     assert in_python(r"^MAX_BALANCED_L1_EXPONENT = (\d+)") == {limit}
 
 
-def test_the_number_of_pyramid_levels():
+def test_the_number_of_pyramid_levels_is_shared():
     limits = in_cpp(r"kMinPyramidLevels = (\d+);") + in_cpp(r"kMaxPyramidLevels = (\d+);")
     assert in_python(r"^MIN_\w*LEVELS, MAX_\w*LEVELS = (\d+), (\d+)") == {limits}
 
 
-def test_the_largest_change_of_a_box_size():
+def test_the_largest_change_of_a_box_size_is_shared():
     numerator, denominator = map(float, in_cpp(r"kMaxLogScale = std::log\(([\d.]+)f / ([\d.]+)f\)"))
     limit = math.log(numerator / denominator)
     config = configuration.load(str(REPOSITORY / "configs" / "retinanet_R-50-FPN.yaml"))
@@ -52,20 +52,20 @@ def test_the_largest_change_of_a_box_size():
     np.testing.assert_allclose([config.BBOX_XFORM_CLIP, default], limit, rtol=1e-12)
 
 
-def test_the_smallest_logarithm_of_the_focal_losses():
+def test_the_smallest_logarithm_of_the_focal_losses_is_shared():
     limit = np.float32(in_cpp(r"kLogOfSmallest = (-[\d.]+)f;")[0])
     assert limit == np.float32(np.log(np.finfo(np.float32).tiny))
     assert np.float32(reference.focal_losses.LOG_OF_SMALLEST) == limit
 
 
-def test_the_largest_corner_of_a_pooled_region():
+def test_the_largest_corner_of_a_pooled_region_is_shared():
     text = (REPOSITORY / "ops" / "kernels" / "roi_pool.h").read_text()
     (limit,) = re.findall(r"kLargest = ([\de]+)f;", text)
     assert float(limit) == LARGEST_CORNER
 
 
 @pytest.mark.parametrize("front_end", [ops.balanced_l1_loss, ops.select_balanced_l1_loss])
-def test_the_defaults_of_balanced_l1(front_end):
+def test_the_defaults_of_balanced_l1_are_shared(front_end):
     text = (REPOSITORY / "ops" / "operators" / "box_loss_arguments.h").read_text()
     function = text[text.index("inline BalancedL1 FormulaFromArguments") :]
     defaults = dict(re.findall(r'Argument\(op, "(\w+)", ([\d.]+)f\)', function))

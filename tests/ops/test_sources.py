@@ -10,8 +10,8 @@ SOURCES = Path(__file__).resolve().parents[2] / "ops"
 _TYPE = re.compile(r"^(?:struct|class) (\w+)(?: final)?(?: : [^{;]*)? ?\{", re.MULTILINE)
 
 
-def test_headers_give_a_type_one_definition():
-    """All live in one namespace of one library, where a second one would be undefined behaviour."""
+def test_a_type_has_one_definition_in_the_headers():
+    """All headers share one namespace. A second definition would be undefined behaviour."""
     headers = collections.defaultdict(set)
     for path in SOURCES.rglob("*.h"):
         for name in _TYPE.findall(path.read_text()):

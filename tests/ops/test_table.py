@@ -43,7 +43,7 @@ def test_the_package_exports_the_front_ends_of_the_table_and_nothing_else():
 
 
 def test_type_checkers_and_editors_find_the_exports():
-    """Each is bound by an import statement, not at run time."""
+    """Each export is bound by an import statement, not at run time."""
     source = ast.parse(Path(ops.__file__).read_text())
     imports = [node for node in source.body if isinstance(node, ast.ImportFrom)]
     imported = {alias.asname or alias.name for node in imports for alias in node.names}
@@ -62,7 +62,7 @@ def test_the_front_end_describes_every_parameter(entry):
 
 @needs_native
 @pytest.mark.parametrize("entry", OPERATORS.values(), ids=OPERATORS)
-def test_arguments_and_inputs_are_the_schemas(entry):
+def test_arguments_and_inputs_match_the_schema(entry):
     schema = extension.OpSchema.get(entry.name)
     assert {argument.name for argument in schema.args} == set(entry.arguments)
     if entry.name != "NonLocalBlock":  # a parameter of its front-end holds two inputs
@@ -92,7 +92,7 @@ def test_the_schemas_have_the_limits_of_the_front_ends():
     assert (scatter.min_output, scatter.max_output) == (MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS)
 
 
-def test_every_operator_is_of_one_library():
+def test_every_operator_belongs_to_one_library():
     names = operators_of(DETECTRON) + operators_of(LIBRA)
     assert sorted(names) == sorted(OPERATORS)
     assert "SmoothL1Loss" in operators_of(DETECTRON)
@@ -108,7 +108,7 @@ def test_the_recipe_for_a_box_loss_names_existing_files_and_at_most_eight():
         assert path.is_file(), name
 
 
-def test_refuses_what_is_no_operator():
+def test_a_part_that_is_not_an_operator_is_refused():
     with pytest.raises(ConfigError, match=r"an entry must be an Operator, given 3 \(int\)"):
         register(3)
     with pytest.raises(ConfigError, match=r"operator: 'Three' must be an Operator, given 3 \(int"):
@@ -116,6 +116,6 @@ def test_refuses_what_is_no_operator():
     assert "Three" not in OPERATORS
 
 
-def test_refuses_a_second_operator_of_a_name():
+def test_a_second_operator_of_the_same_name_is_refused():
     with pytest.raises(ConfigError, match="'SmoothL1Loss' is registered already"):
         register(OPERATORS["SmoothL1Loss"])

@@ -37,7 +37,7 @@ def pyramid_vectors(shared_path):
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.11])
-def test_balanced_l1_definition(balanced_l1_vectors, beta):
+def test_balanced_l1_definition_gives_the_recorded_values(balanced_l1_vectors, beta):
     vectors = balanced_l1_vectors
     difference = np.float64(vectors["pred"]) - vectors["target"]
     arguments = {"beta": beta, "formula": "mmdet"}
@@ -51,7 +51,7 @@ def test_balanced_l1_definition(balanced_l1_vectors, beta):
 
 @pytest.mark.parametrize("beta", [1.0, 0.11])
 @pytest.mark.parametrize("select", [False, True])
-def test_balanced_l1_operators(backend, balanced_l1_vectors, beta, select):
+def test_balanced_l1_operators_give_the_recorded_values(backend, balanced_l1_vectors, beta, select):
     vectors = balanced_l1_vectors
     rows = len(vectors["pred"])
     ones = np.ones_like(vectors["pred"])
@@ -76,7 +76,7 @@ def test_balanced_l1_operators(backend, balanced_l1_vectors, beta, select):
     assert relative_error(actual * rows, vectors[f"grad_beta{beta}"]) <= TOLERANCE
 
 
-def test_pyramid_definition(pyramid_vectors):
+def test_pyramid_definition_gives_the_recorded_values(pyramid_vectors):
     vectors = pyramid_vectors
     levels = [vectors[f"none/x{i}"] for i in range(LEVELS)]
     d_outputs = [vectors[f"none/gy{i}"] for i in range(LEVELS)]
@@ -93,7 +93,7 @@ def test_pyramid_definition(pyramid_vectors):
 
 
 @pytest.mark.parametrize("refinement", ["none", "conv", "non_local"])
-def test_balanced_pyramid_operators(backend, pyramid_vectors, refinement):
+def test_balanced_pyramid_operators_give_the_recorded_values(backend, pyramid_vectors, refinement):
     prefix = refinement + "/"
     vectors = {
         key[len(prefix) :]: value

@@ -59,7 +59,7 @@ def targets_in(wheel: Path) -> list[str]:
     return [folder if folder in LEVELS else NATIVE for folder in folders]
 
 
-def test_the_source_distribution_has_all_that_builds_and_tests_it(distribution):
+def test_the_source_distribution_has_everything_to_build_and_test_it(distribution):
     with tarfile.open(str(distribution.source)) as tar:
         names = {member.name.partition("/")[2] for member in tar if member.isfile()}
     for folder in ("ops", "configs", "tools", "tests", "docs"):
@@ -69,7 +69,7 @@ def test_the_source_distribution_has_all_that_builds_and_tests_it(distribution):
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
 
-def test_the_wheel_has_the_package_its_libraries_tools_and_configurations_alone(distribution):
+def test_the_wheel_has_only_the_package_libraries_tools_and_configurations(distribution):
     assert distribution.wheel.name.endswith("-py3-none-linux_x86_64.whl")
     names = set(zipfile.ZipFile(str(distribution.wheel)).namelist())
     package = {n for n in names if ".dist-info/" not in n}
@@ -84,7 +84,7 @@ def test_the_wheel_has_the_package_its_libraries_tools_and_configurations_alone(
         assert {str(Path(name).with_suffix(suffix)) for name in libraries} <= package
 
 
-def test_the_wheels_library_names_its_sources_without_the_folder_they_were_in(distribution):
+def test_the_wheels_library_contains_no_path_of_the_build_folder(distribution):
     with zipfile.ZipFile(str(distribution.wheel)) as wheel:
         for name in wheel.namelist():
             if name.endswith(".so"):
@@ -117,7 +117,7 @@ def expected_loss() -> float:
     return float(np.where(x < 1, inner, gamma * x + gamma / b - alpha).sum() / 3)
 
 
-def test_the_best_library_is_chosen_without_being_asked(distribution, environment):
+def test_the_best_library_is_chosen_by_default(distribution, environment):
     result = environment.run("python", "-c", OPERATOR)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split()[1].startswith(str(environment.folder))
@@ -137,7 +137,7 @@ def test_the_configuration_of_a_converted_model_is_in_the_wheel(environment):
     assert (result.returncode, result.stdout) == (0, "[True, True, True, True]\n"), result.stderr
 
 
-def test_the_command_lists_tools_and_says_which_it_does_not_know(environment):
+def test_the_command_lists_tools_and_names_an_unknown_one(environment):
     listed = environment.run("detectron-ext", "--help").stdout
     assert "  train_net  " in listed and "Train a model, then test it." in listed
     assert "build_ops" not in listed
@@ -150,7 +150,7 @@ def test_the_command_lists_tools_and_says_which_it_does_not_know(environment):
     assert unknown.stderr == "error: no tool is called train; did you mean train_net?\n"
 
 
-def test_a_copied_configuration_trains_from_the_wheel_alone(environment):
+def test_a_copied_configuration_trains_with_only_the_wheel(environment):
     copied = environment.run("detectron-ext", "copy_configs", ".")
     assert copied.returncode == 0, copied.stderr
     again = environment.run("detectron-ext", "copy_configs", ".")

@@ -22,12 +22,12 @@ V4 = V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
 @pytest.mark.parametrize(
     ("level", "flags"), [("x86-64-v2", V2), ("x86-64-v3", V3), ("x86-64-v4", V4)]
 )
-def test_a_level_needs_what_the_abi_says_and_nothing_else(level, flags):
+def test_a_level_needs_exactly_the_flags_of_the_abi(level, flags):
     assert set(targets.find_target(level, "g++").processor_flags) == flags
 
 
 @needs_compiler
-def test_this_processor_runs_what_is_compiled_for_it():
+def test_this_processor_runs_code_that_is_compiled_for_it():
     present = targets.processor_flags()
     if present is None:
         pytest.skip("the operating system does not tell the processor's flags")
@@ -39,7 +39,7 @@ def test_an_unknown_target_is_refused():
         targets.find_target("x86-64-v5", "g++")
 
 
-def test_targets_come_from_the_argument_else_the_environment_else_are_native(monkeypatch):
+def test_targets_come_from_the_argument_then_the_environment_then_native(monkeypatch):
     monkeypatch.delenv("DETECTRON_EXT_BUILD_TARGETS", raising=False)
     assert targets.wanted_targets() == ["native"]
     monkeypatch.setenv("DETECTRON_EXT_BUILD_TARGETS", "x86-64-v2 x86-64-v3")
@@ -49,13 +49,13 @@ def test_targets_come_from_the_argument_else_the_environment_else_are_native(mon
 
 
 @pytest.mark.parametrize("names", ["", " ", ","])
-def test_an_empty_list_of_targets_is_the_native_one(monkeypatch, names):
+def test_an_empty_list_of_targets_means_native(monkeypatch, names):
     monkeypatch.setenv("DETECTRON_EXT_BUILD_TARGETS", names)
     assert targets.wanted_targets() == ["native"]
 
 
 @needs_compiler
-def test_a_sanitizer_is_for_this_machine_alone():
+def test_a_sanitizer_builds_for_this_machine_only():
     with pytest.raises(ValueError, match="SANITIZE=address builds for this machine only"):
         library.build("address", target="x86-64-v2")
 
@@ -103,7 +103,7 @@ def test_a_native_build_comes_first_unless_another_machine_made_it(built, proces
     assert library_paths.native_library() == v3
 
 
-def test_a_build_of_another_machine_is_one_line_that_names_the_flags(built, processor):
+def test_a_library_built_elsewhere_gives_one_line_that_names_the_missing_flags(built, processor):
     native = built("native", V4)
     processor(V4 - {"avx512f", "avx512vl"})
     assert library_paths.native_library() == native
@@ -130,7 +130,7 @@ def test_the_environment_forces_a_target(built, processor, monkeypatch):
         library_paths.native_library()
 
 
-def test_without_known_flags_a_library_is_loaded(built, processor):
+def test_a_library_is_loaded_if_flags_are_unknown(built, processor):
     native = built("native", V4)
     processor(None)
     assert library_paths.library_problem(native) is None
@@ -139,7 +139,7 @@ def test_without_known_flags_a_library_is_loaded(built, processor):
     assert library_paths.library_problem(native) is None
 
 
-def test_without_any_build_the_native_one_is_asked_for(built):
+def test_the_message_asks_for_the_native_build_if_there_is_none(built):
     path = library_paths.native_library()
     assert path.name == library.NAME and not path.exists()
     assert library_paths.library_problem(path) == (

@@ -61,7 +61,7 @@ def test_a_fraction_below_a_floor_of_zero_is_refused():
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_a_users_samplers_draw():
+def test_samplers_of_a_user_are_used():
     @NEGATIVES.register("first")
     class First:
         floor_thresh = 0.25
@@ -103,7 +103,7 @@ def test_a_users_samplers_draw():
         (lambda candidates, count: None, "must return a row of integers, given object of shape"),
     ],
 )
-def test_what_a_sampler_must_not_draw_is_named(draw, fault):
+def test_wrong_draws_of_a_sampler_are_refused(draw, fault):
     @POSITIVES.register("odd")
     def odd(matched, candidates, count, rng):
         return draw(candidates, count)

@@ -45,7 +45,7 @@ def test_a_remainder_goes_to_random_ground_truth_boxes():
     assert np.abs(firsts / 300 - 1.5).max() < 0.15
 
 
-def test_only_candidates_count_whatever_their_order():
+def test_only_candidates_are_drawn_in_any_order():
     matched = np.array([0, 1, 0, 1, 0, 1, 0, 1])
     drawn = _sample(matched, np.array([7, 2, 0, 4, 5]), 4)
     np.testing.assert_array_equal(np.bincount(matched[drawn]), [2, 2])
@@ -75,6 +75,6 @@ def test_random_sampling_is_uniform(seed):
 
 
 @pytest.mark.parametrize("count", [0, 6, 7, 8])
-def test_random_sampling_takes_all_of_few_candidates(count):
+def test_random_sampling_takes_all_candidates_if_they_are_few(count):
     assert_drawn(sample_random(np.arange(7), count, np.random.default_rng(0)), np.arange(7), count)
     assert len(sample_random(np.arange(0), count, np.random.default_rng(0))) == 0

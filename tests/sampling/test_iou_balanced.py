@@ -26,7 +26,7 @@ def _per_bin(overlaps, drawn, num_bins=3):
 
 @settings(deadline=None)
 @given(st.data())
-def test_the_number_drawn_is_exact_whatever_the_overlaps(data):
+def test_the_number_drawn_is_exact_for_any_overlaps(data):
     size = data.draw(st.integers(0, 60))
     fraction = st.floats(0, 1, width=32)
     overlaps = np.array(data.draw(st.lists(fraction, min_size=size, max_size=size)), np.float32)
@@ -43,7 +43,7 @@ def test_the_number_drawn_is_exact_whatever_the_overlaps(data):
 
 @pytest.mark.parametrize("num_bins", [1, 2, 3, 7])
 @pytest.mark.parametrize("count", [1, 32, 383, 384, 385])
-def test_bins_that_have_enough_share_evenly(count, num_bins):
+def test_bins_with_enough_boxes_give_the_same_number(count, num_bins):
     overlaps = np.random.default_rng(1).beta(1, 4, 20_000).astype(np.float32)
     overlaps[:8000] = 0
     per_bin = _per_bin(overlaps, _sample(overlaps, count, num_bins=num_bins), num_bins)
@@ -51,12 +51,12 @@ def test_bins_that_have_enough_share_evenly(count, num_bins):
 
 
 @pytest.mark.parametrize("count, expected", [(31, [10, 10, 11]), (32, [10, 11, 11])])
-def test_a_remainder_goes_to_the_bins_of_the_highest_iou(count, expected):
+def test_a_remainder_goes_to_the_bins_with_the_highest_iou(count, expected):
     overlaps = overlaps_in((300, 0.0, 0.16), (300, 0.17, 0.33), (300, 0.34, 0.5))
     assert list(_per_bin(overlaps, _sample(overlaps, count))) == expected
 
 
-def test_a_short_bin_gives_all_and_the_others_fill_up():
+def test_other_bins_replace_the_missing_boxes_of_a_small_bin():
     overlaps = overlaps_in((500, 0.0, 0.16), (300, 0.17, 0.33), (4, 0.34, 0.5))
     per_bin = _per_bin(overlaps, _sample(overlaps, 90))
     assert per_bin[2] == 4 and per_bin.sum() == 90
@@ -66,14 +66,14 @@ def test_a_short_bin_gives_all_and_the_others_fill_up():
     assert filled == pytest.approx(30 + 26 * 470 / 740, abs=0.6)
 
 
-def test_empty_bins_cost_no_samples():
+def test_empty_bins_do_not_reduce_the_number_of_samples():
     overlaps = overlaps_in((50, 0.0, 0.1), (50, 0.4, 0.5))
     assert list(_per_bin(overlaps, _sample(overlaps, 30))[1:]) == pytest.approx([0, 20], abs=10)
     overlaps = np.zeros(50, np.float32)  # no ground truth
     assert list(_per_bin(overlaps, _sample(overlaps, 30))) == [30, 0, 0]
 
 
-def test_no_negatives_and_fewer_than_the_budget():
+def test_no_negatives_or_few_negatives_are_all_drawn():
     positives = np.full(9, 0.8, np.float32)
     assert len(_sample(positives, 5)) == 0
     assert len(_sample(np.zeros(0, np.float32), 5)) == 0
@@ -82,7 +82,7 @@ def test_no_negatives_and_fewer_than_the_budget():
     assert len(_sample(overlaps, 0)) == 0
 
 
-def test_the_floor_gives_its_fraction_and_what_the_bins_lack():
+def test_boxes_below_the_floor_give_their_fraction_and_what_the_bins_lack():
     overlaps = overlaps_in((400, 0.0, 0.1), (300, 0.1, 0.5))
     options = {"floor_thresh": 0.1, "num_bins": 2}
     below = overlaps < 0.1
@@ -97,14 +97,14 @@ def test_the_floor_gives_its_fraction_and_what_the_bins_lack():
 @pytest.mark.parametrize(
     "count, fraction, expected", [(10, 0.9, 9), (60, 0.9, 54), (10, 0.8, 8), (7, 0.5, 4), (7, 1, 7)]
 )
-def test_the_floors_fraction_is_rounded_to_the_nearest(count, fraction, expected):
+def test_the_number_below_the_floor_is_rounded_to_the_nearest(count, fraction, expected):
     """1 - 0.9 and 1 - 0.8 are a little less than 0.1 and 0.2 in binary."""
     overlaps = overlaps_in((400, 0.0, 0.1), (300, 0.1, 0.5))
     drawn = _sample(overlaps, count, floor_thresh=0.1, floor_fraction=fraction)
     assert (overlaps[drawn] < 0.1).sum() == expected
 
 
-def test_bin_range_mmdet_rounds_the_floors_fraction_as_mmdetection():
+def test_bin_range_mmdet_rounds_the_number_below_the_floor_as_mmdetection():
     overlaps = overlaps_in((400, 0.0, 0.1), (300, 0.1, 0.5))
     options = {"floor_thresh": 0.1, "floor_fraction": 0.9, "bin_range": "mmdet"}
     assert (overlaps[_sample(overlaps, 10, **options)] < 0.1).sum() == 10
@@ -174,7 +174,7 @@ _NEGATIVES_ONLY = overlaps_in((30, 0, 0), (40, 0.01, 0.2), (20, 0.2, 0.45))
         (95, 3, 0.0, 0.0),  # everything
     ],
 )
-def test_bin_range_mmdet_is_mmdetections_rule(overlaps, count, num_bins, floor, fraction):
+def test_bin_range_mmdet_equals_the_rule_of_mmdetection(overlaps, count, num_bins, floor, fraction):
     """The counts per group of overlaps agree in mean and spread over 400 draws of each."""
     negatives = np.flatnonzero(overlaps < _UPPER)
     edges = [0.0, 0.005, 0.1, 0.15, 0.2, 1 / 3, 0.4, _UPPER]
@@ -191,7 +191,7 @@ def test_bin_range_mmdet_is_mmdetections_rule(overlaps, count, num_bins, floor, 
     np.testing.assert_allclose(np.std(ours, axis=0), np.std(theirs, axis=0), rtol=0.25)
 
 
-def test_bin_range_mmdet_wastes_the_bins_that_positives_open():
+def test_bin_range_mmdet_leaves_bins_of_positives_empty():
     """With ground-truth boxes among the proposals, the last of three bins begins at 2/3.
 
     It contains no negatives, so its part is drawn uniformly. The first bin is so wide that easy

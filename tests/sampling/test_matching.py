@@ -28,7 +28,7 @@ def test_the_match_is_the_first_largest_overlap(seed):
     assert set(np.flatnonzero(is_best)) == expected
 
 
-def test_no_ground_truth_and_no_boxes():
+def test_matching_without_ground_truth_or_boxes():
     boxes = _boxes(np.random.default_rng(0), 3)
     empty = np.zeros((0, 4), np.float32)
     matched, overlaps, is_best = match_boxes(boxes, empty)
@@ -36,14 +36,14 @@ def test_no_ground_truth_and_no_boxes():
     assert [len(part) for part in match_boxes(empty, boxes)] == [0, 0, 0]
 
 
-def test_covered_fraction_is_of_the_box_not_of_the_union():
+def test_covered_fraction_is_relative_to_the_box_and_not_to_the_union():
     boxes = np.array([[0, 0, 9, 9], [5, 0, 14, 9], [50, 50, 59, 59]], np.float32)
     crowds = np.array([[0, 0, 9, 99], [0, 0, 1, 1]], np.float32)
     np.testing.assert_allclose(covered_fraction(boxes, crowds), [1, 0.5, 0])
     np.testing.assert_array_equal(covered_fraction(boxes, crowds[:0]), 0)
 
 
-def test_boxes_lie_in_a_crowd_above_a_fraction_which_switches_off_at_zero():
+def test_boxes_in_a_crowd_are_found_by_a_fraction_and_0_turns_this_off():
     boxes = np.array([[0, 0, 9, 9], [5, 0, 14, 9], [50, 50, 59, 59]], np.float32)
     crowds = np.array([[0, 0, 9, 99]], np.float32)
     for threshold, expected in (

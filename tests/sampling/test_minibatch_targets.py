@@ -50,7 +50,7 @@ def test_faster_rcnn_gets_the_ground_truth_and_a_seed():
     assert _blobs("MODEL.FASTER_RCNN", "True", seed=1)[1]["sampling_seed"] != seed
 
 
-def test_an_rpn_alone_gets_only_its_targets():
+def test_an_rpn_only_model_gets_only_its_targets():
     assert set(_blobs("MODEL.RPN_ONLY", "True")[1]) == _RPN
 
 
@@ -64,7 +64,7 @@ def test_fast_rcnn_gets_sampled_proposals():
 
 
 @pytest.mark.parametrize("kind", [["MODEL.FASTER_RCNN", "True"], ["MODEL.RPN_ONLY", "True"], []])
-def test_a_minibatch_without_objects_or_proposals(kind):
+def test_a_minibatch_may_lack_objects_and_proposals(kind):
     config = configuration.load(None, [*_BASE, *kind])
     empty = [_SAMPLES[0], _SAMPLES[0]]
     blobs = minibatch_targets(config)(empty, 128, 160, np.random.default_rng(0))

@@ -63,7 +63,7 @@ def test_labels_follow_the_thresholds_and_ground_truth_counts_as_a_proposal():
     np.testing.assert_array_equal(blobs["rois"][:, 0], [0, 0, 0, 0, 0, 1, 1])
 
 
-def test_each_threshold_includes_its_value():
+def test_thresholds_include_their_own_value():
     config = _config(
         "TRAIN.FG_THRESH", "0.75", "TRAIN.BG_THRESH_HI", "0.5", "TRAIN.BG_THRESH_LO", "0.125"
     )
@@ -81,7 +81,7 @@ def test_the_number_of_foreground_regions_is_rounded(size, most):
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
-def test_deltas_are_in_the_columns_of_their_class_with_weight_one(agnostic):
+def test_deltas_are_in_the_columns_of_their_class_with_weight_1(agnostic):
     roi = _rois(_strip(0, 0.6))
     blobs = _targets(roi, _GT, "MODEL.CLS_AGNOSTIC_BBOX_REG", str(agnostic))
     index = int(np.flatnonzero((blobs["rois"] == roi[0]).all(axis=1)))
@@ -109,7 +109,7 @@ def _many(image, iou, count):
     return [_strip(image, iou + 0.001 * index) for index in range(count)]
 
 
-def test_a_batch_is_at_most_as_large_as_asked_for():
+def test_a_batch_is_not_larger_than_configured():
     rois = _rois(*_many(0, 0.6, 50), *_many(0, 0.1, 100), *_many(1, 0.1, 5))
     labels = _targets(rois, _GT, "TRAIN.BATCH_SIZE_PER_IM", "32")
     image = labels["rois"][:, 0]
@@ -119,12 +119,12 @@ def test_a_batch_is_at_most_as_large_as_asked_for():
     assert len(np.unique(labels["rois"], axis=0)) == len(labels["rois"])
 
 
-def test_all_foreground_leaves_the_rest_of_the_batch_empty():
+def test_a_batch_without_background_is_not_filled_up():
     blobs = _targets(_rois(*_many(0, 0.6, 50)), _GT[:1], "TRAIN.BATCH_SIZE_PER_IM", "32")
     assert blobs["labels_int32"].tolist() == [2] * 8
 
 
-def test_images_without_objects_or_proposals():
+def test_images_may_lack_objects_and_proposals():
     rois = _rois(*_many(0, 0.1, 5))
     assert _targets(rois, _NO_GT)["labels_int32"].tolist() == [0] * 5
     only_truth = _targets(_NO_ROIS, _GT)
@@ -139,7 +139,7 @@ def test_a_batch_with_nothing_to_sample_has_one_background_region(rois):
     assert not blobs["bbox_outside_weights"].any() and len(blobs["rois_fpn2"]) == 1
 
 
-def test_proposals_in_a_crowd_are_left_out_and_the_crowd_is_no_object():
+def test_proposals_in_a_crowd_are_ignored_and_a_crowd_is_not_an_object():
     crowd = np.array([[0, 300, 0, 399, 99, 2, 1]], np.float32)
     rois = _rois([0, 300, 0, 399, 99], [0, 290, 0, 349, 99], _strip(0, 0.3))
     gt = np.concatenate((_GT[:2], crowd))
@@ -149,12 +149,12 @@ def test_proposals_in_a_crowd_are_left_out_and_the_crowd_is_no_object():
     assert kept[tuple(rois[0])] == kept[tuple(rois[1])] == 0
 
 
-def test_two_objects_in_one_box_keep_their_classes():
+def test_two_objects_with_the_same_box_keep_their_classes():
     gt = np.array([[0, 0, 0, 99, 99, 2, 0], [0, 0, 0, 99, 99, 3, 0]], np.float32)
     assert sorted(_targets(_NO_ROIS, gt)["labels_int32"]) == [2, 3]
 
 
-def test_names_types_and_levels():
+def test_blobs_have_the_names_types_and_levels_of_the_net():
     config = _config(*_PYRAMID)
     rois = _rois(*_many(0, 0.1, 5), [1, 0, 0, 500, 500])
     blobs = ProposalTargets(config)(rois, _GT, 0)
@@ -168,14 +168,14 @@ def test_names_types_and_levels():
     assert list(ProposalTargets(_config())(rois, _GT, 0)) == proposal_blob_names(_config())
 
 
-def test_the_seed_decides_the_draw():
+def test_the_seed_determines_the_draw():
     rois = _rois(*_many(0, 0.1, 200))
     one, same, other = (_targets(rois, _GT, seed=seed)["rois"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
-def test_the_configured_samplers_draw():
+def test_the_configured_samplers_are_used():
     rois = _rois(*_many(0, 0.01, 80), *_many(0, 0.4, 20), *_many(0, 0.55, 90), _strip(0, 0.6, 200))
     options = ["TRAIN.BATCH_SIZE_PER_IM", "32"]
     balanced = [
@@ -195,14 +195,14 @@ def test_the_configured_samplers_draw():
     )  # one third of the draw, and a part of the second
 
 
-def test_what_was_drawn_is_counted_for_the_log():
+def test_sampled_regions_are_counted_for_the_log():
     rois = _rois(_strip(0, 0.6), _strip(0, 0.1), _strip(0, 0.4), _strip(1, 0.45))
     counts = _targets(rois, _GT)["sampling_counts_roi"]
     # The bins are 1/6 wide. 3 negatives; 4 positives, 2 of them belong to the same object.
     assert counts.tolist() == [1, 0, 2, 3, 4, 4 + 1 + 1, 3]
 
 
-def test_bins_end_where_background_does():
+def test_bins_end_at_the_threshold_of_background():
     rois = _rois(_strip(0, 0.05), _strip(0, 0.15), _strip(0, 0.25), _strip(0, 0.28))
     counts = _targets(rois, _GT[:1], "TRAIN.BG_THRESH_HI", "0.3")["sampling_counts_roi"]
     assert counts[:4].tolist() == [1, 1, 2, 4]  # the bins are 1/10 wide

@@ -58,7 +58,7 @@ def test_select_balances_the_bins():
     assert (_select(_labels(overlaps), overlaps, seed=1, min_neg=27) != selected).any()
 
 
-def test_weights_balance_the_bins_and_keep_the_total(case):
+def test_weights_balance_the_bins_and_keep_their_sum(case):
     labels, overlaps = case
     with np.errstate(all="raise"):
         weights = balancing_weights(labels, overlaps, upper=_UPPER, num_bins=3)

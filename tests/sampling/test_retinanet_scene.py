@@ -72,7 +72,7 @@ def _count(image, number):
 
 
 @pytest.mark.parametrize("mode", ["none", "reweight"])
-def test_every_anchor_has_the_label_of_its_overlap(mode):
+def test_labels_of_all_anchors_follow_from_their_overlaps(mode):
     blobs = _blobs(mode)
     for level in _LEVELS:
         iou = _overlaps(level)
@@ -80,7 +80,7 @@ def test_every_anchor_has_the_label_of_its_overlap(mode):
         np.testing.assert_array_equal(blobs[f"retnet_cls_labels_fpn{level}"], expected)
 
 
-def test_every_anchor_has_its_weight():
+def test_weights_of_all_anchors_follow_from_their_bins():
     """All bins of an image have the same total weight. The sum is the number of negatives."""
     blobs = _blobs("reweight")
     weight = {
@@ -112,7 +112,7 @@ def test_the_budget_is_drawn_evenly_from_the_bins(seed):
 @pytest.mark.parametrize(
     "mode, negatives", [("none", [1081, 143]), ("select", [6, 7]), ("reweight", [612, 612])]
 )
-def test_the_log_counts_what_is_left_in_the_bins(mode, negatives):
+def test_the_log_counts_the_negatives_that_are_kept_in_each_bin(mode, negatives):
     assert [_count(0, number) + _count(1, number) for number in (0, 1)] == [1081, 143]
     counts = _blobs(mode)["sampling_counts_retinanet"]
     positives = [8 + 4, 8**2 + 4**2, len(_OBJECTS)]

@@ -41,7 +41,7 @@ def test_labels_follow_the_two_thresholds():
     assert num_foreground == 2
 
 
-def test_best_anchor_is_positive_unless_it_is_background():
+def test_best_anchor_is_positive_unless_its_overlap_makes_it_background():
     """Detectron labels the best anchor first. Then the negative threshold changes its label."""
     sample = _sample([[0, 0, 99, 99]], [1])
     between = np.array([[0, 0, 44, 99], [0, 0, 44, 99]], dtype=np.float32)
@@ -55,11 +55,12 @@ def test_best_anchor_is_positive_unless_it_is_background():
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
 @pytest.mark.parametrize("box", [[122, 122, 133, 133], [121, 89, 122, 164]])  # small; thin
 def test_normalisers_count_best_anchors_that_are_background(box, mode):
-    """By hand, with one square anchor of 32 pixels a cell of 8: from 8k - 12 to 8k + 19.
+    """The numbers are computed by hand, with one square anchor of 32 pixels for each cell of 8.
 
-    The small box, 122 to 133, lies whole in those of k = 15 and 16 each way: 4 of IoU 144 / 1024.
-    The thin one, 2 x 76 pixels, has the largest overlap with those that its two columns pass
-    through (k = 13 to 16) and that end within its height (k = 13 to 18): 24 of IoU 64 / 1112.
+    Anchor k spans the pixels 8k - 12 to 8k + 19. The small box, 122 to 133, lies completely inside
+    the anchors k = 15 and 16 in both directions: 4 anchors with IoU 144 / 1024. The thin box, 2 x
+    76 pixels, has its largest overlap with the anchors that contain both of its columns (k = 13 to
+    16) and whose rows lie inside its height (k = 13 to 18): 24 anchors with IoU 64 / 1112.
     """
     settings = ["FPN.RPN_MAX_LEVEL", "3", "RETINANET.ASPECT_RATIOS", "(1.0,)"]
     settings += ["RETINANET.SCALES_PER_OCTAVE", "1", "LIBRA.RETINANET_SAMPLER.MODE", mode]
@@ -71,14 +72,14 @@ def test_normalisers_count_best_anchors_that_are_background(box, mode):
     assert blobs["retnet_bg_num"] == (32 * 32 + 1) * 3 + (best + 1) * 2
 
 
-def test_without_ground_truth_all_is_background():
+def test_all_anchors_are_background_without_ground_truth():
     anchors = np.array([[0, 0, 9, 9]], dtype=np.float32)
     labels, _, overlaps, _ = assign_anchors(anchors, _sample([], []), _config())
     assert list(labels) == [0] and list(overlaps) == [0]
 
 
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
-def test_blobs_are_those_that_the_training_net_reads(mode):
+def test_blobs_have_the_names_that_the_training_net_reads(mode):
     config = configuration.load(
         str(REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml"),
         ["MODEL.NUM_CLASSES", "4", "LIBRA.RETINANET_SAMPLER.MODE", mode],
@@ -107,7 +108,7 @@ def test_blobs_have_the_shapes_of_detectron():
 
 
 @pytest.mark.parametrize("class_specific", [False, True])
-def test_locations_point_at_the_anchor_that_the_target_belongs_to(class_specific):
+def test_locations_point_to_the_anchor_of_each_target(class_specific):
     config = _config("RETINANET.CLASS_SPECIFIC_BBOX", str(class_specific))
     targets = RetinanetTargets(config)
     truth = np.array([[37, 21, 90, 80]], dtype=np.float32)
@@ -143,7 +144,7 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
     np.testing.assert_array_equal(blobs["retnet_cls_labels_fpn3"], plain["retnet_cls_labels_fpn3"])
 
 
-def test_sizes_that_no_stride_divides_round_up():
+def test_map_sizes_are_rounded_up():
     blobs = RetinanetTargets(_config())([_sample([[0, 0, 30, 30]], [1])], 100, 130, _RNG)
     assert blobs["retnet_cls_labels_fpn3"].shape[2:] == (13, 17)
     assert blobs["retnet_cls_labels_fpn7"].shape[2:] == (1, 2)
@@ -172,7 +173,7 @@ def _own_mode(weighs_here, answer):
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_a_users_mode_decides_labels_and_weights():
+def test_a_mode_of_a_user_decides_labels_and_weights():
     def answer(image):
         labels = np.where(image.labels > 0, image.labels, -1)
         return SampledAnchors(labels, np.full(len(labels), 0.25, np.float32))
@@ -261,14 +262,14 @@ def _with(**fields):
         ),
     ],
 )
-def test_what_a_mode_must_not_return_is_named(weighs, answer, fault):
+def test_wrong_results_of_a_mode_are_refused(weighs, answer, fault):
     with pytest.raises(ConfigError, match=f"^LIBRA.RETINANET_SAMPLER.MODE own: {fault}") as error:
         _own_mode(weighs, answer)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_a_mode_may_return_wider_numbers():
+def test_a_mode_may_return_larger_number_types():
     def answer(image):
         labels = image.labels.astype(np.int64)
         return SampledAnchors(labels, np.ones(len(labels)), image.matched.astype(np.int32))
@@ -279,7 +280,7 @@ def test_a_mode_may_return_wider_numbers():
 
 
 @pytest.mark.usefixtures("restored_registries")
-def test_positives_need_an_object():
+def test_positives_of_a_mode_need_an_object():
     @MODES.register("all")
     class All:
         weighs = False
@@ -297,7 +298,7 @@ def test_positives_need_an_object():
 
 
 @pytest.mark.parametrize("part", [len, object, type("Mode", (), {"weighs": None})])
-def test_a_mode_is_a_class_that_says_whether_it_weighs(part):
+def test_a_mode_must_be_a_class_with_the_attribute_weighs(part):
     with pytest.raises(
         ConfigError, match="'odd' must be a class whose attribute weighs is True or"
     ):

@@ -76,7 +76,7 @@ def _values(config, blobs, image, kind, place):
 
 @pytest.mark.parametrize("margin", [0, 8, -1])
 @pytest.mark.parametrize("pyramid", [True, False])
-def test_all_anchors_are_labelled_as_the_rule_says(pyramid, margin):
+def test_labels_of_all_anchors_follow_the_rule(pyramid, margin):
     """The batch has room for every anchor, so all labels must equal those of the loops above."""
     config = _config(
         "TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", str(margin),
@@ -105,7 +105,7 @@ def test_all_anchors_are_labelled_as_the_rule_says(pyramid, margin):
 
 
 @pytest.mark.parametrize("margin", [0, 8])
-def test_an_anchor_may_end_in_the_last_pixel_and_not_behind_it(margin):
+def test_an_anchor_may_end_in_the_last_pixel_but_not_after_it(margin):
     config = _config(
         "TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", str(margin)
     )
@@ -119,7 +119,7 @@ def test_an_anchor_may_end_in_the_last_pixel_and_not_behind_it(margin):
     assert labels == [0, -1, -1]
 
 
-def test_names_shapes_and_types_are_detectrons():
+def test_names_shapes_and_types_equal_those_of_detectron():
     blobs = _targets(_config(), _sample([[5, 7, 40, 50]]), _sample([]))
     names = {f"rpn_{kind}_wide_fpn{level}" for kind in _KINDS for level in range(2, 7)}
     assert set(blobs) == names | {"sampling_counts_rpn"}
@@ -160,7 +160,7 @@ def test_negatives_for_each_positive_are_limited():
     assert (none, one) == (0, 1)
 
 
-def test_an_image_in_which_no_anchor_fits_trains_nothing():
+def test_an_image_without_fitting_anchors_trains_nothing():
     config = _config("FPN.RPN_ANCHOR_START_SIZE", "512")
     blobs = _targets(config, _sample(_TRUTH))
     assert all((blob == -1).all() for name, blob in blobs.items() if "labels" in name)
@@ -183,7 +183,7 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping(crop):
     assert _counts(off, everywhere)[0][1] > 0
 
 
-def test_the_configured_sampler_draws_anchors_if_libra_sampler_rpn_is_on():
+def test_the_configured_sampler_is_used_if_libra_sampler_rpn_is_true():
     """In an IoU-balanced draw there are as many negatives near the objects as far away."""
     shares = []
     balanced = ["LIBRA.SAMPLER.NEGATIVE", "iou_balanced"]
@@ -201,7 +201,7 @@ def test_the_configured_sampler_draws_anchors_if_libra_sampler_rpn_is_on():
     assert shares[0] < 0.5 < shares[1]
 
 
-def test_what_was_drawn_is_counted_for_the_log():
+def test_sampled_anchors_are_counted_for_the_log():
     blobs = _targets(_config(), _sample(_TRUTH), _sample([]))
     counted = _counts(_config(), _sample(_TRUTH), _sample([]))
     counts = blobs["sampling_counts_rpn"]
@@ -211,7 +211,7 @@ def test_what_was_drawn_is_counted_for_the_log():
 
 
 @pytest.mark.parametrize("threshold", [0.15, 0.6])
-def test_bins_end_where_negatives_do(threshold):
+def test_bins_end_at_the_threshold_of_negatives(threshold):
     settings = ["TRAIN.RPN_BATCH_SIZE_PER_IM", "1000000", "TRAIN.RPN_STRADDLE_THRESH", "-1"]
     config = _config(*settings, "TRAIN.RPN_NEGATIVE_OVERLAP", str(threshold))
     overlaps, labels = _expected_labels(config, _TRUTH, _all_anchors(config, 128, 160))

@@ -26,7 +26,7 @@ def _count(overlaps, instances, num_instances, **options):
     return count_samples(*arrays, num_instances, upper=0.4, num_bins=2, **options)
 
 
-def test_counts_of_images_add_up_to_the_figures_of_all():
+def test_counts_of_images_add_up_to_the_statistics_of_all_images():
     one = _count([0.0, 0.1, 0.1, 0.3], [0, 0, 0, 2], 3)
     other = _count([0.35, 0.35, 0.35, 0.35], [0, 0], 1)
     np.testing.assert_array_equal(one, [3, 1, 4, 4, 10, 3])
@@ -42,7 +42,7 @@ def test_counts_of_images_add_up_to_the_figures_of_all():
     )
 
 
-def test_negatives_below_the_floor_are_only_in_the_total():
+def test_negatives_below_the_floor_count_only_in_the_total():
     counts = _count([0.0, 0.0, 0.1, 0.3], [], 0, floor_thresh=0.1)
     np.testing.assert_array_equal(counts[:3], [1, 1, 4])
 
@@ -52,7 +52,7 @@ def test_weighted_negatives_count_by_weight():
     np.testing.assert_array_equal(counts, [1, 2, 3, 1, 1, 1])
 
 
-def test_figures_without_samples_are_left_out():
+def test_statistics_without_samples_are_left_out():
     assert summarise_counts("rpn", _count([], [], 0)) == {}
     assert set(summarise_counts("rpn", _count([], [], 2))) == {
         "rpn_positives_per_instance",

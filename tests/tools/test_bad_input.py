@@ -61,7 +61,7 @@ def images(workplace, tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["train_net", "test_net", "infer_simple", "visualize_results"])
-def test_configuration_file(tmp_path, name, text, fault):
+def test_a_bad_configuration_file_is_named(tmp_path, name, text, fault):
     path = tmp_path / "bad.yaml"
     if text is not None:
         path.write_bytes(text)
@@ -88,25 +88,27 @@ def test_configuration_file(tmp_path, name, text, fault):
         (["SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"], "SOLVER.BASE_LR"),
     ],
 )
-def test_setting(train, overrides, fault):
+def test_a_bad_setting_is_named(train, overrides, fault):
     assert fault in failure(train(*overrides))
 
 
 @pytest.mark.parametrize("name", ["train_net", "infer_simple"])
-def test_number_of_classes_not_given(tool, train, workplace, tmp_path, name):
+def test_a_missing_number_of_classes_is_named(tool, train, workplace, tmp_path, name):
     unset = ("MODEL.NUM_CLASSES", -1, "RETINANET.SOFTMAX", "True")
     where = ("--wts", workplace.weights, "--output-dir", tmp_path, workplace.images)
     outcome = train(*unset) if name == "train_net" else tool(name, *where, *unset)
     assert "MODEL.NUM_CLASSES is -1; set it to" in failure(outcome)
 
 
-def test_classes_that_do_not_match_when_testing(tool, workplace):
+def test_a_wrong_number_of_classes_in_testing_is_named(tool, workplace):
     message = failure(tool("test_net", "TEST.WEIGHTS", workplace.weights, "MODEL.NUM_CLASSES", 4))
     assert "MODEL.NUM_CLASSES is 4" in message and "data set squares needs 3" in message
 
 
 @pytest.mark.parametrize("name", ["train_net", "test_net"])
-def test_classes_in_another_order_than_trained(tool, workplace, annotated, tmp_path, name):
+def test_classes_in_another_order_than_trained_are_named(
+    tool, workplace, annotated, tmp_path, name
+):
     _, path = annotated(lambda content: content["categories"].reverse())
     other = {"im_dir": str(workplace.images), "ann_fn": str(path)}
     run = tmp_path / "run"
@@ -122,11 +124,11 @@ def test_classes_in_another_order_than_trained(tool, workplace, annotated, tmp_p
 
 
 @pytest.mark.parametrize("name", ["train_net", "test_net"])
-def test_no_data_set_to_test(tool, name):
+def test_an_empty_list_of_test_data_sets_is_named(tool, name):
     assert "TEST.DATASETS is empty" in failure(tool(name, "TEST.DATASETS", "()"))
 
 
-def test_folder_of_a_known_data_set_not_given(train, monkeypatch):
+def test_a_known_data_set_without_its_folder_is_named(train, monkeypatch):
     names = ("TRAIN.DATASETS", "('bccd_train',)")
     monkeypatch.delenv("BCCD_ROOT", raising=False)
     assert "set the environment variable BCCD_ROOT" in failure(train(*names))
@@ -134,7 +136,7 @@ def test_folder_of_a_known_data_set_not_given(train, monkeypatch):
     assert "BCCD_ROOT=/no/such/folder is not a folder" in failure(train(*names))
 
 
-def test_catalog_named_by_the_environment(train, monkeypatch, tmp_path):
+def test_a_missing_file_of_data_sets_is_named(train, monkeypatch, tmp_path):
     path = tmp_path / "catalog.yaml"
     monkeypatch.setenv("DETECTRON_EXT_DATASETS", str(path))
     assert f"cannot read {path}" in failure(train("TRAIN.DATASETS", "('mine',)"))
@@ -147,7 +149,7 @@ def test_catalog_named_by_the_environment(train, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("place", ["{cfg}/under_a_file", "/proc/nothing"])
 @pytest.mark.parametrize("name", ["train_net", "test_net"])
-def test_output_folder(tool, workplace, name, place):
+def test_an_unusable_output_folder_is_named(tool, workplace, name, place):
     folder = place.format(cfg=workplace.cfg)
     message = failure(tool(name, "TEST.WEIGHTS", workplace.weights, "OUTPUT_DIR", folder))
     assert f"cannot write to the output folder {folder}" in message and "OUTPUT_DIR" in message
@@ -176,7 +178,7 @@ def test_a_wrong_input_leaves_no_output_folder(tool, workplace, tmp_path, name, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_output_folder_without_permission(train, tmp_path):
+def test_an_output_folder_without_permission_is_named(train, tmp_path):
     tmp_path.chmod(0o500)
     assert "Permission denied" in failure(train())
 
@@ -185,7 +187,7 @@ def test_output_folder_without_permission(train, tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe", b"[]", b"{}", b"[" * 100000])
-def test_annotation_file_of_another_kind(train, tmp_path, text):
+def test_an_annotation_file_of_another_kind_is_named(train, tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_bytes(text)
     message = failure(train("DATASETS_EXTRA.squares.ann_fn", path))
@@ -193,7 +195,7 @@ def test_annotation_file_of_another_kind(train, tmp_path, text):
     assert "not JSON" in message or "not COCO format" in message
 
 
-def test_annotation_file_or_image_folder_missing(train, tmp_path):
+def test_a_missing_annotation_file_or_image_folder_is_named(train, tmp_path):
     message = failure(train("DATASETS_EXTRA.squares.ann_fn", tmp_path / "none.json"))
     assert "none.json: No such file" in message
     message = failure(train("DATASETS_EXTRA.squares.im_dir", tmp_path / "none"))
@@ -211,13 +213,13 @@ def test_annotation_file_or_image_folder_missing(train, tmp_path):
         ({"iscrowd": "no"}, "annotations[3]: iscrowd must be a number"),
     ],
 )
-def test_annotation_that_breaks_the_format(train, annotated, change, fault):
+def test_an_annotation_that_breaks_the_format_is_named(train, annotated, change, fault):
     overrides = annotated(lambda content: content["annotations"][3].update(change))
     message = failure(train(*overrides))
     assert fault in message and "changed.json" in message
 
 
-def test_boxes_that_mean_nothing_are_dropped_clipped_and_counted(tool, annotated, tmp_path):
+def test_unusable_boxes_are_dropped_or_clipped_and_counted(tool, annotated, tmp_path):
     def spoil(content):
         boxes = content["annotations"]
         boxes[0]["bbox"] = [-10, -10, 60, 60]
@@ -250,7 +252,7 @@ def test_ids_may_be_text(tool, annotated, tmp_path):
     assert tool("train_net", *annotated(rename), *overrides).status == 0
 
 
-def test_nothing_to_train_on(train, annotated):
+def test_a_data_set_without_boxes_to_train_on_is_named(train, annotated):
     message = failure(train(*annotated(lambda content: content.update(annotations=[]))))
     assert "squares: no image has a ground-truth box" in message
     message = failure(train(*annotated(lambda content: content.pop("annotations"))))
@@ -287,7 +289,7 @@ def _truncate(path):
         (_truncate, "decode"),
     ],
 )
-def test_image(tool, workplace, images, tmp_path, spoil, fault):
+def test_a_bad_image_is_named_or_skipped(tool, workplace, images, tmp_path, spoil, fault):
     bad = os.path.join(images, "3.png")
     spoil(bad)
     common = ("DATASETS_EXTRA.squares.im_dir", images, "OUTPUT_DIR", tmp_path / "run")
@@ -323,12 +325,12 @@ def test_a_missing_test_image_is_found_before_training(tool, workplace, images, 
     assert not (tmp_path / "run").exists()
 
 
-def test_image_of_another_size_than_annotated(train, annotated):
+def test_an_image_of_another_size_than_annotated_is_named(train, annotated):
     message = failure(train(*annotated(lambda content: content["images"][0].update(width=100))))
     assert "1.png is 128x128 pixels, but annotated as 100x128" in message
 
 
-def test_no_image_can_be_read(train, images):
+def test_training_and_testing_end_if_no_image_can_be_read(train, images):
     for name in os.listdir(images):
         _garble(os.path.join(images, name))
     skip = ("DATASETS_EXTRA.squares.im_dir", images, "LIBRA.DATA.SKIP_BAD_IMAGES", "True")
@@ -383,7 +385,7 @@ def _weights(kind: str, workplace, tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["train_net", "test_net", "infer_simple"])
-def test_weights(tool, workplace, tmp_path, name, kind, fault):
+def test_bad_weights_are_named(tool, workplace, tmp_path, name, kind, fault):
     path = _weights(kind, workplace, tmp_path)
     arguments = {
         "train_net": ("TRAIN.WEIGHTS", path, "TRAIN.AUTO_RESUME", "False"),
@@ -406,10 +408,10 @@ def test_weights_of_another_shape_list_each_mismatch(train, tool, workplace):
     assert "lack 8 of the model's 173 parameters: bfp_theta_w" in failure(tool("test_net", *libra))
 
 
-def test_weights_on_another_machine(train):
+def test_weights_at_a_url_are_not_downloaded(train):
     assert "fetch R-50.pkl yourself" in failure(train("TRAIN.WEIGHTS", "https://host/R-50.pkl"))
 
 
-def test_no_weights_to_test(tool, tmp_path):
+def test_missing_weights_to_test_are_named(tool, tmp_path):
     message = failure(tool("test_net", "OUTPUT_DIR", tmp_path))
     assert "set TEST.WEIGHTS, or train first" in message

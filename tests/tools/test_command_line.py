@@ -38,7 +38,7 @@ def test_help_says_which_defaults_are_not_detectrons(name, default):
     assert default in " ".join(run_tool(name, "--help").out.split())
 
 
-def test_a_process_of_its_own(workplace, tmp_path):
+def test_a_tool_runs_as_a_separate_process(workplace, tmp_path):
     def run(*arguments):
         command = [sys.executable, "tools/train_net.py", "--cfg", str(workplace.cfg), *arguments]
         return subprocess.run(
@@ -77,7 +77,7 @@ def test_a_wrong_flag_of_a_tool_for_the_checkout_is_one_line(name):
 
 
 @pytest.mark.parametrize("name", ["test_net", "infer_simple", "visualize_results"])
-def test_what_is_required_is_named(name):
+def test_a_missing_required_flag_is_named(name):
     assert "required: --" in failure(run_tool(name))
 
 
@@ -113,7 +113,7 @@ def _closed_pipe():
 
 @_PRINTING
 @_BUFFERING
-def test_an_output_that_nobody_reads_ends_the_tool_quietly(main, unbuffered):
+def test_a_tool_ends_quietly_if_nobody_reads_its_output(main, unbuffered):
     with _closed_pipe() as pipe:
         outcome = _run_main(main, pipe, PYTHONUNBUFFERED=unbuffered)
     assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, b"")
@@ -181,14 +181,14 @@ def test_an_output_on_a_full_disk_is_named(main, unbuffered):
     assert line.startswith("error: cannot write to standard output: No space left on device; ")
 
 
-def test_what_the_output_s_encoding_lacks_is_printed_all_the_same():
+def test_a_character_outside_the_output_encoding_becomes_a_question_mark():
     outcome = _run_main(
         r"lambda: print('0.1 \u2013 0.2')", subprocess.PIPE, PYTHONIOENCODING="latin-1"
     )
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, b"0.1 ? 0.2\n", b"")
 
 
-def test_training_outlives_its_output(workplace, tmp_path):
+def test_training_continues_after_its_output_is_closed(workplace, tmp_path):
     command = [
         sys.executable, "tools/train_net.py", "--cfg", str(workplace.cfg), "--skip-test",
         "SOLVER.MAX_ITER", "2", "LIBRA.LOG_PERIOD", "1", "OUTPUT_DIR", str(tmp_path),
@@ -228,7 +228,7 @@ def test_a_value_may_be_negative(tool, workplace, name, value, shown):
     assert f"{key} must be at least 0, given {shown}" in failure(tool(name, *image, key, value))
 
 
-def test_negative_overrides_arrive(tool, workplace, tmp_path):
+def test_negative_overrides_take_effect(tool, workplace, tmp_path):
     outcome = tool(
         "infer_simple", "--wts", workplace.weights, "--output-dir", tmp_path,
         workplace.images / "1.png", "TRAIN.RPN_STRADDLE_THRESH", "-1",

@@ -26,7 +26,7 @@ def test_a_run_is_no_better_than_itself(workplace, tmp_path, source, names):
     }
 
 
-def test_mistakes_are_one_line(workplace, tmp_path):
+def test_mistakes_give_one_line_errors(workplace, tmp_path):
     output = workplace.folder / "output"
     for arguments, message in (
         (("--candidate", tmp_path / "none"), "no such run folder"),

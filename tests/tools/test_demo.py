@@ -23,7 +23,7 @@ def test_the_report_never_shows_settings_that_its_models_were_not_trained_with(t
         assert file.read() == before
 
 
-def test_a_log_with_a_line_cut_off_leaves_the_time_open(tmp_path):
+def test_the_time_is_left_out_if_the_log_is_cut_off(tmp_path):
     model = {"RetinaNet": str(write_tiny_config(tmp_path))}
     folder = tmp_path / "demo"
     settings = ["SOLVER.MAX_ITER", "4", "LIBRA.LOG_PERIOD", "2"]
@@ -45,7 +45,7 @@ def test_an_image_that_cannot_be_read_is_not_shown(tmp_path, caplog):
     assert shown == ["1.png", "2.png", "4.png", "5.png", "6.png"]
 
 
-def test_the_folder_is_chosen_by_its_flag_alone(tmp_path):
+def test_only_the_flag_chooses_the_output_folder(tmp_path):
     outcome = run_tool("demo", "OUTPUT_DIR", tmp_path / "elsewhere")
     assert "OUTPUT_DIR cannot be set here: use --output-dir" in failure(outcome)
 

@@ -62,7 +62,7 @@ def test_a_score_below_the_threshold_is_neither_drawn_nor_listed(infer, workplac
     assert _outputs(tmp_path) == {"detections.json", "1.png.png"}
 
 
-def test_a_folder_gives_one_picture_an_image_and_keeps_the_originals(infer, workplace, tmp_path):
+def test_a_folder_gives_one_picture_per_image_and_keeps_the_originals(infer, workplace, tmp_path):
     # As upstream's scripts do: results beside the images.
     folder = tmp_path / "out"
     folder.mkdir()
@@ -81,7 +81,7 @@ def test_a_folder_gives_one_picture_an_image_and_keeps_the_originals(infer, work
     assert _listed(tmp_path).keys() == {"a.jpg", "a.png"}
 
 
-def test_only_files_of_the_extension_asked_for(infer, workplace, tmp_path):
+def test_only_files_with_the_given_extension_are_read(infer, workplace, tmp_path):
     folder = tmp_path / "images"
     shutil.copytree(str(workplace.images), str(folder))
     cv2.imwrite(str(folder / "9.jpg"), np.zeros((40, 60, 3), np.uint8))
@@ -90,7 +90,7 @@ def test_only_files_of_the_extension_asked_for(infer, workplace, tmp_path):
     assert "(.webp)" in failure(infer("--image-ext", "webp", folder))
 
 
-def test_flags_stand_anywhere(infer, workplace, tmp_path):
+def test_flags_may_stand_anywhere(infer, workplace, tmp_path):
     image = workplace.images / "1.png"
     assert infer(image, "TEST.DETECTIONS_PER_IM", 1, "--thresh", 0).status == 0
     assert len(_listed(tmp_path)["1.png"]) == 1

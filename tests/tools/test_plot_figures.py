@@ -29,7 +29,7 @@ def _pictures(folder):
     return names
 
 
-def test_all_figures(workplace, balanced, tmp_path):
+def test_a_model_gives_all_figures(workplace, balanced, tmp_path):
     weights = balanced / "train" / "squares" / "retinanet" / "model_final.pkl"
     outcome = run_tool(
         "plot_figures", "LIBRA.BFP.ON", True, "--cfg", workplace.cfg, "--wts", weights, "--images",
@@ -40,12 +40,12 @@ def test_all_figures(workplace, balanced, tmp_path):
     assert _pictures(tmp_path) == expected
 
 
-def test_without_a_model_the_losses_alone(tmp_path):
+def test_only_the_losses_are_drawn_without_a_model(tmp_path):
     assert run_tool("plot_figures", "--output-dir", tmp_path).status == 0
     assert _pictures(tmp_path) == {"box_loss"}
 
 
-def test_a_cut_log_is_said(workplace, tmp_path):
+def test_a_log_that_is_cut_off_is_reported(workplace, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(str(workplace.folder / "output"), str(run))
     with next(run.glob("train/*/*/stats.jsonl")).open("a") as log:
@@ -54,7 +54,7 @@ def test_a_cut_log_is_said(workplace, tmp_path):
     assert outcome.status == 0 and "damaged lines in stats.jsonl: 1" in outcome.err
 
 
-def test_mistakes_are_one_line(workplace, tmp_path):
+def test_mistakes_give_one_line_errors(workplace, tmp_path):
     for arguments, message in (
         (("--cfg", workplace.cfg), "--cfg and --wts go together"),
         (("--cfg", workplace.cfg, "--wts", tmp_path / "none.pkl"), "not found"),

@@ -113,7 +113,7 @@ def test_waiting_ends_when_the_weights_are_there(tool, workplace, tmp_path, monk
         (("--wait", "TEST.WEIGHTS", "w.pkl"), "--wait True TEST.WEIGHTS"),
     ],
 )
-def test_waiting_for_no_file_is_an_error(tool, arguments, fault):
+def test_waiting_without_a_file_to_wait_for_is_an_error(tool, arguments, fault):
     assert fault in failure(tool("test_net", *arguments))
 
 
@@ -160,7 +160,7 @@ def _logged_iterations(path):
 
 
 @pytest.mark.parametrize("log_period", [1, 20])
-def test_an_image_that_goes_bad_costs_no_iteration(
+def test_no_iteration_is_lost_if_an_image_becomes_unreadable(
     tool, workplace, tmp_path, monkeypatch, log_period
 ):
     from detectron_ext.data import minibatch

@@ -43,7 +43,7 @@ def test_faster_rcnn_is_trained_tested_run_and_drawn(folder, tmp_path):
     assert len(list((tmp_path / "drawn").iterdir())) == 2
 
 
-def test_the_log_tells_what_both_samplers_drew(folder):
+def test_the_log_has_statistics_of_both_samplers(folder):
     path = folder / "output" / "train" / "squares" / "generalized_rcnn" / "stats.jsonl"
     stats = json.loads(path.read_text().splitlines()[0])
     for sampler in ("rpn", "roi"):
@@ -52,7 +52,7 @@ def test_the_log_tells_what_both_samplers_drew(folder):
         assert stats[f"{sampler}_positives_per_instance"] > 0
 
 
-def test_an_rpn_s_recall_is_told(folder, tmp_path):
+def test_the_recall_of_an_rpn_is_printed(folder, tmp_path):
     outcome = _tool(folder, "train_net", *_RPN, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path)
     assert outcome.status == 0, outcome.err
     assert "AR@100 " in outcome.err and "rpn_proposals.pkl" in outcome.err
@@ -90,7 +90,7 @@ def test_an_rpn_is_not_scored_without_annotations(folder, tmp_path):
     assert [path.name for path in tmp_path.glob("test/*/*/*")] == ["rpn_proposals.pkl"]
 
 
-def test_mistakes_are_one_line(folder, tmp_path):
+def test_mistakes_give_one_line_errors(folder, tmp_path):
     arguments = ("--skip-test", *_FAST, "OUTPUT_DIR", tmp_path)
     assert "TRAIN.PROPOSAL_FILES" in failure(_tool(folder, "train_net", *arguments))
     url = "('https://host/rpn_proposals.pkl',)"

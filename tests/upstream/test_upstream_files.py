@@ -31,7 +31,7 @@ def test_a_pickle_with_code_is_refused_before_it_runs(cfg, tmp_path):
     assert not os.path.exists(marker)
 
 
-def test_what_upstream_saved_is_read_and_saved_again(cfg, tmp_path):
+def test_a_file_that_upstream_saved_is_read_and_saved_again(cfg, tmp_path):
     from detectron.utils.io import load_object, save_object
 
     path = tmp_path / "detections.pkl"
@@ -52,7 +52,7 @@ def test_what_upstream_saved_is_read_and_saved_again(cfg, tmp_path):
 
 @pytest.mark.parametrize("named_by", ["config", "environment"])
 def test_data_sets_of_a_configuration_are_found(cfg, tmp_path, monkeypatch, named_by):
-    """Variables in paths, a prefix of file names, the file that DETECTRON_EXT_DATASETS names."""
+    """Paths may hold variables and a prefix; DETECTRON_EXT_DATASETS may name the file."""
     from detectron.datasets import dataset_catalog, task_evaluation
     from detectron.datasets.json_dataset import JsonDataset
 

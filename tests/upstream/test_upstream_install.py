@@ -65,7 +65,7 @@ def test_a_changed_signature_is_refused(importable, monkeypatch):
     assert _snapshot(importable) == before
 
 
-def test_the_node_has_our_defaults(cfg):
+def test_the_libra_node_has_this_projects_defaults(cfg):
     assert default_tree()["LIBRA"] == cfg.LIBRA
     assert cfg.LIBRA.BFP.ON is False
 
@@ -77,7 +77,7 @@ def _merge(path, text):
     merge_cfg_from_file(str(path))
 
 
-def test_files_and_pairs_set_the_node(cfg, tmp_path):
+def test_files_and_pairs_set_the_libra_node(cfg, tmp_path):
     from detectron.core.config import merge_cfg_from_list
 
     (tmp_path / "base.yaml").write_text("LIBRA: {BFP: {ON: True}}\nSOLVER: {BASE_LR: 0.5}")
@@ -89,7 +89,7 @@ def test_files_and_pairs_set_the_node(cfg, tmp_path):
     assert cfg.LIBRA.BFP.REFINE_TYPE == "conv" and cfg.SOLVER.BASE_LR == 0.25
 
 
-def test_wrong_keys_and_values_of_the_node(cfg, tmp_path):
+def test_wrong_keys_and_values_of_the_libra_node_are_named(cfg, tmp_path):
     with pytest.raises(ConfigError, match=r"LIBRA\.BFP\.OM .*did you mean LIBRA\.BFP\.ON"):
         _merge(tmp_path / "wrong.yaml", "LIBRA: {BFP: {OM: True}}")
     with pytest.raises(ConfigError, match=r"LIBRA\.BALANCED_L1\.GAMMA .* expects a float"):
@@ -105,7 +105,9 @@ def test_wrong_keys_and_values_of_the_node(cfg, tmp_path):
         ("EXAMPLE.RENAMED.KEY", "1", KeyError, "Key EXAMPLE.RENAMED.KEY was renamed"),
     ],
 )
-def test_wrong_keys_and_values_of_upstreams_own(cfg, tmp_path, as_pairs, key, value, error, fault):
+def test_wrong_keys_and_values_of_upstream_raise_upstreams_errors(
+    cfg, tmp_path, as_pairs, key, value, error, fault
+):
     """The errors are upstream's, and the tools can print them as one line."""
     from detectron.core.config import merge_cfg_from_list
 
@@ -138,7 +140,7 @@ def test_a_key_without_a_value_is_named(cfg):
         ("TRAIN.WEIGHTS", "imagenet://X", "X is no file, and upstream .* tools/convert_backbone"),
     ],
 )
-def test_a_model_is_not_built_with(cfg, key, value, reason):
+def test_unsupported_settings_stop_the_model_build(cfg, key, value, reason):
     from detectron.core.config import merge_cfg_from_list
     from detectron.modeling import model_builder
 
@@ -155,7 +157,7 @@ def test_keys_that_a_model_does_not_use_are_named(cfg, caplog):
         assert caplog.messages.count("without effect on Fast R-CNN: LIBRA.SAMPLER.RPN") == warnings
 
 
-def test_on_the_cpu_one_replica_stands_for_the_gpus(cfg):
+def test_one_replica_stands_for_all_gpus_on_the_cpu(cfg):
     from detectron.core.config import assert_and_infer_cfg, merge_cfg_from_list
 
     for number in (8, 0):
@@ -166,7 +168,9 @@ def test_on_the_cpu_one_replica_stands_for_the_gpus(cfg):
 
 
 @pytest.mark.parametrize(("asked", "used", "on_cpu"), [(8, 2, False), (1, 1, False), (0, 1, True)])
-def test_on_a_machine_with_two_gpus(importable, monkeypatch, asked, used, on_cpu):
+def test_num_gpus_selects_the_device_on_a_machine_with_two_gpus(
+    importable, monkeypatch, asked, used, on_cpu
+):
     from caffe2.python import workspace
 
     monkeypatch.setattr(workspace, "has_gpu_support", True)
@@ -187,7 +191,7 @@ def test_on_a_machine_with_two_gpus(importable, monkeypatch, asked, used, on_cpu
     assert not cpu_mode.is_on()
 
 
-def test_a_failure_on_the_way_to_the_cpu_leaves_nothing_behind(importable, monkeypatch):
+def test_a_failed_switch_to_the_cpu_changes_nothing(importable, monkeypatch):
     upstream.install()
     upstream.uninstall()
     import detectron.core.test_engine as test_engine
@@ -199,7 +203,7 @@ def test_a_failure_on_the_way_to_the_cpu_leaves_nothing_behind(importable, monke
     assert _snapshot(importable) == before and not upstream.is_installed()
 
 
-def test_what_was_dumped_is_read_back(cfg, tmp_path):
+def test_a_dumped_configuration_is_read_back(cfg, tmp_path):
     from detectron.core.config import load_cfg
     from detectron.utils import env
 

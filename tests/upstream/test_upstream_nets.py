@@ -20,7 +20,9 @@ _UNCHANGED = [
 ]  # fmt: skip
 
 
-def test_without_libra_nets_are_the_same_bytes(checkout, environment, shared_path, tmp_path):
+def test_nets_without_libra_are_identical_byte_for_byte(
+    checkout, environment, shared_path, tmp_path
+):
     folder = shared_path("legacy/configs/12_2017_baselines")
     configs = [str(folder / f"{name}.yaml") for name in _UNCHANGED]
     script = str(Path(__file__).with_name("net_bytes.py"))
@@ -57,7 +59,7 @@ def _parameters(model):
 
 @pytest.mark.parametrize("model", ["retinanet", "faster_rcnn"])
 @pytest.mark.parametrize("libra", [{}, LIBRA], ids=["plain", "libra"])
-def test_parameters_are_ours(cfg, tmp_path, model, libra):
+def test_parameters_are_those_of_this_projects_models(cfg, tmp_path, model, libra):
     path = write_config(tmp_path, model, libra)
     expected = _parameters(build_model(configuration.load(path), train=True))
     assert ("bfp_theta_w" in expected) == bool(libra)
@@ -65,14 +67,14 @@ def test_parameters_are_ours(cfg, tmp_path, model, libra):
 
 
 @pytest.mark.parametrize("network", ["ResNet18", "ResNet36_tiny", "EfficientNetLite0"])
-def test_our_networks_are_found_by_their_names(cfg, tmp_path, network):
+def test_networks_of_this_project_are_found_by_name(cfg, tmp_path, network):
     body = ["MODEL.CONV_BODY", f"FPN.add_fpn_{network}_conv5_body"]
     path = write_config(tmp_path, "retinanet", {"RETINANET_HEAD": {"USE_GN": True}})
     expected = _parameters(build_model(configuration.load(path, body), train=True))
     assert _parameters(_create(path, True, *body)) == expected
 
 
-def test_the_losses_are_those_that_the_node_asks_for(cfg, tmp_path):
+def test_the_libra_node_selects_the_losses(cfg, tmp_path):
     path = write_config(tmp_path, "retinanet", {"LOG_PERIOD": 5})
     kinds = [op.type for op in _create(path, True).net.Proto().op]
     assert kinds.count("SelectSmoothL1Loss") == 4 and "SelectBalancedL1Loss" not in kinds
@@ -83,7 +85,7 @@ def test_the_losses_are_those_that_the_node_asks_for(cfg, tmp_path):
         assert kinds.count("SelectBalancedL1Loss") == kinds.count("WeightedSigmoidFocalLoss") == 4
 
 
-def test_a_frozen_body_leaves_the_balanced_pyramid_to_train(cfg, tmp_path):
+def test_the_balanced_pyramid_trains_above_a_frozen_body(cfg, tmp_path):
     path = write_config(tmp_path, "faster_rcnn", LIBRA)
     model = _create(path, True, "TRAIN.FREEZE_CONV_BODY", "True")
     trained = {str(param).rpartition("/")[2] for param in model.TrainableParams()}
@@ -91,7 +93,7 @@ def test_a_frozen_body_leaves_the_balanced_pyramid_to_train(cfg, tmp_path):
     assert not any(name.startswith(("res", "conv1", "fpn_")) for name in trained)
 
 
-def test_groups_in_the_heads_share_their_scales(cfg, tmp_path):
+def test_group_norm_in_the_heads_shares_scales_between_levels(cfg, tmp_path):
     path = write_config(tmp_path, "retinanet", {"RETINANET_HEAD": {"USE_GN": True}})
     parameters = _parameters(_create(path, True))
     assert "retnet_cls_conv_n0_fpn3_gn_s" in parameters

@@ -63,7 +63,7 @@ def _both(path, outputs):
 
 
 @pytest.mark.parametrize("libra", [{}, LIBRA], ids=["plain", "libra"])
-def test_retinanet(cfg, tmp_path, libra):
+def test_retinanet_outputs_are_the_same(cfg, tmp_path, libra):
     outputs = [f"retnet_{kind}_fpn{n}" for n in range(3, 7) for kind in ("cls_prob", "bbox_pred")]
     ours, theirs = _both(write_config(tmp_path, "retinanet", libra), outputs)
     for name in outputs:
@@ -72,7 +72,7 @@ def test_retinanet(cfg, tmp_path, libra):
 
 
 @pytest.mark.parametrize("libra", [{}, LIBRA], ids=["plain", "libra"])
-def test_faster_rcnn(cfg, tmp_path, libra):
+def test_faster_rcnn_outputs_are_the_same(cfg, tmp_path, libra):
     rpn = [f"rpn_{kind}_fpn{n}" for n in range(2, 7) for kind in ("cls_probs", "bbox_pred")]
     heads = ["rois", "cls_prob", "bbox_pred"]
     ours, theirs = _both(write_config(tmp_path, "faster_rcnn", libra), rpn + heads)

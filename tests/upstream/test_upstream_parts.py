@@ -58,7 +58,7 @@ def test_the_adapter_builds_a_users_parts(merge):
     assert {"stage5_w", "bfp_change_w"} <= parameters
 
 
-def test_an_import_on_the_command_line(merge, tmp_path):
+def test_imports_work_on_the_command_line(merge, tmp_path):
     path = shutil.copy(str(REPOSITORY / "examples" / "box_loss.py"), str(tmp_path))
     merge([], {}, "LIBRA.IMPORTS", f"['{path}']")
     assert "log_cosh" in BOX_LOSSES

@@ -69,7 +69,7 @@ def test_modules_that_imported_a_function_get_the_new_one(package):
         ("fakeron.heads", "WIDTH", None, r"already has fakeron\.heads\.WIDTH"),
     ],
 )
-def test_a_module_it_does_not_know_is_left_alone(package, module, name, parameters, reason):
+def test_an_unknown_module_is_not_changed(package, module, name, parameters, reason):
     before = _snapshot(*package)
     patches = [
         Patch("fakeron.heads", "WIDTH", ANY, constant(1)),
@@ -81,7 +81,7 @@ def test_a_module_it_does_not_know_is_left_alone(package, module, name, paramete
     assert _snapshot(*package) == before
 
 
-def test_if_a_replacement_raises_nothing_is_changed(package):
+def test_nothing_is_changed_if_a_replacement_raises(package):
     builder, heads = package
     applied = AppliedPatches()
     applied.apply([Patch("fakeron.heads", "WIDTH", ANY, constant(5))])

@@ -38,7 +38,7 @@ def _write(folder, files):
         path.write_text(text)
 
 
-def test_a_folder_that_is_no_checkout(tmp_path):
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
     status, line = _run("tools/train_net.py", "--upstream", tmp_path, "--cfg", "x.yaml")
     assert status == 2
     assert line == (
@@ -76,12 +76,12 @@ def test_a_script_that_is_not_there(tmp_path):
         ({"detectron/core/config.py": "import detectron.lib"}, "is not one the adapter knows"),
     ],
 )
-def test_a_checkout_it_does_not_know(tmp_path, change, reason):
+def test_an_unknown_checkout_is_refused(tmp_path, change, reason):
     _write(tmp_path, {**_FAKE, **change})
     status, line = _run("-m", "detectron_ext.upstream", tmp_path / "tools/train_net.py")
     assert status == 2
     assert line.startswith("error: ") and reason in line
 
 
-def test_no_script(tmp_path):
+def test_a_missing_script_argument_ends_with_status_2(tmp_path):
     assert _run("-m", "detectron_ext.upstream")[0] == 2

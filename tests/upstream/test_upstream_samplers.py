@@ -119,7 +119,7 @@ def test_samplers_are_made_once_and_again_when_the_settings_change(cfg, monkeypa
     assert (made.count("iou_balanced"), made.count("select")) == (2, 2)
 
 
-def test_regions_are_drawn_by_upstream_when_the_node_is_left_alone(cfg):
+def test_upstream_draws_the_regions_if_libra_has_its_defaults(cfg):
     from detectron.roi_data import fast_rcnn
 
     from detectron_ext import upstream
@@ -219,7 +219,7 @@ _MANY = [[10, 10, 60, 60], [70, 20, 130, 110], [150, 90, 161, 101], [20, 90, 120
     ids=["small", "thin", "several"],
 )
 @pytest.mark.parametrize("mode", ["none", "select", "reweight"])
-def test_normalisers_are_upstreams(cfg, monkeypatch, boxes, mode):
+def test_normalisers_equal_those_of_upstream(cfg, monkeypatch, boxes, mode):
     """Losses are divided by the same number, even if the best anchors are background."""
     from detectron.roi_data import data_utils, retinanet
 

@@ -40,7 +40,7 @@ def _losses(log):
 
 
 @pytest.mark.parametrize("model", ["retinanet", "faster_rcnn"])
-def test_trains_tests_and_draws(run, checkout, tmp_path, model):
+def test_the_tools_train_test_and_draw(run, checkout, tmp_path, model):
     config = write_config(tmp_path, model, LIBRA)
     ours = ("--upstream", checkout, "--cfg", config)
     start = write_weights(config)
@@ -61,7 +61,7 @@ def test_trains_tests_and_draws(run, checkout, tmp_path, model):
     assert len(list(pictures.glob("*.png"))) == 8
 
 
-def test_one_line_in_a_script_of_upstream(run, checkout, tmp_path, environment):
+def test_one_line_in_an_upstream_script_installs_the_parts(run, checkout, tmp_path, environment):
     config = write_config(tmp_path, "retinanet", LIBRA)
     script = (checkout / "tools/train_net.py").read_text()
     marker = "\n\ndef parse_args"  # after everything was imported
@@ -86,7 +86,7 @@ def _proto(folder):
     return f"output/train/squares/{folder}/net.pbtxt"
 
 
-def test_upstreams_own_unit_tests(run, checkout):
+def test_upstreams_unit_tests_give_the_same_results_with_the_adapter(run, checkout):
     script = Path(__file__).with_name("unit_tests.py")
     plain, installed = (
         json.loads(run(script, checkout, *options).splitlines()[-1])

@@ -14,7 +14,7 @@ RESNETS = Section(
     WIDTH_PER_GROUP=Key(64, "Channels of one group in the first stage.", at_least(1)),
     STRIDE_1X1=Key(
         True,
-        "Put the stride of a block into its first 1x1 convolution, as weights from MSRA need. "
+        "Put the stride of a block into its first 1x1 convolution. Weights from MSRA need this. "
         "False puts it into the 3x3 convolution.",
     ),
     TRANS_FUNC=Key(
@@ -25,22 +25,22 @@ RESNETS = Section(
     SHORTCUT_FUNC=Key("basic_bn_shortcut", "Name of the function that builds the shortcut."),
     RES5_DILATION=Key(
         1,
-        "Dilation of the last stage, res5. Above 1, the stage has the resolution of res4. A "
+        "Dilation of the last stage, res5. Above 1, the stage keeps the resolution of res4. A "
         "pyramid needs 1.",
         at_least(1),
     ),
 )
 
 FPN = Section(
-    "The feature pyramid.",
+    "The feature pyramid network (FPN).",
     affects_weights=True,
-    FPN_ON=Key(False, "The backbone ends in a feature pyramid."),
+    FPN_ON=Key(False, "Build a feature pyramid on the backbone."),
     DIM=Key(256, "Channels of every pyramid level.", above(0)),
     ZERO_INIT_LATERAL=Key(False, "Initialize the weights of the lateral convolutions with zeros."),
     COARSEST_STRIDE=Key(
         32,
-        "Stride of the coarsest level, a multiple of 32. Image sides are padded to a multiple of "
-        "it.",
+        "Stride of the coarsest level, a multiple of 32. The sides of images are padded to a "
+        "multiple of this stride.",
         above(0),
     ),
     EXTRA_CONV_LEVELS=Key(
@@ -60,12 +60,14 @@ FPN = Section(
         used_by=WITH_BOX_HEAD,
     ),
     ROI_CANONICAL_LEVEL=Key(
-        4, "The level of a region of ROI_CANONICAL_SCALE.", used_by=WITH_BOX_HEAD
+        4,
+        "Level of a region whose sides are ROI_CANONICAL_SCALE pixels long.",
+        used_by=WITH_BOX_HEAD,
     ),
-    ROI_MAX_LEVEL=Key(5, "Coarsest level that regions are pooled from.", used_by=WITH_BOX_HEAD),
+    ROI_MAX_LEVEL=Key(5, "Coarsest level from which regions are pooled.", used_by=WITH_BOX_HEAD),
     ROI_MIN_LEVEL=Key(
         2,
-        "Finest level that regions are pooled from.",
+        "Finest level from which regions are pooled.",
         not_above("FPN.ROI_MAX_LEVEL"),
         used_by=WITH_BOX_HEAD,
     ),
@@ -97,7 +99,7 @@ FPN = Section(
 )
 
 GROUP_NORM = Section(
-    "GroupNorm. One of DIM_PER_GP and NUM_GROUPS is -1, the other one above 0.",
+    "GroupNorm. One of DIM_PER_GP and NUM_GROUPS must be -1, the other one must be above 0.",
     affects_weights=True,
     DIM_PER_GP=Key(-1, "Channels in a group, or -1 if NUM_GROUPS is given."),
     NUM_GROUPS=Key(32, "Number of groups, or -1 if DIM_PER_GP is given."),

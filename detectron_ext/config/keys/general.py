@@ -18,26 +18,27 @@ from detectron_ext.config.rules import at_least, rows
 GENERAL: dict[str, Key] = {
     "NUM_GPUS": Key(
         1,
-        "GPUs to use; 0 is the CPU. The number is capped at what the machine has.",
+        "Number of GPUs to use; 0 means the CPU. If the machine has fewer GPUs, all of them are "
+        "used.",
         at_least(0),
         affects_weights=True,
     ),
     "USE_NCCL": Key(False, "Sum gradients over GPUs with NCCL."),
     "DEDUP_BOXES": Key(
         1 / 16.0,
-        "Precomputed proposals whose coordinates times this factor round to the same numbers go "
-        "through the head once; 0 or less runs all of them.",
+        "Factor on the coordinates of precomputed proposals. Proposals whose scaled coordinates "
+        "round to the same numbers run through the head only once. 0 or less runs every proposal.",
         used_by=FAST_RCNN,
     ),
     "BBOX_XFORM_CLIP": Key(
         math.log(1000.0 / 16.0),
-        "Upper limit of the predicted dw and dh, the logarithms by which a box grows in width and "
-        "height.",
+        "Upper limit of the predicted dw and dh. They are the logarithms of the factors by which a "
+        "box grows in width and height.",
         used_by=WITH_DETECTIONS,
     ),
     "PIXEL_MEANS": Key(
         np.array([[[102.9801, 115.9465, 122.7717]]]),
-        "Mean blue, green and red value, subtracted from every pixel; shape (1, 1, 3).",
+        "Mean blue, green and red values, which are subtracted from every pixel; shape (1, 1, 3).",
         affects_weights=True,
     ),
     "RNG_SEED": Key(3, "Seed of every random generator.", at_least(0), affects_weights=True),
@@ -65,13 +66,21 @@ GENERAL: dict[str, Key] = {
         rows(4, "data set, task, metric, value"),
         used_by=UPSTREAM_ONLY,
     ),
-    "EXPECTED_RESULTS_RTOL": Key(0.1, "Relative tolerance of that check.", used_by=UPSTREAM_ONLY),
-    "EXPECTED_RESULTS_ATOL": Key(0.005, "Absolute tolerance of that check.", used_by=UPSTREAM_ONLY),
+    "EXPECTED_RESULTS_RTOL": Key(
+        0.1, "Relative tolerance of the check of EXPECTED_RESULTS.", used_by=UPSTREAM_ONLY
+    ),
+    "EXPECTED_RESULTS_ATOL": Key(
+        0.005, "Absolute tolerance of the check of EXPECTED_RESULTS.", used_by=UPSTREAM_ONLY
+    ),
     "EXPECTED_RESULTS_SIGMA_TOL": Key(
-        4, "Tolerance of that check in standard deviations.", used_by=UPSTREAM_ONLY
+        4,
+        "Tolerance of the check of EXPECTED_RESULTS, in standard deviations.",
+        used_by=UPSTREAM_ONLY,
     ),
     "EXPECTED_RESULTS_EMAIL": Key(
-        "", "Address that upstream writes to when the check fails.", used_by=UPSTREAM_ONLY
+        "",
+        "Address to which upstream writes when the check of EXPECTED_RESULTS fails.",
+        used_by=UPSTREAM_ONLY,
     ),
     "DOWNLOAD_CACHE": Key(
         "/tmp/detectron-download-cache",
@@ -80,8 +89,7 @@ GENERAL: dict[str, Key] = {
     ),
     "ROOT_DIR": Key(
         "",
-        "Folder of the checkout, from which upstream finds its data; the default is the current "
-        "folder.",
+        "Folder of the checkout, in which upstream finds its data. Default: the current folder.",
         used_by=UPSTREAM_ONLY,
     ),
 }
@@ -90,10 +98,10 @@ DATA_LOADER = Section(
     "The loader of training images.",
     NUM_THREADS=Key(4, "Threads that prepare minibatches.", at_least(1)),
     MINIBATCH_QUEUE_SIZE=Key(
-        64, "Minibatches that may wait in the queue shared by all devices.", at_least(1)
+        64, "Largest number of minibatches in the queue that all devices share.", at_least(1)
     ),
     BLOBS_QUEUE_CAPACITY=Key(
-        8, "Minibatches that may wait in each device's queue.", used_by=UPSTREAM_ONLY
+        8, "Largest number of minibatches in the queue of each device.", used_by=UPSTREAM_ONLY
     ),
 )
 

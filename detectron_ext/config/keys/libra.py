@@ -1,5 +1,6 @@
-"""Keys of everything Detectron does not have; with all of them at their defaults, a run is plain
-Detectron.
+"""Keys that Detectron does not have.
+
+If all of them have their defaults, a run is plain Detectron.
 
 Section numbers are those of Pang et al., "Libra R-CNN: Towards Balanced Learning for Object
 Detection" (2019).
@@ -38,8 +39,8 @@ LIBRA = Section(
     "with RetinaNet, training logs a warning.",
     affects_weights=True,
     BFP=Section(
-        "The balanced feature pyramid (section 3.2 of the paper): the levels are averaged, the "
-        "average is refined and added back to each level.",
+        "The balanced feature pyramid (section 3.2 of the paper). The levels are averaged, the "
+        "average is refined, and the result is added to each level.",
         ON=Key(False, "Put the balanced feature pyramid between the FPN and the heads."),
         REFINE_LEVEL=Key(
             4, "Number k of the level P_k. The levels are averaged at the size of this level."
@@ -76,10 +77,11 @@ LIBRA = Section(
     ),
     BOX_CONVENTION=Key(
         "detectron",
-        "Where boxes lie. `detectron`: anchors are centred on the middle of a grid cell, and "
-        "their sides are rounded to whole pixels; RoIAlign is the published one. `mmdet`: anchors "
-        "are centred on a corner of the cell, and their sides are not rounded; RoIAlign and "
-        "clipping are those of mmdetection 2.x and 3.x. Weights from mmdetection need `mmdet`.",
+        "How anchors and boxes lie on the grid of pixels. `detectron`: anchors are centred on the "
+        "middle of a grid cell, and their sides are rounded to whole pixels; RoIAlign is the "
+        "published one. `mmdet`: anchors are centred on a corner of the cell, and their sides are "
+        "not rounded; RoIAlign and clipping are those of mmdetection 2.x and 3.x. Weights from "
+        "mmdetection need `mmdet`.",
         one_of("detectron", "mmdet"),
         upstream=_UPSTREAMS_MODEL,
     ),
@@ -98,7 +100,7 @@ LIBRA = Section(
         ON=Key(False, "Use the balanced L1 loss instead of the smooth L1 loss."),
         ALPHA=Key(
             0.5,
-            "Smaller values give boxes that are already accurate a larger gradient.",
+            "Small errors get a larger gradient if ALPHA is smaller.",
             between(1e-3, 1e3),
         ),
         GAMMA=Key(1.5, "Upper limit of the gradient, at most 60 times ALPHA.", between(1e-3, 1e3)),
@@ -147,48 +149,56 @@ LIBRA = Section(
         ),
         RPN=Key(
             False,
-            "Draw the RPN's anchors in the same way. False draws them at random, as published.",
+            "Use these samplers for the RPN's anchors, too. False draws the anchors at random, as "
+            "published.",
             used_by=WITH_RPN,
         ),
         RPN_NEG_POS_UB=Key(
             -1.0,
-            "At most this many RPN negatives for each positive; a negative number means no limit.",
+            "Largest number of the RPN's negatives for each positive. A negative value means no "
+            "limit.",
             at_most(1e6),
             used_by=WITH_RPN,
         ),
     ),
     RETINANET_SAMPLER=Section(
-        "RetinaNet trains on all anchors. These keys apply the idea of IoU-balanced sampling to "
-        "it: some negatives are ignored, or all are weighted. The training log reports the share "
-        "of each bin.",
+        "IoU-balanced sampling for RetinaNet. RetinaNet trains on all anchors; with these keys "
+        "some negatives are ignored, or all negatives are weighted. The training log reports the "
+        "share of each bin.",
         used_by=key.RETINANET,
         MODE=Key(
             "none",
-            "`none`: every negative counts the same. `select`: negatives beyond an IoU-balanced "
-            "draw of max(MIN_NEG, NEG_PER_POS * positives) for each image are ignored. `reweight`: "
-            "all negatives stay, with weights that give each IoU bin the same total.",
+            "`none`: all negatives are used with the same weight. `select`: an IoU-balanced draw "
+            "keeps max(MIN_NEG, NEG_PER_POS * positives) negatives of each image; the others are "
+            "ignored. `reweight`: all negatives are used, with weights whose sum is the same for "
+            "each IoU bin.",
             registered_in("detectron_ext.sampling.retinanet_sampler:MODES"),
         ),
         NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1)),
-        NEG_PER_POS=Key(3.0, "Mode `select`: negatives for each positive.", between(0, 1e6)),
-        MIN_NEG=Key(256, "Mode `select`: smallest number of negatives of an image.", at_least(0)),
+        NEG_PER_POS=Key(
+            3.0, "Mode `select`: number of negatives that each positive allows.", between(0, 1e6)
+        ),
+        MIN_NEG=Key(
+            256, "Mode `select`: number of negatives that every image may keep.", at_least(0)
+        ),
     ),
     LOSS_WEIGHTS=Section(
-        "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses have none.",
+        "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses "
+        "have no such factor.",
         used_by=WITH_DETECTIONS,
         CLS=Key(1.0, "Factor on the classification loss.", between(0, 1e6)),
         BBOX=Key(1.0, "Factor on the box regression loss; 0.5 halves it.", between(0, 1e6)),
     ),
     RETINANET_HEAD=Section(
-        "RetinaNet's head.",
+        "The head of RetinaNet.",
         used_by=key.RETINANET,
         USE_GN=Key(False, "Use GroupNorm in the head's towers, for training from scratch."),
     ),
     AUGMENTATION=Section(
-        "Random changes of the training images, besides TRAIN.USE_FLIPPED and TRAIN.SCALES.",
+        "Random changes of the training images, in addition to TRAIN.USE_FLIPPED and TRAIN.SCALES.",
         upstream=NotUpstream("upstream's loader makes the training images", only_in_training=True),
-        FLIP_VERTICAL=Key(False, "Flip upside down, half of the time."),
-        ROTATE90=Key(False, "Turn by a random multiple of 90 degrees."),
+        FLIP_VERTICAL=Key(False, "Mirror an image from top to bottom with probability 0.5."),
+        ROTATE90=Key(False, "Rotate an image by a random multiple of 90 degrees."),
         SCALE_RANGE=Key(
             (1.0, 1.0),
             "Bounds (low, high) of a random factor on the image's scale.",
@@ -197,7 +207,7 @@ LIBRA = Section(
         ),
         CROP=Key(
             False,
-            "If SCALE_RANGE enlarged an image, cut out a part of its usual size at a random place.",
+            "If SCALE_RANGE enlarged an image, crop it to its usual size at a random place.",
         ),
         COLOR_JITTER=Key(
             0.0,
@@ -207,12 +217,12 @@ LIBRA = Section(
         ),
     ),
     DATA=Section(
-        "Reading images.",
+        "How images are read.",
         upstream=NotUpstream("upstream's loader reads the images", only_in_training=True),
         SKIP_BAD_IMAGES=Key(
             False,
-            "Continue without images that cannot be read, and name each of them once. A test "
-            "scores the others and lists these as `untested_images`.",
+            "Leave out images that cannot be read, and name each of them once. A test scores the "
+            "other images and lists these as `untested_images`.",
             affects_weights=False,
         ),
     ),
@@ -225,13 +235,15 @@ LIBRA = Section(
     ),
     LOG_PERIOD=Key(
         20,
-        "Iterations between two lines of training statistics. Every checkpoint has a line, too.",
+        "Iterations between two lines of training statistics. A line is also written before every "
+        "checkpoint.",
         at_least(1),
         affects_weights=False,
     ),
     THREADS=Key(
         0,
-        "CPU threads. 0 uses OMP_NUM_THREADS or, if that is not set, one for each processor.",
+        "Number of CPU threads. 0 uses OMP_NUM_THREADS or, if that is not set, one thread for each "
+        "processor.",
         at_least(0),
         upstream=NotUpstream("set OMP_NUM_THREADS before Python starts", only_in_training=True),
         affects_weights=False,

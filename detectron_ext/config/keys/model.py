@@ -10,8 +10,8 @@ MODEL = Section(
     affects_weights=True,
     TYPE=Key(
         "",
-        "The detector: `retinanet`, or `generalized_rcnn` for Fast R-CNN, Faster R-CNN and the RPN "
-        "alone. Upstream knows further names.",
+        "The detector: `retinanet`, or `generalized_rcnn` for Fast R-CNN, Faster R-CNN and "
+        "RPN-only models. Upstream accepts further names.",
     ),
     CONV_BODY=Key(
         "",
@@ -23,7 +23,9 @@ MODEL = Section(
         "Number of classes including the background, 81 for COCO. Every model needs it.",
     ),
     CLS_AGNOSTIC_BBOX_REG=Key(
-        False, "Regress one box for all classes rather than one for each.", used_by=WITH_BOX_HEAD
+        False,
+        "Predict one box for all classes, instead of one box for each class.",
+        used_by=WITH_BOX_HEAD,
     ),
     BBOX_REG_WEIGHTS=Key(
         (10.0, 10.0, 5.0, 5.0),
@@ -38,19 +40,19 @@ MODEL = Section(
     ),
     MASK_ON=Key(
         False,
-        "Predict instance masks. Only upstream Detectron can; this project reports an error when "
-        "it builds such a model.",
+        "Predict instance masks. Only upstream Detectron can do this. This project reports an "
+        "error when it builds such a model.",
         used_by=WITH_REGIONS,
     ),
     KEYPOINTS_ON=Key(
         False,
-        "Predict keypoints. Only upstream Detectron can; this project reports an error when it "
-        "builds such a model.",
+        "Predict keypoints. Only upstream Detectron can do this. This project reports an error "
+        "when it builds such a model.",
         used_by=WITH_REGIONS,
     ),
     RPN_ONLY=Key(
         False,
-        "Stop at the proposals: the model has no detection head.",
+        "Build only the RPN. The model outputs proposals and has no detection head.",
     ),
     EXECUTION_TYPE=Key(
         "dag",

@@ -6,8 +6,8 @@ from detectron_ext.config.keys.key import UPSTREAM_ONLY, WITH_RPN, Formerly, Inf
 from detectron_ext.config.rules import positives
 
 RPN = Section(
-    "The region proposal network (RPN) without a pyramid. With a pyramid see FPN.RPN_ASPECT_RATIOS "
-    "and FPN.RPN_ANCHOR_START_SIZE.",
+    "The region proposal network (RPN). SIZES, STRIDE and ASPECT_RATIOS are for models without a "
+    "pyramid. Models with a pyramid use FPN.RPN_ANCHOR_START_SIZE and FPN.RPN_ASPECT_RATIOS.",
     affects_weights=True,
     used_by=WITH_RPN,
     RPN_ON=Key(
@@ -20,7 +20,8 @@ RPN = Section(
     ),
     STRIDE=Key(
         16,
-        "Pixels of the resized image between neighbouring positions of the RPN's feature map.",
+        "Stride of the RPN's feature map: pixels of the resized image between neighbouring "
+        "positions.",
     ),
     ASPECT_RATIOS=Key((0.5, 1, 2), "Height-to-width ratios of the anchors.", positives(1)),
 )
@@ -38,23 +39,25 @@ RFCN = Section(
 # Proposals that the RPN makes: the same keys in TRAIN and in TEST.
 RPN_NMS_THRESH = Key(
     0.7,
-    "If the IoU of two proposals is above this, the lower-scored one is suppressed.",
+    "If the IoU of two proposals is above this, the one with the lower score is removed "
+    "(non-maximum suppression).",
     used_by=WITH_RPN,
 )
 RPN_PRE_NMS_TOP_N = Key(
     12000,
-    "At most this many proposals enter suppression, the best-scored ones; with a pyramid, on "
-    "each level.",
+    "Largest number of proposals, those with the highest scores, that enter non-maximum "
+    "suppression. With a pyramid, each level has this number.",
     used_by=WITH_RPN,
 )
 RPN_POST_NMS_TOP_N = Key(
     2000,
-    "At most this many proposals are kept after suppression; with a pyramid, on all levels "
-    "together.",
+    "Largest number of proposals that are kept after non-maximum suppression. With a pyramid, all "
+    "levels together have this number.",
     used_by=WITH_RPN,
 )
 RPN_MIN_SIZE = Key(
     0,
-    "Only proposals whose sides are longer than this are kept; in pixels of the original image.",
+    "Only proposals whose sides are longer than this are kept. The unit is a pixel of the original "
+    "image.",
     used_by=WITH_RPN,
 )

@@ -20,7 +20,8 @@ RETINANET = Section(
     used_by=key.RETINANET,
     RETINANET_ON=Key(
         False,
-        "Upstream sets it for RetinaNet. This project looks only at MODEL.TYPE.",
+        "Configurations for upstream set this to True for RetinaNet. This project reads only "
+        "MODEL.TYPE.",
         used_by=UPSTREAM_ONLY,
         affects_weights=False,
     ),
@@ -44,18 +45,23 @@ RETINANET = Section(
     # ---- Head ----
     NUM_CONVS=Key(
         4,
-        "Convolutions in each tower, without the last one, which predicts.",
+        "Number of convolutions in each tower, without the last convolution, which makes the "
+        "predictions.",
         at_least(0),
     ),
-    SHARE_CLS_BBOX_TOWER=Key(False, "Let classification and regression use one tower."),
-    CLASS_SPECIFIC_BBOX=Key(False, "Regress one box for each class rather than one for all."),
+    SHARE_CLS_BBOX_TOWER=Key(
+        False, "Use one tower of convolutions for both classification and box regression."
+    ),
+    CLASS_SPECIFIC_BBOX=Key(
+        False, "Predict one box for each class, instead of one box for all classes."
+    ),
     SOFTMAX=Key(
         False,
-        "Train classification with a softmax over classes rather than a sigmoid for each.",
+        "Classify with a softmax over all classes, instead of a sigmoid for each class.",
     ),
     PRIOR_PROB=Key(
         0.01,
-        "Foreground probability that the classifier's initial bias gives every anchor.",
+        "Probability of foreground that the initial bias of the classifier gives to every anchor.",
         inside_zero_and_one(),
     ),
     # ---- Training targets and losses ----
@@ -84,19 +90,19 @@ RETINANET = Section(
     BBOX_REG_WEIGHT=Key(1.0, "Factor on the box regression loss.", between(0, 1e6)),
     BBOX_REG_BETA=Key(
         0.11,
-        "Difference above which the box loss is linear.",
+        "The box loss is linear for differences above this number.",
         between(1e-6, 1e6),
     ),
     # ---- Inference ----
     PRE_NMS_TOP_N=Key(
         1000,
-        "At most this many anchors of each level are decoded, the best-scored ones.",
+        "Largest number of anchors of each level that are decoded, those with the highest scores.",
         at_least(1),
         affects_weights=False,
     ),
     INFERENCE_TH=Key(
         0.05,
-        "Only anchors with a score above this are decoded, except on the coarsest level.",
+        "Only anchors with a score above this are decoded. The coarsest level has no threshold.",
         affects_weights=False,
     ),
 )

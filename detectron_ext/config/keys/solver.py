@@ -18,8 +18,8 @@ SOLVER = Section(
     affects_weights=True,
     BASE_LR=Key(
         0.001,
-        "Learning rate at the start of the schedule. It is for the minibatches of all devices "
-        "together, and is never rescaled.",
+        "Learning rate at the start of the schedule, for the minibatches of all devices together. "
+        "It is never rescaled to the number of devices.",
         at_least(0),
     ),
     LR_POLICY=Key(
@@ -29,7 +29,7 @@ SOLVER = Section(
         "`steps_with_decay`: BASE_LR * GAMMA ** k, where k is the number of STEPS reached, not "
         "counting the first one (0). "
         "`steps_with_lrs`: LRS[k]. "
-        "`cosine_decay`: BASE_LR times half a cosine wave, from 1 to 0. "
+        "`cosine_decay`: BASE_LR times a factor that falls from 1 to 0 along half a cosine wave. "
         "`exp_decay`: BASE_LR * GAMMA ** (i / MAX_ITER).",
         one_of("step", "steps_with_decay", "steps_with_lrs", "cosine_decay", "exp_decay"),
     ),
@@ -37,7 +37,8 @@ SOLVER = Section(
     STEP_SIZE=Key(30000, "Iterations between decays under the policy `step`.", at_least(1)),
     STEPS=Key(
         [],
-        "Iterations, rising from 0, at which the learning rate of a `steps_` policy changes.",
+        "Iterations at which the learning rate of a `steps_` policy changes. The first one is 0, "
+        "and each one is above the one before.",
         numbers(),
     ),
     LRS=Key([], "Learning rates of `steps_with_lrs`, one for each of STEPS.", positives()),
@@ -49,18 +50,23 @@ SOLVER = Section(
         "Factor of the L2 penalty on the scales and offsets of GroupNorm.",
         at_least(0),
     ),
-    WARM_UP_ITERS=Key(500, "Iterations over which the learning rate warms up.", at_least(0)),
+    WARM_UP_ITERS=Key(
+        500,
+        "Number of iterations of the warm-up, in which the learning rate is lower.",
+        at_least(0),
+    ),
     WARM_UP_FACTOR=Key(
-        1.0 / 3.0, "Share of the learning rate that the warm-up starts from.", fraction()
+        1.0 / 3.0, "Share of the learning rate with which the warm-up starts.", fraction()
     ),
     WARM_UP_METHOD=Key(
         "linear",
-        "Warm up by rising steadily (`linear`) or by staying at WARM_UP_FACTOR (`constant`).",
+        "How the share of the learning rate changes in the warm-up: it rises from WARM_UP_FACTOR "
+        "to 1 (`linear`), or it stays at WARM_UP_FACTOR (`constant`).",
         one_of("constant", "linear"),
     ),
     SCALE_MOMENTUM=Key(
         True,
-        "When the learning rate changes, scale the accumulated momentum by the same ratio.",
+        "If the learning rate changes, scale the accumulated momentum by the same ratio.",
     ),
     SCALE_MOMENTUM_THRESHOLD=Key(
         1.1, "Scale the momentum only if the learning rate changes by more than this factor."

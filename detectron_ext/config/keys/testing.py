@@ -18,8 +18,10 @@ from detectron_ext.config.keys.training import FILES_ADVICE, NAMES_ADVICE
 from detectron_ext.config.rules import above, at_least, fraction, one_of, texts
 
 TEST = Section(
-    "Testing.",
-    WEIGHTS=Key("", "Weights file to test. Training fills it in when it tests its own result."),
+    "How a model is tested.",
+    WEIGHTS=Key(
+        "", "Weights file to test. If a training run tests its own result, it sets this key itself."
+    ),
     DATASETS=Key(
         (),
         "Names of the data sets, tested one after another.",
@@ -28,7 +30,7 @@ TEST = Section(
     ),
     SCALE=Key(
         600,
-        "Length in pixels that the shorter image side is resized to.",
+        "Length in pixels to which the shorter image side is resized.",
         at_least(1),
         formerly=Formerly("TEST.SCALES", "give one integer such as 600, not a tuple"),
     ),
@@ -43,12 +45,12 @@ TEST = Section(
     ),
     PROPOSAL_LIMIT=Key(
         2000,
-        "At most this many precomputed proposals of an image are used; 0 or less uses all.",
+        "Largest number of precomputed proposals of an image that are used; 0 or less uses all.",
         used_by=FAST_RCNN,
     ),
     PRECOMPUTED_PROPOSALS=Key(
         True,
-        "Proposals are read from files. MODEL.TYPE and MODEL alone decide that here.",
+        "Read proposals from files. This project ignores the key: the keys of MODEL decide this.",
         used_by=UPSTREAM_ONLY,
         inferred=Inferred(False, if_any=("RPN.RPN_ON", "RETINANET.RETINANET_ON")),
     ),
@@ -64,48 +66,49 @@ TEST = Section(
     # ---- Detections ----
     BBOX_REG=Key(
         True,
-        "Move boxes by the predicted regression. False keeps the boxes of the proposals or "
-        "anchors.",
+        "Correct boxes by the predicted regression. False reports the boxes of the proposals or "
+        "anchors themselves.",
         used_by=WITH_DETECTIONS,
     ),
     NMS=Key(
         0.3,
-        "If the IoU of two detections of a class is at least this, the lower-scored one is "
-        "suppressed.",
+        "If the IoU of two detections of a class is at least this, the one with the lower score is "
+        "removed (non-maximum suppression).",
         fraction(),
         used_by=WITH_DETECTIONS,
     ),
     SCORE_THRESH=Key(
         0.05,
-        "Only detections with a score above this enter suppression. RetinaNet uses "
+        "Only detections with a score above this enter non-maximum suppression. RetinaNet uses "
         "RETINANET.INFERENCE_TH instead.",
         used_by=WITH_BOX_HEAD,
     ),
     DETECTIONS_PER_IM=Key(
         100,
-        "At most this many detections of an image are reported, the best-scored ones; 0 or less "
-        "reports all.",
+        "Largest number of detections of an image that are reported, those with the highest "
+        "scores. 0 or less reports all.",
         used_by=WITH_DETECTIONS,
     ),
     SOFT_NMS=Section(
-        "Suppression that lowers the scores of overlapping detections instead of dropping them.",
+        "Soft non-maximum suppression, which lowers the scores of overlapping detections instead "
+        "of removing them.",
         used_by=WITH_DETECTIONS,
-        ENABLED=Key(False, "Use this suppression."),
+        ENABLED=Key(False, "Use soft non-maximum suppression."),
         METHOD=Key(
             "linear",
             "What the score of an overlapping detection is multiplied by: 1 - IoU (`linear`), "
             "exp(-IoU ** 2 / SIGMA) (`gaussian`) or 0 (`hard`).",
             one_of("hard", "linear", "gaussian"),
         ),
-        SIGMA=Key(0.5, "Width of the function of `gaussian`.", above(0)),
+        SIGMA=Key(0.5, "The SIGMA of the METHOD `gaussian`.", above(0)),
     ),
     BBOX_VOTE=Section(
-        "Box voting: each detection that survives suppression gets the mean of the boxes around "
-        "it.",
+        "Box voting: the box of each detection that non-maximum suppression keeps is replaced by "
+        "the mean of the boxes that overlap it.",
         used_by=WITH_DETECTIONS,
         ENABLED=Key(False, "Use box voting."),
         VOTE_TH=Key(
-            0.8, "A box takes part if its IoU with the surviving box is at least this.", fraction()
+            0.8, "A box takes part if its IoU with the kept box is at least this.", fraction()
         ),
         SCORING_METHOD=Key(
             "ID",
@@ -127,12 +130,12 @@ TEST = Section(
     ),
     FORCE_JSON_DATASET_EVAL=Key(
         False,
-        "Evaluate every data set as COCO does, whatever its own protocol.",
+        "Evaluate every data set as COCO does, even if it has its own protocol.",
         used_by=UPSTREAM_ONLY,
     ),
     CLASS_SPECIFIC_AR=Key(
         False,
-        "Average the recall of proposals over classes, so that frequent classes weigh no more.",
+        "Average the recall of proposals over classes, so that all classes have the same weight.",
         used_by=UPSTREAM_ONLY,
     ),
     # ---- Test-time augmentation ----

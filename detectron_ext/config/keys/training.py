@@ -19,7 +19,7 @@ NAMES_ADVICE = "list the names, split at the colons, in a tuple: ('a', 'b'), or 
 FILES_ADVICE = "list the files, split at the colons, in a tuple: ('a', 'b'), or ('a',) for one"
 
 TRAIN = Section(
-    "Training.",
+    "How a model is trained.",
     affects_weights=True,
     WEIGHTS=Key(
         "",
@@ -28,13 +28,14 @@ TRAIN = Section(
     ),
     DATASETS=Key(
         (),
-        "Names of the data sets; several are joined into one.",
+        "Names of the data sets. Several data sets are joined into one.",
         texts(),
         formerly=Formerly("TRAIN.DATASET", NAMES_ADVICE),
     ),
     SCALES=Key(
         (600,),
-        "Lengths in pixels that the shorter image side is resized to; one is drawn per image.",
+        "Lengths in pixels to which the shorter image side is resized. One of them is drawn at "
+        "random for each image.",
         positives(1),
     ),
     MAX_SIZE=Key(
@@ -45,7 +46,8 @@ TRAIN = Section(
     ),
     IMS_PER_BATCH=Key(
         2,
-        "Images in one device's minibatch; the global batch is this times the number of devices.",
+        "Images in the minibatch of one device. An iteration reads this number times the number of "
+        "devices.",
         at_least(1),
     ),
     USE_FLIPPED=Key(True, "Put mirrored copies of all images into the training set."),
@@ -53,7 +55,7 @@ TRAIN = Section(
         True, "Put only wide or only tall images into a minibatch, so that less padding is needed."
     ),
     GT_MIN_AREA=Key(
-        -1, "Ground-truth boxes below this area in square pixels are dropped; -1 keeps all."
+        -1, "Ground-truth boxes with a smaller area in square pixels are dropped; -1 keeps all."
     ),
     CROWD_FILTER_THRESH=Key(
         0.7,
@@ -66,8 +68,8 @@ TRAIN = Section(
     ),
     FG_FRACTION=Key(
         0.25,
-        "Largest share of foreground among these regions. If there are too few foreground regions, "
-        "more background is sampled.",
+        "Largest share of foreground in the sampled regions. If there are too few foreground "
+        "regions, more background is sampled.",
         fraction(),
         used_by=WITH_BOX_HEAD,
     ),
@@ -137,7 +139,7 @@ TRAIN = Section(
     RPN_POST_NMS_TOP_N=proposals.RPN_POST_NMS_TOP_N,
     RPN_STRADDLE_THRESH=Key(
         0,
-        "Anchors that reach further than this many pixels out of the image are not used; -1 uses "
+        "Anchors that extend beyond the image by more than this many pixels are not used; -1 uses "
         "all.",
         used_by=WITH_RPN,
     ),
@@ -152,12 +154,13 @@ TRAIN = Section(
     AUTO_RESUME=Key(
         True,
         "Continue from the newest checkpoint in the output folder, if there is one. False starts "
-        "anew and moves the weights that it finds there to a new folder `earlier_1` in it.",
+        "again from the beginning. Weights in the output folder are then moved to a new folder "
+        "`earlier_1` inside it.",
         affects_weights=False,
     ),
     COPY_WEIGHTS=Key(
         False,
-        "Copy WEIGHTS into the output folder, where a resumed run finds them.",
+        "Copy the file WEIGHTS into the output folder, so that a resumed run finds it there.",
         used_by=UPSTREAM_ONLY,
         affects_weights=False,
     ),
@@ -168,9 +171,9 @@ TRAIN = Section(
     ),
     FREEZE_AT=Key(
         2,
-        "Last stage of the backbone that is not trained: 2 to 5; 0 trains everything. Stage 2 is "
-        "all that comes before the map of stride 4 (conv1 and res2 of a ResNet); stages 3, 4 and 5 "
-        "end in the maps of strides 8, 16 and 32.",
+        "Number of the last stage of the backbone that is not trained, 2 to 5; 0 trains all "
+        "stages. Stage 2 includes all layers before the map of stride 4 (conv1 and res2 of a "
+        "ResNet). Stages 3, 4 and 5 end in the maps of strides 8, 16 and 32.",
         one_of(0, 2, 3, 4, 5),
     ),
 )
