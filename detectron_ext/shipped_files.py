@@ -17,7 +17,14 @@ TOOLS = _ROOT / "tools"
 CONFIGS = _ROOT / "configs"
 # Tools that work on the sources of a checkout. A wheel does not contain them.
 CHECKOUT_TOOLS = frozenset(
-    ["benchmark_kernels", "build_dist", "build_ops", "document_config", "format_ops"]
+    [
+        "benchmark_kernels",
+        "benchmark_pytorch",
+        "build_dist",
+        "build_ops",
+        "document_config",
+        "format_ops",
+    ]
 )
 
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from detectron_ext import command_line
+from detectron_ext.errors import UserError
 
 _WHAT = {
     "step": "a whole training step: forward, backward and update",
@@ -28,8 +30,10 @@ def main() -> None:
 def _step(arguments: list[str]) -> None:
     parser = command_line.make_parser(
         "Measure the time and the peak memory of training steps on random images. No data set is "
-        "read.",
-        "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
+        "read. With --beside, the same steps in PyTorch run alternately with them.",
+        "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
+        "tools/benchmark.py step --cfg configs/finetune/retinanet_EfficientNetLite0_320.yaml \\\n"
+        "      --batch 4 --beside python3 MODEL.NUM_CLASSES 7",
     )
     parser.prog += " step"
     parser.add_argument(
@@ -45,20 +49,54 @@ def _step(arguments: list[str]) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", default=10, help="number of timed steps (default: 10)"
     )
+    parser.add_argument(
+        "--beside",
+        metavar="PYTHON",
+        help="a Python with any PyTorch; only for a RetinaNet on EfficientNet-Lite0, and only in a "
+        "checkout",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        default=5,
+        help="with --beside: how often each side runs (default: 5)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     command_line.add_config_arguments(parser)
     options = parser.parse_args(arguments)
-    if min(options.size, options.batch, options.steps) < 1:
-        parser.error("--size, --batch and --steps must be at least 1")
+    if min(options.size, options.batch, options.steps, options.rounds) < 1:
+        parser.error("--size, --batch, --steps and --rounds must be at least 1")
     config = command_line.load_config(options.cfg_file, options.opts)
+    if options.beside:
+        _beside(config, options)
+        return
 
     from detectron_ext.benchmarks.training_step import benchmark_step
 
     result = benchmark_step(config, options.size, options.batch, options.steps)
+    if options.json:
+        print(json.dumps(result))
+        return
     print(
         f"{result['seconds']:.3f} s per step (min {result['seconds_min']:.3f}, max "
         f"{result['seconds_max']:.3f}), {options.batch} images of {options.size} pixels padded "
         f"to {result['size']}; peak memory {result['peak_memory_gb']:.2f} GB"
     )
+
+
+def _beside(config, options) -> None:
+    from detectron_ext.benchmarks.step_beside_pytorch import compare_with_pytorch, table
+
+    if options.size % 32:
+        raise UserError("--beside needs a --size that is a multiple of 32")
+    numbers = {"--size": options.size, "--batch": options.batch, "--steps": options.steps}
+    flags = [text for name, value in numbers.items() for text in (name, str(value))]
+    own = [__file__, "step", "--json", "--cfg", options.cfg_file, *flags, *options.opts]
+    results = compare_with_pytorch(
+        config, own, options.beside, options.size, options.batch, options.steps, options.rounds
+    )
+    print(json.dumps(results) if options.json else table(results))
 
 
 def _operators(arguments: list[str]) -> None:

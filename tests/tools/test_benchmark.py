@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import re
+import sys
 
+import pytest
+from caffe2.python import workspace
 from squares import REPOSITORY
-from tool_runner import run_tool
+from tool_runner import failure, run_tool
+
+from detectron_ext import config as configuration
 
 _TINY = REPOSITORY / "configs" / "digits" / "libra_retinanet_R-36-tiny_256.yaml"
+_EFFICIENTNET = REPOSITORY / "configs" / "finetune" / "retinanet_EfficientNetLite0_320.yaml"
 
 
 def test_step_states_seconds_and_memory():
@@ -23,3 +29,44 @@ def test_step_states_seconds_and_memory():
 def test_sizes_below_one_are_refused():
     outcome = run_tool("benchmark", "step", "--cfg", _TINY, "--size", "0")
     assert outcome.status == 2 and outcome.err.startswith("error: --size")
+
+
+def test_a_step_beside_pytorch_prints_both_sides_and_their_ratio():
+    outcome = run_tool(
+        "benchmark", "step", "--cfg", _EFFICIENTNET, "--size", "64", "--batch", "1", "--steps", "1",
+        "--rounds", "1", "--beside", sys.executable, "MODEL.NUM_CLASSES", "3", "LIBRA.THREADS", "1",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    sides = re.findall(r"^(this project|PyTorch \w+)[^:]*: [\d.]+ s per step", outcome.out, re.M)
+    assert sides == ["this project", "PyTorch nchw", "PyTorch channels_last"]
+    assert re.search(r"PyTorch's faster format takes [\d.]+ times as long", outcome.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cfg", _TINY, "--beside", "python3"], "compares a RetinaNet whose MODEL.CONV_BODY is"),
+        (["--cfg", _EFFICIENTNET, "--beside", "/no/python"], "/no/python cannot be run: No such"),
+        (["--cfg", _EFFICIENTNET, "--size", "70", "--beside", "x"], "multiple of 32"),
+    ],
+)
+def test_a_step_beside_pytorch_that_cannot_be_measured_is_refused(arguments, message):
+    small = ["--batch", "1", "--steps", "1", "--rounds", "1", "MODEL.NUM_CLASSES", "3"]
+    size = [] if "--size" in arguments else ["--size", "64"]
+    assert message in failure(run_tool("benchmark", "step", *arguments, *size, *small))
+
+
+def test_pytorch_builds_the_network_that_this_project_builds():
+    """Both have the same number of trained weights in each kind of layer."""
+    from detectron_ext.modeling import build_model
+    from detectron_ext.pytorch_benchmark.network import RetinaNet, Shape
+
+    settings = ["MODEL.NUM_CLASSES", 7, "NUM_GPUS", 0]
+    model = build_model(configuration.load(str(_EFFICIENTNET), settings), train=True)
+    workspace.ResetWorkspace()
+    workspace.RunNetOnce(model.param_init_net)
+    trained = [str(name) for name in model.trainable_params()]
+    ours = sorted(workspace.FetchBlob(name).size for name in trained)
+    peer = RetinaNet(Shape(num_classes=6))
+    theirs = sorted(each.numel() for each in peer.parameters() if each.requires_grad)
+    assert ours == theirs
