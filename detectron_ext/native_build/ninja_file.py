@@ -41,6 +41,8 @@ VARIANT_FLAGS = {
         "-fno-sanitize=vptr",
     ],
 }
+_HEADERS = "operators/caffe2_headers.h"
+_PRECOMPILED = f"{_HEADERS}.gch"
 CUDA_FLAGS = [
     "-std=c++17",
     "-O3",
@@ -98,8 +100,18 @@ def ninja_text(sources: Path, folder: Path, library: str, variant: str, inputs: 
     includes = ["-I$sources", *(f"-isystem{path}" for path in inputs.includes)]
     machine = inputs.target.compiler_flags
     flags = [*COMMON_FLAGS, *machine, *VARIANT_FLAGS[variant], *includes, _tag(inputs)]
-    rules = _rule("compile", f"{inputs.compiler} {' '.join(flags)} -MMD")
-    objects, edges = _edges(sources, "compile", "kernels/*.cc", "operators/*.cc")
+    command = f"{inputs.compiler} {' '.join(flags)} -MMD"
+    rules = _rule("compile", command)
+    objects, edges = _edges(sources, "compile", "kernels/*.cc")
+    # Reading Caffe2's headers takes longer than compiling an operator, so they are compiled once.
+    # GCC looks for the header in Ninja's folder, and takes the compiled form that lies there.
+    rules += _rule("precompile", f"{command} -x c++-header")
+    rules += _rule("compile_operator", f"{command} -include {_HEADERS}")
+    edges += [f"build {_PRECOMPILED}: precompile $sources/{_HEADERS}", f"  name = {_HEADERS}"]
+    more_objects, more_edges = _edges(
+        sources, "compile_operator", "operators/*.cc", needs=_PRECOMPILED
+    )
+    objects, edges = objects + more_objects, edges + more_edges
     if inputs.cuda is not None:
         for rule, pattern, flags in (
             ("cuda_kernel", "kernels/*.cu", inputs.cuda.nvcc.kernel_code()),
@@ -175,13 +187,23 @@ def _rule(name: str, command: str) -> list[str]:
     ]
 
 
-def _edges(sources: Path, rule: str, *patterns: str) -> tuple[list[str], list[str]]:
-    """Return the objects of the files that match the patterns, and Ninja's lines for them."""
+def _edges(
+    sources: Path, rule: str, *patterns: str, needs: str = ""
+) -> tuple[list[str], list[str]]:
+    """Return the objects of the files that match the patterns, and Ninja's lines for them.
+
+    Args:
+        sources: the folder of the C++ sources.
+        rule: what makes an object.
+        patterns: of the files.
+        needs: a file that must be made first, and without which the objects are out of date.
+    """
     objects, lines = [], []
     for source in [path for pattern in patterns for path in sorted(sources.glob(pattern))]:
         name = source.relative_to(sources)
         objects.append(f"{name}.o")
-        lines += [f"build {objects[-1]}: {rule} $sources/{name}", f"  name = {name}"]
+        first = f" | {needs}" if needs else ""
+        lines += [f"build {objects[-1]}: {rule} $sources/{name}{first}", f"  name = {name}"]
     return objects, lines
 
 

@@ -27,6 +27,7 @@ from detectron_ext.native_build.toolchain import Caffe2
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SCRIPT = REPOSITORY / "tools/build_ops.py"
 
+HEADERS = "operators/caffe2_headers.h"
 NO_TARGET = Target("native", [], [])
 
 needs_compiler = pytest.mark.skipif(
@@ -40,6 +41,7 @@ def sources(tmp_path, monkeypatch):
     """A tree with one kernel, whose build goes to a temporary folder."""
     (tmp_path / "ops/kernels").mkdir(parents=True)
     (tmp_path / "ops/operators").mkdir()
+    (tmp_path / "ops" / HEADERS).write_text("int in_every_operator();\n")
     (tmp_path / "ops/kernels/one.h").write_text("int one();\n")
     (tmp_path / "ops/kernels/one.cc").write_text(
         '#include "kernels/one.h"\nint one() { return 1; }\n'
@@ -77,11 +79,26 @@ def test_only_new_and_changed_files_are_compiled(sources, capfd):
 
     (sources / "ops/operators/two.cc").write_text("int two() { return 2; }\n")
     library.build()
-    assert compiled(capfd) == ["operators/two.cc"]
+    assert compiled(capfd) == [HEADERS, "operators/two.cc"]
 
     (sources / "ops/kernels/one.h").write_text("int one();  // changed\n")
     library.build()
     assert compiled(capfd) == ["kernels/one.cc"]
+
+
+@needs_compiler
+def test_operators_get_caffe2s_headers_which_are_compiled_once(sources, capfd):
+    for name in ("two", "three"):
+        source = f"int {name}() {{ return in_every_operator(); }}\n"
+        (sources / f"ops/operators/{name}.cc").write_text(source)
+    (sources / "ops" / HEADERS).write_text("inline int in_every_operator() { return 2; }\n")
+    library.build()
+    assert sorted(compiled(capfd)) == [
+        "kernels/one.cc", HEADERS, "operators/three.cc", "operators/two.cc"
+    ]  # fmt: skip
+    (sources / "ops" / HEADERS).write_text("inline int in_every_operator() { return 3; }\n")
+    library.build()
+    assert sorted(compiled(capfd)) == [HEADERS, "operators/three.cc", "operators/two.cc"]
 
 
 @needs_compiler
