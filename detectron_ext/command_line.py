@@ -13,7 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING, Callable, Sequence
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
-from detectron_ext.errors import UserError
+from detectron_ext.errors import Interrupted, UserError
 from detectron_ext.shipped_files import tool_command
 from detectron_ext.standard_output import discard_output, print_any_text
 
@@ -137,7 +137,7 @@ def run(main: Callable[[], object]) -> None:
 
     - UserError: its message as one line; status 2.
     - MemoryError: one line; 2.
-    - Ctrl-C: "interrupted"; 130.
+    - Ctrl-C: "interrupted", and where the state was saved; 130.
     - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
     - Standard output cannot be written, as on a full disk: one line; 2.
 
@@ -170,6 +170,9 @@ def _end_without_output(text: str = "") -> None:
 def _run(main: Callable[[], object]) -> None:
     try:
         status = main()
+    except Interrupted as stop:
+        print(" ".join(str(stop).splitlines()), file=sys.stderr)
+        sys.exit(130)
     except UserError as error:
         # A path may contain line breaks, but the message must be one line.
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)

@@ -19,6 +19,10 @@ class UserError(Exception):
     """A mistake in something that the user gave, such as a file, a key or a path."""
 
 
+class Interrupted(UserError):
+    """The user stopped a run by Ctrl-C, and its state was saved. The exit status is 130."""
+
+
 class ConfigError(UserError):
     """A configuration that cannot be read, or that has an unknown key or a wrong value."""
 

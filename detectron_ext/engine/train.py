@@ -36,7 +36,7 @@ from detectron_ext.engine.start_weights import load_start_weights
 from detectron_ext.engine.statistics import TrainingStatistics
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
-from detectron_ext.errors import UserError
+from detectron_ext.errors import Interrupted, UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.output_files import remove_temporaries
@@ -177,11 +177,11 @@ def _run_steps(
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 
 
-def _interrupted(config: Config, path: str) -> UserError:
+def _interrupted(config: Config, path: str) -> Interrupted:
     command = "the same command"
     if not config.TRAIN.AUTO_RESUME:
         command += " without TRAIN.AUTO_RESUME False"
-    return UserError(f"interrupted: saved {path}; {command} resumes from there")
+    return Interrupted(f"interrupted: saved {path}; {command} resumes from there")
 
 
 def _save_state(

@@ -12,6 +12,7 @@ from tool_runner import failure, run_tool
 
 from detectron_ext import command_line
 from detectron_ext.engine import startup
+from detectron_ext.errors import Interrupted
 
 TOOLS = ("train_net", "test_net", "infer_simple", "visualize_results", "demo")
 
@@ -263,3 +264,13 @@ def test_threads_come_from_the_environment_or_are_one_for_each_processor(monkeyp
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     startup.set_threads(0)
     assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == str(given)
+
+
+def test_a_run_that_was_stopped_and_saved_is_no_error(capsys):
+    def stopped():
+        raise Interrupted("interrupted: saved model_iter3.pkl")
+
+    with pytest.raises(SystemExit) as end:
+        command_line.run(stopped)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted: saved model_iter3.pkl\n"
