@@ -48,6 +48,9 @@ class Shape:
 class _Affine(nn.Module):
     """What is left of a frozen BatchNorm: a scale and a bias for each channel."""
 
+    scale: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("scale", torch.ones(1, dim, 1, 1))
@@ -63,7 +66,7 @@ class _ConvAffine(nn.Module):
     def __init__(self, dims: tuple, kernel: int, stride: int = 1, groups: int = 1, rectify=True):
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
-        self.conv = nn.Conv2d(*dims, kernel, stride, padding, groups=groups, bias=False)
+        self.conv = nn.Conv2d(dims[0], dims[1], kernel, stride, padding, groups=groups, bias=False)
         self.affine = _Affine(dims[1])
         self.rectify = rectify
         before = (kernel - 2) // 2
@@ -92,7 +95,8 @@ class _Block(nn.Module):
 
 
 def _stages() -> nn.ModuleList:
-    stages, dim_in = [], _STEM_DIM
+    stages: list[nn.Module] = []
+    dim_in = _STEM_DIM
     for rows in _STAGES:
         blocks: list[nn.Module] = [] if stages else [_ConvAffine((3, _STEM_DIM), 3, 2)]
         for repeats, kernel, first_stride, expansion, dim in rows:
@@ -134,6 +138,7 @@ class RetinaNet(nn.Module):
         )
         self.classes = nn.Conv2d(dim, shape.num_anchors * shape.num_classes, 3, padding=1)
         self.boxes = nn.Conv2d(dim, shape.num_anchors * 4, 3, padding=1)
+        assert self.classes.bias is not None
         nn.init.constant_(self.classes.bias, -math.log((1 - _PRIOR) / _PRIOR))
 
     def forward(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -36,8 +36,9 @@ def benchmark_pytorch_step(
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     order = torch.channels_last if channels_last else torch.contiguous_format
-    network = RetinaNet(shape).to(memory_format=order)
-    images = torch.randn(batch, 3, size, size).mul_(0.4).to(memory_format=order)
+    network = RetinaNet(shape)
+    network.to(memory_format=order)  # type: ignore[call-overload]
+    images = torch.randn(batch, 3, size, size).mul_(0.4).contiguous(memory_format=order)
     trained = [each for each in network.parameters() if each.requires_grad]
     optimizer = torch.optim.SGD(trained, 1e-5, momentum=0.9, weight_decay=1e-4)
     with torch.no_grad():
