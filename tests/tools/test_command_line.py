@@ -270,7 +270,8 @@ def test_a_run_that_was_stopped_and_saved_is_no_error(capsys):
     def stopped():
         raise Interrupted("interrupted: saved model_iter3.pkl")
 
+    # Not `run`: it sets up logging for the whole process, and other tests read the log.
     with pytest.raises(SystemExit) as end:
-        command_line.run(stopped)
+        command_line._run(stopped)
     assert end.value.code == 130
     assert capsys.readouterr().err == "interrupted: saved model_iter3.pkl\n"
