@@ -27,7 +27,7 @@ def main() -> None:
     (_step if what == "step" else _operators)(sys.argv[2:])
 
 
-def _step(arguments: list[str]) -> None:
+def _step_options(arguments: list[str]):
     parser = command_line.make_parser(
         "Measure the time and the peak memory of training steps on random images. No data set is "
         "read. With --beside, the same steps in PyTorch run alternately with them.",
@@ -67,6 +67,11 @@ def _step(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if min(options.size, options.batch, options.steps, options.rounds) < 1:
         parser.error("--size, --batch, --steps and --rounds must be at least 1")
+    return options
+
+
+def _step(arguments: list[str]) -> None:
+    options = _step_options(arguments)
     config = command_line.load_config(options.cfg_file, options.opts)
     if options.beside:
         _beside(config, options)

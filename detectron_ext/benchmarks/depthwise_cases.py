@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from detectron_ext import ops
 from detectron_ext.benchmarks.operator_case import OperatorCase, normal
 
 _IMAGES = 4
@@ -24,8 +25,9 @@ _WINDOWS = [
 
 
 def depthwise_cases(rng) -> list[OperatorCase]:
-    """Return a case for each kind of window, largest maps first, and one of Clip."""
-    return [*(_convolution(rng, *window) for window in _WINDOWS), _clip(rng)]
+    """Return a case for each kind of window, largest maps first, and of the layers after it."""
+    windows = (_convolution(rng, *window) for window in _WINDOWS)
+    return [*windows, _clip(rng), _affine_clip(rng, fused=False), _affine_clip(rng, fused=True)]
 
 
 def _convolution(rng, channels: int, size: int, kernel: int, stride: int) -> OperatorCase:
@@ -52,6 +54,24 @@ def _convolution(rng, channels: int, size: int, kernel: int, stride: int) -> Ope
         eager,
         tuple(inputs),
     )
+
+
+def _affine_clip(rng, fused: bool) -> OperatorCase:
+    """Return frozen BatchNorm and ReLU6, as the two operators or as one."""
+    shape = (_IMAGES, 96, 160, 160)
+    inputs = {"x": 4 * normal(rng, *shape), "s": normal(rng, 96), "b": normal(rng, 96)}
+
+    def layer(net):
+        if fused:
+            return [ops.affine_channel_clip(net, "x", "s", "b", "y", min=0.0, max=6.0)]
+        return [net.Clip(net.AffineChannel(["x", "s", "b"], "y"), "y", min=0.0, max=6.0)]
+
+    def eager(t):
+        line = t["s"].reshape(-1, 1, 1) * t["x"] + t["b"].reshape(-1, 1, 1)
+        return [torch.clamp(line, 0.0, 6.0)]
+
+    name = "AffineChannelClip" if fused else "AffineChannel, Clip"
+    return OperatorCase(name, "x".join(map(str, shape)), inputs, layer, eager, ("x",))
 
 
 def _clip(rng) -> OperatorCase:

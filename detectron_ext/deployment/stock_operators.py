@@ -71,7 +71,20 @@ def _group_softmax(writer, operator):
     writer.add("NHWC2NCHW", [back], output)
 
 
-_ALWAYS = {"UpsampleNearest": _upsample, "GroupSpatialSoftmax": _group_softmax}
+def _affine_clip(writer, operator):
+    limits = {argument.name: argument.f for argument in operator.arg if argument.name in _LIMITS}
+    output = operator.output[0]
+    scaled = writer.add("AffineChannel", operator.input, output)
+    writer.add("Clip", [scaled], output, **limits)
+
+
+_LIMITS = ("min", "max")
+
+_ALWAYS = {
+    "AffineChannelClip": _affine_clip,
+    "UpsampleNearest": _upsample,
+    "GroupSpatialSoftmax": _group_softmax,
+}
 
 
 def _resize(

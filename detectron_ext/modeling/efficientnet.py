@@ -116,8 +116,9 @@ def _add_stem(model, blob_in):
     # Nothing uses the gradient of the image, and computing it takes long.
     options = {**_window(3, 2), "no_gradient_to_input": 1}
     weight_init = _gaussian(fan_in=27, gain=1 / _PIXEL_DEVIATION**2)
-    blob = model.conv_affine(blob_in, STEM, 3, STEM_DIM, 3, weight_init=weight_init, **options)
-    return model.relu6(blob)
+    return model.conv_affine(
+        blob_in, STEM, 3, STEM_DIM, 3, relu6=True, weight_init=weight_init, **options
+    )
 
 
 def _add_block(model, block: Block, blob_in, keep_sum: bool):
@@ -129,14 +130,14 @@ def _add_block(model, block: Block, blob_in, keep_sum: bool):
     blob, name, inner = blob_in, block.name, block.dim_inner
     if block.expands:
         init = _gaussian(block.dim_in)
-        blob = model.conv_affine(blob, name + "_expand", block.dim_in, inner, 1, weight_init=init)
-        blob = model.relu6(blob)
+        blob = model.conv_affine(
+            blob, name + "_expand", block.dim_in, inner, 1, relu6=True, weight_init=init
+        )
     blob = model.conv_affine(
         blob, name + "_depthwise", inner, inner, block.kernel,
-        group=inner, weight_init=_gaussian(block.kernel**2, gain=2),
+        group=inner, relu6=True, weight_init=_gaussian(block.kernel**2, gain=2),
         **_window(block.kernel, block.stride),
     )  # fmt: skip
-    blob = model.relu6(blob)
     # There is no BatchNorm that could normalize the sums, so they grow from block to block. Smaller
     # initial weights in blocks with a shortcut limit this growth.
     init = _gaussian(inner, gain=0.5 if block.has_shortcut else 2)

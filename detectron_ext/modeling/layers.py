@@ -12,6 +12,7 @@ from caffe2.python import brew, core
 from caffe2.python.modeling import initializers
 from caffe2.python.modeling.parameter_info import ParameterTags
 
+from detectron_ext import ops
 from detectron_ext.config.settings import Settings
 from detectron_ext.modeling.devices import unscoped
 
@@ -129,11 +130,9 @@ class DetectionLayers:
         """Add a rectifier that overwrites the blob, and return the blob."""
         return brew.relu(self, blob, blob)
 
-    def relu6(self, blob: Blob) -> Blob:
-        """Add a rectifier that ends at 6 and overwrites the blob, and return the blob."""
-        return self.net.Clip(blob, blob, min=0.0, max=6.0)
-
-    def affine_channel(self, blob_in: Blob, blob_out: str, dim: int, in_place: bool) -> Blob:
+    def affine_channel(
+        self, blob_in: Blob, blob_out: str, dim: int, in_place: bool, relu6: bool = False
+    ) -> Blob:
         """Add a fixed scale and bias of each channel: frozen BatchNorm.
 
         Args:
@@ -143,13 +142,17 @@ class DetectionLayers:
             dim: number of channels.
             in_place: overwrite ``blob_in`` instead of writing ``blob_out``. The names of the
                 parameters do not change.
+            relu6: limit the result to 0 ... 6.
 
         Returns:
             The output blob, of the shape of ``blob_in``.
         """
         scale = self._fixed_param(str(blob_out) + "_s", dim, 1.0, ParameterTags.WEIGHT)
         bias = self._fixed_param(str(blob_out) + "_b", dim, 0.0, ParameterTags.BIAS)
-        return self.net.AffineChannel([blob_in, scale, bias], blob_in if in_place else blob_out)
+        output = blob_in if in_place else blob_out
+        if relu6:
+            return ops.affine_channel_clip(self.net, blob_in, scale, bias, output, min=0.0, max=6.0)
+        return self.net.AffineChannel([blob_in, scale, bias], output)
 
     def _fixed_param(self, name: str, dim: int, value: float, tag: str) -> Blob:
         fill = initializers.Initializer("ConstantFill", value=value)
@@ -164,6 +167,7 @@ class DetectionLayers:
         kernel: int,
         *,
         in_place: bool = True,
+        relu6: bool = False,
         **options: Any,
     ) -> Blob:
         """Add a convolution without bias, then frozen BatchNorm.
@@ -175,13 +179,14 @@ class DetectionLayers:
             dim_out: number of output channels.
             kernel: side of the filters, in cells.
             in_place: let the normalisation overwrite the convolution's output.
+            relu6: limit the normalised numbers to 0 ... 6.
             options: as in `conv`.
 
         Returns:
             The output blob, with the shape of `conv`'s.
         """
         conv = self.conv(blob_in, prefix, dim_in, dim_out, kernel, no_bias=1, **options)
-        return self.affine_channel(conv, prefix + "_bn", dim_out, in_place)
+        return self.affine_channel(conv, prefix + "_bn", dim_out, in_place, relu6)
 
     def conv_gn(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from detectron_ext.ops import library, operators, reference
 from detectron_ext.ops.library import native_library_loaded
+from detectron_ext.ops.operators.affine_channel_clip import affine_channel_clip
 from detectron_ext.ops.operators.balanced_pyramid import (
     balanced_pyramid_gather,
     balanced_pyramid_scatter,
@@ -34,6 +35,7 @@ from detectron_ext.ops.operators.spatial_narrow_as import spatial_narrow_as
 from detectron_ext.ops.operators.upsample_nearest import upsample_nearest
 
 __all__ = [
+    "affine_channel_clip",
     "balanced_l1_loss",
     "balanced_pyramid_gather",
     "balanced_pyramid_scatter",

@@ -78,6 +78,17 @@ def test_the_stock_non_local_block_equals_the_definition(use_scale):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_stock_affine_channel_clip_equals_the_definition():
+    operator = core.CreateOperator(
+        "AffineChannelClip", ["x", "scale", "bias"], ["x"], min=0.0, max=0.5
+    )
+    blobs = {"x": _random(2, 5, 4, 3), "scale": np.float32([1, -2, 3, 0, 0.5])}
+    blobs["bias"] = np.float32([0, 0.25, -1, 0.125, 9])
+    (found,) = _run(operator, blobs)
+    expected = reference.affine_channel_clip(*blobs.values(), min=0.0, max=0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_stock_group_softmax_equals_the_definition():
     operator = core.CreateOperator("GroupSpatialSoftmax", ["x"], ["y"], num_classes=4)
     x = _random(2, 12, 3, 5)

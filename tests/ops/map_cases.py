@@ -91,8 +91,18 @@ def _other_cases(random: np.random.RandomState) -> Iterator[tuple]:
             yield "GroupSpatialSoftmax", [logits], {"num_classes": classes}
 
 
+def _affine_cases(random: np.random.RandomState) -> Iterator[tuple]:
+    for shape, limits in [
+        ((2, 5, 7, 9), (0.0, 6.0)), ((3, 4, 1, 1), (-1.0, 1.5)), ((4, 3), (-0.5, 0.5)),
+        ((2, 3, 4, 3, 2), (0.25, 0.25)), ((0, 3, 4, 4), (0.0, 6.0)), ((1, 2, 0, 4), (0.0, 6.0)),
+    ]:  # fmt: skip
+        inputs = [normal(random, *shape), 2 * normal(random, shape[1]), normal(random, shape[1])]
+        yield "AffineChannelClip", inputs, {"min": limits[0], "max": limits[1]}
+
+
 def small_cases(random: np.random.RandomState) -> Iterator[tuple]:
     """Yield (operator, inputs, arguments) of small cases."""
+    yield from _affine_cases(random)
     yield from _pyramid_cases(random)
     yield from _region_cases(random)
     yield from _other_cases(random)
@@ -117,6 +127,12 @@ def _non_local(random) -> BigCase:
     return BigCase("NonLocalBlock", inputs, {"use_scale": 1}, outputs=3)
 
 
+def _affine_clip(random) -> BigCase:
+    channels = SHAPE[1]
+    inputs = [normal(random, *SHAPE), normal(random, channels), normal(random, channels)]
+    return BigCase("AffineChannelClip", inputs, {"min": -0.5, "max": 1.0})
+
+
 def big_regions(operator: str, outputs: int = 2, **arguments: int) -> Callable[..., BigCase]:
     def build(random):
         corners = np.sort(random.uniform(0, 300, (60, 2, 2)), axis=1).reshape(60, 4)
@@ -134,6 +150,7 @@ def big_maps(operator: str, count: int = 1, **arguments: Any) -> Callable[..., B
 
 
 BIG_CASES: dict[str, Callable[[np.random.RandomState], BigCase]] = {
+    "AffineChannelClip": _affine_clip,
     "BalancedPyramidGather": lambda random: BigCase(
         "BalancedPyramidGather", _pyramid(random), {"refine_level": 1}
     ),

@@ -91,6 +91,22 @@ NAN, INFINITY = float("nan"), float("inf")
             [lambda num_classes: ops.group_spatial_softmax(core.Net("n"), "x", "y", num_classes)],
             {"num_classes": 0},
         ),
+        (
+            [
+                lambda min: ops.affine_channel_clip(
+                    core.Net("n"), "x", "s", "b", "y", min=min, max=6
+                )
+            ],
+            {"min": 6.5},
+        ),
+        (
+            [
+                lambda min: ops.affine_channel_clip(
+                    core.Net("n"), "x", "s", "b", "y", min=min, max=6
+                )
+            ],
+            {"min": float("nan")},
+        ),
     ],
 )
 def test_an_argument_out_of_range_is_refused_and_named(functions, arguments):

@@ -30,7 +30,7 @@ def block(changes, *more):
 
 GATHER, SCATTER = "BalancedPyramidGather", "BalancedPyramidScatter"
 FOCAL, ATTENTION = "WeightedSigmoidFocalLoss", "EmbeddedGaussianAttention"
-BLOCK = "NonLocalBlock"
+BLOCK, AFFINE = "NonLocalBlock", "AffineChannelClip"
 LEVEL = (1, 2, 4, 4)
 LABELS = zeros(1, 2, 2, 2, dtype=np.int32)
 BOXES = zeros(3, 4)
@@ -103,6 +103,10 @@ BAD_INPUTS = [
     (ATTENTION, pyramid(LEVEL, (1, 2, 4, 5), LEVEL), {}, r"phi of .*1, 2, 4, 5.*1, 2, 4, 4"),
     (ATTENTION, pyramid(LEVEL, LEVEL, (1, 3, 4, 4)), {}, r"g of .*1, 3, 4, 4.*1, 2, 4, 4"),
     (ATTENTION, pyramid(*[(2, 4, 4)] * 3), {}, r"theta of shape \[2, 4, 4\]"),
+    (AFFINE, [zeros(4), zeros(4), zeros(4)], {}, r"X of shape \[4\] has no channels"),
+    (AFFINE, [zeros(*LEVEL), zeros(3), zeros(2)], {}, r"scale of shape \[3\].*\[1, 2, 4, 4\]"),
+    (AFFINE, [zeros(*LEVEL), zeros(1, 2), zeros(2)], {}, r"scale of shape \[1, 2\].*be \[2\]"),
+    (AFFINE, [zeros(*LEVEL), zeros(2), zeros(1)], {}, r"bias of shape \[1\].*\[1, 2, 4, 4\]"),
     (BLOCK, block({0: (2, 4, 4)}), {}, r"X of shape \[2, 4, 4\]"),
     (BLOCK, block({0: (1, 0, 4, 4)}), {}, r"X of shape \[1, 0, 4, 4\] must have channels"),
     (BLOCK, block({1: (3, 2)}), {}, r"theta_w of shape \[3, 2\]"),
@@ -214,6 +218,18 @@ def test_bad_input_is_refused_with_its_name_and_shapes(operator, inputs, argumen
             [*pyramid(*[LEVEL] * 5), zeros(1, 15)],
             {},
             r"log_sums of shape \[1, 15\].*\[1, 2, 4, 4\]",
+        ),
+        (
+            "AffineChannelClipGradient",
+            [zeros(*LEVEL), zeros(3), zeros(*LEVEL)],
+            {},
+            r"scale of shape \[3\].*Y of shape \[1, 2, 4, 4\]",
+        ),
+        (
+            "AffineChannelClipGradient",
+            [zeros(*LEVEL), zeros(2), zeros(1, 2, 4, 5)],
+            {},
+            r"d_Y of shape \[1, 2, 4, 5\].*\[1, 2, 4, 4\]",
         ),
         *(
             ("NonLocalBlockGradient", block({at: shape}, LEVEL, (1, 16), LEVEL), {}, message)

@@ -9,6 +9,7 @@ All public functions of the modules in this folder can also be imported from her
 
 # ruff: noqa: F403 -- each module says in `__all__` what it exports
 
+from detectron_ext.ops.reference.affine import *
 from detectron_ext.ops.reference.attention import *
 from detectron_ext.ops.reference.box_losses import *
 from detectron_ext.ops.reference.focal_losses import *
