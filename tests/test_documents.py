@@ -17,6 +17,9 @@ from detectron_ext import config as configuration
 from detectron_ext.config.keys import KEYS, SECTIONS
 
 _TROUBLESHOOTING = "docs/getting_started.md"
+# Each section "Messages" of this page has a table like those of the troubleshooting.
+_DATA = "docs/data.md"
+_LINES = re.MULTILINE | re.DOTALL
 # Folders whose files the documents name with a path.
 _FOLDERS = "configs|tools|tests|docs|ops|detectron_ext|examples"
 
@@ -110,8 +113,10 @@ def _template(node: ast.AST) -> str:
 
 
 def _documented_messages() -> list:
-    section = documents.read_page(_TROUBLESHOOTING).partition("\n## Troubleshooting\n")[2]
-    cells = re.findall(r"^\| `([^|]*)` (?:\(.*?\) )?\|", section, re.MULTILINE)
+    text = documents.read_page(_TROUBLESHOOTING).partition("\n## Troubleshooting\n")[2]
+    for section in re.findall(r"^#+ Messages\n(.*?)(?=^#|\Z)", documents.read_page(_DATA), _LINES):
+        text += section
+    cells = re.findall(r"^\| `([^|]*)` (?:\(.*?\) )?\|", text, re.MULTILINE)
     # Python and the system print these, not the package.
     return [cell for cell in cells if not cell.startswith(("No module named", "Killed"))]
 

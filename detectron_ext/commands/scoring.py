@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 
+from pycocotools.coco import COCO
+
 from detectron_ext import config as configuration
 from detectron_ext.commands.pictures import draw_detections
 from detectron_ext.config import Config
-from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.coco_dataset import CocoDataset, num_objects
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.inference import detect_dataset, propose_dataset, records_to_test
@@ -63,7 +65,7 @@ def detect_and_score(
     if not _is_scored(dataset, image_range):
         return {}
     truth = without_images(dataset.coco, tested.untested)
-    return _report(dataset, folder, score_detections(truth, detections), tested.untested)
+    return _report(dataset, folder, score_detections(truth, detections), truth, tested.untested)
 
 
 def propose_and_score(
@@ -98,7 +100,7 @@ def propose_and_score(
         return {}
     truth = without_images(dataset.coco, untested)
     found = [found for found in proposals if found.image_id in truth.imgs]
-    return _report(dataset, folder, evaluate_proposals(truth, found), untested)
+    return _report(dataset, folder, evaluate_proposals(truth, found), truth, untested)
 
 
 def _folder(config: Config, dataset: CocoDataset) -> str:
@@ -118,7 +120,7 @@ def _is_scored(dataset: CocoDataset, image_range: tuple | None) -> bool:
     return image_range is None and dataset.has_annotations
 
 
-def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) -> dict:
+def _report(dataset: CocoDataset, folder: str, results: dict, truth: COCO, untested: list) -> dict:
     if untested:
         results = {**results, "untested_images": untested}
         _LOG.warning(
@@ -127,9 +129,25 @@ def _report(dataset: CocoDataset, folder: str, results: dict, untested: list) ->
         )  # fmt: skip
     path = os.path.join(folder, "results.json")
     write_json(path, results)
-    _LOG.info("%s: %s", dataset.name, summary(results))
+    if num_objects(truth):
+        _LOG.info("%s: %s", dataset.name, summary(results))
+    else:
+        _LOG.warning("%s", nothing_to_score(dataset.name, truth))
     _LOG.info("written: %s", path)
     return results
+
+
+def nothing_to_score(name: str, truth: COCO) -> str:
+    """Return the message about ground truth without an object.
+
+    Args:
+        name: the data set.
+        truth: usable annotations of the images that are scored.
+    """
+    return (
+        f"{name}: there is nothing to score, so every AP is undefined: no usable box of an object "
+        f"in {len(truth.imgs)} images, {len(truth.anns)} crowds"
+    )
 
 
 def summary(results: dict) -> str:

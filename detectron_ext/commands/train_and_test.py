@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import NamedTuple, Sequence
 
 from detectron_ext import config as configuration
-from detectron_ext.commands.scoring import detect_and_score, propose_and_score
+from detectron_ext.commands.scoring import (
+    detect_and_score,
+    nothing_to_score,
+    propose_and_score,
+)
 from detectron_ext.config import Config, reads_proposals
 from detectron_ext.data.catalog import resolve
-from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.coco_dataset import CocoDataset, num_objects
 from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.data.records import check_class_order, check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 class _TestData(NamedTuple):
@@ -125,6 +132,8 @@ def _read_test_data(config: Config) -> list[_TestData]:
     datasets = [CocoDataset(resolve(name, config)) for name in names]
     for dataset in datasets:
         check_num_classes(config, dataset)
+        if dataset.has_annotations and not num_objects(dataset.coco):
+            _LOG.warning("%s", nothing_to_score(dataset.name, dataset.coco))
     return [_TestData(dataset, path) for dataset, path in zip(datasets, paths)]
 
 

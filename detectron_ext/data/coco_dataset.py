@@ -6,6 +6,8 @@ import contextlib
 import io
 import logging
 import os
+from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +16,12 @@ from pycocotools.coco import COCO
 from detectron_ext.data.annotation_file import BACKGROUND_NAME
 from detectron_ext.data.catalog import DatasetEntry
 from detectron_ext.data.formats import read_annotations
-from detectron_ext.data.ground_truth import Tally, remove_unusable, trainable_boxes
+from detectron_ext.data.ground_truth import (
+    Reading,
+    remove_unusable,
+    trainable_boxes,
+    training_summary,
+)
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
 
@@ -34,6 +41,7 @@ class CocoDataset:
         category_to_contiguous: category id in the file to class number, from 1.
         contiguous_to_category: class number to category id.
         has_annotations: whether the file has 'annotations'; files of test images have none.
+        reading: what became of the annotations; a warning has said it.
         coco: pycocotools' index of the file, without unusable annotations (see
             :func:`detectron_ext.data.ground_truth.remove_unusable`).
 
@@ -49,9 +57,7 @@ class CocoDataset:
         if not os.path.isdir(entry.im_dir):
             raise DatasetError(f"data set {entry.name}: image folder {entry.im_dir} not found")
         self.has_annotations = "annotations" in content
-        self._unusable = Tally()
-        remove_unusable(content, self._unusable)
-        self.coco = _index(content)
+        self.coco, self.reading = _index_usable(content, entry)
         categories = content["categories"]
         self.classes = [BACKGROUND_NAME] + [category["name"] for category in categories]
         self.num_classes = len(self.classes)
@@ -78,11 +84,11 @@ class CocoDataset:
         """
         if with_ground_truth and not self.has_annotations:
             raise DatasetError(f"{self._entry.ann_fn}: has no 'annotations' to train on")
-        tally = Tally(self._unusable.dropped.copy())
+        left_out: Counter = Counter()
         images = self._existing_images(skip_bad_images)
-        records = [self._record(image, with_ground_truth, config, tally) for image in images]
-        if with_ground_truth and tally.summary():
-            _LOG.warning("%s: %s", self.name, tally.summary())
+        records = [self._record(image, with_ground_truth, config, left_out) for image in images]
+        if left_out:
+            _LOG.warning("%s: %s", self.name, training_summary(left_out))
         return records
 
     def image_ids(self) -> list:
@@ -113,11 +119,13 @@ class CocoDataset:
         return os.path.join(self._entry.im_dir, self._entry.im_prefix + image["file_name"])
 
     def _record(
-        self, image: dict, with_ground_truth: bool, config: Settings, tally: Tally
+        self, image: dict, with_ground_truth: bool, config: Settings, left_out: Counter
     ) -> ImageRecord:
         height, width = int(image["height"]), int(image["width"])
         annotations = self.coco.imgToAnns.get(image["id"], []) if with_ground_truth else []
-        boxes, kept = trainable_boxes(annotations, height, width, config.TRAIN.GT_MIN_AREA, tally)
+        boxes, kept = trainable_boxes(
+            annotations, height, width, config.TRAIN.GT_MIN_AREA, left_out
+        )
         classes = [self.category_to_contiguous[annotation["category_id"]] for annotation in kept]
         return ImageRecord(
             image_id=image["id"],
@@ -135,14 +143,34 @@ class CocoDataset:
 def read_ground_truth(entry: DatasetEntry) -> COCO:
     """Return the annotations of a data set like ``CocoDataset.coco``, without needing its images.
 
+    A warning says what was left out, as when a `CocoDataset` is made.
+
     Raises:
         DatasetError: the file is missing, not JSON or not COCO format, or has no annotations.
     """
     content = read_annotations(entry)
     if "annotations" not in content:
         raise DatasetError(f"{entry.ann_fn}: has no 'annotations' to score with")
-    remove_unusable(content, Tally())
-    return _index(content)
+    return _index_usable(content, entry)[0]
+
+
+def num_objects(coco: COCO) -> int:
+    """Return the number of annotations that are objects and no crowds."""
+    return sum(not annotation["iscrowd"] for annotation in coco.anns.values())
+
+
+def _index_usable(content: dict, entry: DatasetEntry) -> tuple[COCO, Reading]:
+    """Return the index of the usable annotations, and say which were left out."""
+    reading = remove_unusable(content)
+    if reading.summary():
+        _warn_once(f"{entry.name}: {reading.summary()}", entry.ann_fn)
+    return _index(content), reading
+
+
+@lru_cache(maxsize=None)
+def _warn_once(message: str, ann_fn: str) -> None:
+    """Log the warning about a file once, although a run may read the file several times."""
+    _LOG.warning("%s", message)
 
 
 def _index(content: dict) -> COCO:

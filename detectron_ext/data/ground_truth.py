@@ -1,8 +1,10 @@
-"""Choosing the annotated boxes that can be trained on.
+"""Which annotations are used, and how it is said.
 
-The rules are Detectron's. Annotations are left out if they are marked ``ignore``, have no area or
-are smaller than TRAIN.GT_MIN_AREA. Boxes are clipped to the image; those that are then not more
-than one pixel wide or high are left out. Detectron does this silently; here the boxes are counted.
+There are two steps. The first is the same for training, testing, comparing and drawing:
+`remove_unusable` leaves out what no program could use, when the file is read. The second is
+training's own: `trainable_boxes` applies Detectron's rules, which clip boxes to the image and leave
+out those that are marked ``ignore``, too thin, or smaller than TRAIN.GT_MIN_AREA. Detectron does
+all this silently; here everything is counted.
 """
 
 from __future__ import annotations
@@ -16,106 +18,174 @@ import numpy as np
 from detectron_ext.data.annotation_file import is_finite
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh
 
-# Annotation tools round to hundredths of a pixel; a smaller move is not worth a warning.
-_CLIP_TOLERANCE = 0.02
+# Annotation tools round to hundredths of a pixel; a smaller excess is not worth a warning.
+_TOLERANCE = 0.02
 
 
 @dataclass
-class Tally:
-    """Counts of boxes that were left out or changed.
+class Reading:
+    """What became of the annotations of a file when it was read.
 
     Attributes:
-        dropped: reason to number of boxes left out.
-        clipped: number of boxes that were clipped to their image.
+        num_annotations: number of annotations in the file.
+        dropped: reason to the ids of the annotations that were left out.
+        num_ignored: number of the others that are marked ``ignore``.
+        num_beyond: number of the others that reach beyond their image.
+        images_with_dropped: ids of the images that lost an annotation.
     """
 
-    dropped: Counter = field(default_factory=Counter)
-    clipped: int = 0
+    num_annotations: int = 0
+    dropped: dict[str, list] = field(default_factory=dict)
+    num_ignored: int = 0
+    num_beyond: int = 0
+    images_with_dropped: set = field(default_factory=set)
+
+    @property
+    def num_dropped(self) -> int:
+        """Number of annotations that were left out."""
+        return sum(map(len, self.dropped.values()))
 
     def summary(self) -> str:
-        """Return one line: "3 boxes dropped (2 zero-sized, 1 unknown category), 5 clipped".
+        """Return one line; it is empty if every annotation is used as it is.
 
-        The line is empty if no box was dropped or clipped.
+        For example "3 of 40 boxes dropped: 2 zero-sized (annotation 7, ...), 1 with an unknown
+        category_id (annotation 9); 1 marked ignore: not trained, and scored like a crowd".
         """
         parts = []
-        total = sum(self.dropped.values())
-        if total:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in self.dropped.most_common())
-            parts.append(f"{total} box{'es' if total > 1 else ''} dropped ({reasons})")
-        if self.clipped:
-            parts.append(f"{self.clipped} clipped")
-        return ", ".join(parts)
+        if self.num_dropped:
+            by_count = sorted(self.dropped.items(), key=lambda item: -len(item[1]))
+            reasons = ", ".join(
+                f"{len(ids)} {reason} (annotation {ids[0]}{', ...' if len(ids) > 1 else ''})"
+                for reason, ids in by_count
+            )
+            parts.append(f"{self.num_dropped} of {_boxes(self.num_annotations)} dropped: {reasons}")
+        if self.num_ignored:
+            parts.append(f"{self.num_ignored} marked ignore: not trained, and scored like a crowd")
+        if self.num_beyond:
+            parts.append(
+                f"{self.num_beyond} reaching beyond the image: clipped in training and pictures, "
+                "and scored as annotated"
+            )
+        return "; ".join(parts)
 
 
-def remove_unusable(content: dict[str, Any], tally: Tally) -> None:
-    """Remove unusable annotations from COCO content, in place.
+def remove_unusable(content: dict[str, Any]) -> Reading:
+    """Remove unusable annotations from COCO content, in place, and complete the others.
 
-    An annotation is unusable if its image or category is unknown, or if a coordinate or its area is
-    not finite; training and evaluation would fail on it. A missing ``area`` becomes that of the
-    box, a missing ``iscrowd`` becomes False.
+    An annotation is unusable if its image or category is unknown, if a coordinate or its area is
+    not finite, or if its box has no pixel in the image or its area is not above 0. Nobody can
+    detect such an object. A missing ``area`` becomes that of the box, a missing ``iscrowd`` becomes
+    False. A box that is marked ``ignore`` becomes a crowd, which is neither missed nor false when
+    detections are scored; training leaves it out.
 
     Args:
         content: checked content of an annotation file.
-        tally: counts the removed annotations.
     """
-    images = {image["id"] for image in content["images"]}
+    images = {image["id"]: image for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
+    id_texts = {"images": set(map(str, images)), "categories": set(map(str, categories))}
     usable = []
-    for annotation in content.get("annotations", []):
+    reading = Reading(num_annotations=len(content.get("annotations", ())))
+    for annotation in content.get("annotations", ()):
         if annotation.get("area") is None:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-        annotation["iscrowd"] = bool(annotation.get("iscrowd"))
-        if annotation["image_id"] not in images:
-            tally.dropped["unknown image"] += 1
-        elif annotation["category_id"] not in categories:
-            tally.dropped["unknown category"] += 1
-        elif not all(map(is_finite, (*annotation["bbox"], annotation["area"]))):
-            tally.dropped["non-finite"] += 1
-        else:
-            usable.append(annotation)
+        annotation["iscrowd"] = bool(annotation.get("iscrowd")) or is_marked_ignore(annotation)
+        image = images.get(annotation["image_id"])
+        reason = _why_unusable(annotation, image, categories, id_texts)
+        if reason:
+            reading.dropped.setdefault(reason, []).append(annotation["id"])
+            reading.images_with_dropped.add(annotation["image_id"])
+            continue
+        usable.append(annotation)
+        reading.num_ignored += is_marked_ignore(annotation)
+        reading.num_beyond += _excess(annotation["bbox"], image) > _TOLERANCE
     if "annotations" in content:
         content["annotations"] = usable
+    return reading
+
+
+def is_marked_ignore(annotation: dict) -> bool:
+    """Return whether an annotation is marked ``ignore``, as in Detectron."""
+    return annotation.get("ignore") == 1
+
+
+def _why_unusable(
+    annotation: dict, image: dict | None, categories: set, id_texts: dict[str, set]
+) -> str:
+    """Return why an annotation cannot be used; empty if it can.
+
+    Args:
+        annotation: the annotation, completed.
+        image: its image; None if it is unknown.
+        categories: ids of the categories.
+        id_texts: the ids of images and categories as text, to tell "7" from 7.
+    """
+    if image is None:
+        return _why_unknown("images", "image_id", annotation, id_texts)
+    if annotation["category_id"] not in categories:
+        return _why_unknown("categories", "category_id", annotation, id_texts)
+    if not all(map(is_finite, (*annotation["bbox"], annotation["area"]))):
+        return "non-finite"
+    x, y, width, height = annotation["bbox"]
+    if width <= 0 or height <= 0:
+        return "zero-sized"
+    if x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
+        return "outside the image"
+    return "" if annotation["area"] > 0 else "zero area"
+
+
+def _why_unknown(section: str, field: str, annotation: dict, id_texts: dict[str, set]) -> str:
+    identity = annotation[field]
+    if str(identity) not in id_texts[section]:
+        return f"with an unknown {field}"
+    here, there = ("text", "numbers") if isinstance(identity, str) else ("a number", "text")
+    return f"whose {field} is {here} although the ids of '{section}' are {there}"
+
+
+def _excess(bbox: list, image: dict) -> float:
+    """Return how far a box reaches beyond its image, in pixels; not above 0 if it does not."""
+    x, y, width, height = bbox
+    return max(-x, -y, x + width - image["width"], y + height - image["height"])
 
 
 def trainable_boxes(
-    annotations: list[dict], height: int, width: int, min_area: float, tally: Tally
+    annotations: list[dict], height: int, width: int, min_area: float, left_out: Counter
 ) -> tuple[np.ndarray, list[dict]]:
-    """Clip the boxes of one image and leave out those that cannot be trained on.
+    """Clip the boxes of one image and leave out those that training does not use.
 
     Args:
-        annotations: COCO annotations of the image; all numbers are finite.
+        annotations: usable COCO annotations of the image.
         height, width: size of the image in pixels.
         min_area: smallest area in pixels (TRAIN.GT_MIN_AREA).
-        tally: counts the dropped and clipped boxes.
+        left_out: counts the boxes that are left out, by reason. Those that are marked ``ignore``
+            are not counted, because the file's `Reading` has counted them.
 
     Returns:
         boxes: (N, 4) float32 x1, y1, x2, y2 in pixels, inside the image.
         kept: the N annotations of these boxes.
     """
+    annotations = [a for a in annotations if not is_marked_ignore(a)]
     corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))
     clipped = clip_to_image(corners, height, width)
     keep = []
-    for index, (annotation, before, after) in enumerate(zip(annotations, corners, clipped)):
-        reason = _reason_to_drop(annotation, before, after, min_area)
-        if reason:
-            tally.dropped[reason] += 1
-            continue
-        keep.append(index)
-        tally.clipped += bool(np.abs(before - after).max() > _CLIP_TOLERANCE)
+    for index, (annotation, (x1, y1, x2, y2)) in enumerate(zip(annotations, clipped)):
+        if annotation["area"] < min_area:
+            left_out["below TRAIN.GT_MIN_AREA"] += 1
+        elif x2 <= x1 or y2 <= y1:
+            left_out["one pixel thin"] += 1
+        else:
+            keep.append(index)
     return clipped[keep], [annotations[index] for index in keep]
 
 
-def _reason_to_drop(
-    annotation: dict, before: np.ndarray, after: np.ndarray, min_area: float
-) -> str:
-    if annotation.get("ignore") == 1:
-        return "marked ignore"
-    if min(annotation["bbox"][2:]) <= 0:
-        return "zero-sized"
-    if annotation["area"] < min_area:
-        return "below TRAIN.GT_MIN_AREA"
-    if annotation["area"] <= 0:
-        return "zero area"
-    if after[2] > after[0] and after[3] > after[1]:
-        return ""
-    return "one pixel thin" if np.array_equal(before, after) else "outside the image"
+def training_summary(left_out: Counter) -> str:
+    """Return one line about the boxes that `trainable_boxes` counted; empty if there are none.
+
+    For example "3 boxes not trained: 2 one pixel thin, 1 below TRAIN.GT_MIN_AREA".
+    """
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+    return f"{_boxes(sum(left_out.values()))} not trained: {reasons}" if left_out else ""
+
+
+def _boxes(count: int) -> str:
+    return f"{count} box" if count == 1 else f"{count} boxes"

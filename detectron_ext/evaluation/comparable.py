@@ -43,7 +43,7 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
     If the runs skipped images, a warning with their number is added to each run.
 
     Raises:
-        UserError: the runs skipped different images, or no image or class is left.
+        UserError: the runs skipped different images, or no image, class or object is left.
     """
     first, *others = runs
     for run in others:
@@ -57,6 +57,11 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
     if not truth.imgs or not truth.cats:
         missing = "class" if truth.imgs else "image"
         raise UserError(f"{first.dataset} has no {missing} that was tested: nothing to compare")
+    if all(annotation.get("iscrowd") for annotation in truth.anns.values()):
+        raise UserError(
+            f"{first.dataset} has no usable box of an object in the images that were tested, so "
+            "every AP is undefined: nothing to compare"
+        )
     if len(truth.imgs) == len(coco_gt.imgs):
         return coco_gt
     for run in runs:

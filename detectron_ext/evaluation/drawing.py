@@ -52,7 +52,7 @@ def draw_boxes(
     class_names: Mapping[int, str],
     min_score: float = 0.0,
 ) -> np.ndarray:
-    """Return a copy of the image with each box, its class and, if it has one, its score.
+    """Return a copy of the image with each box, its class, "(crowd)" if it is one, and its score.
 
     Labels are placed where they hide the least of other boxes and labels. OpenCV draws only ASCII
     characters. Another character becomes a question mark for each byte of its UTF-8 code.
@@ -81,6 +81,8 @@ def draw_boxes(
     # The best scores come first and get the best places.
     for box, annotation in list(zip(boxes, shown))[::-1]:
         text = class_names.get(annotation["category_id"], str(annotation["category_id"]))
+        if annotation.get("iscrowd"):
+            text += " (crowd)"
         if "score" in annotation:
             text = f"{text} {annotation['score']:.2f}"
         place = _label_place(text, box, boxes, taken, canvas.shape, style)

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 
 import numpy as np
 import pytest
 
 from detectron_ext.data.catalog import DatasetEntry
-from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.coco_dataset import CocoDataset, read_ground_truth
 from detectron_ext.errors import DatasetError
 
 
@@ -53,41 +52,88 @@ def test_missing_area_and_crowd_flag_are_filled_in_for_evaluation(folder, config
     assert annotation["iscrowd"] == 0
 
 
+def objects_and_crowds(coco, image_id=1):
+    """The objects and the crowds that are scored in an image."""
+    annotations = coco.imgToAnns[image_id]
+    return [sum(a["iscrowd"] is flag for a in annotations) for flag in (False, True)]
+
+
+@pytest.mark.parametrize("use", ["training", "testing", "comparing"])
 @pytest.mark.parametrize(
     "fields, reason",
     [
         ({"bbox": [5, 5, 0, 9]}, "zero-sized"),
         ({"bbox": [5, 5, 9, -3]}, "zero-sized"),
-        ({"bbox": [5, 5, 1, 9]}, "one pixel thin"),
         ({"bbox": [50, 5, 9, 9]}, "outside the image"),
         ({"bbox": [-20, -20, 9, 9]}, "outside the image"),
         ({"bbox": [math.nan, 5, 9, 9]}, "non-finite"),
         ({"bbox": [5, 5, math.inf, 9]}, "non-finite"),
         ({"bbox": [5, 5, 9, 9], "area": math.nan}, "non-finite"),
         ({"bbox": [5, 5, 9, 9], "area": 0}, "zero area"),
-        ({"bbox": [5, 5, 9, 9], "ignore": 1}, "marked ignore"),
-        ({"bbox": [5, 5, 2, 2]}, "below TRAIN.GT_MIN_AREA"),
-        ({"bbox": [5, 5, 9, 9], "image_id": 99}, "unknown image"),
-        ({"bbox": [5, 5, 9, 9], "category_id": 99}, "unknown category"),
+        ({"bbox": [5, 5, 9, 9], "image_id": 99}, "with an unknown image_id"),
+        ({"bbox": [5, 5, 9, 9], "category_id": 99}, "with an unknown category_id"),
+        (
+            {"bbox": [5, 5, 9, 9], "image_id": "1"},
+            "whose image_id is text although the ids of 'images' are numbers",
+        ),
+        (
+            {"bbox": [5, 5, 9, 9], "category_id": "7"},
+            "whose category_id is text although the ids of 'categories' are numbers",
+        ),
     ],
 )
-def test_unusable_box_is_dropped_and_counted(folder, config, caplog, fields, reason):
-    config.TRAIN.GT_MIN_AREA = 0 if reason == "zero area" else 5
-    dataset = CocoDataset(folder.add_image(boxes=[[1, 1, 20, 20], fields]).write())
-    with caplog.at_level(logging.WARNING):
-        (record,) = dataset.records(True, config)
+def test_an_unusable_box_is_dropped_and_said_on_every_path(
+    folder, config, caplog, fields, reason, use
+):
+    entry = folder.add_image(boxes=[[1, 1, 20, 20], fields]).write()
+    if use == "comparing":
+        assert objects_and_crowds(read_ground_truth(entry)) == [1, 0]
+    else:
+        dataset = CocoDataset(entry)
+        (record,) = dataset.records(use == "training", config)
+        assert objects_and_crowds(dataset.coco) == [1, 0]
+        assert len(record.boxes) == (use == "training")
+    assert caplog.messages == [f"toy: 1 of 2 boxes dropped: 1 {reason} (annotation 2)"]
+
+
+@pytest.mark.parametrize(
+    "box, reason",
+    [([5, 5, 1, 9], "one pixel thin"), ([5, 5, 2, 2], "below TRAIN.GT_MIN_AREA")],
+)
+def test_a_box_that_only_training_leaves_out_is_scored(folder, config, caplog, box, reason):
+    config.TRAIN.GT_MIN_AREA = 5
+    dataset = CocoDataset(folder.add_image(boxes=[[1, 1, 20, 20], box]).write())
+    dataset.records(False, config)
+    assert not caplog.messages
+    (record,) = dataset.records(True, config)
     np.testing.assert_array_equal(record.boxes, [[1, 1, 20, 20]])
-    assert caplog.messages == [f"toy: 1 box dropped (1 {reason})"]
+    assert objects_and_crowds(dataset.coco) == [2, 0]
+    assert caplog.messages == [f"toy: 1 box not trained: 1 {reason}"]
 
 
-def test_one_warning_counts_everything(folder, config, caplog):
+def test_a_box_marked_ignore_is_not_trained_and_scored_like_a_crowd(folder, config, caplog):
+    ignored = {"bbox": [5, 5, 9, 9], "ignore": 1}
+    dataset = CocoDataset(folder.add_image(boxes=[[1, 1, 20, 20], ignored]).write())
+    (record,) = dataset.records(True, config)
+    np.testing.assert_array_equal(record.boxes, [[1, 1, 20, 20]])
+    assert not record.is_crowd.any()
+    assert objects_and_crowds(dataset.coco) == [1, 1]
+    assert caplog.messages == ["toy: 1 marked ignore: not trained, and scored like a crowd"]
+
+
+def test_one_warning_counts_everything_and_names_the_first_of_a_kind(folder, config, caplog):
     folder.add_image(boxes=[[-5, 3, 20, 10], [5, 5, 0, 0], [30, 20, 50, 50]])
     folder.add_image(boxes=[[5, 5, 0, 0], {"bbox": [1, 1, 9, 9], "category_id": 99}])
-    with caplog.at_level(logging.WARNING):
-        first, second = CocoDataset(folder.write()).records(True, config)
+    entry = folder.write()
+    first, second = CocoDataset(entry).records(True, config)
     np.testing.assert_array_equal(first.boxes, [[0, 3, 14, 12], [30, 20, 39, 29]])
     assert len(second.boxes) == 0
-    assert caplog.messages == ["toy: 3 boxes dropped (2 zero-sized, 1 unknown category), 2 clipped"]
+    CocoDataset(entry).records(True, config)
+    assert caplog.messages == [
+        "toy: 3 of 5 boxes dropped: 2 zero-sized (annotation 2, ...), 1 with an unknown "
+        "category_id (annotation 5); 2 reaching beyond the image: clipped in training and "
+        "pictures, and scored as annotated"
+    ]
 
 
 def test_clean_data_gives_no_warning(folder, config, caplog):
