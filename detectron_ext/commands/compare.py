@@ -34,7 +34,8 @@ def compare_runs(
     """Compare candidates with a baseline and return the tables as Markdown.
 
     Args:
-        config: a merged configuration. Its DATASETS_EXTRA may have the data set.
+        config: a merged configuration. Its DATASETS_EXTRA may have the data set, and its
+            LIBRA.EVALUATION.AP_DETECTIONS may add an AP.
         baseline: output folders of the baseline's runs, which differ only in their seeds.
         candidates: for each candidate the output folders of its runs.
         output_dir: folder for comparison.json, .csv, .md and .html.
@@ -66,8 +67,9 @@ def compare_runs(
     entry = DatasetEntry(tested, "", annotations) if annotations else _entry(tested, config)
     ground_truth = common_images(every_run, read_ground_truth(entry))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
+    limit = config.LIBRA.EVALUATION.AP_DETECTIONS
     measured = [
-        Side(name, [measure(run, ground_truth, weights, threshold) for run in side])
+        Side(name, [measure(run, ground_truth, weights, threshold, limit) for run in side])
         for name, side in zip(names, runs)
     ]
     about = {

@@ -14,13 +14,14 @@ from detectron_ext.data.coco_dataset import CocoDataset, num_objects
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.inference import detect_dataset, propose_dataset, records_to_test
-from detectron_ext.evaluation.coco_eval import without_images
+from detectron_ext.evaluation.coco_eval import METRICS, without_images
+from detectron_ext.evaluation.detection_limit import limit_message
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.scores import score_detections
 from detectron_ext.output_files import write_json, write_json_list
 
 _LOG = logging.getLogger(__name__)
-_HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR@100", "AR@1000")
+_HEADLINE = (*METRICS, "AR@100", "AR@1000")
 
 
 def detect_and_score(
@@ -65,7 +66,12 @@ def detect_and_score(
     if not _is_scored(dataset, image_range):
         return {}
     truth = without_images(dataset.coco, tested.untested)
-    return _report(dataset, folder, score_detections(truth, detections), truth, tested.untested)
+    limit = config.LIBRA.EVALUATION.AP_DETECTIONS
+    binding = limit_message(truth.anns.values(), detections, limit)
+    if binding:
+        _LOG.warning("%s: %s", dataset.name, binding)
+    results = score_detections(truth, detections, limit)
+    return _report(dataset, folder, results, truth, tested.untested)
 
 
 def propose_and_score(
@@ -152,6 +158,6 @@ def nothing_to_score(name: str, truth: COCO) -> str:
 
 def summary(results: dict) -> str:
     """Return the main scores of a test as one line: "AP 0.412  AP50 0.633 ..."."""
-    keys = [key for key in _HEADLINE if key in results]
+    keys = [key for key in results if key in _HEADLINE or key.startswith("AP@")]
     shown = {key: "-" if results[key] is None else f"{results[key]:.3f}" for key in keys}
     return "  ".join(f"{key} {value}" for key, value in shown.items())

@@ -21,6 +21,7 @@ from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
+from detectron_ext.evaluation.detection_limit import kept_message
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,6 +135,9 @@ def _read_test_data(config: Config) -> list[_TestData]:
         check_num_classes(config, dataset)
         if dataset.has_annotations and not num_objects(dataset.coco):
             _LOG.warning("%s", nothing_to_score(dataset.name, dataset.coco))
+        too_few = kept_message(dataset.coco, config.TEST.DETECTIONS_PER_IM)
+        if too_few and not config.MODEL.RPN_ONLY:
+            _LOG.warning("%s: %s", dataset.name, too_few)
     return [_TestData(dataset, path) for dataset, path in zip(datasets, paths)]
 
 

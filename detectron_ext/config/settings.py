@@ -244,6 +244,9 @@ class LibraSettings(Node, Protocol):
     def DATA(self) -> LibraDataSettings: ...
 
     @property
+    def EVALUATION(self) -> LibraEvaluationSettings: ...
+
+    @property
     def FAST_CONV(self) -> bool: ...
 
     @property
@@ -377,6 +380,13 @@ class LibraDataSettings(Node, Protocol):
 
     @property
     def SKIP_BAD_IMAGES(self) -> bool: ...
+
+
+class LibraEvaluationSettings(Node, Protocol):
+    """The keys of LIBRA.EVALUATION."""
+
+    @property
+    def AP_DETECTIONS(self) -> int: ...
 
 
 class ModelSettings(Node, Protocol):

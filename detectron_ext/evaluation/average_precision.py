@@ -9,22 +9,28 @@ from __future__ import annotations
 import numpy as np
 
 from detectron_ext.evaluation.coco_eval import METRICS, average_precisions
+from detectron_ext.evaluation.detection_limit import COCO_LIMIT
 from detectron_ext.evaluation.matches import NUM_AREAS, NUM_IOUS, ClassMatches, Matches, chunks
 
 # The recall thresholds of COCOeval's parameters.
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
-def resampled_average_precision(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
+def resampled_average_precision(
+    matches: Matches, weights: np.ndarray, limit: int = COCO_LIMIT
+) -> dict[str, np.ndarray]:
     """Return AP, AP50, AP75, APs, APm and APl of resamples of the images.
 
     Args:
         matches: matches of a test with I images.
         weights: (B, I) int64, how often each image counts in each of B resamples.
+        limit: number of detections of a class in an image that count, the best ones.
 
     Returns:
         {metric: (B,) float64}, NaN for a resample without ground truth for the metric.
     """
+    areas = [[found.within(limit) for found in classes] for classes in matches.areas]
+    matches = matches._replace(areas=areas)
     scores: dict[str, list] = {name: [] for name in METRICS}
     # Resamples are processed in chunks, to limit memory. The largest arrays are those of the
     # detections of one class, and the table of all classes, which may take 64 MB.

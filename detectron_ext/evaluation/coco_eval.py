@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detectron_ext.errors import DatasetError
+from detectron_ext.evaluation.detection_limit import COCO_LIMIT
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_MAX_DETECTIONS = 100  # that are scored in one image and class
 # Indices into the fourth axis of COCOeval.eval["precision"], which is (IoU thresholds, recalls,
 # classes, areas, max_dets).
 _AREA_INDEX = {"all": 0, "small": 1, "medium": 2, "large": 3}
@@ -28,15 +29,19 @@ class MatchedDetections(NamedTuple):
         image_ids: ids of the scored images, sorted.
         class_names: category id to name, sorted by id; all names are different.
         num_detections: number of detections of these classes.
+        limit: detections of a class in an image that the additional AP counts; COCO_LIMIT for none.
     """
 
     coco_eval: COCOeval | None
     image_ids: list
     class_names: dict
     num_detections: int
+    limit: int
 
 
-def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections:
+def match_detections(
+    coco_gt: COCO, detections: list[dict], limit: int = COCO_LIMIT
+) -> MatchedDetections:
     """Match boxes as COCO does, without changing the ground truth and the detections.
 
     Args:
@@ -44,7 +49,10 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
             ``area`` is that of the box, a missing ``iscrowd`` is 0.
         detections: COCO results: dicts of image_id, category_id, bbox (x, y, width, height in
             pixels) and score. The list may be empty. Detections of categories that coco_gt does
-            not have are left out. The 100 best detections of each image and class count.
+            not have are left out. All others are matched, although AP counts only the 100 best
+            of each image and class; the better ones are matched first, so that the worse ones do
+            not change their matches.
+        limit: detections of a class in an image that an additional AP counts, at least 100.
 
     Raises:
         DatasetError: a detection is in an image that the ground truth does not have.
@@ -66,9 +74,15 @@ def match_detections(coco_gt: COCO, detections: list[dict]) -> MatchedDetections
             coco_eval = COCOeval(truth, indexed_coco(coco_gt, detections), "bbox")
             coco_eval.params.imgIds = image_ids
             coco_eval.params.catIds = list(names)
-            coco_eval.params.maxDets = [_MAX_DETECTIONS]
+            coco_eval.params.maxDets = sorted({COCO_LIMIT, limit, max(limit, _most(detections))})
             coco_eval.evaluate()
-    return MatchedDetections(coco_eval, image_ids, names, len(detections))
+    return MatchedDetections(coco_eval, image_ids, names, len(detections), limit)
+
+
+def _most(detections: list[dict]) -> int:
+    """Return the largest number of detections of a class in an image."""
+    counts = Counter((found["image_id"], found["category_id"]) for found in detections)
+    return max(counts.values(), default=0)
 
 
 def _unique_names(class_names: Mapping[int, str]) -> dict:
@@ -89,16 +103,25 @@ def summarise(matched: MatchedDetections) -> dict[str, Any]:
         A dictionary of AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, APs, APm and APl (ground
         truth below 32^2 pixels, up to 96^2, and above), each the mean over classes, in [0, 1], or
         None without ground truth; per_class and per_class_AP50, {class name: AP or None};
-        num_images and num_detections.
+        num_images and num_detections. With a limit of, say, 300 also AP@300, AP50@300, ...
     """
-    precision = _precision(matched)
+    tables = _precision(matched)
+    precision = tables[COCO_LIMIT]
     names = list(matched.class_names.values())
     results: dict[str, Any] = average_precisions(precision)
+    if matched.limit > COCO_LIMIT:
+        for name, value in average_precisions(tables[matched.limit]).items():
+            results[at_limit(name, matched.limit)] = value
     results["per_class"] = {n: _mean(precision[:, :, k, 0]) for k, n in enumerate(names)}
     results["per_class_AP50"] = {n: _mean(precision[0, :, k, 0]) for k, n in enumerate(names)}
     results["num_images"] = len(matched.image_ids)
     results["num_detections"] = matched.num_detections
     return results
+
+
+def at_limit(metric: str, limit: int) -> str:
+    """Return the name of a metric that counts ``limit`` detections: "AP@300"."""
+    return metric if limit == COCO_LIMIT else f"{metric}@{limit}"
 
 
 def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
@@ -118,13 +141,16 @@ def average_precisions(precision: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def _precision(matched: MatchedDetections) -> np.ndarray:
-    """Return precision (10 IoUs, 101 recalls, K classes, 4 areas); -1 without ground truth."""
+def _precision(matched: MatchedDetections) -> dict[int, np.ndarray]:
+    """Return precision (10 IoUs, 101 recalls, K classes, 4 areas) by limit; -1 without truth."""
+    limits = (COCO_LIMIT, matched.limit)
     if matched.coco_eval is None:
-        return np.full((10, 101, len(matched.class_names), 4), -1.0)
+        return dict.fromkeys(limits, np.full((10, 101, len(matched.class_names), 4), -1.0))
+    most = matched.coco_eval.params.maxDets
     with contextlib.redirect_stdout(io.StringIO()):
         matched.coco_eval.accumulate()
-    return matched.coco_eval.eval["precision"][..., -1]
+    precision = matched.coco_eval.eval["precision"]
+    return {limit: precision[..., most.index(limit)] for limit in limits}
 
 
 def indexed_coco(coco_gt: COCO, annotations: Iterable[dict]) -> COCO:

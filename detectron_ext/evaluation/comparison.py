@@ -22,7 +22,13 @@ from pycocotools.coco import COCO
 
 from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.average_precision import resampled_average_precision
-from detectron_ext.evaluation.coco_eval import METRICS, MatchedDetections, match_detections
+from detectron_ext.evaluation.coco_eval import (
+    METRICS,
+    MatchedDetections,
+    at_limit,
+    match_detections,
+)
+from detectron_ext.evaluation.detection_limit import COCO_LIMIT, limit_message
 from detectron_ext.evaluation.matches import collect_matches
 from detectron_ext.evaluation.operating_points import (
     THRESHOLD,
@@ -79,6 +85,13 @@ class Measured:
     fingerprint: str | None = None
 
 
+def metric_labels(limit: int = COCO_LIMIT) -> dict[str, str]:
+    """Return the label of each metric, with those of an additional AP if there is one."""
+    if limit == COCO_LIMIT:
+        return LABELS
+    return {**LABELS, **{at_limit(name, limit): at_limit(name, limit) for name in METRICS}}
+
+
 def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.ndarray:
     """Return how often each image counts, (1 + B, I) int64: all images once, then B resamples."""
     rng = np.random.default_rng(seed)
@@ -87,7 +100,11 @@ def image_resamples(num_images: int, num_resamples: int, seed: int = 0) -> np.nd
 
 
 def measure(
-    run: TestRun, coco_gt: COCO, weights: np.ndarray, threshold: float = THRESHOLD
+    run: TestRun,
+    coco_gt: COCO,
+    weights: np.ndarray,
+    threshold: float = THRESHOLD,
+    limit: int = COCO_LIMIT,
 ) -> Measured:
     """Score a run on all images and on resamples of them.
 
@@ -96,6 +113,7 @@ def measure(
         coco_gt: ground truth of the data set that was tested.
         weights: (1 + B, I) int64 of :func:`image_resamples`.
         threshold: detections with this score or more count for precision and recall.
+        limit: detections of a class in an image that an additional AP counts, at least 100.
 
     Raises:
         UserError: the detections are damaged or do not fit the annotations, or the run has only
@@ -106,21 +124,26 @@ def measure(
     log = run.training()
     costs = training_costs(log)
     if detections is None:
-        values = dict.fromkeys(LABELS)
+        values = dict.fromkeys(metric_labels(limit))
         values.update({name: (run.results or {}).get(name) for name in METRICS})
         return Measured(run, values, {}, costs, {}, log.entries)
     matched = _match(run, coco_gt, detections)
+    binding = limit_message(coco_gt.anns.values(), detections, limit)
+    run.warnings += [f"{run.name}: {binding}"] if binding else []
     matches = collect_matches(matched)
     kinds = {
         "concept": scored_concepts(coco_gt, detections, matched.class_names),
         "box": scored_boxes(matches),
     }
     scores = resampled_average_precision(matches, weights)
+    if limit > COCO_LIMIT:
+        more = resampled_average_precision(matches, weights, limit)
+        scores.update({at_limit(name, limit): values for name, values in more.items()})
     for kind, scored in kinds.items():
         points = resampled_points(merged(scored), weights, threshold)
         scores.update({f"{kind}_{name}": points[name] for name in _POINTS})
-    values = {name: _defined(scores[name][0]) for name in LABELS}
-    samples = {name: scores[name][1:] for name in LABELS}
+    values = {name: _defined(scores[name][0]) for name in metric_labels(limit)}
+    samples = {name: scores[name][1:] for name in metric_labels(limit)}
     sweeps = {kind: summarise_points(scored, threshold)["sweep"] for kind, scored in kinds.items()}
     _check_results(run, values)
     _check_lowest_score(run, detections, threshold)
@@ -171,7 +194,7 @@ def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list
         is undefined: a score that a run does not have, the deviation of one run, a percentage of 0,
         or an interval without detections.
     """
-    rows = [_row(name, label, baseline, candidate) for name, label in LABELS.items()]
+    rows = [_row(name, LABELS.get(name, name), baseline, candidate) for name in baseline[0].values]
     for name, label in _COSTS.items():
         sides = [[one.costs[name] for one in side] for side in (baseline, candidate)]
         rows.append({"metric": name, "label": label, **_means(*sides), **_NO_INTERVALS})

@@ -30,6 +30,7 @@ class ClassMatches(NamedTuple):
             matched to a crowd or to an object outside the range of areas, or it is unmatched and
             itself outside the range.
         num_truth: (I,) int64, number of ground-truth boxes of each image that count.
+        ranks: (D,) int64, number of better detections of the class in the image.
     """
 
     images: np.ndarray
@@ -37,6 +38,20 @@ class ClassMatches(NamedTuple):
     matched: np.ndarray
     ignored: np.ndarray
     num_truth: np.ndarray
+    ranks: np.ndarray
+
+    def within(self, limit: int) -> ClassMatches:
+        """Return the matches of the ``limit`` best detections of each image."""
+        kept = self.ranks < limit
+        if kept.all():
+            return self
+        return self._replace(
+            images=self.images[kept],
+            scores=self.scores[kept],
+            matched=self.matched[:, kept],
+            ignored=self.ignored[:, kept],
+            ranks=self.ranks[kept],
+        )
 
 
 class Matches(NamedTuple):
@@ -69,7 +84,7 @@ def collect_matches(matched: MatchedDetections) -> Matches:
 def _class_matches(entries: list) -> ClassMatches:
     """Return the matches of one class and area from COCOeval's entries of all images."""
     num_truth = np.zeros(len(entries), np.int64)
-    images, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+    images, scores, ranks = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros(0, np.int64)]
     matched, ignored = [np.zeros((NUM_IOUS, 0), bool)], [np.zeros((NUM_IOUS, 0), bool)]
     for index, entry in enumerate(entries):
         if entry is None:
@@ -77,6 +92,7 @@ def _class_matches(entries: list) -> ClassMatches:
         num_truth[index] = np.count_nonzero(np.asarray(entry["gtIgnore"]) == 0)
         images.append(np.full(len(entry["dtScores"]), index))
         scores.append(np.asarray(entry["dtScores"], np.float64))
+        ranks.append(np.arange(len(entry["dtScores"])))
         matched.append(np.asarray(entry["dtMatches"]) != 0)
         ignored.append(np.asarray(entry["dtIgnore"]) != 0)
     all_scores = np.concatenate(scores)
@@ -87,6 +103,7 @@ def _class_matches(entries: list) -> ClassMatches:
         np.concatenate(matched, axis=1)[:, order],
         np.concatenate(ignored, axis=1)[:, order],
         num_truth,
+        np.concatenate(ranks)[order],
     )
 
 

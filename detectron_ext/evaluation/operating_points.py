@@ -4,8 +4,8 @@
 COCO's rule matches it to a ground-truth box of its class at IoU 0.5 or more; the rule matches the
 best score first, and each ground-truth box once. Box precision is the number of right detections
 divided by the number of detections. Box recall is the number of right detections divided by the
-number of ground-truth boxes. Detections on crowds count neither as right nor as wrong, and a class
-has at most 100 detections per image, as in COCO.
+number of ground-truth boxes. Detections on crowds count neither as right nor as wrong. The number
+of detections is not limited, unlike that of COCO's AP.
 
 **Concepts.** A concept is a class that an image shows. It is predicted if the best score of the
 class in the image reaches the threshold; it is present if a box of the class is annotated. Concept

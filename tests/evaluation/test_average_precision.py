@@ -98,7 +98,7 @@ def test_memory_does_not_grow_with_classes_times_resamples():
     """The tables of all resamples together would take 310 MB here, the detections very little."""
     one = ClassMatches(
         np.zeros(1, np.int64), np.ones(1), np.ones((10, 1), bool), np.zeros((10, 1), bool),
-        np.ones(2, np.int64),
+        np.ones(2, np.int64), np.zeros(1, np.int64),
     )  # fmt: skip
     found = Matches([1, 2], [str(number) for number in range(40)], [[one] * 40] * 4)
     tracemalloc.start()

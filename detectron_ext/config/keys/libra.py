@@ -226,6 +226,19 @@ LIBRA = Section(
             affects_weights=False,
         ),
     ),
+    EVALUATION=Section(
+        "How detections are scored.",
+        used_by=WITH_DETECTIONS,
+        upstream=NotUpstream("upstream scores its detections itself"),
+        affects_weights=False,
+        AP_DETECTIONS=Key(
+            100,
+            "COCO's AP counts the 100 best detections of a class in an image. A larger number adds "
+            "AP, AP50, ... that count so many: 300 adds `AP@300`, `AP50@300`, ... to the results. "
+            "TEST.DETECTIONS_PER_IM must be as large.",
+            at_least(100),
+        ),
+    ),
     FAST_CONV=Key(
         True,
         "Use this project's 1x1 convolution and oneDNN's other convolutions on the CPU, instead of "
