@@ -381,6 +381,9 @@ class LibraDataSettings(Node, Protocol):
     @property
     def SKIP_BAD_IMAGES(self) -> bool: ...
 
+    @property
+    def KEEP_EMPTY_IMAGES(self) -> bool: ...
+
 
 class LibraEvaluationSettings(Node, Protocol):
     """The keys of LIBRA.EVALUATION."""

@@ -111,6 +111,11 @@ class CocoDataset:
         missing_ids = {image["id"] for image in missing}
         return [image for image in images if image["id"] not in missing_ids]
 
+    def is_empty(self, image_id: int | str) -> bool:
+        """Return whether an image has no annotation at all, neither a usable one nor another."""
+        dropped = str(image_id) in self.reading.images_with_dropped
+        return not dropped and not self.coco.imgToAnns.get(image_id)
+
     def image_path(self, image_id: int | str) -> str:
         """Return the path of an image's file."""
         return self._path(self.coco.imgs[image_id])

@@ -31,7 +31,7 @@ class Reading:
         dropped: reason to the ids of the annotations that were left out.
         num_ignored: number of the others that are marked ``ignore``.
         num_beyond: number of the others that reach beyond their image.
-        images_with_dropped: ids of the images that lost an annotation.
+        images_with_dropped: ids, as text, of the images that annotations were dropped of.
     """
 
     num_annotations: int = 0
@@ -94,7 +94,7 @@ def remove_unusable(content: dict[str, Any]) -> Reading:
         reason = _why_unusable(annotation, image, categories, id_texts)
         if reason:
             reading.dropped.setdefault(reason, []).append(annotation["id"])
-            reading.images_with_dropped.add(annotation["image_id"])
+            reading.images_with_dropped.add(str(annotation["image_id"]))
             continue
         usable.append(annotation)
         reading.num_ignored += is_marked_ignore(annotation)

@@ -31,12 +31,13 @@ def training_records(
     """Return the records of one or more data sets for training.
 
     With TRAIN.USE_FLIPPED every image is added a second time, mirrored. Images without objects (no
-    annotations, or only crowds) are left out, as in Detectron.
+    annotations, or only crowds) are left out, as in Detectron. With LIBRA.DATA.KEEP_EMPTY_IMAGES
+    those without annotations stay.
 
     Args:
         names: a catalog name or several, as in TRAIN.DATASETS.
         config: a merged configuration. It uses TRAIN.USE_FLIPPED, TRAIN.GT_MIN_AREA,
-            MODEL.NUM_CLASSES, DATASETS_EXTRA and LIBRA.DATA.SKIP_BAD_IMAGES.
+            MODEL.NUM_CLASSES, DATASETS_EXTRA and LIBRA.DATA.
         proposal_files: proposals files, one for each name; None gives records without proposals.
 
     Returns:
@@ -60,22 +61,33 @@ def training_records(
     records: list[ImageRecord] = []
     for dataset, path in zip(datasets, paths):
         images = dataset.records(True, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
-        usable = [record for record in images if record.has_ground_truth]
+        empty = {r.image_id for r in images if dataset.is_empty(r.image_id)}
+        kept = empty if config.LIBRA.DATA.KEEP_EMPTY_IMAGES else ()
+        usable = [r for r in images if r.has_ground_truth or r.image_id in kept]
         if path is not None:
             usable = with_proposals(usable, path)
         flipped = [flip_horizontally(r) for r in usable] if config.TRAIN.USE_FLIPPED else []
         records += usable + flipped
         _LOG.info(
-            "%s: %d images, %d without ground truth left out, %d flipped added, %d boxes",
+            "%s: %d images, %d without ground truth left out, %d flipped added, %d boxes%s",
             dataset.name,
             len(images),
             len(images) - len(usable),
             len(flipped),
             sum(len(record.boxes) for record in usable),
+            _about_empty_images(len(empty), bool(kept)),
         )
-    if not records:
+    if not any(record.has_ground_truth for record in records):
         raise DatasetError(f"{', '.join(names)}: no image has a ground-truth box to train on")
     return records, datasets
+
+
+def _about_empty_images(number: int, kept: bool) -> str:
+    if not number:
+        return ""
+    if kept:
+        return f"; {number} images without annotations kept as background"
+    return f"; LIBRA.DATA.KEEP_EMPTY_IMAGES True keeps {number} as background"
 
 
 def check_same_classes(datasets: Sequence[CocoDataset]) -> None:

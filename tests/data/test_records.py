@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,6 +48,34 @@ def test_empty_and_crowd_only_images_do_not_train(folder, config):
     assert dataset.num_classes == 3
     config.TRAIN.USE_FLIPPED = False
     assert len(training_records(("toy",), config)[0]) == 1
+
+
+def test_images_without_annotations_are_kept_if_the_configuration_says_so(folder, config, caplog):
+    caplog.set_level(logging.INFO)
+    folder.add_image(boxes=[[1, 1, 9, 9]]).add_image()
+    folder.add_image(boxes=[{"bbox": [1, 1, 9, 9], "iscrowd": 1}])
+    folder.add_image(boxes=[[1, 1, 0, 9]])
+    folder.add_image(boxes=[{"bbox": [1, 1, 9, 9], "image_id": "5"}])
+    folder.add_image(boxes=[{"bbox": [1, 1, 9, 9], "ignore": 1}])
+    folder.add_image()
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.write())}
+    config.TRAIN.USE_FLIPPED = False
+    training_records("toy", config)
+    counts = "toy: 7 images, 6 without ground truth left out, 0 flipped added, 1 boxes; "
+    assert counts + "LIBRA.DATA.KEEP_EMPTY_IMAGES True keeps 2 as background" in caplog.text
+    config.LIBRA.DATA.KEEP_EMPTY_IMAGES = True
+    records, _ = training_records("toy", config)
+    assert [record.image_id for record in records] == [1, 2, 7]
+    assert [len(record.boxes) for record in records] == [1, 0, 0]
+    counts = "toy: 7 images, 4 without ground truth left out, 0 flipped added, 1 boxes; "
+    assert counts + "2 images without annotations kept as background" in caplog.text
+
+
+def test_images_without_annotations_alone_do_not_train(folder, config):
+    config.LIBRA.DATA.KEEP_EMPTY_IMAGES = True
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.add_image().write())}
+    with pytest.raises(DatasetError, match="no image has a ground-truth box"):
+        training_records("toy", config)
 
 
 def test_data_sets_are_combined_when_their_classes_agree(folder, config):

@@ -82,3 +82,58 @@ def test_python_operators_train_two_stage_detectors_too(
         "fast_rcnn": ["MODEL.FASTER_RCNN", "False", "TRAIN.PROPOSAL_FILES", repr((path,))],
     }
     _check_python_operators(tiny_rcnn_config, options[kind], tmp_path, monkeypatch)
+
+
+def _remove_boxes(folder, first_empty):
+    """Remove the boxes of all images from an id on."""
+    path = folder / "squares" / "annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] < first_empty]
+    path.write_text(json.dumps(content))
+
+
+_EMPTY = [
+    "LIBRA.DATA.KEEP_EMPTY_IMAGES", "True", "TRAIN.IMS_PER_BATCH", "1", "TRAIN.USE_FLIPPED",
+    "False", "SOLVER.MAX_ITER", "8", "LIBRA.LOG_PERIOD", "1",
+]  # fmt: skip
+_RETINANET_OPTIONS = {
+    "plain": [],
+    "balanced": ["LIBRA.BALANCED_L1.ON", "True", "LIBRA.RETINANET_SAMPLER.MODE", "reweight"],
+    "select": ["LIBRA.RETINANET_SAMPLER.MODE", "select", *_VARIANTS["augmented"]],
+    "softmax": ["RETINANET.SOFTMAX", "True"],
+}
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("name", _RETINANET_OPTIONS)
+def test_retinanet_trains_on_images_without_boxes(tiny_config, tmp_path, name, native, monkeypatch):
+    config = tiny_config(*_EMPTY, *_RETINANET_OPTIONS[name])
+    _remove_boxes(tmp_path, 4)
+    if not native:
+        monkeypatch.setattr(ops.library, "has_native", lambda operator: False)
+    losses = _losses(config)
+    assert len(losses) == 8 and np.isfinite(losses).all() and min(losses) > 0
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("kind", ["faster_rcnn", "rpn", "fast_rcnn"])
+def test_two_stage_detectors_train_on_images_without_boxes(
+    tiny_rcnn_config, tmp_path, kind, native, monkeypatch
+):
+    boxes = [np.float32([[8, 8, 60, 60], [64, 20, 120, 90], [0, 0, 127, 127]])] * 8
+    path = str(tmp_path / "proposals.pkl")
+    write_proposals(path, list(range(1, 9)), boxes, [np.float32([0.9, 0.8, 0.7])] * 8, cfg="")
+    options = {
+        "faster_rcnn": [
+            "LIBRA.SAMPLER.NEGATIVE", "iou_balanced", "LIBRA.SAMPLER.POSITIVE",
+            "instance_balanced", "LIBRA.SAMPLER.RPN", "True", "LIBRA.SAMPLER.RPN_NEG_POS_UB", "5.0",
+        ],
+        "rpn": ["MODEL.FASTER_RCNN", "False", "MODEL.RPN_ONLY", "True"],
+        "fast_rcnn": ["MODEL.FASTER_RCNN", "False", "TRAIN.PROPOSAL_FILES", (path,)],
+    }  # fmt: skip
+    config = tiny_rcnn_config(*_EMPTY, *options[kind])
+    _remove_boxes(tmp_path, 4)
+    if not native:
+        monkeypatch.setattr(ops.library, "has_native", lambda operator: False)
+    losses = _losses(config)
+    assert len(losses) == 8 and np.isfinite(losses).all() and min(losses) > 0

@@ -217,13 +217,19 @@ LIBRA = Section(
         ),
     ),
     DATA=Section(
-        "How images are read.",
+        "How images are read, and which of them train.",
         upstream=NotUpstream("upstream's loader reads the images", only_in_training=True),
         SKIP_BAD_IMAGES=Key(
             False,
             "Leave out images that cannot be read, and name each of them once. A test scores the "
             "other images and lists these as `untested_images`.",
             affects_weights=False,
+        ),
+        KEEP_EMPTY_IMAGES=Key(
+            False,
+            "Train on images without any annotation, too: all of such an image is background. "
+            "False leaves them out, as Detectron does. Images that have only crowds or unusable "
+            "boxes are always left out.",
         ),
     ),
     EVALUATION=Section(
