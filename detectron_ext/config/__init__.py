@@ -11,7 +11,11 @@ from __future__ import annotations
 from detectron_ext.config.dotted import value_at
 from detectron_ext.config.flat import flat_legacy_settings, flat_settings
 from detectron_ext.config.loader import load
-from detectron_ext.config.model_kind import is_retinanet, reads_proposals
+from detectron_ext.config.model_kind import (
+    ignores_crowd_anchors,
+    is_retinanet,
+    reads_proposals,
+)
 from detectron_ext.config.output import future_output_dir, output_dir, run_folder
 from detectron_ext.config.tree import Config, ConfigNode
 from detectron_ext.config.yaml_text import dump_legacy_yaml, dump_yaml, load_legacy_yaml
@@ -26,6 +30,7 @@ __all__ = [
     "flat_legacy_settings",
     "flat_settings",
     "future_output_dir",
+    "ignores_crowd_anchors",
     "is_retinanet",
     "load",
     "load_legacy_yaml",

@@ -36,6 +36,14 @@ def is_retinanet(config: Settings) -> bool:
     return model_kind(config) is ModelKind.RETINANET
 
 
+def ignores_crowd_anchors(config: Settings) -> bool:
+    """Return whether anchors inside crowds are ignored; if not, they are background."""
+    return bool(
+        (config.LIBRA.IGNORE_CROWD_ANCHORS or config.LIBRA.AUGMENTATION.CROP)
+        and config.TRAIN.CROWD_FILTER_THRESH > 0
+    )
+
+
 def reads_proposals(config: Settings) -> bool:
     """Return whether regions come from TRAIN.PROPOSAL_FILES and TEST.PROPOSAL_FILES."""
     return model_kind(config) is ModelKind.FAST_RCNN

@@ -244,6 +244,9 @@ class LibraSettings(Node, Protocol):
     def DATA(self) -> LibraDataSettings: ...
 
     @property
+    def IGNORE_CROWD_ANCHORS(self) -> bool: ...
+
+    @property
     def EVALUATION(self) -> LibraEvaluationSettings: ...
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Sequence
 
+from detectron_ext.config import ignores_crowd_anchors, reads_proposals
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord, flip_horizontally
@@ -77,6 +78,7 @@ def training_records(
             sum(len(record.boxes) for record in usable),
             _about_empty_images(len(empty), bool(kept)),
         )
+        _say_what_crowds_are(dataset.name, usable, config)
     if not any(record.has_ground_truth for record in records):
         raise DatasetError(f"{', '.join(names)}: no image has a ground-truth box to train on")
     return records, datasets
@@ -88,6 +90,17 @@ def _about_empty_images(number: int, kept: bool) -> str:
     if kept:
         return f"; {number} images without annotations kept as background"
     return f"; LIBRA.DATA.KEEP_EMPTY_IMAGES True keeps {number} as background"
+
+
+def _say_what_crowds_are(name: str, records: Sequence[ImageRecord], config: Settings) -> None:
+    number = sum(int(record.is_crowd.sum()) for record in records)
+    if number and not reads_proposals(config) and not ignores_crowd_anchors(config):
+        _LOG.info(
+            "%s: anchors inside its %d crowd boxes are background, as in Detectron; "
+            "LIBRA.IGNORE_CROWD_ANCHORS True ignores them",
+            name,
+            number,
+        )
 
 
 def check_same_classes(datasets: Sequence[CocoDataset]) -> None:

@@ -26,6 +26,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
+from detectron_ext.config import ignores_crowd_anchors
 from detectron_ext.config.settings import Settings
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
@@ -47,14 +48,15 @@ def assign_anchors(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Label anchors by the ground truth of one image.
 
-    In Detectron, anchors in crowds are background. With LIBRA.AUGMENTATION.CROP they are ignored,
-    because a crop marks objects that it cuts to a small part as crowds.
+    Anchors in crowds are background, as in Detectron. With LIBRA.IGNORE_CROWD_ANCHORS or
+    LIBRA.AUGMENTATION.CROP they are ignored; a crop marks objects that it cuts to a small part as
+    crowds.
 
     Args:
         anchors: (K, 4) float32 rows (x1, y1, x2, y2) in pixels of the network's input.
         sample: the image.
-        config: RETINANET.POSITIVE_OVERLAP and NEGATIVE_OVERLAP, LIBRA.AUGMENTATION.CROP and
-            TRAIN.CROWD_FILTER_THRESH are used.
+        config: RETINANET.POSITIVE_OVERLAP and NEGATIVE_OVERLAP, and the settings of
+            `ignores_crowd_anchors` are used.
 
     Returns:
         labels: (K,) int32: class number, 0 for background, -1 for ignored.
@@ -70,7 +72,7 @@ def assign_anchors(
     positive = is_best | (overlaps >= config.RETINANET.POSITIVE_OVERLAP)
     labels[positive] = sample.classes[real][matched[positive]]
     labels[overlaps < config.RETINANET.NEGATIVE_OVERLAP] = BACKGROUND
-    if config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
+    if ignores_crowd_anchors(config) and sample.is_crowd.any():
         background = np.flatnonzero(labels == BACKGROUND)
         crowds, threshold = sample.boxes[sample.is_crowd], config.TRAIN.CROWD_FILTER_THRESH
         labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
@@ -101,8 +103,8 @@ class RetinanetTargets:
     """Builds the target blobs of a minibatch; thread-safe if the mode of the sampler is.
 
     Args:
-        config: RETINANET, FPN's levels, LIBRA.RETINANET_SAMPLER, LIBRA.AUGMENTATION.CROP and
-            TRAIN.CROWD_FILTER_THRESH are used.
+        config: RETINANET, FPN's levels, LIBRA.RETINANET_SAMPLER and the settings of
+            `ignores_crowd_anchors` are used.
 
     Raises:
         ConfigError: LIBRA.RETINANET_SAMPLER.MODE does not exist, or cannot use its settings.

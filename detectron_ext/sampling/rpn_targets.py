@@ -11,6 +11,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
+from detectron_ext.config import ignores_crowd_anchors
 from detectron_ext.config.settings import Settings
 from detectron_ext.geometry.anchors import AnchorGrids, rpn_anchor_levels
 from detectron_ext.geometry.boxes import encode
@@ -50,8 +51,8 @@ class RpnTargets:
     """Builds the RPN's target blobs of a minibatch; thread-safe.
 
     Args:
-        config: RPN or FPN (for the anchors), TRAIN.RPN_*, TRAIN.CROWD_FILTER_THRESH, LIBRA.SAMPLER
-            and LIBRA.AUGMENTATION.CROP are used.
+        config: RPN or FPN (for the anchors), TRAIN.RPN_*, LIBRA.SAMPLER and
+            the settings of `ignores_crowd_anchors` are used.
     """
 
     def __init__(self, config: Settings) -> None:
@@ -147,9 +148,7 @@ class RpnTargets:
         settings = self._config.TRAIN
         is_positive = is_best | (overlaps >= settings.RPN_POSITIVE_OVERLAP)
         negative = np.flatnonzero(~is_positive & (overlaps < settings.RPN_NEGATIVE_OVERLAP))
-        # In Detectron, anchors in crowds are background. A random crop marks objects that it cuts
-        # to a small part as crowds, and those are not background.
-        if self._config.LIBRA.AUGMENTATION.CROP and sample.is_crowd.any():
+        if ignores_crowd_anchors(self._config) and sample.is_crowd.any():
             crowds = sample.boxes[sample.is_crowd]
             crowded = lies_in_crowd(boxes[negative], crowds, settings.CROWD_FILTER_THRESH)
             negative = negative[~crowded]

@@ -96,6 +96,7 @@ def test_libra_defaults_are_plain_detectron():
             "COLOR_JITTER": 0.0,
         },
         "DATA": {"SKIP_BAD_IMAGES": False, "KEEP_EMPTY_IMAGES": False},
+        "IGNORE_CROWD_ANCHORS": False,
         "EVALUATION": {"AP_DETECTIONS": 100},
         "FAST_CONV": True,
         "LOG_PERIOD": 20,

@@ -78,6 +78,30 @@ def test_images_without_annotations_alone_do_not_train(folder, config):
         training_records("toy", config)
 
 
+@pytest.mark.parametrize(
+    "kind, key, is_said",
+    [
+        ("retinanet", None, True),
+        ("retinanet", "IGNORE_CROWD_ANCHORS", False),
+        ("generalized_rcnn", None, False),  # Fast R-CNN has no anchors
+    ],
+)
+def test_what_anchors_in_crowds_are_is_said(folder, config, caplog, kind, key, is_said):
+    caplog.set_level(logging.INFO)
+    crowd = {"bbox": [1, 1, 9, 9], "iscrowd": 1}
+    folder.add_image(boxes=[[1, 1, 9, 9], crowd]).add_image(boxes=[crowd])
+    config.DATASETS_EXTRA = {"toy": entry_dict(folder.write())}
+    config.MODEL.TYPE = kind
+    if key:
+        setattr(config.LIBRA, key, True)
+    training_records("toy", config)
+    message = (
+        "toy: anchors inside its 1 crowd boxes are background, as in Detectron; "
+        "LIBRA.IGNORE_CROWD_ANCHORS True ignores them"
+    )
+    assert (message in caplog.messages) == is_said
+
+
 def test_data_sets_are_combined_when_their_classes_agree(folder, config):
     folder.add_image(boxes=[[1, 1, 9, 9]])
     first = folder.write("first")

@@ -129,9 +129,10 @@ def test_locations_point_to_the_anchor_of_each_target(class_specific):
     assert seen == blobs["retnet_fg_num"] - 2
 
 
-def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
+@pytest.mark.parametrize("key", ["LIBRA.AUGMENTATION.CROP", "LIBRA.IGNORE_CROWD_ANCHORS"])
+def test_crowds_are_background_as_in_detectron_unless_a_key_ignores_them(key):
     crowd = _sample([[10, 10, 50, 50], [0, 0, 127, 127]], [1, 1], [False, True])
-    cropping_config = _config("LIBRA.AUGMENTATION.CROP", "True")
+    cropping_config = _config(key, "True")
     plain = RetinanetTargets(_config())([crowd], 128, 128, _RNG)
     cropping = RetinanetTargets(cropping_config)([crowd], 128, 128, _RNG)
     inside = plain["retnet_cls_labels_fpn3"] == 0
@@ -139,7 +140,7 @@ def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping():
     assert (cropping["retnet_cls_labels_fpn3"][inside] == -1).sum() > 0.5 * inside.sum()
     positive = plain["retnet_cls_labels_fpn3"] > 0
     np.testing.assert_array_equal(positive, cropping["retnet_cls_labels_fpn3"] > 0)
-    off = _config("LIBRA.AUGMENTATION.CROP", "True", "TRAIN.CROWD_FILTER_THRESH", "0.0")
+    off = _config(key, "True", "TRAIN.CROWD_FILTER_THRESH", "0.0")
     blobs = RetinanetTargets(off)([crowd], 128, 128, _RNG)
     np.testing.assert_array_equal(blobs["retnet_cls_labels_fpn3"], plain["retnet_cls_labels_fpn3"])
 

@@ -173,13 +173,14 @@ def test_the_same_generator_draws_the_same_anchors():
     assert not all((one[name] == other[name]).all() for name in one)
 
 
-@pytest.mark.parametrize("crop", [False, True])
-def test_crowds_are_background_as_in_detectron_but_ignored_when_cropping(crop):
-    config = _config("LIBRA.AUGMENTATION.CROP", str(crop))
+@pytest.mark.parametrize("ignores", [False, True])
+@pytest.mark.parametrize("key", ["LIBRA.AUGMENTATION.CROP", "LIBRA.IGNORE_CROWD_ANCHORS"])
+def test_crowds_are_background_as_in_detectron_unless_a_key_ignores_them(key, ignores):
+    config = _config(key, str(ignores))
     everywhere = _sample([[10, 10, 50, 50], [0, 0, 159, 127]], [False, True])
     positives, negatives = _counts(config, everywhere)[0]
-    assert positives > 0 and (negatives == 0) == crop
-    off = _config("LIBRA.AUGMENTATION.CROP", str(crop), "TRAIN.CROWD_FILTER_THRESH", "-1.0")
+    assert positives > 0 and (negatives == 0) == ignores
+    off = _config(key, str(ignores), "TRAIN.CROWD_FILTER_THRESH", "-1.0")
     assert _counts(off, everywhere)[0][1] > 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from detectron_ext.config.keys import key
 from detectron_ext.config.keys.key import (
+    WITH_ANCHORS,
     WITH_BOX_HEAD,
     WITH_DETECTIONS,
     WITH_RPN,
@@ -231,6 +232,15 @@ LIBRA = Section(
             "False leaves them out, as Detectron does. Images that have only crowds or unusable "
             "boxes are always left out.",
         ),
+    ),
+    IGNORE_CROWD_ANCHORS=Key(
+        False,
+        "Ignore RetinaNet's and the RPN's anchors inside crowd boxes (`iscrowd: 1`) in training. "
+        "False takes them for background, as Detectron does. With AUGMENTATION.CROP they are "
+        "always ignored, because a crop turns objects that it cuts to a small part into crowds. "
+        "TRAIN.CROWD_FILTER_THRESH decides which anchors are inside.",
+        used_by=WITH_ANCHORS,
+        upstream=NotUpstream("upstream labels the anchors itself", only_in_training=True),
     ),
     EVALUATION=Section(
         "How detections are scored.",

@@ -59,8 +59,9 @@ TRAIN = Section(
     ),
     CROWD_FILTER_THRESH=Key(
         0.7,
-        "A proposal or anchor is not used as a negative if more than this fraction of its area "
-        "lies in a crowd region; 0 or less turns the filter off.",
+        "A proposal is not used as a negative if more than this fraction of its area lies in a "
+        "crowd box; 0 or less turns the filter off. The same holds for an anchor if "
+        "LIBRA.IGNORE_CROWD_ANCHORS or LIBRA.AUGMENTATION.CROP is True.",
     ),
     # ---- Region minibatch of the Fast R-CNN head ----
     BATCH_SIZE_PER_IM=Key(
