@@ -65,7 +65,7 @@ def read_picture(dataset: CocoDataset, image_id: int | str) -> np.ndarray | None
     """
     described = dataset.coco.imgs[image_id]
     size = (described["height"], described["width"])
-    image = read_file(dataset.image_path(image_id), size)
+    image = read_file(dataset.image_path(image_id), size, dataset.name)
     if image is None:
         _LOG.warning("%s: cannot read %s, so it is not drawn", dataset.name, described["file_name"])
     return image

@@ -10,6 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from detectron_ext.data.exif import warn_if_either_way
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
 
@@ -51,18 +52,26 @@ def decode_as_annotated(encoded: np.ndarray, size: tuple[int, int]) -> np.ndarra
     return unturned if unturned is not None and unturned.shape[:2] == size else image
 
 
-def read_file(path: str, size: tuple[int, int] | None = None) -> np.ndarray | None:
+def read_file(
+    path: str, size: tuple[int, int] | None = None, dataset: str = ""
+) -> np.ndarray | None:
     """Read an image file as :func:`decode`; None also if the file cannot be read.
 
     Args:
         path: the file.
         size: annotated height and width; then the image is turned as :func:`decode_as_annotated`.
+        dataset: name of its data set, for a warning about a photograph that may be turned wrongly.
     """
     try:
         encoded = np.fromfile(path, dtype=np.uint8)
     except OSError:
         return None
-    return decode(encoded) if size is None else decode_as_annotated(encoded, size)
+    if size is None:
+        return decode(encoded)
+    image = decode_as_annotated(encoded, size)
+    if image is not None and image.shape[:2] == size:
+        warn_if_either_way(encoded, size, path, dataset)
+    return image
 
 
 def read_image(record: ImageRecord) -> np.ndarray:
@@ -86,6 +95,7 @@ def read_image(record: ImageRecord) -> np.ndarray:
     if image.shape[:2] != size:
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise DatasetError(f"{where} is {found} pixels, but annotated as {size[1]}x{size[0]}")
+    warn_if_either_way(encoded, size, record.path, record.dataset_name)
     return np.ascontiguousarray(image[:, ::-1]) if record.flipped else image
 
 
