@@ -64,7 +64,7 @@ def compare_runs(
     _check_distinct(runs)
     every_run = [run for side in runs for run in side]
     tested = common_dataset(every_run)
-    entry = DatasetEntry(tested, "", annotations) if annotations else _entry(tested, config)
+    entry = ground_truth_entry(tested, config, annotations)
     ground_truth = common_images(every_run, read_ground_truth(entry))
     weights = image_resamples(len(ground_truth.imgs), num_resamples)
     limit = config.LIBRA.EVALUATION.AP_DETECTIONS
@@ -94,7 +94,19 @@ def _folder_names(folders: list[str]) -> list[str]:
     return [f"{path} ({n + 1})" if n else path for path, n in zip(folders, earlier)]
 
 
-def _entry(dataset: str, config: Settings) -> DatasetEntry:
+def ground_truth_entry(dataset: str, config: Settings, annotations: str = "") -> DatasetEntry:
+    """Return the entry of a data set whose images are not needed.
+
+    Args:
+        dataset: its catalog name.
+        config: a merged configuration. Its DATASETS_EXTRA may have the data set.
+        annotations: COCO annotation file; "" takes that of the catalog.
+
+    Raises:
+        DatasetError: the name is unknown, and no file is given.
+    """
+    if annotations:
+        return DatasetEntry(dataset, "", annotations)
     try:
         return resolve(dataset, config)
     except DatasetError as error:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import logging
 import os
 
-from pycocotools.coco import COCO
-
 from detectron_ext import config as configuration
 from detectron_ext.commands.pictures import draw_detections
+from detectron_ext.commands.score_report import report, score_and_say
 from detectron_ext.config import Config
-from detectron_ext.data.coco_dataset import CocoDataset, num_objects
+from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.inference import detect_dataset, propose_dataset, records_to_test
-from detectron_ext.evaluation.coco_eval import METRICS, without_images
-from detectron_ext.evaluation.detection_limit import limit_message
+from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
-from detectron_ext.evaluation.scores import score_detections
+from detectron_ext.evaluation.tested_parts import untested_name
 from detectron_ext.output_files import write_json, write_json_list
 
 _LOG = logging.getLogger(__name__)
-_HEADLINE = (*METRICS, "AR@100", "AR@1000")
 
 
 def detect_and_score(
@@ -63,15 +60,12 @@ def detect_and_score(
     path = _path(folder, "detections", "json", image_range)
     write_json_list(path, detections)
     _LOG.info("written: %s", path)
+    _write_untested(folder, image_range, tested.untested)
     if not _is_scored(dataset, image_range):
         return {}
     truth = without_images(dataset.coco, tested.untested)
-    limit = config.LIBRA.EVALUATION.AP_DETECTIONS
-    binding = limit_message(truth.anns.values(), detections, limit)
-    if binding:
-        _LOG.warning("%s: %s", dataset.name, binding)
-    results = score_detections(truth, detections, limit)
-    return _report(dataset, folder, results, truth, tested.untested)
+    results = score_and_say(config, dataset.name, truth, detections)
+    return report(dataset.name, folder, results, truth, tested.untested)
 
 
 def propose_and_score(
@@ -102,11 +96,12 @@ def propose_and_score(
     found_ids, boxes, scores = ([found[part] for found in proposals] for part in range(3))
     write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))
     _LOG.info("written: %s", path)
+    _write_untested(folder, image_range, untested)
     if not _is_scored(dataset, image_range):
         return {}
     truth = without_images(dataset.coco, untested)
     found = [found for found in proposals if found.image_id in truth.imgs]
-    return _report(dataset, folder, evaluate_proposals(truth, found), truth, untested)
+    return report(dataset.name, folder, evaluate_proposals(truth, found), truth, untested)
 
 
 def _folder(config: Config, dataset: CocoDataset) -> str:
@@ -118,46 +113,15 @@ def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> 
     return os.path.join(folder, f"{name}{part}.{extension}")
 
 
+def _write_untested(folder: str, image_range: tuple | None, untested: list) -> None:
+    """List the images that the test of a part skipped, for the merging of parts."""
+    if image_range is not None:
+        write_json(os.path.join(folder, untested_name(*image_range)), untested)
+
+
 def _is_scored(dataset: CocoDataset, image_range: tuple | None) -> bool:
     if image_range is None and not dataset.has_annotations:
         _LOG.warning(
             "%s: not scored, because its annotation file has no 'annotations'", dataset.name
         )
     return image_range is None and dataset.has_annotations
-
-
-def _report(dataset: CocoDataset, folder: str, results: dict, truth: COCO, untested: list) -> dict:
-    if untested:
-        results = {**results, "untested_images": untested}
-        _LOG.warning(
-            "%s: %d of %d images were not tested and are not scored; see untested_images in "
-            "results.json", dataset.name, len(untested), len(dataset.image_ids()),
-        )  # fmt: skip
-    path = os.path.join(folder, "results.json")
-    write_json(path, results)
-    if num_objects(truth):
-        _LOG.info("%s: %s", dataset.name, summary(results))
-    else:
-        _LOG.warning("%s", nothing_to_score(dataset.name, truth))
-    _LOG.info("written: %s", path)
-    return results
-
-
-def nothing_to_score(name: str, truth: COCO) -> str:
-    """Return the message about ground truth without an object.
-
-    Args:
-        name: the data set.
-        truth: usable annotations of the images that are scored.
-    """
-    return (
-        f"{name}: there is nothing to score, so every AP is undefined: no usable box of an object "
-        f"in {len(truth.imgs)} images, {len(truth.anns)} crowds"
-    )
-
-
-def summary(results: dict) -> str:
-    """Return the main scores of a test as one line: "AP 0.412  AP50 0.633 ..."."""
-    keys = [key for key in results if key in _HEADLINE or key.startswith("AP@")]
-    shown = {key: "-" if results[key] is None else f"{results[key]:.3f}" for key in keys}
-    return "  ".join(f"{key} {value}" for key, value in shown.items())

@@ -7,11 +7,8 @@ import os
 from typing import NamedTuple, Sequence
 
 from detectron_ext import config as configuration
-from detectron_ext.commands.scoring import (
-    detect_and_score,
-    nothing_to_score,
-    propose_and_score,
-)
+from detectron_ext.commands.score_report import nothing_to_score
+from detectron_ext.commands.scoring import detect_and_score, propose_and_score
 from detectron_ext.config import Config, reads_proposals
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset, num_objects

@@ -145,16 +145,21 @@ class CocoDataset:
         )
 
 
-def read_ground_truth(entry: DatasetEntry) -> COCO:
+def read_ground_truth(entry: DatasetEntry, required: bool = True) -> COCO:
     """Return the annotations of a data set like ``CocoDataset.coco``, without needing its images.
 
     A warning says what was left out, as when a `CocoDataset` is made.
 
+    Args:
+        entry: the data set.
+        required: whether the file must have 'annotations'.
+
     Raises:
-        DatasetError: the file is missing, not JSON or not COCO format, or has no annotations.
+        DatasetError: the file is missing, not JSON or not COCO format, or lacks the annotations
+            that are required.
     """
     content = read_annotations(entry)
-    if "annotations" not in content:
+    if required and "annotations" not in content:
         raise DatasetError(f"{entry.ann_fn}: has no 'annotations' to score with")
     return _index_usable(content, entry)[0]
 

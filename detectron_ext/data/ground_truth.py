@@ -90,14 +90,14 @@ def remove_unusable(content: dict[str, Any]) -> Reading:
         if annotation.get("area") is None:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
         annotation["iscrowd"] = bool(annotation.get("iscrowd")) or is_marked_ignore(annotation)
-        image = images.get(annotation["image_id"])
-        reason = _why_unusable(annotation, image, categories, id_texts)
+        reason = _why_unusable(annotation, images, categories, id_texts)
         if reason:
             reading.dropped.setdefault(reason, []).append(annotation["id"])
             reading.images_with_dropped.add(str(annotation["image_id"]))
             continue
         usable.append(annotation)
         reading.num_ignored += is_marked_ignore(annotation)
+        image = images[annotation["image_id"]]
         reading.num_beyond += _excess(annotation["bbox"], image) > _TOLERANCE
     if "annotations" in content:
         content["annotations"] = usable
@@ -109,17 +109,16 @@ def is_marked_ignore(annotation: dict) -> bool:
     return annotation.get("ignore") == 1
 
 
-def _why_unusable(
-    annotation: dict, image: dict | None, categories: set, id_texts: dict[str, set]
-) -> str:
+def _why_unusable(annotation: dict, images: dict, categories: set, id_texts: dict[str, set]) -> str:
     """Return why an annotation cannot be used; empty if it can.
 
     Args:
         annotation: the annotation, completed.
-        image: its image; None if it is unknown.
+        images: the images by their ids.
         categories: ids of the categories.
         id_texts: the ids of images and categories as text, to tell "7" from 7.
     """
+    image = images.get(annotation["image_id"])
     if image is None:
         return _why_unknown("images", "image_id", annotation, id_texts)
     if annotation["category_id"] not in categories:
@@ -142,7 +141,7 @@ def _why_unknown(section: str, field: str, annotation: dict, id_texts: dict[str,
     return f"whose {field} is {here} although the ids of '{section}' are {there}"
 
 
-def _excess(bbox: list, image: dict) -> float:
+def _excess(bbox: list, image: dict[str, Any]) -> float:
     """Return how far a box reaches beyond its image, in pixels; not above 0 if it does not."""
     x, y, width, height = bbox
     return max(-x, -y, x + width - image["width"], y + height - image["height"])

@@ -106,6 +106,32 @@ def write_proposals(path: str, image_ids: list, boxes: list, scores: list, cfg: 
     write_pickle(path, content)
 
 
+def read_scored_proposals(path: str) -> list[tuple] | None:
+    """Read a proposals file with its scores; return None if it is a pickle of something else.
+
+    Returns:
+        (image id, boxes (P, 4), scores (P,)) of each image, in the order of the file.
+
+    Raises:
+        DatasetError: the file cannot be read or is damaged.
+    """
+    content = read_pickle(path, "proposals", DatasetError)
+    if not isinstance(content, dict) or not {"boxes", "scores"} <= content.keys():
+        return None
+    boxes, scores = _read_boxes(path), _as_list(content["scores"])
+    if scores is None or len(scores) != len(boxes):
+        raise DatasetError(f"proposals {path} have no list 'scores' of all images")
+    proposals = []
+    for (image_id, array), values in zip(boxes.items(), scores):
+        flat = np.asarray(values)
+        if flat.shape != (len(array),) or flat.dtype.kind not in "fiu":
+            raise DatasetError(f"proposals {path}: image {image_id} has not one score for each box")
+        if not np.isfinite(flat).all():
+            raise DatasetError(f"proposals {path}: a score of image {image_id} is not finite")
+        proposals.append((image_id, array, flat))
+    return proposals
+
+
 def _as_list(value: Any) -> list | None:
     """Return the elements of a list or array; None if the value is neither."""
     is_list = isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim > 0)

@@ -38,7 +38,7 @@ def read_detections(path: str) -> list[dict]:
     return detections
 
 
-def read_upstream_detections(path: str, coco_gt: COCO) -> list[dict]:
+def read_upstream_detections(path: str, coco_gt: COCO, image_ids: list | None = None) -> list[dict]:
     """Read Detectron's detections.pkl as COCO results.
 
     The file has a list for each class, in the order of the annotation file, the background first.
@@ -47,13 +47,15 @@ def read_upstream_detections(path: str, coco_gt: COCO) -> list[dict]:
     Args:
         path: the file.
         coco_gt: ground truth of the data set that was tested.
+        image_ids: ids of the images that the file covers; None for all.
 
     Raises:
         UserError: the file is damaged, or does not fit the ground truth.
     """
     content = read_pickle(path, "detections", UserError)
     by_class: Any = content.get("all_boxes") if isinstance(content, dict) else None
-    categories, image_ids = coco_gt.getCatIds(), sorted(coco_gt.getImgIds())
+    categories = coco_gt.getCatIds()
+    image_ids = sorted(coco_gt.getImgIds()) if image_ids is None else image_ids
     fits = _is_list_of(by_class, len(categories) + 1)
     if not fits or not all(_is_list_of(images, len(image_ids)) for images in by_class[1:]):
         raise UserError(
@@ -92,9 +94,14 @@ def _is_coco_result(detection: Any) -> bool:
         and len(bbox) == 4
         and all(map(is_finite_number, bbox))
         and is_finite_number(detection.get("score"))
-        and isinstance(detection.get("image_id"), (int, str))
-        and isinstance(detection.get("category_id"), (int, str))
+        and _is_id(detection.get("image_id"))
+        and _is_id(detection.get("category_id"))
     )
+
+
+def _is_id(value: Any) -> bool:
+    """Return whether a value is a number, perhaps written as 7.0, or text."""
+    return isinstance(value, str) or is_finite_number(value)
 
 
 def is_finite_number(value: Any) -> bool:

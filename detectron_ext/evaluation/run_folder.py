@@ -163,7 +163,10 @@ def _is_test(path: Path) -> bool:
 def _why_nothing(folder: str, root: Path) -> str:
     tests = [root, *root.glob("test/*/*")]
     if any(any(test.glob(name)) for test in tests for name in _PARTS):
-        return f"{folder} was only tested on a part of the images: test it on all images"
+        return (
+            f"{folder} was only tested on a part of the images: test it on all images, or merge "
+            "the parts with tools/reval.py"
+        )
     return f"{folder} has no finished test (test/<data set>/<type>/detections.json): test it first"
 
 

@@ -14,7 +14,7 @@ from detectron_ext import command_line
 from detectron_ext.engine import startup
 from detectron_ext.errors import Interrupted
 
-TOOLS = ("train_net", "test_net", "infer_simple", "visualize_results", "demo")
+TOOLS = ("train_net", "test_net", "infer_simple", "visualize_results", "demo", "reval")
 
 
 @pytest.mark.parametrize("name", TOOLS)
