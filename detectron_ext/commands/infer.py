@@ -73,7 +73,9 @@ def infer(
             {"class": names[entry["category_id"]], "score": entry["score"], "bbox": entry["bbox"]}
             for entry in detections
         ]
-        _LOG.info("%s: %d objects", path, len(detections))
+        is_full = 0 < config.TEST.DETECTIONS_PER_IM == len(detections)
+        limited = ", the most that TEST.DETECTIONS_PER_IM keeps" if is_full else ""
+        _LOG.info("%s: %d objects%s", path, len(detections), limited)
         if detections or always:
             picture = os.path.join(output_dir, file_name + suffix)
             write_picture(picture, draw_boxes(image, detections, names, threshold))

@@ -123,7 +123,7 @@ def _check_annotation(annotation: dict, where: str) -> None:
     bbox = annotation["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise DatasetError(f"{where}: bbox must be four numbers x, y, width, height, not {bbox!r}")
-    for field in ("area", "iscrowd"):
+    for field in ("area", "iscrowd", "ignore"):
         value = annotation.get(field)
         if value is not None and not isinstance(value, (int, float)):
             raise DatasetError(f"{where}: {field} must be a number, not {value!r}")

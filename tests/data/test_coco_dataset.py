@@ -198,6 +198,8 @@ def repeating(section):
         (setting("annotations", "bbox", [1, 2, 3]), "bbox"),
         (setting("annotations", "bbox", [1, 2, 3, None]), "bbox"),
         (setting("annotations", "area", "big"), "area"),
+        (setting("annotations", "iscrowd", "1"), "iscrowd must be a number"),
+        (setting("annotations", "ignore", "1"), "ignore must be a number"),
         (repeating("images"), "twice"),
         (repeating("annotations"), "twice"),
         (repeating("categories"), "twice"),

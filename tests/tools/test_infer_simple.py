@@ -54,6 +54,16 @@ def test_an_image_has_the_boxes_that_a_test_of_its_data_set_finds(infer, workpla
     assert _listed(tmp_path)["1.png"] == expected
 
 
+@pytest.mark.parametrize(
+    "kept, end", [(2, ", the most that TEST.DETECTIONS_PER_IM keeps"), (0, "")]
+)
+def test_a_limit_on_the_detections_of_an_image_is_said(infer, workplace, tmp_path, kept, end):
+    outcome = infer("--thresh", 0, workplace.images / "1.png", "TEST.DETECTIONS_PER_IM", kept)
+    assert outcome.status == 0
+    line = f"1.png: {len(_listed(tmp_path)['1.png'])} objects{end}"
+    assert outcome.err.splitlines()[-1].endswith(line)
+
+
 def test_a_score_below_the_threshold_is_neither_drawn_nor_listed(infer, workplace, tmp_path):
     assert infer("--thresh", 0.999, workplace.images / "1.png").status == 0
     assert _outputs(tmp_path) == {"detections.json"}
