@@ -9,6 +9,7 @@ all this silently; here everything is counted.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,7 @@ def remove_unusable(content: dict[str, Any]) -> Reading:
     reading = Reading(num_annotations=len(content.get("annotations", ())))
     for annotation in content.get("annotations", ()):
         if annotation.get("area") is None:
-            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+            annotation["area"] = _box_area(annotation["bbox"])
         annotation["iscrowd"] = bool(annotation.get("iscrowd")) or is_marked_ignore(annotation)
         reason = _why_unusable(annotation, images, categories, id_texts)
         if reason:
@@ -107,6 +108,11 @@ def remove_unusable(content: dict[str, Any]) -> Reading:
 def is_marked_ignore(annotation: dict) -> bool:
     """Return whether an annotation is marked ``ignore``, as in Detectron."""
     return annotation.get("ignore") == 1
+
+
+def _box_area(bbox: list) -> float:
+    """Return the area of a box; NaN if a side is larger than every float."""
+    return bbox[2] * bbox[3] if all(map(is_finite, bbox[2:])) else math.nan
 
 
 def _why_unusable(annotation: dict, images: dict, categories: set, id_texts: dict[str, set]) -> str:

@@ -69,6 +69,7 @@ def objects_and_crowds(coco, image_id=1):
         ({"bbox": [math.nan, 5, 9, 9]}, "non-finite"),
         ({"bbox": [5, 5, math.inf, 9]}, "non-finite"),
         ({"bbox": [5, 5, 9, 9], "area": math.nan}, "non-finite"),
+        ({"bbox": [5, 5, 10**400, 9.5]}, "non-finite"),
         ({"bbox": [5, 5, 9, 9], "area": 0}, "zero area"),
         ({"bbox": [5, 5, 9, 9], "image_id": 99}, "with an unknown image_id"),
         ({"bbox": [5, 5, 9, 9], "category_id": 99}, "with an unknown category_id"),
