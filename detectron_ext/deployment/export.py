@@ -74,7 +74,7 @@ def export_model(
     workspace.ResetWorkspace()
     model = build_model(config, train=False)
     workspace.RunNetOnce(model.param_init_net)
-    classes = load_parameters(model, path, require_all=True)
+    classes = load_parameters(model, path).classes
     operators = model.net.Proto().op
     is_sized = is_retinanet(config) or any(op.type in SIZED and not keep_custom for op in operators)
     writer = NetWriter()

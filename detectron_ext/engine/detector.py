@@ -40,7 +40,7 @@ class TestNet:
         workspace.ResetWorkspace()
         self._model = build_model(config, train=False)
         workspace.RunNetOnce(self._model.param_init_net)
-        self.classes = load_parameters(self._model, path, require_all=True)
+        self.classes = load_parameters(self._model, path).classes
         self._scope = replica_scopes(self._model.num_gpus)[0]
         self._created = False
 

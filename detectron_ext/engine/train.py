@@ -90,7 +90,7 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
         check_classes(minibatches.classes)
     save = functools.partial(save_parameters, model, classes=minibatches.classes)
     with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
-        _initialise(model, resume)
+        _initialise(model, resume, minibatches.classes)
         if resume:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
             # The momenta were accumulated at this rate. They are rescaled if the next rate is very
@@ -116,13 +116,13 @@ def _checkpoint_to_resume(config: Config, folder: str) -> tuple[Checkpoint | Non
     return checkpoint, check_checkpoint(config, checkpoint) if checkpoint else config.SOLVER
 
 
-def _initialise(model: DetectionModel, resume: Checkpoint | None) -> None:
+def _initialise(model: DetectionModel, resume: Checkpoint | None, classes: list) -> None:
     """Fill the parameters at random, then overwrite them from a file if there is one."""
     workspace.RunNetOnce(model.param_init_net)
     if resume:
-        load_parameters(model, resume.path, require_all=True)
+        load_parameters(model, resume.path)
     elif model.config.TRAIN.WEIGHTS:
-        load_start_weights(model)
+        load_start_weights(model, classes)
     broadcast_parameters(model)
 
 

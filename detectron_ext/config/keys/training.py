@@ -24,7 +24,7 @@ TRAIN = Section(
     WEIGHTS=Key(
         "",
         "Weights file that training starts from, or `imagenet://EfficientNetLite0`. If it is "
-        "empty, training starts from random weights.",
+        "empty, training starts from random weights. See also LIBRA.TRAIN.LOAD.",
     ),
     DATASETS=Key(
         (),
