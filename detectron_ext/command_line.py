@@ -6,6 +6,7 @@ Importing this module needs only the standard library, because some tools run wi
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -85,6 +86,16 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="KEY VALUE",
         help="configuration keys and their values, for example SOLVER.MAX_ITER 2000",
     )
+
+
+def is_key(text: str) -> bool:
+    """Return whether an argument is a configuration key and not a file or folder.
+
+    A misspelt key counts, too, if its section exists.
+    """
+    from detectron_ext.config.keys import ROOT
+
+    return text.partition(".")[0] in ROOT.entries and not os.path.exists(text)
 
 
 def add_upstream(parser: argparse.ArgumentParser) -> None:
