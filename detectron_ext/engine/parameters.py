@@ -16,6 +16,7 @@ from detectron_ext.modeling.devices import replica, replica_scopes, unscoped
 
 if TYPE_CHECKING:
     from detectron_ext.config.settings import Settings
+    from detectron_ext.data.data_record import DataRecord
     from detectron_ext.modeling.model import DetectionModel
 
 _LOG = logging.getLogger(__name__)
@@ -211,7 +212,9 @@ def _listing(names: Sequence[str], most: int = 8) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def save_parameters(model: DetectionModel, path: str, classes: list[str] | None) -> None:
+def save_parameters(
+    model: DetectionModel, path: str, classes: list[str] | None, data: DataRecord | None = None
+) -> None:
     """Write a model to a weights file, which appears whole or not at all.
 
     Args:
@@ -219,6 +222,7 @@ def save_parameters(model: DetectionModel, path: str, classes: list[str] | None)
             blobs that :func:`preserve` kept are written.
         path: the weights file.
         classes: class names, background first; None stores none.
+        data: digests and counts of the training data; None stores none.
 
     Raises:
         UserError: the file cannot be written.
@@ -231,7 +235,8 @@ def save_parameters(model: DetectionModel, path: str, classes: list[str] | None)
     for name in workspace.Blobs():
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
-    write_weights(path, Weights(blobs, configuration.dump_legacy_yaml(model.config), classes))
+    settings = configuration.dump_legacy_yaml(model.config)
+    write_weights(path, Weights(blobs, settings, classes, data))
 
 
 def broadcast_parameters(model: DetectionModel) -> None:

@@ -1,7 +1,8 @@
 """Weights files: Detectron's pickles, read without running code that they may hold.
 
 A file holds ``{"blobs": {name: array}, "cfg": YAML text}``; old files hold only the blobs. Files of
-this project also have ``"classes"``, the class names, which Detectron ignores.
+this project also have ``"classes"``, the class names, and ``"data"``, digests and counts of the
+training data. Detectron ignores both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectron_ext.array_pickle import read_pickle, write_pickle
+from detectron_ext.data.data_record import DataRecord, valid_record
 from detectron_ext.engine.foreign_weights import (
     refusal_by_name,
     refuse_foreign_content,
@@ -31,11 +33,13 @@ class Weights(NamedTuple):
         blobs: blob name without scope to numeric array.
         cfg: YAML text of the configuration the weights were trained with; None if not stored.
         classes: class names, background first; None if not stored.
+        data: digests and counts of the training data; None if not stored.
     """
 
     blobs: dict
     cfg: str | None
     classes: list | None
+    data: DataRecord | None = None
 
 
 def read_weights(path: str) -> Weights:
@@ -57,7 +61,8 @@ def read_weights(path: str) -> Weights:
     cfg, classes = extras.get("cfg"), extras.get("classes")
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         classes = None
-    return Weights(_checked_blobs(path, blobs), cfg if isinstance(cfg, str) else None, classes)
+    cfg = cfg if isinstance(cfg, str) else None
+    return Weights(_checked_blobs(path, blobs), cfg, classes, valid_record(extras.get("data")))
 
 
 def _read_content(path: str) -> dict:

@@ -17,7 +17,7 @@ _NUMBERS = {0: "class 0", 1: "class 1", 2: "class 2"}
         (None, 3, _NUMBERS, "w.pkl holds no class names: classes are shown by their numbers"),
         (
             None, 81, dict(enumerate(COCO_CLASSES)),
-            "w.pkl holds no class names: COCO's names are assumed, because it has COCO's 80 classes",
+            "w.pkl holds no class names: COCO's names are assumed, because it has COCO's 80",
         ),
         (
             ["bg", "cat"], 3, _NUMBERS,
