@@ -6,6 +6,7 @@ Importing this module needs only the standard library, because some tools run wi
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -32,11 +33,19 @@ class _Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def parse_args(self, args=None, namespace=None):
-        return self.parse_intermixed_args(args, namespace)
+        given = sys.argv[1:] if args is None else args
+        return self.parse_intermixed_args(list(map(_with_home, given)), namespace)
 
     def error(self, message: str):
         print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
         sys.exit(2)
+
+
+def _with_home(argument: str) -> str:
+    """Return an argument with the home folder for ~ in --flag=~/x, which a shell leaves alone."""
+    flag, equals, value = argument.partition("=")
+    is_flag = flag.startswith("--") and value.startswith("~")
+    return flag + equals + os.path.expanduser(value) if is_flag else argument
 
 
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -85,6 +94,16 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="KEY VALUE",
         help="configuration keys and their values, for example SOLVER.MAX_ITER 2000",
     )
+
+
+def is_key(text: str) -> bool:
+    """Return whether an argument is a configuration key and not a file or folder.
+
+    A misspelt key counts, too, if its section exists.
+    """
+    from detectron_ext.config.keys import ROOT
+
+    return text.partition(".")[0] in ROOT.entries and not os.path.exists(text)
 
 
 def add_upstream(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ def local_file(path: str, kind: str, advice: str, error_class: type[UserError]) 
         raise error_class(
             f"{kind} {path} are a URL and nothing is downloaded: fetch {name} yourself and {advice}"
         )
+    path = os.path.expandvars(os.path.expanduser(path))  # as config.paths does for keys
     if not os.path.isfile(path):
         raise error_class(f"{kind} file not found: {path or '(no name given)'}")
     return path

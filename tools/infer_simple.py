@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 
 from detectron_ext import command_line
@@ -68,8 +67,11 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
-    if math.isnan(arguments.thresh):
-        parser.error("--thresh must be a number")
+    if not 0 <= arguments.thresh <= 1:
+        parser.error("--thresh must be a score from 0 to 1")
+    if command_line.is_key(arguments.im_or_folder):
+        key = arguments.im_or_folder
+        parser.error(f"give the image or folder before the KEY VALUE pairs, not after {key}")
     # Where a key is expected, an image was meant.
     more = [text for text in arguments.opts[::2] if os.path.exists(text)]
     if more:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Sequence
 
 from detectron_ext.commands.pictures import check_pictures, make_picture_folder, write_picture
 from detectron_ext.config import Config, reads_proposals
-from detectron_ext.data.coco_classes import COCO_CLASSES
 from detectron_ext.data.transforms import read_file
+from detectron_ext.engine.class_names import class_names
 from detectron_ext.engine.detector import Detector
 from detectron_ext.engine.inference import coco_results
 from detectron_ext.errors import UserError
@@ -57,8 +56,9 @@ def infer(
     suffix = "." + picture_extension.lstrip(".")
     check_pictures(output_dir, suffix)
     detector = Detector(config, weights)
-    names = _class_names(detector.classes, config.MODEL.NUM_CLASSES)
+    names = class_names(detector.classes, config.MODEL.NUM_CLASSES, weights)
     found: dict[str, list[dict]] = {}
+    best = -1.0
     for path in paths:
         image = read_file(path)
         if image is None:
@@ -76,13 +76,27 @@ def infer(
         is_full = 0 < config.TEST.DETECTIONS_PER_IM == len(detections)
         limited = ", the most that TEST.DETECTIONS_PER_IM keeps" if is_full else ""
         _LOG.info("%s: %d objects%s", path, len(detections), limited)
+        best = max([best, *(entry["score"] for entry in entries)])
         if detections or always:
             picture = os.path.join(output_dir, file_name + suffix)
             write_picture(picture, draw_boxes(image, detections, names, threshold))
     if not found:
         raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
+    if not any(found.values()):
+        report_none(len(found), threshold, best)
     write_json(os.path.join(output_dir, "detections.json"), found)
     return found
+
+
+def report_none(num_images: int, threshold: float, best: float) -> None:
+    """Log that no detection was drawn, and the best score that there was; -1 if there was none."""
+    known = f"the best score is {best:.3g}" if best >= 0 else "and none with a lower score"
+    _LOG.warning(
+        "%s: no detection has a score of at least %g (--thresh); %s",
+        "1 image" if num_images == 1 else f"{num_images} images",
+        threshold,
+        known,
+    )
 
 
 def _check_stands_alone(config: Config) -> None:
@@ -107,16 +121,3 @@ def _image_paths(image_or_folder: str, extension: str) -> list[str]:
     if not names:
         raise UserError(f"folder {image_or_folder} has no images ({', '.join(wanted)})")
     return [os.path.join(image_or_folder, name) for name in names]
-
-
-def _class_names(classes: Sequence[str] | None, num_classes: int) -> dict[int, str]:
-    """Return class number to name.
-
-    The names are those of the weights. If the weights have none, they are COCO's names if the
-    number of classes is COCO's, and otherwise "class 7".
-    """
-    if classes is None and num_classes == len(COCO_CLASSES):
-        classes = COCO_CLASSES
-    if classes is None or len(classes) != num_classes:
-        return {number: f"class {number}" for number in range(num_classes)}
-    return dict(enumerate(classes))

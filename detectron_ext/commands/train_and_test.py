@@ -22,6 +22,8 @@ from detectron_ext.evaluation.detection_limit import kept_message
 
 _LOG = logging.getLogger(__name__)
 
+_LOG = logging.getLogger(__name__)
+
 
 class _TestData(NamedTuple):
     """A data set of TEST.DATASETS, read and checked.
@@ -107,7 +109,12 @@ def _test(
             )
     else:
         detector = Detector(config, weights)
-        # Detectron's own weights files hold no class names; then there is nothing to compare.
+        if detector.classes is None:  # as in Detectron's own weights files
+            _LOG.warning(
+                "%s holds no class names: its class 1 is taken for the first of a data set's "
+                "'categories', class 2 for the second, and so on",
+                weights,
+            )
         classes_by_dataset = _classes_by_dataset(config, tested)
         check_class_order(detector.classes or [], f"weights {weights}", classes_by_dataset)
         for (dataset, path), image_ids in zip(tested, chosen):

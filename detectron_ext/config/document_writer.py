@@ -38,6 +38,8 @@ LIBRA:
 - A default fixes the type of its key. An integer may stand for a float, a list for a tuple and a
   tuple for a list, and any scalar for a string. A bool never stands for a number, nor a number for
   a bool.
+- In keys that name files or folders, `~` stands for the home folder and `$NAME` for an environment
+  variable.
 - An unknown key, a wrong type or a value that is not allowed ends the run with one line that names
   the key. For an unknown key the line also names the nearest one.
 - In Python, `detectron_ext.config.load("my.yaml", ["SOLVER.MAX_ITER", 500])` returns the same

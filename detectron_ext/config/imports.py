@@ -16,6 +16,7 @@ import sys
 import traceback
 from typing import Any, Iterable, Iterator
 
+from detectron_ext.config.paths import expand_path
 from detectron_ext.config.values import coerce, decode
 from detectron_ext.errors import ConfigError
 from detectron_ext.registry import undone_on_failure
@@ -74,7 +75,7 @@ def _checked(value: Any, source: str) -> list:
 def _import(entry: str, source: str, folder: str) -> None:
     where = f"{KEY} in {source}"
     if entry.endswith(".py"):
-        path = os.path.realpath(os.path.join(folder, os.path.expanduser(entry)))
+        path = os.path.realpath(os.path.join(folder, expand_path(entry)))
         if not os.path.isfile(path):
             raise ConfigError(f"{where}: there is no file {path}")
         import_it: Any = _import_file

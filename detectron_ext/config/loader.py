@@ -8,6 +8,7 @@ from typing import Any, Iterable
 from detectron_ext.config.imports import KEY as IMPORTS
 from detectron_ext.config.imports import import_parts
 from detectron_ext.config.merge import as_pairs
+from detectron_ext.config.paths import expand_path
 from detectron_ext.config.tree import Config
 from detectron_ext.config.yaml_text import PlainLoader, parse_yaml
 from detectron_ext.errors import ConfigError
@@ -68,7 +69,7 @@ def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, 
             return layers[::-1]
         if not isinstance(base, str) or not base:
             raise ConfigError(f"{_BASE} in {path} expects one file name, given {base!r}")
-        path = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+        path = os.path.join(os.path.dirname(path), expand_path(base))
 
 
 def _read_file(path: str, child: str | None, loader_class: type) -> dict:

@@ -241,6 +241,9 @@ class LibraSettings(Node, Protocol):
     def AUGMENTATION(self) -> LibraAugmentationSettings: ...
 
     @property
+    def TRAIN(self) -> LibraTrainSettings: ...
+
+    @property
     def DATA(self) -> LibraDataSettings: ...
 
     @property
@@ -376,6 +379,13 @@ class LibraAugmentationSettings(Node, Protocol):
 
     @property
     def COLOR_JITTER(self) -> float: ...
+
+
+class LibraTrainSettings(Node, Protocol):
+    """The keys of LIBRA.TRAIN."""
+
+    @property
+    def LOAD(self) -> str: ...
 
 
 class LibraDataSettings(Node, Protocol):

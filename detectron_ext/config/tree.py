@@ -8,6 +8,7 @@ import numpy as np
 
 from detectron_ext.config.keys import default_tree
 from detectron_ext.config.merge import merge_map, merge_overrides
+from detectron_ext.config.paths import expand_paths
 from detectron_ext.config.validate import infer, validate
 from detectron_ext.errors import ConfigError
 
@@ -106,6 +107,7 @@ class Config(ConfigNode, _Settings):
     @classmethod
     def _finish(cls, tree: dict) -> Config:
         infer(tree)
+        expand_paths(tree)
         validate(tree)
         return cls(tree)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from detectron_ext import environment
 from detectron_ext.config.dataset_entry import DEFAULT_FORMAT, PATHS, entry_texts
+from detectron_ext.config.paths import expand_path
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.data.formats import FORMATS
 from detectron_ext.errors import ConfigError, DatasetError, choice_error
@@ -135,7 +136,7 @@ def known_names(config: Settings) -> list[str]:
 
 def _extra_sources(config: Settings) -> list[tuple[str, Mapping[str, Any]]]:
     sources: list[tuple[str, Mapping[str, Any]]] = [("DATASETS_EXTRA", dict(config.DATASETS_EXTRA))]
-    path = environment.DATASETS.value
+    path = expand_path(environment.DATASETS.value)
     if path:
         sources.append((path, _read_extra_catalog(path)))
     return sources
@@ -171,7 +172,7 @@ def _extra_entry(name: str, entry: Any, source: str) -> DatasetEntry:
             f"{source}: data set {name} needs a path for {' and '.join(wrong)}; "
             f"write {name}: {{im_dir: FOLDER, ann_fn: FILE.json}}"
         )
-    im_dir, ann_fn = (os.path.expandvars(os.path.expanduser(fields[key])) for key in PATHS)
+    im_dir, ann_fn = (expand_path(fields[key]) for key in PATHS)
     annotation_format = fields.get("format") or DEFAULT_FORMAT
     if annotation_format not in FORMATS:
         raise DatasetError(
@@ -194,7 +195,7 @@ def _coco_entry(name: str) -> DatasetEntry:
 
 
 def _root_folder(name: str, variable: environment.Variable, content: str) -> str:
-    folder = variable.value
+    folder = expand_path(variable.value)
     if not folder:
         raise DatasetError(
             f"data set {name}: set the environment variable {variable.name} to the folder that "

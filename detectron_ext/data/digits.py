@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from detectron_ext import environment
+from detectron_ext.config.paths import expand_path
 from detectron_ext.data.digit_scenes import SCENE_SIZE, Scene, render_scene
 from detectron_ext.errors import DatasetError, UserError
 
@@ -59,7 +60,7 @@ def ensure_dataset(
             or the folder cannot be written.
     """
     num_images = _checked_size(split, num_images, seed)
-    root = root or environment.DATA.value or os.path.join("output", "datasets")
+    root = root or expand_path(environment.DATA.value) or os.path.join("output", "datasets")
     folder = Path(root).absolute() / "digits" / f"{split}_{num_images}_{seed}"
     if not _is_complete(folder, num_images):
         try:

@@ -108,9 +108,11 @@ def check_same_classes(datasets: Sequence[CocoDataset]) -> None:
     first = datasets[0]
     for other in datasets[1:]:
         if other.classes != first.classes:
+            differences = _differences(first.classes, other.classes)
             raise DatasetError(
                 f"data sets {first.name} and {other.name} cannot be combined: their classes are "
                 f"{_class_list(first)} and {_class_list(other)}"
+                + (f"; {differences} in {other.name}" if differences else "")
             )
 
 
@@ -134,20 +136,33 @@ def check_class_order(classes: Sequence[str], source: str, tested: dict[str, lis
         tested: name of a data set to its class names, background first.
 
     Raises:
-        DatasetError: a class has another number in a data set, so that scores would be wrong.
+        DatasetError: a class has another number in a data set, so that scores would be wrong. The
+            message names every class that differs, in all data sets.
     """
+    wrong = []
     for dataset, others in tested.items():
-        where = ""
-        for number, (name, other) in enumerate(zip(classes, others)):
-            if name == other:
-                continue
-            where = f"class {number} is {name} in {source}, but {other} in data set {dataset}"
-            if name in others or other in classes:
-                raise DatasetError(
-                    f"{where}: list the 'categories' of its annotation file in the same order"
-                )
-        if where:
-            _LOG.warning("%s: both are scored as the same class", where)
+        pairs = [pair for pair in zip(classes, others) if pair[0] != pair[1]]
+        if not pairs:
+            continue
+        where = f"{_differences(classes, others)} in data set {dataset}"
+        if any(name in others or other in classes for name, other in pairs):
+            wrong.append(where)
+        else:
+            _LOG.warning("%s, compared with %s: each is scored as the same class", where, source)
+    if wrong:
+        raise DatasetError(
+            f"{'; '.join(wrong)}, in another order than in {source}: list the 'categories' of its "
+            "annotation file in the same order"
+        )
+
+
+def _differences(classes: Sequence[str], others: Sequence[str]) -> str:
+    """Return each class that has another name in a second list, as text."""
+    return ", ".join(
+        f"class {number} is {other} instead of {name}"
+        for number, (name, other) in enumerate(zip(classes, others))
+        if name != other
+    )
 
 
 def _class_list(dataset: CocoDataset, longest: int = 10) -> str:

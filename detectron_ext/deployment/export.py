@@ -13,6 +13,7 @@ from caffe2.python import workspace
 from detectron_ext import ops
 from detectron_ext.config import Config, is_retinanet, reads_proposals
 from detectron_ext.config.settings import Settings
+from detectron_ext.config.unused_keys import warn_of_unused_test_keys
 from detectron_ext.data.minibatch import image_blobs, prepare_image
 from detectron_ext.data.transforms import resize_scale, scaled_size
 from detectron_ext.deployment.detection_outputs import (
@@ -71,10 +72,11 @@ def export_model(
         raise UserError("no weights to export: set TEST.WEIGHTS to a weights file")
     path = local_weights(weights)
     check_writable_folder(out_dir, "to folder", "choose another folder")
+    warn_of_unused_test_keys(config)
     workspace.ResetWorkspace()
     model = build_model(config, train=False)
     workspace.RunNetOnce(model.param_init_net)
-    classes = load_parameters(model, path, require_all=True)
+    classes = load_parameters(model, path).classes
     operators = model.net.Proto().op
     is_sized = is_retinanet(config) or any(op.type in SIZED and not keep_custom for op in operators)
     writer = NetWriter()

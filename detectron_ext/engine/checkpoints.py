@@ -12,6 +12,7 @@ import os
 import re
 from typing import NamedTuple
 
+from detectron_ext.data.data_record import DataRecord
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import UserError, WeightsError
 
@@ -28,11 +29,13 @@ class Checkpoint(NamedTuple):
         path: its weights file.
         iteration: the iteration after which it was written, from 0.
         cfg: YAML text of the configuration that it was trained with; None if not stored.
+        data: digests and counts of the data that it was trained on; None if not stored.
     """
 
     path: str
     iteration: int
     cfg: str | None
+    data: DataRecord | None = None
 
 
 def checkpoint_path(folder: str, iteration: int) -> str:
@@ -53,11 +56,11 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
             found[int(match.group(1))] = os.path.join(folder, name)
     for iteration in sorted(found, reverse=True):
         try:
-            cfg = read_weights(found[iteration]).cfg
+            stored = read_weights(found[iteration])
         except WeightsError as error:
             _LOG.warning("skipped a damaged checkpoint: %s", error)
             continue
-        return Checkpoint(found[iteration], iteration, cfg)
+        return Checkpoint(found[iteration], iteration, stored.cfg, stored.data)
     return None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from caffe2.python import workspace
 
 from detectron_ext.config import is_retinanet, reads_proposals
+from detectron_ext.config.unused_keys import warn_of_unused_test_keys
 from detectron_ext.data.minibatch import ImageSample, image_blobs, prepare_image
 from detectron_ext.engine.parameters import feed, load_parameters
 from detectron_ext.engine.rcnn_decoding import decode_regions, merge_duplicates
@@ -37,10 +38,11 @@ class TestNet:
 
     def __init__(self, config: Config, weights: str):
         path = local_weights(weights)
+        warn_of_unused_test_keys(config)
         workspace.ResetWorkspace()
         self._model = build_model(config, train=False)
         workspace.RunNetOnce(self._model.param_init_net)
-        self.classes = load_parameters(self._model, path, require_all=True)
+        self.classes = load_parameters(self._model, path).classes
         self._scope = replica_scopes(self._model.num_gpus)[0]
         self._created = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Container, Iterable, Mapping, Sequence
 
 import numpy as np
 from caffe2.python import workspace
@@ -16,90 +16,159 @@ from detectron_ext.modeling.devices import replica, replica_scopes, unscoped
 
 if TYPE_CHECKING:
     from detectron_ext.config.settings import Settings
+    from detectron_ext.data.data_record import DataRecord
     from detectron_ext.modeling.model import DetectionModel
 
 _LOG = logging.getLogger(__name__)
 _PRESERVED = "__preserve__/"
-_MOMENTUM = "_momentum"
+MOMENTUM = "_momentum"
+_START = "; a run cannot be resumed without them: start from this file with TRAIN.WEIGHTS"
 
 
-def load_parameters(model: DetectionModel, path: str, require_all: bool = False) -> list | None:
-    """Overwrite the parameters of a model with those of a weights file.
-
-    See :func:`set_parameters` for ``model`` and ``require_all``.
-
-    Args:
-        path: a weights file.
-
-    Returns:
-        The class names in the file, background first; None if it has none.
-
-    Raises:
-        WeightsError: the file cannot be read or does not fit the model.
-    """
-    weights = read_weights(path)
-    set_parameters(model, weights, path, require_all)
-    return weights.classes
-
-
-def set_parameters(
-    model: DetectionModel, weights: Weights, path: str, require_all: bool = False
-) -> None:
-    """Overwrite the parameters of a model.
+def load_parameters(model: DetectionModel, path: str) -> Weights:
+    """Overwrite all parameters of a model with those of a weights file, to test or to resume it.
 
     The momenta of a training model are loaded, too. Blobs of the file that the model does not have
     are kept and saved with the model, as Detectron does.
 
     Args:
         model: a model whose param_init_net has run, so that its parameters are in the workspace.
-        weights: the new parameters.
-        path: where they come from, for messages.
-        require_all: raise an error if the file lacks a parameter or, for a training model, a
-            momentum. If False, a missing parameter keeps its initial value.
+        path: a weights file that holds each parameter and, for a training model, each momentum.
+
+    Returns:
+        The content of the file.
 
     Raises:
-        WeightsError: blobs have another shape, are not finite, or are required and missing (the
-            message names them); no parameter of the model is in the file; or the weights are older
-            than MODEL.BBOX_REG_WEIGHTS and do not fit its value.
+        WeightsError: the file cannot be read; blobs are missing, have another shape or are not
+            finite (the message names them); or the weights are older than MODEL.BBOX_REG_WEIGHTS
+            and do not fit its value.
     """
-    blobs = weights.blobs
-    _check_stored_settings(model, path, weights.cfg)
-    names = [unscoped(param) for param in _first_replica(model, model.params)]
-    missing = [name for name in names if name not in blobs]
-    momenta = _momenta(model) if model.train else []
-    _check_shapes(model, path, blobs, names)
-    _check_finite(path, blobs, names, with_momenta=model.train)
-    if missing and (require_all or len(missing) == len(names)):
-        raise _lacking(path, missing, names, "parameters")
-    missing_momenta = [name for name in momenta if name not in blobs]
-    if missing_momenta and require_all:
-        raise _lacking(path, missing_momenta, momenta, "momenta")
-    if missing:
-        _LOG.info("%s has no %s: they keep their initial values", path, _listing(missing))
-    for name in names + momenta:
-        if name in blobs:
-            _feed_all_replicas(model, name, blobs[name])
-    for name, blob in blobs.items():
-        if name not in names and not name.endswith(_MOMENTUM):
-            workspace.FeedBlob(_PRESERVED + name, blob)
-    _LOG.info("loaded %d parameters from %s", len(names) - len(missing), path)
+    weights = read_weights(path)
+    check_stored_settings(model, path, weights.cfg, weights.blobs)
+    shapes = parameter_shapes(model)
+    momenta = {name + MOMENTUM: shapes[name] for name in _trainable(model)} if model.train else {}
+    for kind, wanted, advice in (("parameters", shapes, ""), ("momenta", momenta, _START)):
+        missing = [name for name in wanted if name not in weights.blobs]
+        if missing:
+            raise lacking(path, missing, list(wanted), kind, advice)
+    wanted = {**shapes, **momenta}
+    wrong = wrong_shapes(weights.blobs, wanted)
+    if wrong:
+        raise not_fitting(path, wrong)
+    feed_parameters(model, path, {name: weights.blobs[name] for name in wanted})
+    preserve(unknown_blobs(weights.blobs, shapes))
+    _LOG.info("loaded %d parameters from %s", len(shapes), path)
+    return weights
 
 
-def _lacking(path: str, missing: list, names: list, kind: str) -> WeightsError:
+def parameter_shapes(model: DetectionModel) -> dict[str, tuple]:
+    """Return the shapes of a model's parameters by their names without scope, from the workspace.
+
+    Args:
+        model: a model whose param_init_net has run.
+    """
+    return {name: initial_value(model, name).shape for name in _parameters(model)}
+
+
+def initial_value(model: DetectionModel, name: str) -> np.ndarray:
+    """Return the present value of a parameter of the first replica, by its name without scope."""
+    return workspace.FetchBlob(replica_scopes(model.num_gpus)[0] + name)
+
+
+def untrained_parameters(model: DetectionModel) -> set[str]:
+    """Return the names of the parameters that a training model does not change."""
+    return {*_parameters(model)} - {*_trainable(model)}
+
+
+def wrong_shapes(blobs: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> dict[str, str]:
+    """Return, for each blob whose shape is not the one wanted, a text that names both shapes."""
+    return {
+        name: f"{name} is {blobs[name].shape}, the model needs {shape}"
+        for name, shape in shapes.items()
+        if name in blobs and blobs[name].shape != shape
+    }
+
+
+def not_fitting(path: str, wrong: Mapping[str, str], advice: str = "") -> WeightsError:
+    """Return the error for blobs of another shape, as :func:`wrong_shapes` describes them."""
+    return WeightsError(f"weights {path} do not fit the model: {'; '.join(wrong.values())}{advice}")
+
+
+def lacking(path: str, missing: list, names: list, kind: str, advice: str = "") -> WeightsError:
+    """Return the error for blobs that a file should hold and does not."""
     return WeightsError(
         f"weights {path} lack {len(missing)} of the model's {len(names)} {kind}: "
         + _listing(missing)
+        + advice
     )
+
+
+def feed_parameters(model: DetectionModel, path: str, blobs: Mapping[str, np.ndarray]) -> None:
+    """Set parameters and momenta of all replicas, as float32.
+
+    Args:
+        model: a model in the workspace.
+        path: where the values come from, for messages.
+        blobs: name without scope to a value of the right shape.
+
+    Raises:
+        WeightsError: values are not finite in float32. With them a test would find nothing, and
+            training would ask for a lower learning rate. Nothing has been set then.
+    """
+    with np.errstate(over="ignore"):  # found below
+        values = {name: blob.astype(np.float32, copy=False) for name, blob in blobs.items()}
+    broken = [name for name, value in values.items() if not np.isfinite(value).all()]
+    if broken:
+        raise WeightsError(
+            f"weights {path} are not finite in {len(broken)} of {len(values)} parameters and "
+            f"momenta, {_listing(broken)}: use the weights of an earlier iteration"
+        )
+    for name, value in values.items():
+        _feed_all_replicas(model, name, value)
+
+
+def unknown_blobs(blobs: Mapping[str, np.ndarray], known: Container[str]) -> dict[str, np.ndarray]:
+    """Return the blobs that are neither known nor momenta."""
+    return {
+        name: blob
+        for name, blob in blobs.items()
+        if name not in known and not name.endswith(MOMENTUM)
+    }
+
+
+def preserve(blobs: Mapping[str, np.ndarray]) -> None:
+    """Keep blobs that the model does not have, so that :func:`save_parameters` writes them."""
+    for name, blob in blobs.items():
+        workspace.FeedBlob(_PRESERVED + name, blob)
+
+
+def _parameters(model: DetectionModel) -> list[str]:
+    return [unscoped(param) for param in _first_replica(model, model.params)]
+
+
+def _trainable(model: DetectionModel) -> list[str]:
+    return [unscoped(param) for param in _first_replica(model, model.trainable_params())]
 
 
 def _momenta(model: DetectionModel) -> list[str]:
     """Return the names of the momenta of a training model."""
-    trainable = _first_replica(model, model.trainable_params())
-    return [unscoped(param) + _MOMENTUM for param in trainable]
+    return [name + MOMENTUM for name in _trainable(model)]
 
 
-def _check_stored_settings(model: DetectionModel, path: str, stored: str | None) -> None:
-    """Compare settings that a model depends on with those stored beside its weights, if any are."""
+def check_stored_settings(
+    model: DetectionModel, path: str, stored: str | None, used: Iterable[str]
+) -> None:
+    """Compare settings that a model depends on with those stored beside its weights, if any are.
+
+    Args:
+        model: the model.
+        path: the weights file, for messages.
+        stored: its YAML text of the configuration; None if it has none.
+        used: names of the blobs of the file that the model takes.
+
+    Raises:
+        WeightsError: the box head of the file is older than MODEL.BBOX_REG_WEIGHTS.
+    """
     if stored is None:
         return
     try:
@@ -107,7 +176,8 @@ def _check_stored_settings(model: DetectionModel, path: str, stored: str | None)
     except ConfigError as error:
         _LOG.warning("%s: its settings cannot be compared: %s", path, error)
         return
-    _check_box_weights(model.config, path, trained_with)
+    if any(name.startswith("bbox_pred") for name in used):
+        _check_box_weights(model.config, path, trained_with)
     means, now = trained_with.get("PIXEL_MEANS"), model.config.PIXEL_MEANS
     if means is not None and not same_means(means, now):
         # Its colours would be shifted, and the zeros in the padding another colour than before.
@@ -137,66 +207,43 @@ def same_means(means: Any, others: Any) -> bool:
         return False
 
 
-def _check_shapes(model: DetectionModel, path: str, blobs: dict, names: list[str]) -> None:
-    scope = replica_scopes(model.num_gpus)[0]
-    wrong = []
-    for name in names:
-        if name in blobs:
-            expected = workspace.FetchBlob(scope + name).shape
-            if blobs[name].shape != expected:
-                wrong.append(f"{name} is {blobs[name].shape}, the model needs {expected}")
-    if wrong:
-        raise WeightsError(f"weights {path} do not fit the model: " + "; ".join(wrong))
-
-
-def _check_finite(path: str, blobs: dict, names: list[str], with_momenta: bool) -> None:
-    """Raise WeightsError for parameters or momenta that are not finite.
-
-    With them a test would find nothing, and training would ask for a lower learning rate.
-    """
-    used = [name for name in blobs if name in names or (with_momenta and name.endswith(_MOMENTUM))]
-    broken = [name for name in used if not np.isfinite(blobs[name]).all()]
-    if broken:
-        raise WeightsError(
-            f"weights {path} are not finite in {len(broken)} of {len(used)} parameters and "
-            f"momenta, {_listing(broken)}: use the weights of an earlier iteration"
-        )
-
-
 def _listing(names: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def save_parameters(model: DetectionModel, path: str, classes: list[str] | None) -> None:
+def save_parameters(
+    model: DetectionModel, path: str, classes: list[str] | None, data: DataRecord | None = None
+) -> None:
     """Write a model to a weights file, which appears whole or not at all.
 
     Args:
         model: a model in the workspace. Its parameters, the momenta of a training model, and the
-            blobs that :func:`load_parameters` kept are written.
+            blobs that :func:`preserve` kept are written.
         path: the weights file.
         classes: class names, background first; None stores none.
+        data: digests and counts of the training data; None stores none.
 
     Raises:
         UserError: the file cannot be written.
     """
     scope = replica_scopes(model.num_gpus)[0]
-    names = [unscoped(param) for param in _first_replica(model, model.params)]
+    names = _parameters(model)
     if model.train:
         names += _momenta(model)
     blobs = {name: workspace.FetchBlob(scope + name) for name in names}
     for name in workspace.Blobs():
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
-    write_weights(path, Weights(blobs, configuration.dump_legacy_yaml(model.config), classes))
+    settings = configuration.dump_legacy_yaml(model.config)
+    write_weights(path, Weights(blobs, settings, classes, data))
 
 
 def broadcast_parameters(model: DetectionModel) -> None:
     """Copy the parameters and momenta of the first replica to the others."""
     if model.num_gpus < 2:
         return
-    params = [unscoped(param) for param in _first_replica(model, model.params)]
-    for name in params + _momenta(model):
+    for name in _parameters(model) + _momenta(model):
         _feed_all_replicas(model, name, workspace.FetchBlob("gpu_0/" + name))
 
 
@@ -215,7 +262,7 @@ def feed(model: DetectionModel, index: int, name: str, value: np.ndarray) -> Non
 
 def _feed_all_replicas(model: DetectionModel, name: str, blob: np.ndarray) -> None:
     for index in range(max(1, model.num_gpus)):
-        feed(model, index, name, blob.astype(np.float32, copy=False))
+        feed(model, index, name, blob)
 
 
 def _first_replica(model: DetectionModel, params: Iterable) -> list:

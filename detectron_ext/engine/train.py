@@ -34,6 +34,7 @@ from detectron_ext.engine.parameters import (
 )
 from detectron_ext.engine.start_weights import load_start_weights
 from detectron_ext.engine.statistics import TrainingStatistics
+from detectron_ext.engine.trained_data import warn_of_changed_data, warn_of_changed_files
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import Interrupted, UserError
@@ -77,7 +78,7 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
     folder = configuration.future_output_dir(config, config.TRAIN.DATASETS, training=True)
     final = os.path.join(folder, FINAL)
     if config.TRAIN.AUTO_RESUME and os.path.exists(final):
-        check_final(config, final)
+        warn_of_changed_files(config, final, check_final(config, final).data)
         _LOG.info("%s exists: nothing to train", final)
         return final
     resume, solver = _checkpoint_to_resume(config, folder)
@@ -88,9 +89,13 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
     minibatches = TrainingMinibatches(config)
     if check_classes:
         check_classes(minibatches.classes)
-    save = functools.partial(save_parameters, model, classes=minibatches.classes)
+    if resume:
+        warn_of_changed_data(resume.path, resume.data, minibatches.data)
+    save = functools.partial(
+        save_parameters, model, classes=minibatches.classes, data=minibatches.data
+    )
     with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
-        _initialise(model, resume)
+        _initialise(model, resume, minibatches.classes)
         if resume:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
             # The momenta were accumulated at this rate. They are rescaled if the next rate is very
@@ -116,13 +121,13 @@ def _checkpoint_to_resume(config: Config, folder: str) -> tuple[Checkpoint | Non
     return checkpoint, check_checkpoint(config, checkpoint) if checkpoint else config.SOLVER
 
 
-def _initialise(model: DetectionModel, resume: Checkpoint | None) -> None:
+def _initialise(model: DetectionModel, resume: Checkpoint | None, classes: list) -> None:
     """Fill the parameters at random, then overwrite them from a file if there is one."""
     workspace.RunNetOnce(model.param_init_net)
     if resume:
-        load_parameters(model, resume.path, require_all=True)
+        load_parameters(model, resume.path)
     elif model.config.TRAIN.WEIGHTS:
-        load_start_weights(model)
+        load_start_weights(model, classes)
     broadcast_parameters(model)
 
 

@@ -11,7 +11,7 @@ from detectron_ext import config as configuration
 from detectron_ext.config import Config
 from detectron_ext.config.keys import KEYS
 from detectron_ext.engine.checkpoints import Checkpoint, checkpoint_path
-from detectron_ext.engine.weights_file import read_weights
+from detectron_ext.engine.weights_file import Weights, read_weights
 from detectron_ext.errors import ConfigError, UserError
 from detectron_ext.modeling.devices import available_gpus
 
@@ -51,7 +51,7 @@ class _Difference(NamedTuple):
         return self.key.startswith("SOLVER.")
 
 
-def check_final(config: Config, path: str) -> None:
+def check_final(config: Config, path: str) -> Weights:
     """Check that final weights were trained with the settings of this configuration.
 
     Exception: the number of GPUs and the folders of data and weights may differ; a warning names
@@ -62,11 +62,15 @@ def check_final(config: Config, path: str) -> None:
         path: a weights file. If it holds no configuration that can be read, nothing is compared,
             and a warning is logged.
 
+    Returns:
+        The content of the file.
+
     Raises:
         UserError: a setting differs; the message names the first one.
         WeightsError: the file cannot be read.
     """
-    differences = _differences(config, path, read_weights(path).cfg)
+    weights = read_weights(path)
+    differences = _differences(config, path, weights.cfg)
     decisive = [difference for difference in differences if not difference.is_place]
     if decisive:
         stored, wanted = _max_iters(decisive)
@@ -77,6 +81,7 @@ def check_final(config: Config, path: str) -> None:
         test = f"test it unchanged with TEST.WEIGHTS {path}"
         raise _refusal(path, decisive[0], test, train_on)
     _warn(differences, f"{path} was trained with other settings and is used unchanged")
+    return weights
 
 
 def check_checkpoint(config: Config, checkpoint: Checkpoint) -> SolverSettings:
@@ -94,7 +99,7 @@ def check_checkpoint(config: Config, checkpoint: Checkpoint) -> SolverSettings:
         UserError: another setting differs (the message names the first one), or the checkpoint is
             at or after SOLVER.MAX_ITER.
     """
-    path, iteration, cfg = checkpoint
+    path, iteration, cfg = checkpoint.path, checkpoint.iteration, checkpoint.cfg
     differences = _differences(config, path, cfg)
     for difference in differences:
         if not (difference.is_place or difference.is_schedule):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detectron_ext.config import reads_proposals
+from detectron_ext.data.data_record import data_record
 from detectron_ext.data.loader import MinibatchLoader
 from detectron_ext.data.minibatch import image_blobs, load_samples
 from detectron_ext.data.order import MinibatchOrder
@@ -28,6 +29,7 @@ class TrainingMinibatches:
 
     Attributes:
         classes: class names, background first.
+        data: digests and counts of the data sets.
     """
 
     def __init__(self, config: Settings):
@@ -35,6 +37,7 @@ class TrainingMinibatches:
         files = config.TRAIN.PROPOSAL_FILES if reads_proposals(config) else None
         self._records, datasets = training_records(config.TRAIN.DATASETS, config, files)
         self.classes = datasets[0].classes
+        self.data = data_record(config, files, self._records)
         self._order = MinibatchOrder(
             self._records,
             config.TRAIN.IMS_PER_BATCH,

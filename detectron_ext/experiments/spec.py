@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron_ext import config as configuration
+from detectron_ext.config.paths import expand_path
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import ConfigError
 
@@ -107,7 +108,9 @@ def read_spec(path: str) -> Spec:
 
 def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Run:
     dataset, size, name, seed = place
-    file = os.path.join(os.path.dirname(path), variant["config"].replace("{dataset}", dataset))
+    file = os.path.join(
+        os.path.dirname(path), expand_path(variant["config"].replace("{dataset}", dataset))
+    )
     own = _overrides(path, variant, "overrides")
     place_settings = {"RNG_SEED": seed, **_size_settings(file, size)}
     _check_free(path, place_settings, {**common, **own})

@@ -95,6 +95,7 @@ def test_libra_defaults_are_plain_detectron():
             "CROP": False,
             "COLOR_JITTER": 0.0,
         },
+        "TRAIN": {"LOAD": "strict"},
         "DATA": {"SKIP_BAD_IMAGES": False, "KEEP_EMPTY_IMAGES": False},
         "IGNORE_CROWD_ANCHORS": False,
         "EVALUATION": {"AP_DETECTIONS": 100},

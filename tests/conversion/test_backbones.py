@@ -19,7 +19,7 @@ from detectron_ext.conversion.backbones import SOURCES, convert_backbone, read_b
 from detectron_ext.conversion.installed import find_installed
 from detectron_ext.conversion.torch_checkpoint import read_checkpoint
 from detectron_ext.data.minibatch import prepare_image
-from detectron_ext.engine.parameters import load_parameters
+from detectron_ext.engine.start_weights import start_from
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import ConfigError, UserError, WeightsError
 from detectron_ext.modeling import build_model
@@ -39,7 +39,7 @@ def _maps(weights: str, image: np.ndarray) -> list:
     workspace.ResetWorkspace()
     model = build_model(config, train=False)
     workspace.RunNetOnce(model.param_init_net)
-    load_parameters(model, weights)
+    start_from(model, read_weights(weights), weights)
     data = prepare_image(image, config).image.transpose(2, 0, 1)[None]
     workspace.FeedBlob("data", np.ascontiguousarray(data))
     workspace.FeedBlob("im_info", np.float32([[height, width, 1]]))

@@ -154,19 +154,27 @@ _CLASSES = ["__background__", "cat", "dog", "cow"]
 @pytest.mark.parametrize(
     "others, where",
     [
-        (["cat", "cow", "dog"], "class 2 is dog in weights w.pkl, but cow in data set toy"),
-        (["dog", "fox", "cow"], "class 1 is cat in weights w.pkl, but dog in data set toy"),
-        (["cat", "fox", "dog"], "class 2 is dog in weights w.pkl, but fox in data set toy"),
+        (["cat", "cow", "dog"], "class 2 is cow instead of dog, class 3 is dog instead of cow"),
+        (["dog", "fox", "cow"], "class 1 is dog instead of cat, class 2 is fox instead of dog"),
+        (["cat", "fox", "dog"], "class 2 is fox instead of dog, class 3 is dog instead of cow"),
     ],
 )
 def test_classes_in_another_order_are_refused(others, where):
     tested = {"good": _CLASSES, "toy": ["__background__", *others]}
-    with pytest.raises(DatasetError, match=where):
+    tested["other"] = ["__background__", "dog", "cat", "cow"]
+    with pytest.raises(DatasetError) as raised:
         check_class_order(_CLASSES, "weights w.pkl", tested)
+    assert str(raised.value) == (
+        f"{where} in data set toy; class 1 is dog instead of cat, class 2 is cat instead of dog in "
+        "data set other, in another order than in weights w.pkl: list the 'categories' of its "
+        "annotation file in the same order"
+    )
 
 
 def test_a_class_with_another_name_is_a_warning(caplog):
     check_class_order(_CLASSES, "weights w.pkl", {"toy": _CLASSES})
     assert not caplog.records
     check_class_order(_CLASSES, "weights w.pkl", {"toy": ["__background__", "cat", "Dog", "cow"]})
-    assert "class 2 is dog in weights w.pkl, but Dog in data set toy" in caplog.text
+    assert "class 2 is Dog instead of dog in data set toy, compared with weights w.pkl: each" in (
+        caplog.text
+    )

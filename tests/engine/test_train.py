@@ -174,9 +174,9 @@ def test_a_signal_does_not_interrupt_writing_the_final_weights(
     def stop(*_):
         raise AssertionError("stopped in the middle of the final weights")
 
-    def save(model, path, classes):
+    def save(model, path, classes, data):
         os.kill(os.getpid(), number)
-        write(model, path, classes)
+        write(model, path, classes, data)
 
     write = training.save_parameters
     before = signal.signal(number, stop)

@@ -23,7 +23,7 @@ def _write(path, content, protocol=2):
 def test_weights_are_read_as_they_were_written(tmp_path):
     path = str(tmp_path / "w.pkl")
     write_weights(path, Weights(_BLOBS, "A: 1\n", ["__background__", "cell"]))
-    blobs, cfg, classes = read_weights(path)
+    blobs, cfg, classes, _ = read_weights(path)
     assert (cfg, classes) == ("A: 1\n", ["__background__", "cell"])
     np.testing.assert_array_equal(blobs["conv1_w"], _BLOBS["conv1_w"])
     assert os.listdir(tmp_path) == ["w.pkl"]

@@ -119,7 +119,10 @@ def test_classes_in_another_order_than_trained_are_named(
         )
     )  # fmt: skip
     source = "TRAIN.DATASETS (squares)" if name == "train_net" else f"weights {workplace.weights}"
-    assert f"class 1 is square in {source}, but disc in data set other" in message
+    assert (
+        "class 1 is disc instead of square, class 2 is square instead of disc in data set other, "
+        f"in another order than in {source}: list the 'categories'"
+    ) in message
     assert not list(run.rglob("*.pkl")) and not list(run.rglob("*.json"))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tool_runner import failure
 
+from detectron_ext.commands.infer import report_none
 from detectron_ext.engine.weights_file import read_weights, write_weights
 
 
@@ -117,6 +118,29 @@ def test_weights_without_class_names_give_numbers(tool, workplace, tmp_path):
     )
     assert outcome.status == 0
     assert {found["class"] for found in _listed(tmp_path)["1.png"]} <= {"class 1", "class 2"}
+    assert f"{weights} holds no class names: classes are shown by their numbers" in outcome.err
+
+
+def test_without_a_detection_the_best_score_is_said(infer, workplace, tmp_path):
+    infer("--thresh", 0, workplace.images / "1.png")
+    best = _listed(tmp_path)["1.png"][0]["score"]
+    message = f"no detection has a score of at least 0.999 (--thresh); the best score is {best:.3g}"
+    outcome = infer("--thresh", 0.999, workplace.images / "1.png")
+    assert f"1 image: {message}" in outcome.err
+    assert "--thresh" not in infer("--thresh", 0, workplace.images / "1.png").err
+
+
+def test_without_any_detection_that_is_said(caplog):
+    report_none(2, 0.7, -1.0)
+    assert "2 images: no detection has a score of at least 0.7" in caplog.text
+    assert "and none with a lower score" in caplog.text
+
+
+def test_keys_without_effect_on_the_detections_are_said(infer, workplace):
+    image = workplace.images / "1.png"
+    said = "without effect on RetinaNet: TEST.SCORE_THRESH (set RETINANET.INFERENCE_TH)"
+    assert said in infer(image, "TEST.SCORE_THRESH", 0.3).err
+    assert "without effect" not in infer(image, "TEST.RPN_PRE_NMS_TOP_N", 10000).err
 
 
 @pytest.mark.parametrize(
@@ -125,7 +149,11 @@ def test_weights_without_class_names_give_numbers(tool, workplace, tmp_path):
         (["no.png"], "no such image or folder: no.png"),
         (["{folder}"], "tiny.yaml: no image that OpenCV can decode"),
         (["--output-ext", "pdf", "{image}"], "as .pdf: use png"),
-        (["--thresh", "nan", "{image}"], "--thresh must be a number"),
+        (["--thresh", "nan", "{image}"], "--thresh must be a score from 0 to 1"),
+        (["--thresh", "70", "{image}"], "--thresh must be a score from 0 to 1"),
+        (["--thresh", "-1", "{image}"], "--thresh must be a score from 0 to 1"),
+        (["TEST.NMS", "0.4", "{image}"], "the image or folder before the KEY VALUE pairs, not aft"),
+        (["TEST.NSM", "0.4", "{image}"], "before the KEY VALUE pairs, not after TEST.NSM"),
         (["--thresh", "high", "{image}"], "--thresh: invalid float value: 'high'"),
         (["--output-dir", "{folder}/x", "{image}"], "tiny.yaml/x: Not a directory"),
         (["--output-dir", "{folder}", "{image}"], "tiny.yaml: File exists"),

@@ -9,7 +9,7 @@ import time
 import pytest
 from tool_runner import failure, run_tool
 
-from detectron_ext.engine.weights_file import read_weights
+from detectron_ext.engine.weights_file import read_weights, write_weights
 
 
 def _read(path):
@@ -189,3 +189,11 @@ def test_no_iteration_is_lost_if_an_image_becomes_unreadable(
     assert _logged_iterations(log) == [0, 1]
     assert "model_iter1.pkl at iteration 2" in tool(*arguments).err
     assert _logged_iterations(log) == [0, 1, 2, 3]
+
+
+def test_the_order_of_classes_is_said_where_weights_hold_no_names(tool, workplace, tmp_path):
+    weights = str(tmp_path / "bare.pkl")
+    write_weights(weights, read_weights(str(workplace.weights))._replace(classes=None))
+    outcome = tool("test_net", "TEST.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "out")
+    assert outcome.status == 0
+    assert f"{weights} holds no class names: its class 1 is taken for the first of" in outcome.err

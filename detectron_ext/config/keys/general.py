@@ -47,10 +47,11 @@ GENERAL: dict[str, Key] = {
         "A small number that keeps divisions and logarithms finite.",
         used_by=UPSTREAM_ONLY,
     ),
-    "OUTPUT_DIR": Key("/tmp", "Folder for everything that a run writes."),
+    "OUTPUT_DIR": Key("/tmp", "Folder for everything that a run writes.", is_path=True),
     "MATLAB": Key(
         "matlab",
         "Matlab executable of the official PASCAL VOC evaluation.",
+        is_path=True,
         used_by=UPSTREAM_ONLY,
     ),
     "MEMONGER": Key(True, "Reuse the memory of gradients that are no longer needed."),
@@ -85,11 +86,13 @@ GENERAL: dict[str, Key] = {
     "DOWNLOAD_CACHE": Key(
         "/tmp/detectron-download-cache",
         "Folder with local copies of weights and proposals that are named by URL.",
+        is_path=True,
         used_by=UPSTREAM_ONLY,
     ),
     "ROOT_DIR": Key(
         "",
         "Folder of the checkout, in which upstream finds its data. Default: the current folder.",
+        is_path=True,
         used_by=UPSTREAM_ONLY,
     ),
 }

@@ -101,6 +101,7 @@ class Key:
             value cannot continue from them.
         formerly: the old name of the key.
         inferred: the value that the key takes if other keys are True.
+        is_path: whether the value is the path of a file or folder, or a sequence of such paths.
 
     If ``used_by``, ``upstream`` or ``affects_weights`` is not given, it is that of the section; see
     `Section`.
@@ -116,12 +117,14 @@ class Key:
         affects_weights: bool | None = None,
         formerly: Formerly | None = None,
         inferred: Inferred | None = None,
+        is_path: bool = False,
     ) -> None:
         self.default = default
         self.description = description
         self.rules = rules
         self.formerly = formerly
         self.inferred = inferred
+        self.is_path = is_path
         self.upstream = upstream
         self._used_by = used_by
         self._affects_weights = affects_weights
@@ -153,6 +156,7 @@ class Key:
             ),
             formerly=self.formerly,
             inferred=self.inferred,
+            is_path=self.is_path,
         )
 
 

@@ -217,6 +217,20 @@ LIBRA = Section(
             fraction(),
         ),
     ),
+    TRAIN=Section(
+        "How a training starts.",
+        upstream=NotUpstream("upstream loads the weights", only_in_training=True),
+        LOAD=Key(
+            "strict",
+            "What a training takes from the file TRAIN.WEIGHTS. `strict`: a parameter of another "
+            "shape is an error. `matching`: a layer with a parameter of another shape starts from "
+            "its initial values, as after a change of the classes or of the detector. "
+            "`matching_names`: as `matching`, and the rows of each class in the last layers are "
+            "taken from the class of the same name. Parameters that the file does not have start "
+            "from their initial values. The log lists what was not taken. Momenta are never taken.",
+            one_of("strict", "matching", "matching_names"),
+        ),
+    ),
     DATA=Section(
         "How images are read, and which of them train.",
         upstream=NotUpstream("upstream's loader reads the images", only_in_training=True),

@@ -20,7 +20,9 @@ from detectron_ext.config.rules import above, at_least, fraction, one_of, texts
 TEST = Section(
     "How a model is tested.",
     WEIGHTS=Key(
-        "", "Weights file to test. If a training run tests its own result, it sets this key itself."
+        "",
+        "Weights file to test. If a training run tests its own result, it sets this key itself.",
+        is_path=True,
     ),
     DATASETS=Key(
         (),
@@ -42,6 +44,7 @@ TEST = Section(
         texts(),
         used_by=FAST_RCNN,
         formerly=Formerly("TEST.PROPOSAL_FILE", FILES_ADVICE),
+        is_path=True,
     ),
     PROPOSAL_LIMIT=Key(
         2000,

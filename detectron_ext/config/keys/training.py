@@ -24,7 +24,8 @@ TRAIN = Section(
     WEIGHTS=Key(
         "",
         "Weights file that training starts from, or `imagenet://EfficientNetLite0`. If it is "
-        "empty, training starts from random weights.",
+        "empty, training starts from random weights. See also LIBRA.TRAIN.LOAD.",
+        is_path=True,
     ),
     DATASETS=Key(
         (),
@@ -105,6 +106,7 @@ TRAIN = Section(
         texts(),
         used_by=FAST_RCNN,
         formerly=Formerly("TRAIN.PROPOSAL_FILE", FILES_ADVICE),
+        is_path=True,
     ),
     # ---- Region proposal network ----
     GENERATE_PROPOSALS_ON_GPU=Key(
