@@ -103,6 +103,15 @@ def resize_scale(height: int, width: int, target_size: float, max_size: float) -
     return scale
 
 
+def resize_scales(
+    heights: np.ndarray, widths: np.ndarray, target_size: float, max_size: float
+) -> np.ndarray:
+    """Return the :func:`resize_scale` of images with heights and widths (N,): (N,) float64."""
+    longer = np.maximum(heights, widths).astype(np.float64)
+    scales = float(target_size) / np.minimum(heights, widths)
+    return np.where(np.round(scales * longer) > max_size, float(max_size) / longer, scales)
+
+
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Return height and width after :func:`resize`."""
     return max(1, round(height * scale)), max(1, round(width * scale))

@@ -90,6 +90,13 @@ def test_shorter_side_gets_the_scale_unless_the_longer_side_is_too_long(height, 
     assert transforms.resize_scale(height, width, 600, 1000) == pytest.approx(scale)
 
 
+def test_the_scales_of_many_images_are_those_of_each():
+    sides = np.random.default_rng(0).integers(1, 2000, (500, 2))
+    scales = transforms.resize_scales(sides[:, 0], sides[:, 1], 600, 1000)
+    expected = [transforms.resize_scale(height, width, 600, 1000) for height, width in sides]
+    assert scales.tolist() == expected
+
+
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
