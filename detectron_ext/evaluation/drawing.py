@@ -29,7 +29,8 @@ PALETTE = (
 )
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 6
-_LONGEST = 8192
+# Longest side of a picture in pixels: it is at most 50 MB in memory and can be looked at.
+LONGEST = 4096
 _PAPER = (255, 255, 255)
 
 
@@ -89,13 +90,34 @@ def draw_boxes(
     return canvas
 
 
+def reduce(
+    image: np.ndarray, annotations: Sequence[Mapping], longest: int = LONGEST
+) -> tuple[np.ndarray, list[dict]]:
+    """Reduce a large image and its boxes until the longer side has at most ``longest`` pixels.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        annotations: COCO annotations or results.
+        longest: greatest length of the longer side in pixels.
+
+    Returns:
+        The image and copies of the annotations with scaled boxes; a side is at least 1 pixel.
+    """
+    scale = longest / max(image.shape[:2])
+    if scale >= 1:
+        return image, [dict(a) for a in annotations]
+    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+    smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return smaller, [{**a, "bbox": [v * scale for v in a["bbox"]]} for a in annotations]
+
+
 def enlarge(
     image: np.ndarray, annotations: Sequence[Mapping], min_side: int
 ) -> tuple[np.ndarray, list[dict]]:
     """Enlarge a small image and its boxes until the shorter side is min_side pixels long.
 
-    The longer side is not enlarged beyond `_LONGEST` pixels, so that a narrow image does not fill
-    the memory.
+    The longer side becomes at most `LONGEST` pixels, so that a narrow image does not fill the
+    memory.
 
     Args:
         image: (H, W, 3) uint8, BGR.
@@ -105,7 +127,7 @@ def enlarge(
     Returns:
         The image and copies of the annotations with scaled boxes.
     """
-    scale = min(min_side / min(image.shape[:2]), _LONGEST / max(image.shape[:2]))
+    scale = min(min_side / min(image.shape[:2]), LONGEST / max(image.shape[:2]))
     if scale <= 1:
         return image, [dict(a) for a in annotations]
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))

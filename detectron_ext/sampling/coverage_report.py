@@ -88,7 +88,8 @@ def coverage_summary(coverage: Coverage, config: Settings) -> str:
     return (
         f"anchors: the best IoU of {total} boxes{part} after scaling is below {keys.negative} "
         f"{coverage.rules.negative:g} for {below}, from there to {keys.positive} "
-        f"{coverage.rules.positive:g} for {between}, and above for {above} ({', '.join(sizes)})"
+        f"{coverage.rules.positive:g} for {between}, and above for {above} (the three by size: "
+        f"{', '.join(sizes)})"
     )
 
 

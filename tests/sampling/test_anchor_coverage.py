@@ -109,7 +109,8 @@ def test_objects_that_never_train_are_counted_with_the_key_to_set(boxes, advice)
     summary, (warning,) = _said([_record(*boxes)], _config(_RETINANET))
     assert summary.startswith(
         "anchors: the best IoU of 2 boxes after scaling is below RETINANET.NEGATIVE_OVERLAP 0.4 "
-        "for 2, from there to RETINANET.POSITIVE_OVERLAP 0.5 for 0, and above for 0 (small 2/0/0)"
+        "for 2, from there to RETINANET.POSITIVE_OVERLAP 0.5 for 0, and above for 0 (the three "
+        "by size: small 2/0/0)"
     )
     assert warning.startswith(
         "anchors: 2 of 2 boxes (100%) never train: no anchor reaches RETINANET.NEGATIVE_OVERLAP "
