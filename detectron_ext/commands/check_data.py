@@ -85,7 +85,7 @@ def check_data(config: Config, output_dir: str, fix: str = "", decode: bool = Fa
             for record in dataset.records(False, config, check_files=False)
             if (record.dataset_name, record.image_id) not in gone
         ]
-        unreadable, similar = decode_pictures(records)
+        unreadable, similar = decode_pictures(records, config.LIBRA.DATA.DEEP_IMAGES)
         findings += unreadable
         groups = _joined(groups, similar)
     findings += same_image_findings(groups, trained, tested)

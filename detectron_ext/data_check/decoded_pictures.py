@@ -28,11 +28,13 @@ _NEIGHBOURS = 8
 
 def decode_pictures(
     records: Sequence[ImageRecord],
+    deep: str,
 ) -> tuple[list[Finding], list[list[ImageFile]]]:
     """Decode the pictures of records as training does.
 
     Args:
         records: the images; their files exist.
+        deep: LIBRA.DATA.DEEP_IMAGES.
 
     Returns:
         findings: one for the pictures of each data set that cannot be read.
@@ -42,7 +44,7 @@ def decode_pictures(
     files, thumbnails = [], []
     for record in records:
         try:
-            image = read_image(record)
+            image = read_image(record, deep)
         except DatasetError as error:
             unreadable[record.dataset_name].append((record, str(error)))
             continue

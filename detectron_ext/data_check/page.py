@@ -11,11 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.image_decoding import STRETCH
 from detectron_ext.data.transforms import read_file
 from detectron_ext.data_check.annotation_table import AnnotationTable
 from detectron_ext.data_check.finding import Case, Finding
-from detectron_ext.errors import UserError
-from detectron_ext.evaluation.drawing import draw_boxes, enlarge, reduce
+from detectron_ext.errors import DatasetError, UserError
+from detectron_ext.evaluation.drawing import draw_boxes, fit
 from detectron_ext.evaluation.page import inline_image, page_template
 from detectron_ext.evaluation.plots import COLOURS, finish, new_figure
 from detectron_ext.sampling.anchor_coverage import Coverage
@@ -79,10 +80,10 @@ def _picture(case: Case, datasets: Mapping[str, CocoDataset]) -> dict:
     dataset = datasets[case.dataset]
     described = dataset.coco.imgs[case.image_id]
     caption = f"{case.dataset}: {described['file_name']}, {case.caption}"
-    image = read_file(
-        dataset.image_path(case.image_id), (int(described["height"]), int(described["width"]))
-    )
-    if image is None:
+    size = (int(described["height"]), int(described["width"]))
+    try:
+        image = read_file(dataset.image_path(case.image_id), size, STRETCH)
+    except DatasetError:
         return {"source": "", "caption": caption + " (no picture: the file cannot be read)"}
     finite = case.boxes[np.isfinite(case.boxes).all(axis=1)]
     # A box far outside is drawn up to the border.
@@ -92,9 +93,7 @@ def _picture(case: Case, datasets: Mapping[str, CocoDataset]) -> dict:
     if len(boxes) > _MAX_BOXES:
         caption += f" (the first {_MAX_BOXES} of {len(boxes)} boxes)"
     drawn = [{"bbox": box.tolist(), "category_id": 0} for box in boxes[:_MAX_BOXES]]
-    image, drawn = reduce(image, drawn, _LONGEST)
-    if max(image.shape[:2]) < _SHORTEST:
-        image, drawn = enlarge(image, drawn, _SHORTEST)
+    image, drawn = fit(image, drawn, _SHORTEST, longest=_LONGEST)
     _, data = cv2.imencode(".jpg", draw_boxes(image, drawn, {0: ""}))
     source = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
     return {"source": source, "caption": caption}

@@ -154,7 +154,7 @@ def _images(
     started = time.perf_counter()
     for record in tqdm(records, desc=dataset.name, unit="image", disable=None):
         try:
-            image = read_image(record)
+            image = read_image(record, config.LIBRA.DATA.DEEP_IMAGES)
         except DatasetError as error:
             if not config.LIBRA.DATA.SKIP_BAD_IMAGES:
                 raise DatasetError(

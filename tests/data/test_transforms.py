@@ -53,7 +53,8 @@ def test_unreadable_image_is_named(make_record, tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"broken\.jpg"):
         transforms.read_image(replace(make_record(), path=str(path)))
-    assert transforms.read_file(str(path)) is None
+    with pytest.raises(DatasetError, match=r"broken\.jpg"):
+        transforms.read_file(str(path))
 
 
 def test_image_of_another_size_than_annotated_is_named(make_record):
