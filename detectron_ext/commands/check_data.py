@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from typing import Callable, Iterator, Sequence
@@ -139,7 +140,7 @@ def _class_findings(
     if len(trained) > 1:
         _as_finding(lambda: check_same_classes([datasets[name] for name in trained]), findings)
     for dataset in datasets.values():
-        _as_finding(lambda dataset=dataset: check_num_classes(config, dataset), findings)
+        _as_finding(functools.partial(check_num_classes, config, dataset), findings)
     if trained and not config.MODEL.RPN_ONLY:
         classes = {name: datasets[name].classes for name in tested}
         source = f"TRAIN.DATASETS ({', '.join(trained)})"

@@ -79,7 +79,7 @@ def infer(
         except DatasetError as error:
             _LOG.warning("skipped: %s", error)
             continue
-        sizes.append(image.shape[:2])
+        sizes.append((image.shape[0], image.shape[1]))
         if not found:  # the first image that can be read: all inputs have been checked
             make_picture_folder(output_dir)
         file_name = os.path.basename(path)

@@ -156,8 +156,8 @@ def _empty_classes(table: AnnotationTable) -> Finding | None:
 
 def _too_many_boxes(table: AnnotationTable, config: Settings) -> Finding | None:
     counts, limit = table.boxes_per_image, config.TEST.DETECTIONS_PER_IM
-    crowded = np.flatnonzero(counts > limit) if limit > 0 else []
-    if not len(crowded):
+    crowded = np.flatnonzero(counts > limit)
+    if limit <= 0 or not len(crowded):
         return None
     worst = crowded[np.argsort(-counts[crowded], kind="stable")][:MAX_CASES]
     return Finding(

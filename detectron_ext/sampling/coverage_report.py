@@ -45,15 +45,16 @@ class CoverageKeys(NamedTuple):
 
 def coverage_keys(config: Settings) -> CoverageKeys:
     """Return the names of a detector's keys; the detector has anchors."""
-    pyramid = ("FPN.RPN_MAX_LEVEL", "FPN.RPN_MIN_LEVEL")
+    larger, finer = "FPN.RPN_MAX_LEVEL", "FPN.RPN_MIN_LEVEL"
     if is_retinanet(config):
         own = ("NEGATIVE_OVERLAP", "POSITIVE_OVERLAP", "ANCHOR_SCALE", "ASPECT_RATIOS")
-        return CoverageKeys(*(f"RETINANET.{name}" for name in own), *pyramid)
-    thresholds = ("TRAIN.RPN_NEGATIVE_OVERLAP", "TRAIN.RPN_POSITIVE_OVERLAP")
-    if config.FPN.FPN_ON and config.FPN.MULTILEVEL_RPN:
-        sizes = ("FPN.RPN_ANCHOR_START_SIZE", "FPN.RPN_ASPECT_RATIOS")
-        return CoverageKeys(*thresholds, *sizes, *pyramid)
-    return CoverageKeys(*thresholds, "RPN.SIZES", "RPN.ASPECT_RATIOS", "RPN.SIZES", "RPN.STRIDE")
+        negative, positive, size, ratios = (f"RETINANET.{name}" for name in own)
+        return CoverageKeys(negative, positive, size, ratios, larger, finer)
+    negative, positive = "TRAIN.RPN_NEGATIVE_OVERLAP", "TRAIN.RPN_POSITIVE_OVERLAP"
+    size, ratios = "FPN.RPN_ANCHOR_START_SIZE", "FPN.RPN_ASPECT_RATIOS"
+    if not (config.FPN.FPN_ON and config.FPN.MULTILEVEL_RPN):
+        size, ratios, larger, finer = "RPN.SIZES", "RPN.ASPECT_RATIOS", "RPN.SIZES", "RPN.STRIDE"
+    return CoverageKeys(negative, positive, size, ratios, larger, finer)
 
 
 def report_anchor_coverage(

@@ -95,7 +95,7 @@ def test_libra_defaults_are_plain_detectron():
             "CROP": False,
             "COLOR_JITTER": 0.0,
         },
-        "DATA": {"SKIP_BAD_IMAGES": False},
+        "DATA": {"DEEP_IMAGES": "refuse", "SKIP_BAD_IMAGES": False},
         "FAST_CONV": True,
         "LOG_PERIOD": 20,
         "THREADS": 0,
