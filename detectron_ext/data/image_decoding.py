@@ -2,7 +2,7 @@
 
 OpenCV makes 8 bits of every file that it reads. It keeps the upper 8 of 16 bits and clips
 floating-point numbers, so that most such images become black or white. It also returns what it
-could read of some truncated files, with the rest grey. Both are errors here.
+could read of a truncated JPEG, with the rest grey. Both are errors here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REFUSE, STRETCH, SCALE = DEEP_MODES = ("refuse", "stretch", "scale")
 
 _NOT_AN_IMAGE = "is not an image that OpenCV can decode"
 _TRUNCATED = "is truncated: the file ends before its image does"
-_JPEG, _SUN_RASTER = b"\xff\xd8", b"\x59\xa6\x6a\x95"
+_JPEG = b"\xff\xd8"
 # A byte 0xff in JPEG's compressed data is followed by 0, by a restart marker or by another 0xff.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END_OF_IMAGE, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
@@ -59,7 +59,8 @@ def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR, deep: str = REFUS
         image = _decoded(encoded, keep | flags & cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DatasetError(_NOT_AN_IMAGE)
-    if _is_truncated(encoded):
+    # Of the types that OpenCV reads, it gives an incomplete image of JPEG alone.
+    if encoded[:2].tobytes() == _JPEG and not _jpeg_is_complete(encoded.tobytes()):
         raise DatasetError(_TRUNCATED)
     if image.dtype != np.uint8:
         image = _to_8_bits(image, deep)
@@ -114,19 +115,6 @@ def _with_full_range(image: np.ndarray, encoded: np.ndarray) -> np.ndarray:
     if not 1 <= greatest < 255 or image.max(initial=0) > greatest:
         return image
     return np.rint(image * (255.0 / greatest)).astype(np.uint8)
-
-
-def _is_truncated(encoded: np.ndarray) -> bool:
-    """Return whether a file that OpenCV decodes ends too early; only these formats recover."""
-    head = encoded[:32].tobytes()
-    if head.startswith(_JPEG):
-        return not _jpeg_is_complete(encoded.tobytes())
-    if head.startswith(_SUN_RASTER) and len(head) == 32:
-        _, width, height, depth, length, kind, _, colours = struct.unpack(">8I", head)
-        if kind == 0 or not length:  # the oldest kind need not state the length
-            length = (width * depth + 15) // 16 * 2 * height
-        return len(encoded) < 32 + colours + length
-    return False
 
 
 def _jpeg_is_complete(data: bytes) -> bool:
