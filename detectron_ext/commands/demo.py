@@ -112,7 +112,7 @@ def _pictures(config: Config, dataset: CocoDataset) -> list[Picture]:
     detections = read_detections(os.path.join(folder, "detections.json"))
     pictures = []
     for image_id in sorted(dataset.coco.imgs)[:_NUM_PICTURES]:
-        image = read_picture(dataset, image_id)
+        image = read_picture(dataset, image_id, config.LIBRA.DATA.DEEP_IMAGES)
         if image is None:
             continue
         picture = Picture(

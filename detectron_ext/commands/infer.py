@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 
-from detectron_ext.commands.pictures import check_pictures, make_picture_folder, write_picture
+import cv2
+import numpy as np
+
+from detectron_ext.commands.pictures import (
+    check_pictures,
+    make_picture_folder,
+    say_reduced,
+    write_picture,
+)
 from detectron_ext.config import Config, reads_proposals
+from detectron_ext.data.size_limit import size_limit_message
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.class_names import class_names
 from detectron_ext.engine.detector import Detector
 from detectron_ext.engine.inference import coco_results
-from detectron_ext.errors import UserError
-from detectron_ext.evaluation.drawing import draw_boxes
+from detectron_ext.errors import DatasetError, UserError
+from detectron_ext.evaluation.drawing import draw_boxes, fit, is_too_large
 from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
-_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_DETECTIONS = "detections.json"
+# Names of files that are passed over; more would hide the other messages.
+_MOST_NAMED = 10
 
 
 def infer(
@@ -34,8 +46,9 @@ def infer(
     Args:
         config: a merged configuration.
         weights: a weights file that fits the configuration.
-        image_or_folder: an image file, or a folder whose images are read in the order of their
-            names.
+        image_or_folder: an image file, or a folder. Of a folder, all files that OpenCV can decode
+            are read in the order of their names, and the others are named in a warning. Pictures of
+            an earlier run in the same folder are not read.
         output_dir: folder for the pictures and detections.json. The picture of ``cat.jpg`` is
             ``cat.jpg.png``, as in Detectron, so that no two images share a name.
         image_extension: in a folder, read only files with this extension; "" reads all images.
@@ -52,18 +65,21 @@ def infer(
             written; or the model cannot detect objects in a single image.
     """
     _check_stands_alone(config)
-    paths = _image_paths(image_or_folder, image_extension)
+    paths = _image_paths(image_or_folder, image_extension, output_dir)
     suffix = "." + picture_extension.lstrip(".")
     check_pictures(output_dir, suffix)
     detector = Detector(config, weights)
     names = class_names(detector.classes, config.MODEL.NUM_CLASSES, weights)
     found: dict[str, list[dict]] = {}
     best = -1.0
+    sizes, num_reduced = [], 0
     for path in paths:
-        image = read_file(path)
-        if image is None:
-            _LOG.warning("skipped %s: not an image that OpenCV can decode", path)
+        try:
+            image = read_file(path, deep=config.LIBRA.DATA.DEEP_IMAGES)
+        except DatasetError as error:
+            _LOG.warning("skipped: %s", error)
             continue
+        sizes.append((image.shape[0], image.shape[1]))
         if not found:  # the first image that can be read: all inputs have been checked
             make_picture_folder(output_dir)
         file_name = os.path.basename(path)
@@ -79,12 +95,15 @@ def infer(
         best = max([best, *(entry["score"] for entry in entries)])
         if detections or always:
             picture = os.path.join(output_dir, file_name + suffix)
-            write_picture(picture, draw_boxes(image, detections, names, threshold))
+            write_picture(picture, draw_boxes(*fit(image, detections), names, threshold))
+            num_reduced += is_too_large(image)
     if not found:
         raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
+    say_reduced(num_reduced)
+    _say_size_limit(sizes, config)
     if not any(found.values()):
         report_none(len(found), threshold, best)
-    write_json(os.path.join(output_dir, "detections.json"), found)
+    write_json(os.path.join(output_dir, _DETECTIONS), found)
     return found
 
 
@@ -99,6 +118,17 @@ def report_none(num_images: int, threshold: float, best: float) -> None:
     )
 
 
+def _say_size_limit(sizes: Sequence[tuple[int, int]], config: Config) -> None:
+    """Warn if TEST.MAX_SIZE keeps every image from TEST.SCALE."""
+    heights, widths = np.array(sizes, dtype=np.int64).T
+    limit = config.TEST.MAX_SIZE
+    message = size_limit_message(
+        heights, widths, (config.TEST.SCALE,), limit, "TEST.SCALE", "TEST.MAX_SIZE"
+    )
+    if message:
+        _LOG.log(logging.WARNING if limit < config.TEST.SCALE else logging.INFO, "%s", message)
+
+
 def _check_stands_alone(config: Config) -> None:
     if config.MODEL.RPN_ONLY:
         raise UserError(
@@ -111,13 +141,59 @@ def _check_stands_alone(config: Config) -> None:
         )
 
 
-def _image_paths(image_or_folder: str, extension: str) -> list[str]:
+def _image_paths(image_or_folder: str, extension: str, output_dir: str) -> list[str]:
+    """Return the images to read; what is passed over in a folder is said."""
     if not os.path.isdir(image_or_folder):
         if not os.path.exists(image_or_folder):
             raise UserError(f"no such image or folder: {image_or_folder}")
         return [image_or_folder]
-    wanted = ("." + extension.lower().lstrip("."),) if extension else _EXTENSIONS
-    names = sorted(n for n in os.listdir(image_or_folder) if n.lower().endswith(wanted))
-    if not names:
-        raise UserError(f"folder {image_or_folder} has no images ({', '.join(wanted)})")
-    return [os.path.join(image_or_folder, name) for name in names]
+    names = [entry.name for entry in os.scandir(image_or_folder) if entry.is_file()]
+    own = _own_files(names, image_or_folder, output_dir)
+    pictures = sorted(own - {_DETECTIONS})
+    if pictures:
+        _say_passed_over("pictures of an earlier run", pictures, image_or_folder)
+    others = sorted(set(names) - own)
+    wanted = "." + extension.lower().lstrip(".") if extension else ""
+    if wanted:
+        chosen = [name for name in others if name.lower().endswith(wanted)]
+    else:
+        chosen = [
+            name for name in others if cv2.haveImageReader(os.path.join(image_or_folder, name))
+        ]
+        rest = sorted(set(others) - set(chosen))
+        if rest:
+            _say_passed_over("files that OpenCV cannot decode", rest, image_or_folder)
+    if not chosen:
+        raise UserError(
+            f"folder {image_or_folder} has no images" + (f" ({wanted})" if wanted else "")
+        )
+    return [os.path.join(image_or_folder, name) for name in chosen]
+
+
+def _say_passed_over(what: str, names: Sequence[str], folder: str) -> None:
+    more = f", ... ({len(names)} files)" if len(names) > _MOST_NAMED else ""
+    listed = ", ".join(names[:_MOST_NAMED])
+    _LOG.warning("%s: passed over %s: %s%s", folder, what, listed, more)
+
+
+def _own_files(names: Sequence[str], folder: str, output_dir: str) -> set[str]:
+    """Return which files of a folder an earlier run has written there.
+
+    The picture of cat.jpg is cat.jpg.png. It is known by its two extensions, by the image beside it
+    or by the earlier list of detections.
+    """
+    if os.path.realpath(folder) != os.path.realpath(output_dir):
+        return set()
+    images = {*names, *_earlier_images(os.path.join(folder, _DETECTIONS))}
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    pictures = {name for name, stem in stems.items() if stem in images or cv2.haveImageWriter(stem)}
+    return pictures | ({_DETECTIONS} & set(names))
+
+
+def _earlier_images(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            listed = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return []
+    return list(listed) if isinstance(listed, dict) else []

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.image_decoding import REFUSE
 from detectron_ext.data.transforms import read_file
-from detectron_ext.errors import UserError
-from detectron_ext.evaluation.drawing import side_by_side
+from detectron_ext.errors import DatasetError, UserError
+from detectron_ext.evaluation.drawing import LONGEST, is_too_large, side_by_side
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
 from detectron_ext.output_files import check_writable_folder, make_writable_folder
 
@@ -57,28 +58,42 @@ def write_picture(path: str, image: np.ndarray) -> str:
     return path
 
 
-def read_picture(dataset: CocoDataset, image_id: int | str) -> np.ndarray | None:
+def read_picture(
+    dataset: CocoDataset, image_id: int | str, deep: str = REFUSE
+) -> np.ndarray | None:
     """Read an image to draw on: (height, width, 3) uint8, BGR.
 
     It is rotated as for training and testing, so that the boxes fit. If it cannot be read, a
     warning is logged and None is returned.
+
+    Args:
+        dataset: the data set.
+        image_id: id of the image in it.
+        deep: what more than 8 bits a channel become (LIBRA.DATA.DEEP_IMAGES).
     """
     described = dataset.coco.imgs[image_id]
     size = (described["height"], described["width"])
-    image = read_file(dataset.image_path(image_id), size, dataset.name)
-    if image is None:
-        _LOG.warning("%s: cannot read %s, so it is not drawn", dataset.name, described["file_name"])
-    return image
+    try:
+        return read_file(dataset.image_path(image_id), size, deep, dataset.name)
+    except DatasetError as error:
+        _LOG.warning("%s: not drawn: %s", dataset.name, error)
+        return None
 
 
 def draw_detections(
-    dataset: CocoDataset, detections: list[dict], folder: str, threshold: float, image_ids: list
+    dataset: CocoDataset,
+    detections: list[dict],
+    folder: str,
+    threshold: float,
+    image_ids: list,
+    deep: str = REFUSE,
 ) -> list[str]:
     """Write a picture of each image: ground truth on the left, detections on the right.
 
     The picture of ``a/cat.jpg`` is ``a_cat.png``. If the pictures of two images would have the same
     name, they keep the extension of the image (``a_cat.jpg.png``). If that is not enough, the id of
-    the image is added. An image that cannot be read is left out with a warning.
+    the image is added. An image that cannot be read is left out with a warning. A picture has at
+    most `LONGEST` pixels on a side, besides its title.
 
     Args:
         dataset: the data set that was tested.
@@ -86,6 +101,7 @@ def draw_detections(
         folder: folder for the pictures; it is made if needed.
         threshold: lowest score of a detection that is drawn.
         image_ids: ids of the images to draw.
+        deep: as of :func:`read_picture`.
 
     Returns:
         Paths of the pictures.
@@ -99,18 +115,28 @@ def draw_detections(
         found[detection["image_id"]].append(detection)
     names = dict(enumerate(dataset.classes))
     stems = _unique_stems(dataset)
-    paths = []
+    paths, num_reduced = [], 0
     for image_id in image_ids:
-        image = read_picture(dataset, image_id)
+        image = read_picture(dataset, image_id, deep)
         if image is None:
             continue
+        num_reduced += is_too_large(image, columns=2)
         truth = _drawable(dataset.coco.imgToAnns[image_id], image, dataset)
         panel = side_by_side(
             image, truth, _drawable(found[image_id], image, dataset), names, threshold
         )
         paths.append(write_picture(os.path.join(folder, stems[image_id] + ".png"), panel))
     _LOG.info("%d pictures in %s", len(paths), folder)
+    say_reduced(num_reduced)
     return paths
+
+
+def say_reduced(count: int) -> None:
+    """Log how many pictures show their image smaller than it is; nothing if there are none."""
+    if count:
+        _LOG.info(
+            "%d of them are reduced: a picture has at most %d pixels on a side", count, LONGEST
+        )
 
 
 def _unique_stems(dataset: CocoDataset) -> dict[int | str, str]:

@@ -56,7 +56,9 @@ def detect_and_score(
     detections = tested.found
     if config.VIS:
         pictures = os.path.join(folder, "vis")
-        draw_detections(dataset, detections, pictures, config.VIS_TH, image_ids)
+        draw_detections(
+            dataset, detections, pictures, config.VIS_TH, image_ids, config.LIBRA.DATA.DEEP_IMAGES
+        )
     path = _path(folder, "detections", "json", image_range)
     write_json_list(path, detections)
     _LOG.info("written: %s", path)

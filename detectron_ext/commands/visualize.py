@@ -36,7 +36,9 @@ def visualize(
     detections = read_detections(detections_path)
     _check_belongs(detections, detections_path, dataset)
     image_ids = dataset.image_ids()[: first or None]
-    return draw_detections(dataset, detections, output_dir, threshold, image_ids)
+    return draw_detections(
+        dataset, detections, output_dir, threshold, image_ids, config.LIBRA.DATA.DEEP_IMAGES
+    )
 
 
 def _check_belongs(detections: list[dict], path: str, dataset: CocoDataset) -> None:

@@ -392,6 +392,9 @@ class LibraDataSettings(Node, Protocol):
     """The keys of LIBRA.DATA."""
 
     @property
+    def DEEP_IMAGES(self) -> str: ...
+
+    @property
     def SKIP_BAD_IMAGES(self) -> bool: ...
 
     @property

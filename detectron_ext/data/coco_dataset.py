@@ -69,7 +69,11 @@ class CocoDataset:
         }
 
     def records(
-        self, with_ground_truth: bool, config: Settings, skip_bad_images: bool = False
+        self,
+        with_ground_truth: bool,
+        config: Settings,
+        skip_bad_images: bool = False,
+        check_files: bool = True,
     ) -> list[ImageRecord]:
         """Return one record for each image, ordered by image id.
 
@@ -77,6 +81,8 @@ class CocoDataset:
             with_ground_truth: whether the records get ground-truth boxes; testing needs none.
             config: a merged configuration; it uses TRAIN.GT_MIN_AREA.
             skip_bad_images: leave out images whose file is missing, with a warning.
+            check_files: False returns the records of missing files, too; nothing is said about
+                them.
 
         Raises:
             DatasetError: an image file is missing, or ground truth is wanted and the annotation
@@ -85,7 +91,7 @@ class CocoDataset:
         if with_ground_truth and not self.has_annotations:
             raise DatasetError(f"{self._entry.ann_fn}: has no 'annotations' to train on")
         left_out: Counter = Counter()
-        images = self._existing_images(skip_bad_images)
+        images = self._existing_images(skip_bad_images) if check_files else self._images()
         records = [self._record(image, with_ground_truth, config, left_out) for image in images]
         if left_out:
             _LOG.warning("%s: %s", self.name, training_summary(left_out))
@@ -95,8 +101,11 @@ class CocoDataset:
         """Return the ids of all images, in the order of :meth:`records`."""
         return sorted(self.coco.imgs)
 
+    def _images(self) -> list[dict]:
+        return [self.coco.imgs[image_id] for image_id in self.image_ids()]
+
     def _existing_images(self, skip_missing: bool) -> list[dict]:
-        images = [self.coco.imgs[image_id] for image_id in self.image_ids()]
+        images = self._images()
         missing = [image for image in images if not os.path.isfile(self._path(image))]
         if not missing:
             return images

@@ -62,7 +62,7 @@ def load_sample(
     Raises:
         DatasetError: the image is missing, cannot be decoded, or does not have the annotated size.
     """
-    image = transforms.read_image(record)
+    image = transforms.read_image(record, config.LIBRA.DATA.DEEP_IMAGES)
     if train:
         assert rng is not None, "training draws random scales"
         return _training_sample(record, image, config, rng)

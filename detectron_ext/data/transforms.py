@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from detectron_ext.data.exif import warn_if_either_way
+from detectron_ext.data.image_decoding import REFUSE, decode
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
 
@@ -22,21 +23,10 @@ MIN_VISIBLE_FRACTION = 0.3
 _CROP_ATTEMPTS = 10
 
 
-def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
-    """Decode the bytes (B,) uint8 of an image file.
-
-    Returns:
-        (height, width, 3) uint8, BGR. None if OpenCV cannot decode the bytes, or if the image has
-        more pixels than OpenCV allows.
-    """
-    try:
-        return cv2.imdecode(encoded, flags) if len(encoded) else None
-    except cv2.error:  # more than OPENCV_IO_MAX_IMAGE_PIXELS
-        return None
-
-
-def decode_as_annotated(encoded: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-    """Decode an image file as :func:`decode`, turned so that its annotations fit.
+def decode_as_annotated(
+    encoded: np.ndarray, size: tuple[int, int], deep: str = REFUSE
+) -> np.ndarray:
+    """Decode an image file, turned so that its annotations fit.
 
     The orientation in the EXIF tag of a photograph is applied, as in Detectron. It is not applied
     if only the unturned image has the annotated size.
@@ -44,38 +34,56 @@ def decode_as_annotated(encoded: np.ndarray, size: tuple[int, int]) -> np.ndarra
     Args:
         encoded: (B,) uint8, the bytes of the file.
         size: annotated height and width in pixels.
+        deep: as of :func:`detectron_ext.data.image_decoding.decode`, which tells the errors, too.
     """
-    image = decode(encoded)
-    if image is None or image.shape[:2] == size:
+    image = decode(encoded, deep=deep)
+    if image.shape[:2] == size:
         return image
-    unturned = decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return unturned if unturned is not None and unturned.shape[:2] == size else image
+    unturned = decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, deep)
+    return unturned if unturned.shape[:2] == size else image
 
 
 def read_file(
-    path: str, size: tuple[int, int] | None = None, dataset: str = ""
-) -> np.ndarray | None:
-    """Read an image file as :func:`decode`; None also if the file cannot be read.
+    path: str,
+    size: tuple[int, int] | None = None,
+    deep: str = REFUSE,
+    dataset: str = "",
+) -> np.ndarray:
+    """Read an image file.
 
     Args:
         path: the file.
         size: annotated height and width; then the image is turned as :func:`decode_as_annotated`.
+        deep: what more than 8 bits a channel become (LIBRA.DATA.DEEP_IMAGES).
         dataset: name of its data set, for a warning about a photograph that may be turned wrongly.
+
+    Returns:
+        (height, width, 3) uint8, BGR.
+
+    Raises:
+        DatasetError: the file cannot be read or decoded. The message begins with its path.
     """
     try:
         encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError:
-        return None
-    if size is None:
-        return decode(encoded)
-    image = decode_as_annotated(encoded, size)
-    if image is not None and image.shape[:2] == size:
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        if size is None:
+            return decode(encoded, deep=deep)
+        image = decode_as_annotated(encoded, size, deep)
+    except DatasetError as error:
+        raise DatasetError(f"{path} {error}") from error
+    if image.shape[:2] == size:
         warn_if_either_way(encoded, size, path, dataset)
     return image
 
 
-def read_image(record: ImageRecord) -> np.ndarray:
+def read_image(record: ImageRecord, deep: str = REFUSE) -> np.ndarray:
     """Read the image of a record, turned to fit its annotations and mirrored if the record is.
+
+    Args:
+        record: the image.
+        deep: what more than 8 bits a channel become (LIBRA.DATA.DEEP_IMAGES).
 
     Returns:
         (height, width, 3) uint8, BGR.
@@ -83,19 +91,17 @@ def read_image(record: ImageRecord) -> np.ndarray:
     Raises:
         DatasetError: the file is missing, cannot be decoded, or does not have the annotated size.
     """
-    where = f"data set {record.dataset_name}: image {record.path}"
     size = (record.height, record.width)
     try:
-        encoded = np.fromfile(record.path, dtype=np.uint8)
-    except OSError as error:
-        raise DatasetError(f"{where} cannot be read: {error.strerror}") from error
-    image = decode_as_annotated(encoded, size)
-    if image is None:
-        raise DatasetError(f"{where} is not an image that OpenCV can decode")
+        image = read_file(record.path, size, deep, record.dataset_name)
+    except DatasetError as error:
+        raise DatasetError(f"data set {record.dataset_name}: image {error}") from error
     if image.shape[:2] != size:
         found = f"{image.shape[1]}x{image.shape[0]}"
-        raise DatasetError(f"{where} is {found} pixels, but annotated as {size[1]}x{size[0]}")
-    warn_if_either_way(encoded, size, record.path, record.dataset_name)
+        raise DatasetError(
+            f"data set {record.dataset_name}: image {record.path} is {found} pixels, but annotated "
+            f"as {size[1]}x{size[0]}"
+        )
     return np.ascontiguousarray(image[:, ::-1]) if record.flipped else image
 
 
@@ -111,6 +117,15 @@ def resize_scale(height: int, width: int, target_size: float, max_size: float) -
     if np.round(scale * max(height, width)) > max_size:
         scale = float(max_size) / max(height, width)
     return scale
+
+
+def resize_scales(
+    heights: np.ndarray, widths: np.ndarray, target_size: float, max_size: float
+) -> np.ndarray:
+    """Return the :func:`resize_scale` of images with heights and widths (N,): (N,) float64."""
+    longer = np.maximum(heights, widths).astype(np.float64)
+    scales = float(target_size) / np.minimum(heights, widths)
+    return np.where(np.round(scales * longer) > max_size, float(max_size) / longer, scales)
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.proposals import usable_proposals, with_proposals
+from detectron_ext.data.size_limit import report_size_limit
 from detectron_ext.data.transforms import read_image
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.errors import DatasetError
@@ -143,11 +144,17 @@ def _others(image_ids: list, tested: Collection) -> list:
 def _images(
     config: Settings, dataset: CocoDataset, records: list[ImageRecord]
 ) -> Iterator[tuple[ImageRecord, np.ndarray]]:
-    """Yield records with their images (BGR, uint8); log at the end how long the loop took."""
+    """Yield records with their images (BGR, uint8).
+
+    Log before the loop how many images TEST.MAX_SIZE limits, and at the end how long it took.
+    """
+    report_size_limit(
+        records, (config.TEST.SCALE,), config.TEST.MAX_SIZE, "TEST.SCALE", "TEST.MAX_SIZE"
+    )
     started = time.perf_counter()
     for record in tqdm(records, desc=dataset.name, unit="image", disable=None):
         try:
-            image = read_image(record)
+            image = read_image(record, config.LIBRA.DATA.DEEP_IMAGES)
         except DatasetError as error:
             if not config.LIBRA.DATA.SKIP_BAD_IMAGES:
                 raise DatasetError(

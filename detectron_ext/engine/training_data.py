@@ -13,6 +13,8 @@ from detectron_ext.data.loader import MinibatchLoader
 from detectron_ext.data.minibatch import image_blobs, load_samples
 from detectron_ext.data.order import MinibatchOrder
 from detectron_ext.data.records import training_records
+from detectron_ext.data.size_limit import report_size_limit
+from detectron_ext.sampling.coverage_report import report_anchor_coverage
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
 if TYPE_CHECKING:
@@ -46,6 +48,14 @@ class TrainingMinibatches:
         )
         self._targets = minibatch_targets(config)
         _LOG.info("training on %d images, including mirrored ones", len(self._records))
+        report_size_limit(
+            [record for record in self._records if not record.flipped],
+            config.TRAIN.SCALES,
+            config.TRAIN.MAX_SIZE,
+            "TRAIN.SCALES",
+            "TRAIN.MAX_SIZE",
+        )
+        report_anchor_coverage(self._records, config, self.classes)
 
     def __call__(self, number: int) -> dict:
         """Return the blobs of minibatch ``number``: data, im_info and the training targets."""

@@ -29,7 +29,8 @@ PALETTE = (
 )
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 6
-_LONGEST = 8192
+# Longest side of a picture in pixels: it is at most 50 MB in memory and can be looked at.
+LONGEST = 4096
 _PAPER = (255, 255, 255)
 
 
@@ -91,28 +92,44 @@ def draw_boxes(
     return canvas
 
 
-def enlarge(
-    image: np.ndarray, annotations: Sequence[Mapping], min_side: int
+def fit(
+    image: np.ndarray,
+    annotations: Sequence[Mapping],
+    min_side: int = 0,
+    columns: int = 1,
+    longest: int = LONGEST,
 ) -> tuple[np.ndarray, list[dict]]:
-    """Enlarge a small image and its boxes until the shorter side is min_side pixels long.
-
-    The longer side is not enlarged beyond `_LONGEST` pixels, so that a narrow image does not fill
-    the memory.
+    """Enlarge a small image with its boxes, and reduce a large one.
 
     Args:
         image: (H, W, 3) uint8, BGR.
         annotations: COCO annotations or results.
-        min_side: wanted length of the shorter side in pixels.
+        min_side: a shorter side below this many pixels is enlarged to it, so that labels are
+            readable; 0 enlarges nothing.
+        columns: number of such images that stand side by side.
+        longest: greatest height of the image, and width of all columns together, in pixels. It
+            takes precedence, so that a narrow image does not fill the memory.
 
     Returns:
-        The image and copies of the annotations with scaled boxes.
+        The image, each side at least 1 pixel, and copies of the annotations with scaled boxes.
     """
-    scale = min(min_side / min(image.shape[:2]), _LONGEST / max(image.shape[:2]))
-    if scale <= 1:
+    height, width = image.shape[:2]
+    scale = min(max(1.0, min_side / min(height, width)), _largest_scale(image, columns, longest))
+    if scale == 1:
         return image, [dict(a) for a in annotations]
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    larger = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    return larger, [{**a, "bbox": [v * scale for v in a["bbox"]]} for a in annotations]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    resized = cv2.resize(image, size, interpolation=method)
+    return resized, [{**a, "bbox": [v * scale for v in a["bbox"]]} for a in annotations]
+
+
+def is_too_large(image: np.ndarray, columns: int = 1) -> bool:
+    """Return whether :func:`fit` reduces an image, by which its picture loses detail."""
+    return _largest_scale(image, columns, LONGEST) < 1
+
+
+def _largest_scale(image: np.ndarray, columns: int, longest: int) -> float:
+    return min(longest / image.shape[0], longest / columns / image.shape[1])
 
 
 def titled(image: np.ndarray, title: str) -> np.ndarray:
@@ -143,15 +160,15 @@ def side_by_side(
         detections: COCO results.
         class_names: category id to name.
         min_score: lowest score of a detection that is drawn.
-        min_side: an image with a shorter side below this is enlarged, so that labels are readable.
+        min_side: as of :func:`fit`, which also limits the size.
     """
     panels = []
     for title, boxes, least in (
         ("ground truth", truth, 0.0),
         (f"detections, score {min_score:g} and above", detections, min_score),
     ):
-        larger, scaled = enlarge(image, boxes, min_side)
-        panels.append(titled(draw_boxes(larger, scaled, class_names, least), title))
+        fitted, scaled = fit(image, boxes, min_side, columns=2)
+        panels.append(titled(draw_boxes(fitted, scaled, class_names, least), title))
     return contact_sheet(panels, columns=2)
 
 

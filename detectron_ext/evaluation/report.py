@@ -12,7 +12,7 @@ import numpy as np
 
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import METRICS
-from detectron_ext.evaluation.drawing import contact_sheet, draw_boxes, enlarge, titled
+from detectron_ext.evaluation.drawing import contact_sheet, draw_boxes, fit, titled
 from detectron_ext.evaluation.page import page_template
 from detectron_ext.evaluation.plots import training_curves
 
@@ -155,13 +155,16 @@ def _write_pictures(folder: Path, runs: Sequence[RunSummary]) -> list[dict]:
         {name, file} of each picture.
     """
     shown = {}
+    columns = 1 + len(runs)
     for run in runs:
         for picture in run.pictures:
             if picture.name not in shown:
-                panel = _panel(picture, picture.truth, run.class_names, 0.0, "ground truth")
+                panel = _panel(
+                    picture, picture.truth, run.class_names, 0.0, "ground truth", columns
+                )
                 shown[picture.name] = [panel]
             found = picture.detections
-            panel = _panel(picture, found, run.class_names, _MIN_SCORE, run.name)
+            panel = _panel(picture, found, run.class_names, _MIN_SCORE, run.name, columns)
             shown[picture.name].append(panel)
     written = []
     for number, (name, panels) in enumerate(shown.items(), start=1):
@@ -177,8 +180,9 @@ def _panel(
     class_names: Mapping[int, str],
     min_score: float,
     title: str,
+    columns: int,
 ) -> np.ndarray:
-    image, scaled = enlarge(picture.image, boxes, _PANEL_SIDE)
+    image, scaled = fit(picture.image, boxes, _PANEL_SIDE, columns)
     return titled(draw_boxes(image, scaled, class_names, min_score), title)
 
 

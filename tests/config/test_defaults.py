@@ -96,7 +96,7 @@ def test_libra_defaults_are_plain_detectron():
             "COLOR_JITTER": 0.0,
         },
         "TRAIN": {"LOAD": "strict"},
-        "DATA": {"SKIP_BAD_IMAGES": False, "KEEP_EMPTY_IMAGES": False},
+        "DATA": {"DEEP_IMAGES": "refuse", "SKIP_BAD_IMAGES": False, "KEEP_EMPTY_IMAGES": False},
         "IGNORE_CROWD_ANCHORS": False,
         "EVALUATION": {"AP_DETECTIONS": 100},
         "FAST_CONV": True,

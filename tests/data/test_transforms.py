@@ -53,7 +53,8 @@ def test_unreadable_image_is_named(make_record, tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"broken\.jpg"):
         transforms.read_image(replace(make_record(), path=str(path)))
-    assert transforms.read_file(str(path)) is None
+    with pytest.raises(DatasetError, match=r"broken\.jpg"):
+        transforms.read_file(str(path))
 
 
 def test_image_of_another_size_than_annotated_is_named(make_record):
@@ -88,6 +89,13 @@ def test_gray_image_gets_three_channels(make_record, tmp_path):
 )
 def test_shorter_side_gets_the_scale_unless_the_longer_side_is_too_long(height, width, scale):
     assert transforms.resize_scale(height, width, 600, 1000) == pytest.approx(scale)
+
+
+def test_the_scales_of_many_images_are_those_of_each():
+    sides = np.random.default_rng(0).integers(1, 2000, (500, 2))
+    scales = transforms.resize_scales(sides[:, 0], sides[:, 1], 600, 1000)
+    expected = [transforms.resize_scale(height, width, 600, 1000) for height, width in sides]
+    assert scales.tolist() == expected
 
 
 @given(

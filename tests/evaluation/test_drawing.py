@@ -12,7 +12,8 @@ from detectron_ext.evaluation.drawing import (
     class_colour,
     contact_sheet,
     draw_boxes,
-    enlarge,
+    fit,
+    is_too_large,
     side_by_side,
     titled,
 )
@@ -94,18 +95,33 @@ def test_arrays_that_are_not_images_are_refused(image):
         draw_boxes(image, [], NAMES)
 
 
-def test_enlarge_scales_boxes_with_the_image():
-    image, boxes = enlarge(grey(100, 150), [box(10, 20, 30, 40)], min_side=250)
+def test_fit_scales_boxes_with_the_image():
+    image, boxes = fit(grey(100, 150), [box(10, 20, 30, 40)], min_side=250)
     assert image.shape == (250, 375, 3) and boxes[0]["bbox"] == [25, 50, 75, 100]
-    image, boxes = enlarge(grey(100, 150), [box(10, 20, 30, 40)], min_side=50)
+    image, boxes = fit(grey(100, 150), [box(10, 20, 30, 40)], min_side=50)
     assert image.shape == (100, 150, 3) and boxes[0]["bbox"] == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize("shape", [(1, 5000), (3000, 2)])
 def test_a_narrow_image_does_not_grow_without_limit(shape):
-    image, (scaled,) = enlarge(grey(*shape), [box(0, 0, 1, 1)], min_side=480)
-    assert max(image.shape) <= 8192
+    image, (scaled,) = fit(grey(*shape), [box(0, 0, 1, 1)], min_side=480)
+    assert max(image.shape) <= 4096
     assert scaled["bbox"][2] * shape[0] == pytest.approx(image.shape[0], rel=0.5)
+
+
+@pytest.mark.parametrize("shape", [(12, 9000), (9000, 12), (5000, 6000)])
+def test_a_large_image_is_reduced_with_its_boxes(shape):
+    image, (scaled,) = fit(grey(*shape), [box(0, 0, shape[1], shape[0])])
+    assert max(image.shape) == 4096
+    assert scaled["bbox"][2:] == pytest.approx([image.shape[1], image.shape[0]], abs=2)
+    assert is_too_large(grey(*shape)) and not is_too_large(grey(4096, 4096))
+    panel = side_by_side(grey(*shape), [box(0, 0, 5, 5)], [], NAMES)
+    assert panel.shape[1] <= 4096 + 6 and panel.shape[0] <= 4096 + 100
+
+
+def test_columns_share_the_width():
+    assert fit(grey(100, 3000), [], columns=3)[0].shape[1] == round(4096 / 3)
+    assert is_too_large(grey(100, 3000), columns=2) and not is_too_large(grey(3000, 100), columns=2)
 
 
 def test_side_by_side_has_truth_left_and_detections_right():

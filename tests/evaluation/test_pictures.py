@@ -69,3 +69,14 @@ def test_no_picture_overwrites_another(dataset, pixels, tmp_path, files, picture
     paths = draw_detections(images, [], str(tmp_path / "out"), 0.5, images.image_ids())
     assert paths == [str(tmp_path / "out" / name) for name in pictures]
     assert draw_detections(images, [], str(tmp_path / "out"), 0.5, [2]) == [paths[1]]
+
+
+def test_a_large_picture_is_reduced_and_that_is_said(dataset, tmp_path, caplog):
+    wide = cv2.imencode(".png", np.zeros((12, 9000, 3), np.uint8))[1].tobytes()
+    small = cv2.imencode(".png", np.zeros((_HEIGHT, _WIDTH, 3), np.uint8))[1].tobytes()
+    data = dataset({"wide.png": wide, "small.png": small})
+    data.coco.imgs[1].update(width=9000, height=12)
+    with caplog.at_level("INFO"):
+        paths = draw_detections(data, [], str(tmp_path / "out"), 0.5, [1, 2])
+    assert max(cv2.imread(paths[0]).shape) <= 4096 + 6
+    assert "1 of them are reduced: a picture has at most 4096 pixels on a side" in caplog.text

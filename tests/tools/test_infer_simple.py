@@ -85,11 +85,68 @@ def test_a_folder_gives_one_picture_per_image_and_keeps_the_originals(infer, wor
     (folder / "notes.txt").write_text("no image")
     outcome = infer("--thresh", 0, "--kp-thresh", 2, "--output-ext", "jpg", folder)
     assert outcome.status == 0
-    assert "b.png: not an image" in outcome.err and "notes" not in outcome.err
-    assert "c.ppm: not an image" in outcome.err
+    assert "passed over files that OpenCV cannot decode: b.png, notes.txt" in outcome.err
+    assert "c.ppm is not an image" in outcome.err
     assert (folder / "a.png").read_bytes() == original
     assert {"a.jpg.jpg", "a.png.jpg"} <= _outputs(tmp_path)
     assert _listed(tmp_path).keys() == {"a.jpg", "a.png"}
+
+
+def test_every_file_that_opencv_decodes_is_read_and_the_others_are_named(
+    infer, workplace, tmp_path
+):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = cv2.imread(str(workplace.images / "1.png"))
+    for name in ("a.jp2", "b.JPG", "c.ppm", "d.ras"):
+        cv2.imwrite(str(folder / name), image)
+    shutil.copy(str(folder / "b.JPG"), str(folder / "e.jfif"))
+    shutil.copy(str(folder / "b.JPG"), str(folder / "f"))  # without an extension
+    (folder / "g.gif").write_bytes(b"GIF89a" + bytes(20))
+    (folder / "h.tga").write_bytes(bytes(40))
+    (folder / "folder.png").mkdir()
+    outcome = infer(folder)
+    assert outcome.status == 0
+    assert _listed(tmp_path).keys() == {"a.jp2", "b.JPG", "c.ppm", "d.ras", "e.jfif", "f"}
+    assert f"{folder}: passed over files that OpenCV cannot decode: g.gif, h.tga" in outcome.err
+
+
+def test_a_second_run_does_not_detect_on_the_pictures_of_the_first(infer, workplace, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("1.png", "2.png"):
+        shutil.copy(str(workplace.images / name), str(folder / name))
+    assert "passed over" not in infer("--thresh", 0, folder).err
+    (folder / "2.png").unlink()  # its picture stays
+    outcome = infer("--thresh", 0, "--output-ext", "jpg", folder)
+    assert outcome.status == 0 and _listed(tmp_path).keys() == {"1.png"}
+    assert "passed over pictures of an earlier run: 1.png.png, 2.png.png" in outcome.err
+    assert "detections.json" not in outcome.err.replace("earlier run: ", "")
+    outcome = infer("--thresh", 0, "--image-ext", "png", folder)
+    assert outcome.status == 0 and _listed(tmp_path).keys() == {"1.png"}
+
+
+def test_a_large_image_gives_a_reduced_picture_and_that_is_said(infer, tmp_path):
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((12, 9000, 3), np.uint8))
+    outcome = infer("--always-out", tmp_path / "wide.png")
+    assert outcome.status == 0
+    assert cv2.imread(str(tmp_path / "out" / "wide.png.png")).shape[1] == 4096
+    assert "1 of them are reduced: a picture has at most 4096 pixels on a side" in outcome.err
+
+
+def test_a_limit_below_the_scale_is_said(infer, workplace):
+    outcome = infer(workplace.images / "1.png", "TEST.SCALE", 256)
+    assert "TEST.MAX_SIZE 128 limits 1 of 1 images" in outcome.err
+
+
+def test_deep_images_are_refused_or_stretched(infer, tmp_path):
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
+    assert "no image that OpenCV can decode" in failure(infer(path))
+    outcome = infer(path, "--always-out", "LIBRA.DATA.DEEP_IMAGES", "stretch")
+    assert outcome.status == 0
+    drawn = cv2.imread(str(tmp_path / "out" / "deep.png.png"))
+    assert drawn.min() == 0 and drawn.max() == 255
 
 
 def test_only_files_with_the_given_extension_are_read(infer, workplace, tmp_path):

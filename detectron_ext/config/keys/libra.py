@@ -233,6 +233,14 @@ LIBRA = Section(
     ),
     DATA=Section(
         "How images are read, and which of them train.",
+        DEEP_IMAGES=Key(
+            "refuse",
+            "What images with more than 8 bits a channel become. `refuse`: they cannot be read. "
+            "`stretch`: the least value of each image becomes 0 and its greatest 255. `scale`: the "
+            "whole range of the type becomes 0 to 255; that of floating-point numbers is 0 to 1.",
+            one_of("refuse", "stretch", "scale"),
+            upstream=NotUpstream("upstream's loader reads the images"),
+        ),
         upstream=NotUpstream("upstream's loader reads the images", only_in_training=True),
         SKIP_BAD_IMAGES=Key(
             False,
