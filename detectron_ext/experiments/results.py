@@ -22,12 +22,20 @@ from detectron_ext.evaluation.comparison import (
 from detectron_ext.evaluation.comparison_report import (
     Side,
     comparison,
+    difference_titles,
     markdown_table,
+    shown_difference,
+    shown_label,
     shown_mean,
-    shown_row,
 )
 from detectron_ext.evaluation.operating_points import THRESHOLD
 from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.training_differences import (
+    PRIMARY,
+    Design,
+    correct_for_variants,
+    explanation,
+)
 from detectron_ext.experiments.record import read_record
 from detectron_ext.experiments.spec import Run, Spec, place_name
 from detectron_ext.output_files import write_json
@@ -37,6 +45,8 @@ _SHOWN = (
     "AP", "AP50", "AP75", "box_precision", "box_recall", "concept_precision", "concept_recall",
     "peak_memory_mb",
 )  # fmt: skip
+# How a sweep names the primary metric.
+_HOW_TO_NAME = "the key primary of the sweep's file names one"
 _DIFFERENCES = ("AP", "AP50", "AP75", "box_best_f1", "concept_best_f1")
 _KEPT = (
     "variant", "dataset", "size", "seed", "config", "overrides", "versions", "commit", "modified",
@@ -117,7 +127,13 @@ def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> 
 
 
 def _comparisons(spec: Spec, measured: list, about: dict) -> list:
-    """Compare every variant with the baseline, over the seeds that both have."""
+    """Compare every variant with the baseline, over the seeds that both have.
+
+    The p values are corrected for all variants of the sweep's file, finished or not.
+    """
+    design = Design(
+        spec.primary or PRIMARY, bool(spec.primary), True, max(1, len(spec.variants) - 1)
+    )
     by_variant: dict[str, dict] = {name: {} for name in spec.variants}
     for run, one in measured:
         by_variant[run.variant][run.seed] = one
@@ -130,7 +146,9 @@ def _comparisons(spec: Spec, measured: list, about: dict) -> list:
                 Side(side, [by_variant[side][seed] for seed in seeds])
                 for side in (spec.baseline, name)
             ]
-            compared.append({**comparison(sides[0], sides[1:], about), "seeds": seeds})
+            compared.append({**comparison(sides[0], sides[1:], about, design), "seeds": seeds})
+    candidates = [candidate for entry in compared for candidate in entry["candidates"]]
+    correct_for_variants(candidates, design.num_variants)
     return compared
 
 
@@ -196,6 +214,7 @@ def as_markdown(results: dict) -> str:
         parts.append(markdown_table(_score_rows(place["runs"])))
         if about:
             parts.append(markdown_table(_difference_rows(place["comparisons"])))
+            parts.append(explanation(about["design"], _HOW_TO_NAME))
     if results["missing"]:
         parts.append(f"Not run yet: {len(results['missing'])} runs, so counts of runs differ.")
     parts += [f"Warning: {line}" for line in all_warnings(results)]
@@ -221,11 +240,16 @@ def _score_rows(runs: Sequence[dict]) -> list:
 
 
 def _difference_rows(comparisons: Sequence[dict]) -> list:
-    rows = [["difference from baseline", "", "%", "95 % over images", "and over seeds"]]
+    """Return the rows of the table of differences, the primary metric of each variant first."""
+    design = comparisons[0]["design"]
+    titles = difference_titles(design)
+    rows = [["difference from baseline", "", *titles[1:]]]
+    shown = list(dict.fromkeys([design["primary"], *_DIFFERENCES]))
     for compared in comparisons:
         candidate = compared["candidates"][0]
-        for row in candidate["rows"]:
-            if row["metric"] in _DIFFERENCES:
-                label = f"{candidate['name']} ({len(compared['seeds'])}): {row['label']}"
-                rows.append([label, *shown_row(row)[3:]])
+        by_metric = {row["metric"]: row for row in candidate["rows"]}
+        for metric in shown:
+            row = by_metric[metric]
+            label = f"{candidate['name']} ({len(compared['seeds'])}): {shown_label(row, design)}"
+            rows.append([label, *shown_difference(row, design)])
     return rows

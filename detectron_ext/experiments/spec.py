@@ -13,9 +13,12 @@ from detectron_ext import config as configuration
 from detectron_ext.config.paths import expand_path
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import ConfigError
+from detectron_ext.evaluation.training_differences import check_primary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_KEYS = {"group", "datasets", "sizes", "seeds", "overrides", "baseline", "variants"}
+_KEYS = {
+    "group", "datasets", "sizes", "seeds", "overrides", "baseline", "variants", "primary",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -49,6 +52,8 @@ class Spec:
     Attributes:
         name: name of the file without its extension.
         baseline: the variant that the others are compared with.
+        primary: the metric that decides, a key of `evaluation.comparison.LABELS`; "" if the file
+            names none.
         variants: names of the variants, in the order of the file.
         runs: all runs of the first seed, then those of the next, so that a sweep that is stopped
             has nearly the same seeds of all variants.
@@ -56,6 +61,7 @@ class Spec:
 
     name: str
     baseline: str
+    primary: str
     variants: tuple
     runs: tuple
 
@@ -79,6 +85,8 @@ def read_spec(path: str) -> Spec:
       keeps its ratio to them.
     - ``overrides`` (optional): {KEY: value} for every run.
     - ``baseline`` (optional): name of a variant; the default is the first one.
+    - ``primary`` (optional): the metric that decides whether a variant is better, named before the
+      runs are made; a name of `detectron_ext.evaluation.comparison.LABELS`. The default is AP.
     - ``group`` (optional): folder of the runs; the default is the name of the file. Sweeps of one
       group share the runs that they have in common.
 
@@ -90,6 +98,9 @@ def read_spec(path: str) -> Spec:
     baseline = content.get("baseline", next(iter(variants)))
     if not isinstance(baseline, str) or baseline not in variants:
         raise _wrong(path, "baseline", "one of the variants")
+    primary = content.get("primary", "")
+    if "primary" in content:
+        check_primary(primary, f"sweep {path}: primary")
     seeds = _numbers(path, content, "seeds")
     datasets = _datasets(path, content)
     sizes = _numbers(path, content, "sizes", default=[None])
@@ -103,7 +114,7 @@ def read_spec(path: str) -> Spec:
         for size in sizes
         for name in variants
     ]
-    return Spec(Path(path).stem, baseline, tuple(variants), tuple(runs))
+    return Spec(Path(path).stem, baseline, primary, tuple(variants), tuple(runs))
 
 
 def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Run:
