@@ -15,7 +15,7 @@ def main() -> None:
         "and HTML.",
         "tools/compare_runs.py --baseline output/plain --candidate output/libra\n"
         "tools/compare_runs.py --baseline a/seed1 a/seed2 --candidate b/seed1 b/seed2 "
-        "--names plain libra",
+        "--names plain libra --paired --primary AP",
     )
     parser.add_argument(
         "--baseline", nargs="+", required=True, metavar="RUN", help="output folders of the baseline"
@@ -62,11 +62,24 @@ def main() -> None:
         help="detections with this score or more count for precision and recall (default: 0.5)",
     )
     parser.add_argument(
+        "--paired",
+        action="store_true",
+        help="run number k of every side has the same seed and data: the interval over trainings "
+        "is a paired t interval (default: Welch's, unpaired)",
+    )
+    parser.add_argument(
+        "--primary",
+        metavar="METRIC",
+        default="",
+        help="the metric that decides, chosen before the runs are compared; a name of the column "
+        "metric of comparison.csv (default: AP)",
+    )
+    parser.add_argument(
         "--resamples",
         type=int,
         metavar="N",
         default=1000,
-        help="number of bootstrap resamples for the intervals (default: 1000)",
+        help="number of bootstrap resamples for the intervals over images (default: 1000)",
     )
     command_line.add_config_file(
         parser, False, "YAML configuration file whose DATASETS_EXTRA has the data set"
@@ -90,6 +103,8 @@ def main() -> None:
         annotations=arguments.annotations,
         threshold=arguments.threshold,
         num_resamples=arguments.resamples,
+        primary=arguments.primary,
+        is_paired=arguments.paired,
     )
     print(tables, end="")
 

@@ -15,6 +15,7 @@ from detectron_ext.evaluation.comparison import image_resamples, measure
 from detectron_ext.evaluation.comparison_report import Side, as_markdown, write_comparison
 from detectron_ext.evaluation.operating_points import THRESHOLD
 from detectron_ext.evaluation.run_folder import TestRun, open_run
+from detectron_ext.evaluation.training_differences import PRIMARY, Design, check_primary
 from detectron_ext.output_files import check_writable_folder
 
 _LOG = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def compare_runs(
     annotations: str = "",
     threshold: float = THRESHOLD,
     num_resamples: int = 1000,
+    primary: str = "",
+    is_paired: bool = False,
 ) -> str:
     """Compare candidates with a baseline and return the tables as Markdown.
 
@@ -46,9 +49,13 @@ def compare_runs(
         annotations: COCO annotation file of the data set; by default that of the catalog.
         threshold: detections with this score or more count for precision and recall; in [0, 1].
         num_resamples: number of bootstrap resamples.
+        primary: the metric that decides, a key of `evaluation.comparison.LABELS`; "" is AP, and
+            the report says that none was named.
+        is_paired: whether run number k of every side has the same seed.
 
     Raises:
-        UserError: a run is missing, has no test, is damaged or has only proposals; runs were tested
+        UserError: the metric is unknown or paired sides have different numbers of runs; a run is
+            missing, has no test, is damaged or has only proposals; runs were tested
             on different data sets or images; two sides have the same name; or the output folder
             cannot be written.
     """
@@ -59,6 +66,7 @@ def compare_runs(
         )
     names = list(names) or _folder_names([side[0] for side in sides])
     check_names(names)
+    design = _design(sides, primary, is_paired)
     check_writable_folder(output_dir, "to the output folder", "choose another --output-dir")
     runs = [[open_run(folder, dataset) for folder in side] for side in sides]
     _check_distinct(runs)
@@ -78,11 +86,25 @@ def compare_runs(
         "score_threshold": threshold,
         "num_resamples": num_resamples,
     }
-    content = write_comparison(output_dir, measured[0], measured[1:], about)
+    content = write_comparison(output_dir, measured[0], measured[1:], about, design)
     for line in content["warnings"]:
         _LOG.warning("%s", line)
     _LOG.info("written: %s", os.path.join(output_dir, "comparison.html"))
     return as_markdown(content)
+
+
+def _design(sides: list[Sequence[str]], primary: str, is_paired: bool) -> Design:
+    check_primary(primary or PRIMARY, "--primary")
+    counts = {len(side) for side in sides}
+    if is_paired and len(counts) > 1:
+        given = ", ".join(str(len(side)) for side in sides)
+        raise UserError(f"--paired needs as many runs on every side, given {given}")
+    if not is_paired and counts != {1}:
+        _LOG.info(
+            "the runs are compared as unpaired (Welch): if run number k of every side has the same "
+            "seed, --paired gives a narrower interval"
+        )
+    return Design(primary or PRIMARY, bool(primary), is_paired, len(sides) - 1)
 
 
 def _folder_names(folders: list[str]) -> list[str]:

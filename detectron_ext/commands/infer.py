@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from typing import Sequence
 
 import cv2
 import numpy as np

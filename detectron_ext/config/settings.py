@@ -253,6 +253,9 @@ class LibraSettings(Node, Protocol):
     def EVALUATION(self) -> LibraEvaluationSettings: ...
 
     @property
+    def CLIP_GRADIENTS(self) -> float: ...
+
+    @property
     def FAST_CONV(self) -> bool: ...
 
     @property
@@ -273,6 +276,9 @@ class LibraBfpSettings(Node, Protocol):
 
     @property
     def REFINE_TYPE(self) -> str: ...
+
+    @property
+    def INIT(self) -> str: ...
 
 
 class LibraFpnSettings(Node, Protocol):
@@ -327,6 +333,9 @@ class LibraSamplerSettings(Node, Protocol):
 
     @property
     def RPN_NEG_POS_UB(self) -> float: ...
+
+    @property
+    def RPN_NORMALISER(self) -> str: ...
 
 
 class LibraRetinanetSamplerSettings(Node, Protocol):

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detectron_ext.errors import UserError
+from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.sampling.sampling_statistics import summarise_counts
 from detectron_ext.standard_output import discard_output
 
@@ -36,6 +37,7 @@ class TrainingStatistics:
         max_iter: iterations of the whole run.
         log_period: iterations between lines; checkpoints have additional lines.
         path: file that the lines are appended to, for figures and reports.
+        clip_at: norm of the gradients above which they are scaled down; 0 does not limit it.
         start_iter: first iteration of this process. Later lines of an earlier process are removed
             from the file, because their iterations are run again.
 
@@ -51,6 +53,7 @@ class TrainingStatistics:
         log_period: int,
         path: str,
         start_iter: int = 0,
+        clip_at: float = 0.0,
     ) -> None:
         self._losses = tuple(losses)
         self._max_iter = max_iter
@@ -63,6 +66,7 @@ class TrainingStatistics:
         }
         # Name of a sampler to its counts since the last line.
         self._sampling: dict[str, np.ndarray] = {}
+        self._clip_at, self._clipped_steps = clip_at, 0
         self._last_iteration = start_iter - 1
         # The first steps are slower: they allocate memory. They leave this window after a while.
         self._step_seconds: collections.deque = collections.deque(maxlen=200)
@@ -87,6 +91,8 @@ class TrainingStatistics:
         total = float(sum(values[name] for name in self._losses))
         for name, value in {**values, "loss": total, "mb_qsize": queue_size}.items():
             self._windows[name].append(value)
+        if self._clip_at:
+            self._clipped_steps += values[GRADIENT_NORM] > self._clip_at
         for name, counts in sampling_counts.items():
             # A float32 sum over many iterations could no longer be raised by 1.
             self._sampling[name] = self._sampling.get(name, 0) + counts.astype(np.float64)
@@ -110,6 +116,7 @@ class TrainingStatistics:
         self._last_iteration = iteration
         stats = self._stats(iteration, rate)
         self._sampling.clear()
+        self._clipped_steps = 0
         now = time.perf_counter()
         # Times since the last line. Every checkpoint has a line, so the lines that a resumed run
         # keeps add up to the time of all iterations before it. The processor time of all threads
@@ -151,6 +158,8 @@ class TrainingStatistics:
         }
         for name, counts in self._sampling.items():
             stats.update(summarise_counts(name, counts))
+        if self._clip_at:
+            stats["clipped_steps"] = int(self._clipped_steps)
         stats.update(
             iter=iteration,
             lr=float(rate),

@@ -157,6 +157,7 @@ def _run_steps(
         config.LIBRA.LOG_PERIOD,
         os.path.join(folder, STATISTICS),
         start_iter,
+        config.LIBRA.CLIP_GRADIENTS,
     )
     save_state = functools.partial(_save_state, stats, config.SOLVER, folder, save)
     started = time.perf_counter()

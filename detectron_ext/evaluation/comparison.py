@@ -1,12 +1,13 @@
-"""Differences between candidate and baseline runs, with intervals over images and over seeds.
+"""Differences between candidate and baseline runs, with intervals over images and over trainings.
 
 A difference is the mean over the candidate's runs minus the mean over the baseline's runs. It has
-two intervals, both made by the percentile bootstrap with a fixed seed:
+two intervals:
 
 - **over images**: the images of the test set are drawn again with replacement, the same images for
-  all runs (paired). The interval estimates the difference of these models on another test set.
-- **over images and seeds**: the runs of each side are drawn again, too. The interval estimates the
-  difference after training again. With few runs it is usually too narrow.
+  all runs (percentile bootstrap with a fixed seed). The interval estimates the difference of these
+  models on another test set.
+- **over trainings**: a t interval over the scores of the runs, see `training_differences`. It
+  estimates the difference after training again.
 """
 
 from __future__ import annotations
@@ -173,12 +174,12 @@ def copies(runs: Sequence[Measured]) -> list[str]:
         if one.fingerprint is not None and one is not earlier:
             warnings.append(
                 f"{one.run.name} has the same detections as {earlier.run.name}: it counts as "
-                "another seed, so the spread of the seeds is underestimated"
+                "another training, so the spread of the trainings is underestimated"
             )
     return warnings
 
 
-_NO_INTERVALS = {"interval": None, "interval_with_seeds": None}
+_NO_INTERVALS = {"interval": None, "over_trainings": None}
 
 
 def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -190,9 +191,10 @@ def compare(baseline: Sequence[Measured], candidate: Sequence[Measured]) -> list
 
     Returns:
         For each metric a dictionary of metric, label, baseline and candidate ({mean, std, values}),
-        difference, percent, interval and interval_with_seeds ([low, high]). A value is None if it
-        is undefined: a score that a run does not have, the deviation of one run, a percentage of 0,
-        or an interval without detections.
+        difference, percent and interval over images ([low, high]). A value is None if it is
+        undefined: a score that a run does not have, the deviation of one run, a percentage of 0, or
+        an interval without detections. ``over_trainings`` is None until `training_differences`
+        fills it.
     """
     rows = [_row(name, LABELS.get(name, name), baseline, candidate) for name in baseline[0].values]
     for name, label in _COSTS.items():
@@ -210,17 +212,7 @@ def _row(
         return {**row, **_NO_INTERVALS}
     samples = [np.stack([one.samples[name] for one in side]) for side in (baseline, candidate)]
     interval = _interval(samples[1].mean(axis=0) - samples[0].mean(axis=0))
-    with_seeds = None
-    if min(len(side) for side in samples) > 1:
-        rng = np.random.default_rng(0)
-        means = [_means_of_drawn_runs(side, rng) for side in samples]
-        with_seeds = _interval(means[1] - means[0])
-    return {**row, "interval": interval, "interval_with_seeds": with_seeds}
-
-
-def _means_of_drawn_runs(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the mean of R runs drawn with replacement, for each resample of samples (R, B)."""
-    return np.take_along_axis(samples, rng.integers(0, len(samples), samples.shape), 0).mean(axis=0)
+    return {**row, "interval": interval, "over_trainings": None}
 
 
 def _interval(differences: np.ndarray) -> list | None:

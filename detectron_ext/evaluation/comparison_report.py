@@ -14,12 +14,23 @@ from detectron_ext.errors import UserError
 from detectron_ext.evaluation.comparison import Measured, compare, copies
 from detectron_ext.evaluation.page import inline_image, page_template
 from detectron_ext.evaluation.plots import finish, new_figure, style, training_curves
+from detectron_ext.evaluation.training_differences import (
+    Design,
+    correct_for_variants,
+    described,
+    explanation,
+    fill_training_differences,
+)
 from detectron_ext.output_files import write_json
 
 _COLUMNS = (
     "metric", "baseline", "candidate", "baseline_mean", "baseline_std", "candidate_mean",
-    "candidate_std", "difference", "percent", "low", "high", "low_with_seeds", "high_with_seeds",
+    "candidate_std", "difference", "percent", "low", "high", "method", "low_over_trainings",
+    "high_over_trainings", "p", "p_holm", "detectable",
 )  # fmt: skip
+
+# How a user of tools/compare_runs.py names the primary metric.
+HOW_TO_NAME = "--primary names one"
 
 # Metrics that are shown without decimals.
 _WHOLE = ("training_cpu_seconds", "training_seconds", "peak_memory_mb")
@@ -31,51 +42,77 @@ class Side(NamedTuple):
     Attributes:
         name: name of the model.
         runs: the measured runs.
+        folds: with cross-validation, the trainings of all folds of these runs; each run is then
+            the pooled test of its folds.
     """
 
     name: str
     runs: Sequence[Measured]
+    folds: Sequence[Measured] = ()
+
+    @property
+    def trainings(self) -> Sequence[Measured]:
+        """The trainings whose scores are compared: of the folds, or the runs themselves."""
+        return self.folds or self.runs
 
 
-def comparison(baseline: Side, candidates: Sequence[Side], about: dict[str, Any]) -> dict[str, Any]:
+def comparison(
+    baseline: Side, candidates: Sequence[Side], about: dict[str, Any], design: Design
+) -> dict[str, Any]:
     """Return the content of a comparison as plain data.
 
     Args:
         baseline: the baseline.
         candidates: the candidates, measured on the same resamples.
         about: entries to add to the content: dataset, num_images, score_threshold, num_resamples.
+        design: how the runs were planned. Its num_variants is for the correction of the p values,
+            see `training_differences.correct_for_variants`; the candidates given here are corrected
+            together.
     """
     sides = [baseline, *candidates]
+    compared = [
+        {
+            "name": side.name,
+            "runs": [one.run.name for one in side.runs],
+            "rows": _rows(baseline, side, design),
+        }
+        for side in candidates
+    ]
+    correct_for_variants(compared, design.num_variants)
     warnings = [line for side in sides for one in side.runs for line in one.run.warnings]
     warnings += [line for side in sides for line in copies(side.runs)]
     return {
         **about,
+        "design": described(design),
         "baseline": {"name": baseline.name, "runs": [one.run.name for one in baseline.runs]},
-        "candidates": [
-            {
-                "name": side.name,
-                "runs": [one.run.name for one in side.runs],
-                "rows": compare(baseline.runs, side.runs),
-            }
-            for side in candidates
-        ],
+        "candidates": compared,
         "warnings": list(dict.fromkeys(warnings)),
     }
 
 
+def _rows(baseline: Side, candidate: Side, design: Design) -> list[dict]:
+    rows = compare(baseline.runs, candidate.runs)
+    fill_training_differences(rows, baseline.trainings, candidate.trainings, design)
+    return rows
+
+
 def write_comparison(
-    output_dir: str, baseline: Side, candidates: Sequence[Side], about: dict[str, Any]
+    output_dir: str,
+    baseline: Side,
+    candidates: Sequence[Side],
+    about: dict[str, Any],
+    design: Design,
 ) -> dict[str, Any]:
     """Write comparison.json, .csv, .md and .html, and return the content of the JSON file.
 
     Args:
         output_dir: folder for the files; it is made if needed.
-        baseline, candidates, about: see :func:`comparison`.
+        baseline, candidates, about, design: see :func:`comparison`.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    content = comparison(baseline, candidates, about)
+    content = comparison(baseline, candidates, about, design)
     folder = Path(output_dir)
     write_json(str(folder / "comparison.json"), content)
     try:
@@ -98,21 +135,22 @@ def as_csv(content: dict) -> str:
             sides = [
                 row[side][key] for side in ("baseline", "candidate") for key in ("mean", "std")
             ]
-            low_high = [*(row["interval"] or (None, None))]
-            low_high += [*(row["interval_with_seeds"] or (None, None))]
+            over = row["over_trainings"] or {}
+            trained = [over.get("method"), *over.get("interval", (None, None))]
+            trained += [over.get(key) for key in ("p", "p_holm", "detectable")]
             writer.writerow(
                 [row["metric"], content["baseline"]["name"], candidate["name"], *sides,
-                 row["difference"], row["percent"], *low_high]
+                 row["difference"], row["percent"], *(row["interval"] or (None, None)), *trained]
             )  # fmt: skip
     return stream.getvalue()
 
 
 def as_markdown(content: dict) -> str:
-    """Return a Markdown table for each candidate, and the warnings."""
+    """Return a Markdown table for each candidate, what its columns are, and the warnings."""
     parts = []
     for candidate in content["candidates"]:
-        head = shown_head(content["baseline"], candidate)
-        parts.append(markdown_table([head, *map(shown_row, candidate["rows"])]))
+        parts.append(markdown_table(_shown_table(content, candidate)))
+    parts.append(explanation(content["design"], HOW_TO_NAME))
     parts += [f"Warning: {line}" for line in content["warnings"]]
     return "\n\n".join(parts) + "\n"
 
@@ -126,20 +164,67 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown_head(baseline: dict, candidate: dict) -> list[str]:
-    """Return the titles of the columns of :func:`shown_row`."""
-    sides = [f"{side['name']} ({len(side['runs'])})" for side in (baseline, candidate)]
-    return ["Metric (runs)", *sides, "difference", "%", "95 % over images", "and over seeds"]
+def _shown_table(content: dict, candidate: dict) -> list[list[str]]:
+    sides = [f"{side['name']} ({len(side['runs'])})" for side in (content["baseline"], candidate)]
+    design = content["design"]
+    head = ["Metric (runs)", *sides, *difference_titles(design)]
+    return [head, *(shown_row(row, design) for row in candidate["rows"])]
 
 
-def shown_row(row: dict) -> list[str]:
-    """Return a row as texts: mean ± deviation of both sides, difference, percent, intervals."""
-    digits = _digits(row["metric"])
+def difference_titles(design: dict) -> list[str]:
+    """Return the titles of the columns of :func:`shown_difference`."""
+    titles = ["difference", "%", "95 % over images"]
+    if design["num_folds"]:
+        titles += ["mean of folds", "95 % over seeds and folds", "and over other images"]
+    else:
+        titles += ["95 % over trainings"]
+    return [*titles, "p" if design["num_variants"] == 1 else "p (Holm)", "detectable"]
+
+
+def shown_row(row: dict, design: dict) -> list[str]:
+    """Return a row as texts: its label, mean ± deviation of both sides, :func:`shown_difference`.
+
+    The label of the primary metric is bold.
+    """
     sides = [shown_mean(row["metric"], row[side]) for side in ("baseline", "candidate")]
+    return [shown_label(row, design), *sides, *shown_difference(row, design)]
+
+
+def shown_label(row: dict, design: dict) -> str:
+    """Return the label of a row; that of the primary metric is bold."""
+    return f"**{row['label']}**" if row["metric"] == design["primary"] else row["label"]
+
+
+def shown_difference(row: dict, design: dict) -> list[str]:
+    """Return the difference of a row as texts, under the titles of :func:`difference_titles`."""
     percent = "–" if row["percent"] is None else f"{row['percent']:+.1f}"
-    difference = "–" if row["difference"] is None else f"{row['difference']:+.{digits}f}"
-    intervals = [_interval(row[key]) for key in ("interval", "interval_with_seeds")]
-    return [row["label"], *sides, difference, percent, *intervals]
+    cells = [
+        _signed(row["difference"], _digits(row["metric"])),
+        percent,
+        _interval(row["interval"]),
+    ]
+    over = row["over_trainings"] or {}
+    if design["num_folds"]:
+        cells.append(_signed(over.get("difference")))
+    cells.append(_interval(over.get("interval")))
+    if design["num_folds"]:
+        cells.append(_interval(over.get("interval_of_other_images")))
+    detectable = over.get("detectable")
+    return [
+        *cells,
+        _p_value(over.get("p_holm")),
+        "–" if detectable is None else f"{detectable:.3f}",
+    ]
+
+
+def _signed(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
 def _digits(metric: str) -> int:
@@ -163,16 +248,17 @@ def _page(content: dict, sides: Sequence[Side]) -> str:
     tables = [
         {
             "name": candidate["name"],
-            "head": shown_head(content["baseline"], candidate),
-            "rows": [shown_row(row) for row in candidate["rows"]],
+            "head": head,
+            "rows": rows,
             "runs": candidate["runs"],
         }
         for candidate in content["candidates"]
+        for head, *rows in [_shown_table(content, candidate)]
     ]
     logs = {side.name: mean_log([one.training for one in side.runs]) for side in sides}
     figures = (
         ("Differences", "Each candidate minus the baseline, with the 95 % interval over images "
-         "(thick line) and over images and seeds (thin line).", difference_figure(content)),
+         "(thick line) and over trainings (thin line).", difference_figure(content)),
         ("Precision and recall", "Mean over the runs of each model, at scores from 0.05 to 0.95.",
          sweep_figure(sides)),
         ("Training", "Mean over the runs of each model. The faint curve is each logged loss, the "
@@ -182,6 +268,7 @@ def _page(content: dict, sides: Sequence[Side]) -> str:
     )  # fmt: skip
     return page_template("comparison.html.j2").render(
         content=content,
+        explanation=explanation(content["design"], HOW_TO_NAME),
         tables=tables,
         figures=[
             {"title": title, "caption": caption, "source": inline_image(figure)}
@@ -209,10 +296,11 @@ def difference_figure(content: dict) -> Figure | None:
         places = np.array([labels.index(row["label"]) for row in rows], float)
         places += (number - (len(shown) - 1) / 2) * 0.8 / len(shown)
         colour = style(number)["color"]
-        for width, key in ((1.2, "interval_with_seeds"), (3.5, "interval")):
-            for place, row in zip(places, rows):
-                if row[key]:
-                    ends = [100 * end for end in row[key]]
+        for place, row in zip(places, rows):
+            over = (row["over_trainings"] or {}).get("interval")
+            for width, interval in ((1.2, over), (3.5, row["interval"])):
+                if interval:
+                    ends = [100 * end for end in interval]
                     axes.plot(ends, [place, place], color=colour, linewidth=width)
         middles = [100 * row["difference"] for row in rows]
         marker = "osD^vP"[number % 6]

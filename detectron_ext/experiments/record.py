@@ -14,6 +14,7 @@ from detectron_ext import config as configuration
 from detectron_ext.config import Config
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.training_log import read_training_log, training_costs
+from detectron_ext.experiments.folds import Fold
 from detectron_ext.experiments.spec import REPOSITORY, Run
 from detectron_ext.output_files import write_json
 
@@ -69,9 +70,10 @@ def write_record(folder: str, run: Run, config: Config, measured: dict) -> dict:
         "dataset": run.dataset or None,
         "size": run.size,
         "seed": run.seed,
+        "fold": run.fold.number if run.fold else None,
         "config": _shown_path(run.config_file),
         "overrides": dict(zip(run.overrides[0::2], run.overrides[1::2])),
-        "settings": settings(config),
+        "settings": settings(config, run.fold),
         "versions": versions(),
         "machine": {"processor": _processor(), "system": platform.system()},
         "finished": datetime.datetime.utcnow().replace(microsecond=0).isoformat() + "Z",
@@ -83,12 +85,17 @@ def write_record(folder: str, run: Run, config: Config, measured: dict) -> dict:
     return record
 
 
-def settings(config: Config) -> dict:
-    """Return {KEY: value} of all settings that differ from the defaults, except OUTPUT_DIR."""
+def settings(config: Config, fold: Fold | None = None) -> dict:
+    """Return {KEY: value} of all settings that differ from the defaults.
+
+    Settings that depend on the results folder are left out: OUTPUT_DIR, and the paths of a fold.
+    """
     defaults, given = map(configuration.flat_settings, (configuration.load(), config))
     differing = {key: value for key, value in given.items() if defaults.get(key) != value}
     differing.pop("OUTPUT_DIR", None)
-    return differing
+    if fold is None:
+        return differing
+    return {key: value for key, value in differing.items() if not fold.is_place_setting(key)}
 
 
 def versions() -> dict:

@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from detectron_ext import config as configuration
-from detectron_ext.data.catalog import resolve
-from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.errors import UserError
-from detectron_ext.evaluation.comparable import common_dataset, common_images
-from detectron_ext.evaluation.comparison import (
-    LABELS,
-    Measured,
-    image_resamples,
-    mean_and_deviation,
-    measure,
-)
+from detectron_ext.evaluation.comparison import LABELS, mean_and_deviation
 from detectron_ext.evaluation.comparison_report import (
     Side,
     comparison,
+    difference_titles,
     markdown_table,
+    shown_difference,
+    shown_label,
     shown_mean,
-    shown_row,
 )
 from detectron_ext.evaluation.operating_points import THRESHOLD
 from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.training_differences import (
+    PRIMARY,
+    Design,
+    correct_for_variants,
+    explanation,
+)
 from detectron_ext.experiments.record import read_record
+from detectron_ext.experiments.run_scores import FinishedRun, Scores, pooled_scores, scores
 from detectron_ext.experiments.spec import Run, Spec, place_name
 from detectron_ext.output_files import write_json
 
@@ -37,10 +37,12 @@ _SHOWN = (
     "AP", "AP50", "AP75", "box_precision", "box_recall", "concept_precision", "concept_recall",
     "peak_memory_mb",
 )  # fmt: skip
+# How a sweep names the primary metric.
+_HOW_TO_NAME = "the key primary of the sweep's file names one"
 _DIFFERENCES = ("AP", "AP50", "AP75", "box_best_f1", "concept_best_f1")
 _KEPT = (
-    "variant", "dataset", "size", "seed", "config", "overrides", "versions", "commit", "modified",
-    "machine", "threads", "resumed", "seconds_training", "cpu_seconds_training",
+    "variant", "dataset", "size", "seed", "fold", "config", "overrides", "versions", "commit",
+    "modified", "machine", "threads", "resumed", "seconds_training", "cpu_seconds_training",
     "cpu_seconds_of_last_process", "peak_memory_mb", "finished",
 )  # fmt: skip
 
@@ -59,7 +61,9 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
     Returns:
         {sweep, missing, places}. ``missing`` lists the folders of runs that have not finished.
         ``places`` has an entry for each data set and size, with three keys: ``runs`` is a list of
-        records with scores and costs. ``comparisons`` has for each variant the result of
+        records with scores and costs, with folds one for each fold. ``pooled``, with folds only,
+        is a list of the scores of each variant and seed on the images of all folds.
+        ``comparisons`` has for each variant the result of
         :func:`detectron_ext.evaluation.comparison_report.comparison` and its seeds. ``warnings``
         is a list of lines about the runs.
 
@@ -87,51 +91,74 @@ def collect_results(spec: Spec, results_dir: str, num_resamples: int = 1000) -> 
 
 
 def _place(spec: Spec, results_dir: str, finished: list, num_resamples: int) -> dict[str, Any]:
-    configs = [configuration.load(run.config_file, run.overrides) for run, _ in finished]
-    tests = [
-        open_run(os.path.join(results_dir, run.folder), config.TEST.DATASETS[0], run.folder)
-        for (run, _), config in zip(finished, configs)
-    ]
-    dataset = common_dataset(tests)
-    whole = read_ground_truth(resolve(dataset, configs[0]))
-    ground_truth = common_images(tests, whole)
-    weights = image_resamples(len(ground_truth.imgs), num_resamples)
-    measured: list[tuple[Run, Measured]] = []
+    tests = [_opened(results_dir, run) for run, _ in finished]
+    if spec.folds:
+        scored = pooled_scores(tests, results_dir, num_resamples)
+    else:
+        scored = scores(tests, num_resamples)
     runs = []
-    for (run, record), test in zip(finished, tests):
-        _LOG.info("scoring %s", run.folder)
-        one = measure(test, ground_truth, weights)
-        measured.append((run, one))
+    for (_, record), one in zip(finished, scored.trainings):
         told = {key: record.get(key) for key in _KEPT}
         runs.append({**told, "scores": one.values, "costs": one.costs})
     about = {
-        "dataset": dataset,
-        "num_images": len(ground_truth.imgs),
+        "dataset": scored.dataset,
+        "num_images": scored.num_images,
         "score_threshold": THRESHOLD,
         "num_resamples": num_resamples,
     }
-    comparisons = _comparisons(spec, measured, about)
-    warnings = [line for test in tests for line in test.warnings]
+    comparisons = _comparisons(spec, scored, about)
+    warnings = [line for test in scored.tests for line in test.warnings]
     warnings += [line for compared in comparisons for line in compared["warnings"]]
-    return {"runs": runs, "comparisons": comparisons, "warnings": list(dict.fromkeys(warnings))}
+    place: dict[str, Any] = {
+        "runs": runs,
+        "comparisons": comparisons,
+        "warnings": list(dict.fromkeys(warnings)),
+    }
+    if spec.folds:
+        place["pooled"] = [
+            {"variant": variant, "seed": seed, "scores": one.values, "costs": one.costs}
+            for (variant, seed), one in scored.models.items()
+        ]
+    return place
 
 
-def _comparisons(spec: Spec, measured: list, about: dict) -> list:
-    """Compare every variant with the baseline, over the seeds that both have."""
-    by_variant: dict[str, dict] = {name: {} for name in spec.variants}
-    for run, one in measured:
-        by_variant[run.variant][run.seed] = one
-    baseline = by_variant[spec.baseline]
+def _opened(results_dir: str, run: Run) -> FinishedRun:
+    fold = run.fold.overrides(results_dir) if run.fold else []
+    config = configuration.load(run.config_file, [*run.overrides, *fold])
+    folder = os.path.join(results_dir, run.folder)
+    return FinishedRun(run, config, open_run(folder, config.TEST.DATASETS[0], run.folder))
+
+
+def _comparisons(spec: Spec, scored: Scores, about: dict) -> list:
+    """Compare every variant with the baseline, over the seeds that both have.
+
+    The p values are corrected for all variants of the sweep's file, finished or not.
+    """
+    design = Design(
+        primary=spec.primary or PRIMARY,
+        is_named=bool(spec.primary),
+        is_paired=True,
+        num_variants=max(1, len(spec.variants) - 1),
+        num_folds=spec.folds.total if spec.folds else 0,
+    )
     compared = []
     for name in spec.variants:
-        seeds = sorted(set(by_variant[name]) & set(baseline))
+        seeds = sorted(
+            seed for variant, seed in scored.models
+            if variant == name and (spec.baseline, seed) in scored.models
+        )  # fmt: skip
         if name != spec.baseline and seeds:
-            sides = [
-                Side(side, [by_variant[side][seed] for seed in seeds])
-                for side in (spec.baseline, name)
-            ]
-            compared.append({**comparison(sides[0], sides[1:], about), "seeds": seeds})
+            sides = [_side(side, seeds, scored) for side in (spec.baseline, name)]
+            compared.append({**comparison(sides[0], sides[1:], about, design), "seeds": seeds})
+    candidates = [candidate for entry in compared for candidate in entry["candidates"]]
+    correct_for_variants(candidates, design.num_variants)
     return compared
+
+
+def _side(variant: str, seeds: Sequence[int], scored: Scores) -> Side:
+    keys = [(variant, seed) for seed in seeds]
+    folds = [one for key in keys for one in scored.folds.get(key, ())]
+    return Side(variant, [scored.models[key] for key in keys], folds)
 
 
 def write_report(results: dict, page: str) -> str:
@@ -193,9 +220,10 @@ def as_markdown(results: dict) -> str:
         about = place["comparisons"][0] if place["comparisons"] else None
         images = f", {about['num_images']} images of {about['dataset']}" if about else ""
         parts.append(f"**{name}**{images}")
-        parts.append(markdown_table(_score_rows(place["runs"])))
+        parts.append(markdown_table(_score_rows(place.get("pooled", place["runs"]))))
         if about:
             parts.append(markdown_table(_difference_rows(place["comparisons"])))
+            parts.append(explanation(about["design"], _HOW_TO_NAME))
     if results["missing"]:
         parts.append(f"Not run yet: {len(results['missing'])} runs, so counts of runs differ.")
     parts += [f"Warning: {line}" for line in all_warnings(results)]
@@ -221,11 +249,16 @@ def _score_rows(runs: Sequence[dict]) -> list:
 
 
 def _difference_rows(comparisons: Sequence[dict]) -> list:
-    rows = [["difference from baseline", "", "%", "95 % over images", "and over seeds"]]
+    """Return the rows of the table of differences, the primary metric of each variant first."""
+    design = comparisons[0]["design"]
+    titles = difference_titles(design)
+    rows = [["difference from baseline", "", *titles[1:]]]
+    shown = list(dict.fromkeys([design["primary"], *_DIFFERENCES]))
     for compared in comparisons:
         candidate = compared["candidates"][0]
-        for row in candidate["rows"]:
-            if row["metric"] in _DIFFERENCES:
-                label = f"{candidate['name']} ({len(compared['seeds'])}): {row['label']}"
-                rows.append([label, *shown_row(row)[3:]])
+        by_metric = {row["metric"]: row for row in candidate["rows"]}
+        for metric in shown:
+            row = by_metric[metric]
+            label = f"{candidate['name']} ({len(compared['seeds'])}): {shown_label(row, design)}"
+            rows.append([label, *shown_difference(row, design)])
     return rows

@@ -13,9 +13,14 @@ from detectron_ext import config as configuration
 from detectron_ext.config.paths import expand_path
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import ConfigError
+from detectron_ext.evaluation.training_differences import check_primary
+from detectron_ext.experiments.folds import Fold, Folds
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_KEYS = {"group", "datasets", "sizes", "seeds", "overrides", "baseline", "variants"}
+_KEYS = {
+    "group", "datasets", "sizes", "seeds", "overrides", "baseline", "variants", "primary",
+    "folds",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -31,6 +36,7 @@ class Run:
         config_file: configuration file of the variant.
         overrides: KEY, VALUE, ... for that configuration, without OUTPUT_DIR.
         folder: folder of the run, relative to the results folder.
+        fold: the fold of a cross-validation that is trained and tested; None without one.
     """
 
     dataset: str
@@ -40,6 +46,7 @@ class Run:
     config_file: str
     overrides: tuple
     folder: str
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,20 @@ class Spec:
     Attributes:
         name: name of the file without its extension.
         baseline: the variant that the others are compared with.
+        primary: the metric that decides, a key of `evaluation.comparison.LABELS`; "" if the file
+            names none.
         variants: names of the variants, in the order of the file.
         runs: all runs of the first seed, then those of the next, so that a sweep that is stopped
-            has nearly the same seeds of all variants.
+            has nearly the same seeds of all variants. The folds of a seed follow one another.
+        folds: the cross-validation; None without one.
     """
 
     name: str
     baseline: str
+    primary: str
     variants: tuple
     runs: tuple
+    folds: Folds | None = None
 
 
 def place_name(dataset: str, size: int | None) -> str:
@@ -79,6 +91,13 @@ def read_spec(path: str) -> Spec:
       keeps its ratio to them.
     - ``overrides`` (optional): {KEY: value} for every run.
     - ``baseline`` (optional): name of a variant; the default is the first one.
+    - ``primary`` (optional): the metric that decides whether a variant is better, named before the
+      runs are made; a name of `detectron_ext.evaluation.comparison.LABELS`. The default is AP.
+    - ``folds`` (optional): number of folds of a cross-validation. The images of TRAIN.DATASETS are
+      divided; each run is trained on all folds but one and tested on that one. Or a map of
+      ``count``, the number of folds; ``datasets``, a list of data sets to join and divide instead
+      of TRAIN.DATASETS (``{dataset}`` is replaced as above); ``scored``, a list of the folds to
+      run, counted from 1 (all if left out); and ``seed`` of the division (0 if left out).
     - ``group`` (optional): folder of the runs; the default is the name of the file. Sweeps of one
       group share the runs that they have in common.
 
@@ -90,23 +109,35 @@ def read_spec(path: str) -> Spec:
     baseline = content.get("baseline", next(iter(variants)))
     if not isinstance(baseline, str) or baseline not in variants:
         raise _wrong(path, "baseline", "one of the variants")
+    primary = content.get("primary", "")
+    if "primary" in content:
+        check_primary(primary, f"sweep {path}: primary")
     seeds = _numbers(path, content, "seeds")
     datasets = _datasets(path, content)
     sizes = _numbers(path, content, "sizes", default=[None])
+    folds = _folds(path, content)
     group = content.get("group", Path(path).stem)
     _check_name(path, group)
     common = _overrides(path, content, "overrides")
     runs = [
-        _run(path, (dataset, size, name, seed), variants[name], {**common, **own}, group)
+        _run(path, (dataset, size, name, seed), variants[name], {**common, **own}, group, fold)
         for seed in seeds
+        for fold in _fold_numbers(folds)
         for dataset, own in datasets.items()
         for size in sizes
         for name in variants
     ]
-    return Spec(Path(path).stem, baseline, tuple(variants), tuple(runs))
+    return Spec(Path(path).stem, baseline, primary, tuple(variants), tuple(runs), folds)
 
 
-def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Run:
+def _run(
+    path: str,
+    place: tuple,
+    variant: dict,
+    common: dict,
+    group: str,
+    fold: tuple[Folds, int] | None,
+) -> Run:
     dataset, size, name, seed = place
     file = os.path.join(
         os.path.dirname(path), expand_path(variant["config"].replace("{dataset}", dataset))
@@ -117,7 +148,48 @@ def _run(path: str, place: tuple, variant: dict, common: dict, group: str) -> Ru
     settings = {**place_settings, **common, **own}
     flat = tuple(part for pair in settings.items() for part in pair)
     folder = os.path.join(group, place_name(dataset, size), name, f"seed{seed}")
-    return Run(dataset, size, name, seed, os.path.normpath(file), flat, folder)
+    made = None
+    if fold is not None:
+        made = _fold(group, dataset, *fold)
+        folder = f"{folder}_{made.name}"
+    return Run(dataset, size, name, seed, os.path.normpath(file), flat, folder, made)
+
+
+def _fold_numbers(folds: Folds | None) -> list:
+    return [None] if folds is None else [(folds, number) for number in folds.scored]
+
+
+def _fold(group: str, dataset: str, folds: Folds, number: int) -> Fold:
+    place = place_name(dataset, None)
+    names = tuple(name.replace("{dataset}", dataset) for name in folds.datasets)
+    label = place.replace(".", "_")  # it becomes a part of a configuration's dotted keys
+    folder = os.path.join(group, f"{place}_{folds.total}folds")
+    return Fold(folder, label, number, folds._replace(datasets=names))
+
+
+def _folds(path: str, content: dict) -> Folds | None:
+    if "folds" not in content:
+        return None
+    given = content["folds"]
+    given = given if isinstance(given, dict) else {"count": given}
+    count = given.get("count")
+    wanted = "a number of at least 2, or {count: N, datasets: [NAME], scored: [1, 2], seed: 0}"
+    if set(given) - {"count", "datasets", "scored", "seed"} or type(count) is not int or count < 2:
+        raise _wrong(path, "folds", wanted)
+    scored = given.get("scored", list(range(1, count + 1)))
+    numbers = isinstance(scored, list) and all(type(number) is int for number in scored)
+    if not numbers or not scored or not {*scored} <= {*range(1, count + 1)}:
+        raise _wrong(path, "folds.scored", f"a list of numbers from 1 to {count}")
+    if len(set(scored)) < len(scored):
+        raise _wrong(path, "folds.scored", "a list of different numbers")
+    datasets = given.get("datasets", [])
+    names = isinstance(datasets, list) and all(isinstance(name, str) for name in datasets)
+    if not names or ("datasets" in given and not datasets) or len({*datasets}) < len(datasets):
+        raise _wrong(path, "folds.datasets", "a list of different names of data sets")
+    seed = given.get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise _wrong(path, "folds.seed", "a whole number of at least 0")
+    return Folds(count, tuple(sorted(scored)), tuple(datasets), seed)
 
 
 def _check_free(path: str, place_settings: dict, given: dict) -> None:

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import fcntl
 import glob
+import itertools
 import logging
 import multiprocessing
 import os
@@ -15,13 +16,15 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
-from typing import Iterator, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 from detectron_ext import config as configuration
 from detectron_ext.config import Config
 from detectron_ext.data.catalog import require_files, resolve
+from detectron_ext.engine.startup import start_logging
 from detectron_ext.environment import MKL_NUM_THREADS, OMP_NUM_THREADS
 from detectron_ext.errors import ConfigError, UserError
+from detectron_ext.experiments.folds import Fold, write_split
 from detectron_ext.experiments.record import (
     RECORD,
     STARTED,
@@ -38,6 +41,24 @@ from detectron_ext.shipped_files import TOOLS
 _LOG = logging.getLogger(__name__)
 _TRAIN = TOOLS / "train_net.py"
 _LOG_FILE = "log.txt"
+
+
+class _Split(NamedTuple):
+    """Data sets that are divided into folds.
+
+    Attributes:
+        results_dir: results folder of the sweep.
+        variant: name of the first variant that needs the split, for messages.
+        fold: any fold of it.
+        names: catalog names of the data sets.
+        config: a configuration that has the data sets.
+    """
+
+    results_dir: str
+    variant: str
+    fold: Fold
+    names: tuple[str, ...]
+    config: Config
 
 
 class Sweep:
@@ -62,6 +83,7 @@ class Sweep:
         # All configurations are checked before the first run starts.
         self._configs = {run.folder: self._load(run) for run in runs}
         self.runs = runs
+        self._splits = self._plan_splits()
         for run in runs:
             self._check_settings(run)
 
@@ -77,7 +99,7 @@ class Sweep:
 
     def command(self, run: Run) -> list[str]:
         """Return the command line of a run, as a list."""
-        pairs = [*run.overrides, "OUTPUT_DIR", self.folder(run)]
+        pairs = self._overrides(run)
         return [sys.executable, str(_TRAIN), "--cfg", run.config_file, *map(str, pairs)]
 
     def run_all(self, jobs: int = 1) -> None:
@@ -106,11 +128,41 @@ class Sweep:
 
     def _load(self, run: Run) -> Config:
         try:
-            return configuration.load(
-                run.config_file, [*run.overrides, "OUTPUT_DIR", self.folder(run)]
-            )
+            return configuration.load(run.config_file, self._overrides(run))
         except ConfigError as error:
             raise ConfigError(f"variant {run.variant}: {error}") from None
+
+    def _overrides(self, run: Run) -> list:
+        fold = run.fold.overrides(self._results_dir) if run.fold else []
+        return [*run.overrides, *fold, "OUTPUT_DIR", self.folder(run)]
+
+    def _plan_splits(self) -> dict[str, _Split]:
+        """Return by its folder each split of data sets that the runs need.
+
+        Raises:
+            ConfigError: runs of one folder would split different data sets, or a run reads
+                proposals from files, which belong to whole data sets.
+        """
+        splits: dict[str, _Split] = {}
+        for run in self.runs:
+            if run.fold is None:
+                continue
+            config = configuration.load(run.config_file, run.overrides)
+            if config.TRAIN.PROPOSAL_FILES:
+                raise ConfigError(
+                    f"variant {run.variant}: folds cannot be used with TRAIN.PROPOSAL_FILES, whose "
+                    "proposals are of whole data sets: use Faster R-CNN"
+                )
+            names = run.fold.source_datasets(config)
+            split = _Split(self._results_dir, run.variant, run.fold, names, config)
+            first = splits.setdefault(run.fold.folder, split)
+            if names != first.names:
+                raise ConfigError(
+                    f"variant {first.variant} would split {', '.join(first.names)} into folds, and "
+                    f"variant {run.variant} {', '.join(names)}: give all variants the same data "
+                    "sets, or name them as folds.datasets in the sweep's file"
+                )
+        return splits
 
     def _check_settings(self, run: Run) -> None:
         """Refuse a folder with a record or a checkpoint of other settings."""
@@ -118,7 +170,7 @@ class Sweep:
         if record is None and not self._checkpoints(run):
             return
         found = record["settings"] if record else started_settings(folder)
-        wanted = settings(self._configs[run.folder])
+        wanted = settings(self._configs[run.folder], run.fold)
         differing = [
             k for k in {**wanted, **(found or {})} if wanted.get(k) != (found or {}).get(k)
         ]
@@ -129,19 +181,21 @@ class Sweep:
             )
 
     def _prepare_datasets(self, waiting: list) -> None:
-        """Check that all data sets are there, and draw missing built-in ones.
+        """Split data sets into folds, check that all are there, and draw missing built-in ones.
 
         They are drawn now, so that the time of no run includes the drawing. Another process does
         it, to keep this one small: the peak memory that a run reports is at least the memory that
         this process had when it started the run.
 
         Raises:
-            UserError: a data set is unknown or its files are missing.
+            UserError: a data set is unknown, its files are missing, or it cannot be split.
         """
         configs = [(run.variant, self._configs[run.folder]) for run in waiting]
+        needed = {run.fold.folder for run in waiting if run.fold}
+        splits = [self._splits[folder] for folder in sorted(needed)]
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_prepare, args=(configs, sender))
+        process = context.Process(target=_prepare, args=(splits, configs, sender))
         process.start()
         sender.close()  # the other process has its own; without this, recv would wait for ever
         with contextlib.suppress(EOFError):  # the process was stopped, or it raised an error
@@ -181,7 +235,8 @@ class Sweep:
             if os.path.exists(os.path.join(folder, RECORD)):
                 return None
             resumed = bool(self._checkpoints(run))
-            write_json(os.path.join(folder, STARTED), settings(self._configs[run.folder]))
+            started = settings(self._configs[run.folder], run.fold)
+            write_json(os.path.join(folder, STARTED), started)
             _LOG.info("%s: %s", run.folder, "resumed" if resumed else "started")
             code = commit()  # at the start: the checkout may change before the end
             status, measured = self._execute(run, lock)
@@ -248,13 +303,24 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _prepare(configs: list[tuple[str, Config]], sender: Connection) -> None:
-    """Look up every data set of (variant, configuration) pairs, and draw the built-in ones.
+def _prepare(splits: list[_Split], configs: list[tuple[str, Config]], sender: Connection) -> None:
+    """Make the folds, look up every data set of (variant, configuration) pairs, and draw.
 
     The first error is sent as one line, else "".
     """
+    start_logging()  # it tells how the images were split
+    faults = itertools.chain(map(_failed_split, splits), itertools.starmap(_missing_data, configs))
     with contextlib.suppress(KeyboardInterrupt):
-        sender.send(next(filter(None, (_missing_data(*pair) for pair in configs)), ""))
+        sender.send(next(filter(None, faults), ""))
+
+
+def _failed_split(split: _Split) -> str:
+    """Write the files of a split; return as one line why that is not possible, or ""."""
+    try:
+        write_split(split.results_dir, split.fold, split.names, split.config)
+    except UserError as error:
+        return f"variant {split.variant}: {error}"
+    return ""
 
 
 def _missing_data(variant: str, config: Config) -> str:

@@ -119,15 +119,17 @@ def _refine_conv(model: DetectionModel, blob: Blob, dim: int) -> Blob:
 def _refine_non_local(model: DetectionModel, blob: Blob, dim: int) -> Blob:
     """Add an embedded-Gaussian non-local block (Wang et al., CVPR 2018).
 
-    It does not reduce the channels. Its output convolution starts at zero, so the block starts as
-    the identity.
+    It does not reduce the channels. With LIBRA.BFP.INIT identity its output convolution starts at
+    zero, so the block starts as the identity. With xavier all four convolutions start at random.
     """
+    is_identity = model.config.LIBRA.BFP.INIT == "identity"
+    inner, last = (_SMALL, _ZERO) if is_identity else (_XAVIER, _XAVIER)
 
     def layer(name: str, weight_init: tuple) -> tuple:
         return model.conv_parameters(f"bfp_{name}", dim, dim, 1, weight_init, _ZERO)
 
     return ops.non_local_block(
         model.net, blob, "bfp_refined",
-        theta=layer("theta", _SMALL), phi=layer("phi", _SMALL), g=layer("g", _SMALL),
-        out=layer("out", _ZERO),
+        theta=layer("theta", inner), phi=layer("phi", inner), g=layer("g", inner),
+        out=layer("out", last),
     )  # fmt: skip

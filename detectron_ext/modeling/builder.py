@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Callable
 
 from detectron_ext.config import Config, is_retinanet
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
-from detectron_ext.modeling.devices import replica, usable_gpus
+from detectron_ext.modeling.devices import replica, unscoped, usable_gpus
 from detectron_ext.modeling.generalized_rcnn import add_generalized_rcnn
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.modeling.optimizer import (
@@ -80,9 +81,15 @@ def _set_execution(model: DetectionModel) -> None:
 
 
 def _seed_initializers(model: DetectionModel) -> None:
-    """Give every initialiser its own seed, so that the same RNG_SEED gives the same weights."""
-    for index, operator in enumerate(model.param_init_net.Proto().op):
-        operator.device_option.random_seed = (model.config.RNG_SEED * 1_000_003 + index) % 2**31
+    """Give every initialiser a seed of RNG_SEED and the name of what it fills.
+
+    The same RNG_SEED thus gives the same weights, and gives them to two models wherever these have
+    a parameter of the same name and shape in common, whatever parts surround it.
+    """
+    for operator in model.param_init_net.Proto().op:
+        text = f"{model.config.RNG_SEED} {unscoped(operator.output[0])}"
+        digest = hashlib.sha256(text.encode()).digest()
+        operator.device_option.random_seed = int.from_bytes(digest[:4], "big") % 2**31
 
 
 # Detectron's old names of models that are generalized_rcnn with certain settings now.

@@ -6,6 +6,7 @@ from caffe2.proto import caffe2_pb2
 from caffe2.python import core, memonger, muji
 
 from detectron_ext.modeling.devices import replica, replica_scopes
+from detectron_ext.modeling.gradient_clipping import add_gradient_clipping
 from detectron_ext.modeling.model import DetectionModel
 
 
@@ -44,11 +45,15 @@ def add_parameter_updates(model: DetectionModel) -> None:
 
     The blob ``lr`` holds the learning rate. It starts at 0 and is set before each step. Biases
     learn twice as fast and do not decay. GroupNorm's scales decay by SOLVER.WEIGHT_DECAY_GN, other
-    weights by SOLVER.WEIGHT_DECAY.
+    weights by SOLVER.WEIGHT_DECAY. Before that, LIBRA.CLIP_GRADIENTS limits the gradients' norm.
     """
+    limit = model.config.LIBRA.CLIP_GRADIENTS
     for index, scope in enumerate(replica_scopes(model.num_gpus)):
         with replica(index, model.num_gpus):
-            _add_replica_updates(model, model.trainable_params(scope))
+            params = model.trainable_params(scope)
+            if limit:
+                add_gradient_clipping(model, params, limit)
+            _add_replica_updates(model, params)
 
 
 def _add_replica_updates(model: DetectionModel, params: list) -> None:

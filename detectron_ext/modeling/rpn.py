@@ -7,16 +7,22 @@ Detectron's: on a pyramid they end in ``_fpn<level>``.
 
 from __future__ import annotations
 
+from typing import Sequence
+
+import numpy as np
+from caffe2.python import core
+
 from detectron_ext import ops
 from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel
-from detectron_ext.sampling.rpn_targets import SAMPLER
+from detectron_ext.sampling.rpn_targets import SAMPLER, divides_by_drawn
 
 _GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
 _ZERO: Fill = ("ConstantFill", {"value": 0.0})
 _BOX_LOSS_BETA = 1.0 / 9.0
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def add_rpn_heads(model: DetectionModel, pyramid: Pyramid) -> None:
@@ -43,29 +49,55 @@ def add_rpn_losses(model: DetectionModel) -> list:
     Labels and targets are fed for maps that are at least as large as the network's (blobs
     ``..._wide``). Here they are narrowed to the network's size.
 
-    On a pyramid the objectness losses are divided by the number of anchors that should be sampled,
-    so each level counts by its number of sampled anchors. On one map they are divided by the number
-    of anchors that were sampled.
+    What the losses are divided by is LIBRA.SAMPLER.RPN_NORMALISER. By default, on a pyramid, the
+    objectness losses are divided by the number of anchors that should be sampled, so each level
+    counts by its number of sampled anchors. On one map they are divided by the number of anchors
+    that were sampled.
     """
+    suffixes = [suffix for suffix, *_ in rpn_anchor_levels(model.config)]
+    labels = {
+        suffix: _narrow(model, "rpn_labels_int32", suffix, "rpn_cls_logits") for suffix in suffixes
+    }
+    drawn = divides_by_drawn(model.config)
+    count = _add_number_drawn(model, list(labels.values())) if drawn else None
     losses = []
-    for suffix, *_ in rpn_anchor_levels(model.config):
-        labels = _narrow(model, "rpn_labels_int32", suffix, "rpn_cls_logits")
-        losses.append(_add_objectness_loss(model, suffix, labels))
-        losses.append(_add_box_loss(model, suffix))
+    for suffix in suffixes:
+        losses.append(_add_objectness_loss(model, suffix, labels[suffix], count))
+        losses.append(_add_box_loss(model, suffix, count))
     model.add_losses(losses)
     model.add_sampler(SAMPLER)
     return losses
 
 
-def _add_box_loss(model: DetectionModel, suffix: str) -> Blob:
+def _add_number_drawn(model: DetectionModel, labels: Sequence[Blob]) -> Blob:
+    """Add the number of anchors in the minibatch that are not ignored, at least 1: a scalar."""
+    net = model.net
+    one = model.param_init_net.ConstantFill([], "rpn_one", shape=[1], value=1.0)
+    counts = []
+    for blob in labels:  # -1 is ignored, 0 and 1 are drawn
+        number = net.Cast(blob, blob + "_drawn", to=core.DataType.FLOAT)
+        net.Clip(number, number, min=-1.0, max=0.0)
+        net.Add([number, one], number, broadcast=1)
+        counts.append(net.SumElements(number, blob + "_num_drawn"))
+    total = net.Sum(counts, "rpn_num_drawn")
+    net.Clip(total, total, min=1.0, max=_LARGEST)
+    return net.StopGradient(total, total)
+
+
+def _add_box_loss(model: DetectionModel, suffix: str, count: Blob | None) -> Blob:
+    """Add the box loss of a level. A ``count`` divides the sum over the minibatch."""
+    name, scale = f"loss_rpn_bbox{suffix}", model.loss_scale
+    if count is not None:  # the operator divides by the number of images
+        name, scale = f"{name}_sum", scale * model.config.TRAIN.IMS_PER_BATCH
     targets, inside_weights, outside_weights = (
         _narrow(model, f"rpn_bbox_{kind}", suffix, "rpn_bbox_pred")
         for kind in ("targets", "inside_weights", "outside_weights")
     )
-    return ops.smooth_l1_loss(
+    loss = ops.smooth_l1_loss(
         model.net, f"rpn_bbox_pred{suffix}", targets, inside_weights, outside_weights,
-        f"loss_rpn_bbox{suffix}", beta=_BOX_LOSS_BETA, scale=model.loss_scale,
+        name, beta=_BOX_LOSS_BETA, scale=scale,
     )  # fmt: skip
+    return loss if count is None else model.net.Div([loss, count], f"loss_rpn_bbox{suffix}")
 
 
 def _narrow(model: DetectionModel, name: str, suffix: str, like: str) -> Blob:
@@ -73,12 +105,17 @@ def _narrow(model: DetectionModel, name: str, suffix: str, like: str) -> Blob:
     return ops.spatial_narrow_as(model.net, wide, like + suffix, name + suffix)
 
 
-def _add_objectness_loss(model: DetectionModel, suffix: str, labels: Blob) -> Blob:
+def _add_objectness_loss(
+    model: DetectionModel, suffix: str, labels: Blob, count: Blob | None
+) -> Blob:
+    """Add the objectness loss of a level. A ``count`` divides the sum over the minibatch."""
     train = model.config.TRAIN
     scale = model.loss_scale
-    if suffix:
+    name = f"loss_rpn_cls{suffix}" if count is None else f"loss_rpn_cls{suffix}_sum"
+    if suffix and count is None:
         scale /= train.RPN_BATCH_SIZE_PER_IM * train.IMS_PER_BATCH
-    return ops.sigmoid_cross_entropy_loss(
-        model.net, f"rpn_cls_logits{suffix}", labels, f"loss_rpn_cls{suffix}",
-        scale=scale, normalize=not suffix,
+    loss = ops.sigmoid_cross_entropy_loss(
+        model.net, f"rpn_cls_logits{suffix}", labels, name,
+        scale=scale, normalize=not suffix and count is None,
     )  # fmt: skip
+    return loss if count is None else model.net.Div([loss, count], f"loss_rpn_cls{suffix}")

@@ -29,6 +29,18 @@ SAMPLER = "rpn"
 _OBJECT = 1
 
 
+def divides_by_drawn(config: Settings) -> bool:
+    """Return whether the RPN's losses are divided by the number of anchors that were drawn.
+
+    LIBRA.SAMPLER.RPN_NORMALISER tells it. Otherwise the class loss on a pyramid is divided by the
+    number that should be drawn.
+    """
+    settings = config.LIBRA.SAMPLER
+    if settings.RPN_NORMALISER == "auto":
+        return settings.RPN_NEG_POS_UB >= 0
+    return settings.RPN_NORMALISER == "drawn"
+
+
 class _SampledAnchors(NamedTuple):
     """The S sampled anchors of one image or of all images. All other anchors are ignored.
 
@@ -37,7 +49,8 @@ class _SampledAnchors(NamedTuple):
         anchor: (S,) int64, index into the anchors of all levels.
         label: (S,) int32, 1 for positive, 0 for negative.
         targets: (S, 4) float32 regression targets, 0 for negatives.
-        weight: (S,) float32, 1 / (number of anchors sampled in the image).
+        weight: (S,) float32, 1 / (number of anchors sampled in the image), or 1 if the net divides
+            by the number of all anchors that were sampled (`divides_by_drawn`).
     """
 
     image: np.ndarray
@@ -84,8 +97,9 @@ class RpnTargets:
               ignored.
             - rpn_bbox_targets_wide: (N, 4 * A, H, W) float32.
             - rpn_bbox_inside_weights_wide: (N, 4 * A, H, W) float32, 1 for positives.
-            - rpn_bbox_outside_weights_wide: (N, 4 * A, H, W) float32, 1 / (number of anchors
-              sampled in the image) for sampled anchors.
+            - rpn_bbox_outside_weights_wide: (N, 4 * A, H, W) float32, for sampled anchors
+              1 / (number of anchors sampled in the image), or 1 if the net divides by the number
+              of all anchors that were sampled (`divides_by_drawn`).
 
             H and W are height and width divided by the stride of the level, rounded up. Also
             sampling_counts_rpn, in the layout of `sampling_statistics`.
@@ -127,7 +141,8 @@ class RpnTargets:
         label[: len(positive)] = _OBJECT
         targets = np.zeros((total, 4), dtype=np.float32)
         targets[: len(positive)] = encode(boxes[positive], truth[matched[positive]])
-        weight = np.full(total, 1.0 / max(1, total), dtype=np.float32)
+        of_one = 1.0 if divides_by_drawn(self._config) else 1.0 / max(1, total)
+        weight = np.full(total, of_one, dtype=np.float32)
         counts = self._sampler.counts(overlaps, matched, positive, negative, len(truth))
         image = np.full(total, index)
         return _SampledAnchors(image, usable[chosen], label, targets, weight), counts

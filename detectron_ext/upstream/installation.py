@@ -76,6 +76,7 @@ def _all_patches(cpu: bool | None) -> list[Patch]:
         datasets,
         fast_rcnn,
         model_methods,
+        optimizer,
         pyramid,
         python_operators,
         retinanet,
@@ -85,7 +86,7 @@ def _all_patches(cpu: bool | None) -> list[Patch]:
 
     groups = [
         shims, cfg_node, datasets, builder, model_methods, pyramid, retinanet, fast_rcnn, rpn,
-        python_operators,
+        optimizer, python_operators,
     ]  # fmt: skip
     if cpu is not False:
         groups.append(cpu_mode)

@@ -1,4 +1,4 @@
-"""Patch of the draw of anchors that train upstream's RPN."""
+"""Patches of the draw of anchors that train upstream's RPN, and of its losses."""
 
 from __future__ import annotations
 
@@ -7,19 +7,35 @@ from typing import Callable
 import numpy as np
 
 from detectron_ext.geometry.anchors import rpn_anchor_levels
-from detectron_ext.sampling.rpn_targets import RpnTargets
+from detectron_ext.modeling.rpn import add_rpn_losses
+from detectron_ext.sampling.rpn_targets import RpnTargets, divides_by_drawn
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
 from detectron_ext.upstream.made_once import MadeOnce
+from detectron_ext.upstream.model_methods import loss_gradients
 from detectron_ext.upstream.patches import Patch
 
 _BLOBS = ("labels_int32", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
 
 
 def patches() -> list[Patch]:
-    """Return the patch of upstream's RPN minibatches."""
+    """Return the patches of upstream's RPN minibatches and losses."""
     parameters = ("im_height", "im_width", "foas", "all_anchors", "gt_boxes")
-    return [Patch("detectron.roi_data.rpn", "_get_rpn_blobs", parameters, _making_blobs)]
+    single = "add_single_scale_rpn_losses"
+    return [
+        Patch("detectron.roi_data.rpn", "_get_rpn_blobs", parameters, _making_blobs),
+        Patch("detectron.modeling.FPN", "add_fpn_rpn_losses", ("model",), _adding_losses),
+        Patch("detectron.modeling.rpn_heads", single, ("model",), _adding_losses),
+    ]
+
+
+def _adding_losses(original: Callable) -> Callable:
+    def add(model):
+        if not divides_by_drawn(upstream_cfg()):
+            return original(model)
+        return loss_gradients(model, add_rpn_losses(model))
+
+    return add
 
 
 def _making_blobs(original: Callable) -> Callable:
@@ -27,7 +43,9 @@ def _making_blobs(original: Callable) -> Callable:
 
     def make(im_height, im_width, foas, all_anchors, gt_boxes):
         cfg = upstream_cfg()
-        if not cfg.LIBRA.SAMPLER.RPN and cfg.LIBRA.SAMPLER.RPN_NEG_POS_UB < 0:
+        settings = cfg.LIBRA.SAMPLER
+        is_changed = settings.RPN or settings.RPN_NEG_POS_UB >= 0 or divides_by_drawn(cfg)
+        if not is_changed:
             return original(im_height, im_width, foas, all_anchors, gt_boxes)
         count = len(gt_boxes)
         truth = GroundTruth(

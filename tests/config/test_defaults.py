@@ -69,7 +69,12 @@ def test_sequences_are_lists_or_tuples_as_in_upstream():
 
 def test_libra_defaults_are_plain_detectron():
     assert config.load().LIBRA == {
-        "BFP": {"ON": False, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
+        "BFP": {
+            "ON": False,
+            "REFINE_LEVEL": 4,
+            "REFINE_TYPE": "non_local",
+            "INIT": "identity",
+        },
         "FPN": {"EXTRA_LEVELS_ON": "input", "EXTRA_LEVELS_RELU": True},
         "BOX_CONVENTION": "detectron",
         "BOX_LOSS": "",
@@ -84,6 +89,7 @@ def test_libra_defaults_are_plain_detectron():
             "BIN_RANGE": "negatives",
             "RPN": False,
             "RPN_NEG_POS_UB": -1.0,
+            "RPN_NORMALISER": "auto",
         },
         "RETINANET_SAMPLER": {"MODE": "none", "NUM_BINS": 3, "NEG_PER_POS": 3.0, "MIN_NEG": 256},
         "LOSS_WEIGHTS": {"CLS": 1.0, "BBOX": 1.0},
@@ -99,6 +105,7 @@ def test_libra_defaults_are_plain_detectron():
         "DATA": {"DEEP_IMAGES": "refuse", "SKIP_BAD_IMAGES": False, "KEEP_EMPTY_IMAGES": False},
         "IGNORE_CROWD_ANCHORS": False,
         "EVALUATION": {"AP_DETECTIONS": 100},
+        "CLIP_GRADIENTS": 0.0,
         "FAST_CONV": True,
         "LOG_PERIOD": 20,
         "THREADS": 0,

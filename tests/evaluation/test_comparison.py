@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 from random_scenes import part, scene
+from scipy.stats import ttest_ind, ttest_rel
 from tested_run import write_test
 
 from detectron_ext import config as configuration
@@ -29,6 +30,7 @@ from detectron_ext.evaluation.comparison_report import (
     mean_log,
 )
 from detectron_ext.evaluation.run_folder import open_run
+from detectron_ext.evaluation.training_differences import Design
 from detectron_ext.evaluation.training_log import TrainingLog, training_costs
 
 _ABOUT = {"dataset": "cats_val", "num_images": 40, "score_threshold": 0.5, "num_resamples": 200}
@@ -73,8 +75,6 @@ def test_identical_runs_do_not_differ(world):
         if row["metric"] in METRICS:
             assert row["difference"] == row["percent"] == 0
             assert row["interval"] == [0, 0]
-            low, high = row["interval_with_seeds"]
-            assert low <= 0 <= high
 
 
 def test_a_worse_run_differs_significantly(world):
@@ -85,7 +85,6 @@ def test_a_worse_run_differs_significantly(world):
         assert row["difference"] == row["candidate"]["mean"] - row["baseline"]["mean"]
         assert row["percent"] == pytest.approx(100 * row["difference"] / row["baseline"]["mean"])
         assert row["interval"][0] < row["difference"] < row["interval"][1] < 0
-        assert row["interval_with_seeds"][1] < 0
     values = rows["AP"]["baseline"]["values"]
     assert rows["AP"]["baseline"]["std"] == pytest.approx(np.std(values, ddof=1))
     told = json.loads((world[0] / "good0/test/cats_val/retinanet/results.json").read_text())
@@ -96,7 +95,6 @@ def test_the_interval_over_images_has_the_expected_width(world):
     """The bootstrap interval of a mean reaches about 1.96 standard errors to each side."""
     (good,), (bad,) = _measured(world, "good0"), _measured(world, "bad0")
     row = _by_metric(compare([good], [bad]))["concept_recall"]
-    assert row["interval_with_seeds"] is None
     spread = np.std(bad.samples["concept_recall"] - good.samples["concept_recall"])
     assert row["interval"][1] - row["interval"][0] == pytest.approx(2 * 1.96 * spread, rel=0.25)
 
@@ -109,7 +107,7 @@ def test_a_run_without_detections_has_no_differences(world, tmp_path):
     assert rows["AP"]["interval"] is None
     for name in ("AP75", "box_recall", "training_seconds", "training_cpu_seconds"):
         assert rows[name]["candidate"]["mean"] is rows[name]["difference"] is None
-    content = comparison(Side("a", _measured(world, "good0")), [Side("b", [old])], _ABOUT)
+    content = comparison(Side("a", _measured(world, "good0")), [Side("b", [old])], _ABOUT, Design())
     assert "Warning: " in as_markdown(content) and "the detections were not kept" in as_markdown(
         content
     )
@@ -159,7 +157,7 @@ def test_costs_are_missing_if_a_part_of_the_log_lacks_them():
 
 def test_all_forms_of_the_table_have_the_same_numbers(world):
     sides = Side("plain", _measured(world, "good0", "good1")), Side("odd", _measured(world, "bad0"))
-    content = comparison(sides[0], sides[1:], _ABOUT)
+    content = comparison(sides[0], sides[1:], _ABOUT, Design())
     rows = list(csv.DictReader(io.StringIO(as_csv(content))))
     told = _by_metric(content["candidates"][0]["rows"])
     assert [row["metric"] for row in rows] == list(told)
@@ -168,9 +166,63 @@ def test_all_forms_of_the_table_have_the_same_numbers(world):
         assert row["difference"] == ("" if difference is None else str(difference))
     lines = as_markdown(content).splitlines()
     assert lines[0].startswith("| Metric (runs) | plain (2) | odd (1) |")
-    assert len(lines) == 2 + len(told)
+    assert len(lines) == 2 + len(told) + 2
+    assert lines[-1].startswith("Primary metric: AP (none was named: --primary names one). ")
     ap = told["AP"]
     assert f"| {ap['candidate']['mean']:.3f} | {ap['difference']:+.3f} |" in as_markdown(content)
+
+
+def test_all_forms_tell_the_interval_over_trainings(world):
+    sides = [
+        Side(name, _measured(world, *runs))
+        for name, runs in (
+            ("plain", ("good0", "good1", "good2")),
+            ("odd", ("bad0", "bad1", "bad2")),
+            ("other", ("bad2", "bad0", "good1")),
+        )
+    ]
+    design = Design("AP50", True, True, num_variants=2)
+    content = comparison(sides[0], sides[1:], _ABOUT, design)
+    values = [[one.values["AP50"] for one in side.runs] for side in sides]
+    p_values = [ttest_rel(side, values[0]).pvalue for side in values[1:]]
+    over = [_by_metric(one["rows"])["AP50"]["over_trainings"] for one in content["candidates"]]
+    assert [one["p"] for one in over] == pytest.approx(p_values)
+    assert [one["p_holm"] for one in over] == pytest.approx([2 * p_values[0], p_values[1]])
+    row = [row for row in csv.DictReader(io.StringIO(as_csv(content))) if row["metric"] == "AP50"][
+        0
+    ]
+    told = [float(row[f"{end}_over_trainings"]) for end in ("low", "high")]
+    assert told == over[0]["interval"] and float(row["p_holm"]) == over[0]["p_holm"]
+    assert row["method"] == "paired t" and float(row["detectable"]) == over[0]["detectable"]
+    markdown = as_markdown(content)
+    low, high = over[0]["interval"]
+    assert "| **AP50** |" in markdown and f"| {low:+.3f} to {high:+.3f} | {over[0]['p_holm']:.3f} |"
+    assert "Primary metric: AP50. " in markdown and "Holm's correction over 2 variants" in markdown
+
+
+def test_runs_that_are_no_pairs_are_compared_by_welchs_test(world, tmp_path, caplog):
+    caplog.set_level("INFO")
+    truth = str(world[0] / "truth.json")
+    good = [str(world[0] / f"good{k}") for k in range(3)]
+    bad = [str(world[0] / f"bad{k}") for k in range(2)]
+    options = {"annotations": truth, "num_resamples": 5}
+    compare_runs(configuration.load(), good, [bad], str(tmp_path), **options)
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    row = _by_metric(content["candidates"][0]["rows"])["AP"]
+    values = [row[side]["values"] for side in ("candidate", "baseline")]
+    assert row["over_trainings"]["method"] == "Welch" and row["over_trainings"]["counts"] == [3, 2]
+    assert row["over_trainings"]["p"] == pytest.approx(ttest_ind(*values, equal_var=False).pvalue)
+    assert "compared as unpaired (Welch)" in caplog.text
+    with pytest.raises(UserError, match="--paired needs as many runs on every side, given 3, 2"):
+        compare_runs(configuration.load(), good, [bad], str(tmp_path), is_paired=True, **options)
+    compare_runs(
+        configuration.load(), good[:2], [bad], str(tmp_path), is_paired=True, primary="box_recall",
+        **options,
+    )  # fmt: skip
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    row = _by_metric(content["candidates"][0]["rows"])["AP"]
+    assert row["over_trainings"]["method"] == "paired t"
+    assert content["design"]["primary"] == "box_recall" and content["design"]["paired"]
 
 
 def test_the_curve_of_a_side_is_the_mean_of_its_runs():
@@ -265,14 +317,14 @@ def test_the_same_run_twice_on_one_side_is_a_warning(world, tmp_path):
     shutil.copytree(str(world[0] / "good0"), str(tmp_path / "copy"))
     copy = measure(open_run(str(tmp_path / "copy")), *world[1:])
     runs = _measured(world, "good0", "good1")
-    content = comparison(Side("a", [*runs, copy]), [Side("b", [copy])], _ABOUT)
+    content = comparison(Side("a", [*runs, copy]), [Side("b", [copy])], _ABOUT, Design())
     (warning,) = content["warnings"]
     assert "copy has the same detections as " in warning and "good0: it counts" in warning
     nothing = []
     for name in "xy":
         write_test(tmp_path / name, {"detections.json": [], "results.json": {"AP": 0}})
         nothing.append(measure(open_run(str(tmp_path / name)), *world[1:]))
-    assert comparison(Side("a", runs), [Side("b", nothing)], _ABOUT)["warnings"] == []
+    assert comparison(Side("a", runs), [Side("b", nothing)], _ABOUT, Design())["warnings"] == []
 
 
 def test_sides_with_the_same_folder_name_are_named_by_their_paths(world, tmp_path):

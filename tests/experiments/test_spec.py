@@ -86,6 +86,8 @@ def test_a_data_set_has_settings_of_its_own(tmp_path):
         ({"overrides": {"OUTPUT_DIR": "elsewhere"}}, "OUTPUT_DIR"),
         ({"sizes": [64], "overrides": {"TEST.SCALE": 96}}, "TEST.SCALE"),
         ({"overrides": [1]}, "overrides"),
+        ({"primary": "ap"}, "primary must be one of"),
+        ({"primary": ["AP"]}, "primary must be one of"),
         ({"runs": 3}, "runs"),
     ],
 )

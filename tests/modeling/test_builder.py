@@ -91,9 +91,9 @@ def test_balanced_pyramid_feeds_the_heads(refine):
     assert refining <= set(map(str, model.trainable_params()))
 
 
-def _run_refinement(refine):
+def _run_refinement(refine, *overrides):
     """Return the averaged level of an untrained net for noise, before and after refinement."""
-    config = _tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", refine)
+    config = _tiny("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", refine, *overrides)
     model = build_model(config, train=False)
     workspace.ResetWorkspace()
     workspace.RunNetOnce(model.param_init_net)
@@ -115,6 +115,39 @@ def test_a_non_local_block_starts_as_the_identity():
     np.testing.assert_array_equal(refined, gathered)
     assert not workspace.FetchBlob("bfp_out_w").any()
     assert all(workspace.FetchBlob(f"bfp_{name}_w").any() for name in ("theta", "phi", "g"))
+
+
+def test_a_non_local_block_with_xavier_weights_adds_to_its_input():
+    """As the authors' code draws them: uniform up to the root of 6 / (inputs + outputs)."""
+    gathered, refined = _run_refinement("non_local", "LIBRA.BFP.INIT", "xavier")
+    weights = [workspace.FetchBlob(f"bfp_{name}_w") for name in ("theta", "phi", "g", "out")]
+    for weight in weights:
+        dim = weight.shape[0]
+        assert weight.shape[:2] == (dim, dim)
+        assert abs(weight).max() <= np.sqrt(6 / (dim + dim)) + 1e-6
+        assert weight.std() == pytest.approx(np.sqrt(1 / dim), rel=0.1)
+    assert not any(workspace.FetchBlob(f"bfp_{name}_b").any() for name in ("theta", "out"))
+    assert 0.1 < abs(refined - gathered).mean() / abs(gathered).mean() < 10
+
+
+def _initial_weights(*overrides):
+    model = build_model(_tiny(*overrides), train=True)
+    workspace.ResetWorkspace()
+    workspace.RunNetOnce(model.param_init_net)
+    return {str(name): workspace.FetchBlob(str(name)) for name in model.params}
+
+
+def test_a_part_leaves_the_first_weights_of_the_others_alone():
+    """Without that, a variant and its baseline would differ by chance, too."""
+    plain = _initial_weights()
+    balanced = _initial_weights("LIBRA.BFP.ON", "True", "LIBRA.BFP.REFINE_TYPE", "conv")
+    assert len(balanced) == len(plain) + 2
+    for name, values in plain.items():
+        np.testing.assert_array_equal(balanced[name], values, err_msg=name)
+    towers = [plain[f"retnet_{kind}_conv_n0_fpn3_w"] for kind in ("cls", "bbox")]
+    assert not np.array_equal(*towers)  # same shapes, other names
+    other = _initial_weights("RNG_SEED", "4")
+    assert not np.array_equal(other["retnet_cls_conv_n0_fpn3_w"], towers[0])
 
 
 def test_loss_weights_and_balanced_l1_reach_the_operators():

@@ -19,8 +19,8 @@ def test_a_run_is_no_better_than_itself(workplace, tmp_path, source, names):
     assert outcome.status == 0, outcome.err
     one, same = names[1:] or (output, f"{output} (2)")
     assert f"| Metric (runs) | {one} (1) | {same} (1) |" in outcome.out
-    rows = [line for line in outcome.out.splitlines() if line.startswith("| AP |")]
-    assert rows[0].endswith("| +0.000 | +0.0 | +0.000 to +0.000 | – |") or "| – |" in rows[0]
+    rows = [line for line in outcome.out.splitlines() if line.startswith("| **AP** |")]
+    assert rows[0].endswith(" | +0.000 to +0.000 | – | – | – |") or "| – |" in rows[0]
     assert {path.name for path in tmp_path.iterdir()} == {
         f"comparison.{kind}" for kind in ("json", "csv", "md", "html")
     }
@@ -35,6 +35,14 @@ def test_mistakes_give_one_line_errors(workplace, tmp_path):
         (("--candidate", output, "--names", "one", "same"), "name that configuration with --cfg"),
         (("--candidate", output, "--names", "one"), "--names needs 2 names"),
         (("--candidate", output, "--resamples", 0), "--resamples must be at least 1"),
+        (
+            ("--candidate", output, "--names", "a", "b", "--primary", "ap"),
+            "--primary must be one of",
+        ),
+        (
+            ("--candidate", output, tmp_path, "--names", "a", "b", "--paired"),
+            "--paired needs as many runs on every side, given 1, 2",
+        ),
         (("--candidate", output, "--threshold", 50), "--threshold must be a score"),
         (("--candidate", output, "--threshold", "nan"), "--threshold must be a score"),
         (("--candidate", output, output, "--names", "a", "b"), "is given twice"),

@@ -15,10 +15,13 @@ from detectron_ext.modeling import build_model
 LIBRA = {
     "BFP": {"ON": True, "REFINE_LEVEL": 4, "REFINE_TYPE": "non_local"},
     "BALANCED_L1": {"ON": True, "GAMMA": 1.5},
-    "SAMPLER": {"NEGATIVE": "iou_balanced", "POSITIVE": "instance_balanced"},
+    "SAMPLER": {
+        "NEGATIVE": "iou_balanced", "POSITIVE": "instance_balanced", "RPN_NEG_POS_UB": 5.0
+    },
+    "CLIP_GRADIENTS": 35.0,
     "RETINANET_HEAD": {"USE_GN": True},
     "LOG_PERIOD": 5,
-}
+}  # fmt: skip
 _RETINANET = {
     "MODEL": {"TYPE": "retinanet"},
     "RETINANET": {

@@ -90,6 +90,35 @@ def test_other_annotation_formats_are_refused(cfg):
         dataset_catalog.get_ann_fn("mine")
 
 
+def _operators(tmp_path, libra):
+    """Return the operators of upstream's Faster R-CNN for training, and its metrics."""
+    from detectron.core import config as upstream_config
+    from detectron.modeling import model_builder
+
+    upstream_config.merge_cfg_from_file(str(write_config(tmp_path, "faster_rcnn", libra)))
+    upstream_config.assert_and_infer_cfg(cache_urls=False)
+    model = model_builder.create("generalized_rcnn", train=True)
+    return list(model.net.Proto().op), model.metrics
+
+
+@pytest.mark.parametrize("normaliser", ["auto", "budget"])
+def test_the_rpns_losses_are_divided_by_the_drawn_anchors(cfg, tmp_path, normaliser):
+    sampler = {"RPN_NEG_POS_UB": 5.0, "RPN_NORMALISER": normaliser}
+    operators, _ = _operators(tmp_path, {"SAMPLER": sampler})
+    divided = {op.output[0].split("/")[-1] for op in operators if op.type == "Div"}
+    losses = {f"loss_rpn_{kind}_fpn{level}" for kind in ("cls", "bbox") for level in range(2, 7)}
+    assert divided & losses == (losses if normaliser == "auto" else set())
+
+
+def test_gradients_are_clipped_before_upstreams_updates(cfg, tmp_path):
+    operators, metrics = _operators(tmp_path, {"CLIP_GRADIENTS": 35.0})
+    types = [op.type for op in operators]
+    updated = {op.input[0] for op in operators if op.type == "MomentumSGDUpdate"}
+    assert {op.input[0] for op in operators if op.type == "SumSqrElements"} == updated
+    assert types.index("Sqrt") < types.index("MomentumSGDUpdate")
+    assert "gradient_norm" in metrics
+
+
 def test_upstreams_own_bodies_are_kept(cfg):
     from detectron.modeling import FPN, model_builder
 

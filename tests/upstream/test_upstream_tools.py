@@ -47,6 +47,7 @@ def test_the_tools_train_test_and_draw(run, checkout, tmp_path, model):
     log = run(REPOSITORY / "tools/train_net.py", *ours, "--skip-test", "TRAIN.WEIGHTS", start)
     losses = _losses(log)
     assert len(losses) == 5 and losses[-1] < 0.8 * losses[0]
+    assert "gradient_norm" in log
 
     weights = tmp_path / f"output/train/squares/{_FOLDERS[model]}/model_final.pkl"
     theirs = ("-m", "detectron_ext.upstream")

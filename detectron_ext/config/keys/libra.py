@@ -52,6 +52,14 @@ LIBRA = Section(
             "(attention).",
             registered_in("detectron_ext.modeling.balanced_pyramid:REFINEMENTS"),
         ),
+        INIT=Key(
+            "identity",
+            "How the refinement `non_local` starts; the others do not use it. `identity`: its "
+            "output convolution is 0, so that it changes nothing at first. `xavier`: all four "
+            "convolutions are drawn by Xavier's rule, as in the authors' code; then about half of "
+            "what the refinement returns is not its input.",
+            one_of("identity", "xavier"),
+        ),
     ),
     FPN=Section(
         "How the pyramid's levels above P5 are made if FPN.EXTRA_CONV_LEVELS is True.",
@@ -159,6 +167,18 @@ LIBRA = Section(
             "Largest number of the RPN's negatives for each positive. A negative value means no "
             "limit.",
             at_most(1e6),
+            used_by=WITH_RPN,
+        ),
+        RPN_NORMALISER=Key(
+            "auto",
+            "What the RPN's losses are divided by. `budget`, as in Detectron: on a pyramid the "
+            "class loss by TRAIN.RPN_BATCH_SIZE_PER_IM * TRAIN.IMS_PER_BATCH, and the box loss of "
+            "an image by the number of anchors that were drawn in it. `drawn`, as in mmdetection: "
+            "both by the number of anchors that were drawn in the minibatch. The two differ where "
+            "fewer anchors are drawn than TRAIN.RPN_BATCH_SIZE_PER_IM, as with RPN_NEG_POS_UB: "
+            "`budget` then gives the box loss a larger weight, relative to the class loss. `auto`: "
+            "`drawn` if RPN_NEG_POS_UB is not negative, else `budget`.",
+            one_of("auto", "budget", "drawn"),
             used_by=WITH_RPN,
         ),
     ),
@@ -276,6 +296,14 @@ LIBRA = Section(
             "TEST.DETECTIONS_PER_IM must be as large.",
             at_least(100),
         ),
+    ),
+    CLIP_GRADIENTS=Key(
+        0.0,
+        "Largest norm of all gradients together (the root of the sum of their squares), before "
+        "weight decay. If the norm is larger, all gradients are scaled down to it. The training "
+        "log reports the norm as `gradient_norm`, and the number of iterations that were scaled "
+        "down as `clipped_steps`. 0 does not limit it.",
+        between(0, 1e6),
     ),
     FAST_CONV=Key(
         True,
