@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -72,28 +72,20 @@ def infer(
     detector = Detector(config, weights)
     names = class_names(detector.classes, config.MODEL.NUM_CLASSES, weights)
     found: dict[str, list[dict]] = {}
-    best = -1.0
-    sizes, num_reduced = [], 0
-    for path in paths:
-        try:
-            image = read_file(path, deep=config.LIBRA.DATA.DEEP_IMAGES)
-        except DatasetError as error:
-            _LOG.warning("skipped: %s", error)
-            continue
-        sizes.append((image.shape[0], image.shape[1]))
+    best, sizes, num_reduced = -1.0, [], 0
+    for path, image in _readable(paths, config):
         if not found:  # the first image that can be read: all inputs have been checked
             make_picture_folder(output_dir)
+        sizes.append((image.shape[0], image.shape[1]))
         file_name = os.path.basename(path)
         entries = coco_results(detector(image), file_name, dict(zip(names, names)))
+        best = max([best, *(entry["score"] for entry in entries)])
         detections = [entry for entry in entries if entry["score"] >= threshold]
+        _say_objects(path, len(detections), config)
         found[file_name] = [
             {"class": names[entry["category_id"]], "score": entry["score"], "bbox": entry["bbox"]}
             for entry in detections
         ]
-        is_full = 0 < config.TEST.DETECTIONS_PER_IM == len(detections)
-        limited = ", the most that TEST.DETECTIONS_PER_IM keeps" if is_full else ""
-        _LOG.info("%s: %d objects%s", path, len(detections), limited)
-        best = max([best, *(entry["score"] for entry in entries)])
         if detections or always:
             picture = os.path.join(output_dir, file_name + suffix)
             write_picture(picture, draw_boxes(*fit(image, detections), names, threshold))
@@ -106,6 +98,23 @@ def infer(
         report_none(len(found), threshold, best)
     write_json(os.path.join(output_dir, _DETECTIONS), found)
     return found
+
+
+def _readable(paths: Sequence[str], config: Config) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the path and the image of each file that can be read; a warning names the others."""
+    for path in paths:
+        try:
+            image = read_file(path, deep=config.LIBRA.DATA.DEEP_IMAGES)
+        except DatasetError as error:
+            _LOG.warning("skipped: %s", error)
+            continue
+        yield path, image
+
+
+def _say_objects(path: str, count: int, config: Config) -> None:
+    is_full = 0 < config.TEST.DETECTIONS_PER_IM == count
+    limited = ", the most that TEST.DETECTIONS_PER_IM keeps" if is_full else ""
+    _LOG.info("%s: %d objects%s", path, count, limited)
 
 
 def report_none(num_images: int, threshold: float, best: float) -> None:

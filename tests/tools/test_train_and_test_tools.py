@@ -173,7 +173,7 @@ def test_no_iteration_is_lost_if_an_image_becomes_unreadable(
             monkeypatch.setattr(minibatch.transforms, "read_image", _undecodable)
         return make(self, number)
 
-    def _undecodable(record):
+    def _undecodable(record, deep):
         raise minibatch.DatasetError(f"image {record.path} is not an image")
 
     arguments = (
