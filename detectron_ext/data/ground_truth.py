@@ -173,7 +173,7 @@ def trainable_boxes(
     corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))
     clipped = clip_to_image(corners, height, width)
     keep = []
-    for index, (annotation, (x1, y1, x2, y2)) in enumerate(zip(annotations, clipped)):
+    for index, (annotation, (x1, y1, x2, y2)) in enumerate(zip(annotations, clipped.tolist())):
         if annotation["area"] < min_area:
             left_out["below TRAIN.GT_MIN_AREA"] += 1
         elif x2 <= x1 or y2 <= y1:

@@ -139,7 +139,8 @@ def to_image_pixels(boxes: np.ndarray, scale: float, config: Settings) -> np.nda
 def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return boxes (N, 4) with every corner moved inside an image of the given size."""
     limits = np.array([width - 1, height - 1, width - 1, height - 1], dtype=boxes.dtype)
-    return np.clip(boxes, 0, limits)
+    # np.clip takes twice as long for the few boxes of an image.
+    return np.minimum(np.maximum(boxes, 0), limits)
 
 
 def clip_detections(boxes: np.ndarray, height: int, width: int, config: Settings) -> np.ndarray:
