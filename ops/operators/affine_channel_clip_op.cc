@@ -1,5 +1,4 @@
 // AffineChannelClip: AffineChannel with a fixed scale and bias, and Clip, in one pass over the map.
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -7,6 +6,7 @@
 
 #include "kernels/affine_channel_clip.h"
 #include "operators/checks.h"
+#include "operators/clip_range.h"
 #include "operators/gradient_definition.h"
 #include "operators/threads.h"
 
@@ -22,9 +22,7 @@ using caffe2::Workspace;
 class AffineChannelClipBase : public Operator<CPUContext> {
  public:
   AffineChannelClipBase(const OperatorDef& definition, Workspace* workspace)
-      : Operator<CPUContext>(definition, workspace),
-        range_{GetSingleArgument<float>("min", std::numeric_limits<float>::lowest()),
-               GetSingleArgument<float>("max", std::numeric_limits<float>::max())} {}
+      : Operator<CPUContext>(definition, workspace), range_(ClipRangeArguments(*this)) {}
 
  protected:
   // Enforces that `name`, the tensor `x`, has channels, and that scale has one number for each.

@@ -1,10 +1,9 @@
 // Clip and ClipGradient on all threads. Caffe2's own use one thread.
-#include <limits>
-
 #include <caffe2/core/operator.h>
 
 #include "kernels/clip.h"
 #include "operators/checks.h"
+#include "operators/clip_range.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
 
@@ -20,9 +19,7 @@ using caffe2::Workspace;
 class ClipBase : public Operator<CPUContext> {
  public:
   ClipBase(const OperatorDef& definition, Workspace* workspace)
-      : Operator<CPUContext>(definition, workspace),
-        range_{GetSingleArgument<float>("min", std::numeric_limits<float>::lowest()),
-               GetSingleArgument<float>("max", std::numeric_limits<float>::max())} {}
+      : Operator<CPUContext>(definition, workspace), range_(ClipRangeArguments(*this)) {}
 
  protected:
   const ClipRange range_;
