@@ -6,10 +6,17 @@ import os
 
 from detectron_ext.config.dotted import value_at
 from detectron_ext.config.keys import KEYS
+from detectron_ext.errors import ConfigError
 
 
 def expand_path(path: str) -> str:
-    """Return a path with the home folder for ``~`` and with the values of ``$NAME``."""
+    """Return a path with the home folder for ``~`` and with the values of ``$NAME``.
+
+    Raises:
+        ConfigError: the path holds a null character, which no file system takes.
+    """
+    if "\0" in path:
+        raise ConfigError(f"{path!r} is no path: it holds a null character")
     return os.path.expandvars(os.path.expanduser(path))
 
 

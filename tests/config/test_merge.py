@@ -6,14 +6,16 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from detectron_ext import config
 from detectron_ext.config.dotted import value_at
+from detectron_ext.config.paths import expand_path
 from detectron_ext.errors import ConfigError, UserError
 
 numbers = st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False))
+path_text = st.text(st.characters(blacklist_characters="\0"))  # no path holds a null character
 
 
 def refusal(*overrides):
@@ -88,16 +90,25 @@ def test_any_number_reaches_a_float_key(number):
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(), max_size=4), st.sampled_from([list, tuple]))
+@given(st.lists(path_text, max_size=4), st.sampled_from([list, tuple]))
 def test_any_names_reach_a_tuple_key(names, kind):
     loaded = config.load(overrides=["TRAIN.PROPOSAL_FILES", repr(kind(names))])
-    assert loaded["TRAIN"]["PROPOSAL_FILES"] == tuple(names)
+    assert loaded["TRAIN"]["PROPOSAL_FILES"] == tuple(expand_path(name) for name in names)
 
 
 @settings(deadline=None)
-@given(st.text())
+@given(path_text)
 def test_any_quoted_text_reaches_a_string_key(text):
+    # OUTPUT_DIR is a path: a home folder and environment variables in it are expanded.
+    assume(not text.startswith("~") and "$" not in text)
     assert config.load(overrides=["OUTPUT_DIR", repr(text)])["OUTPUT_DIR"] == text
+
+
+@settings(deadline=None)
+@given(st.sampled_from("~$"), path_text)
+def test_any_quoted_path_is_expanded(first, rest):
+    loaded = config.load(overrides=["OUTPUT_DIR", repr(first + rest)])["OUTPUT_DIR"]
+    assert loaded == expand_path(first + rest)
 
 
 @pytest.mark.parametrize(

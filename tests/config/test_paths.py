@@ -9,7 +9,7 @@ import pytest
 from detectron_ext import command_line, config, environment
 from detectron_ext.config.keys import KEYS
 from detectron_ext.data.catalog import resolve
-from detectron_ext.errors import WeightsError
+from detectron_ext.errors import ConfigError, WeightsError
 from detectron_ext.local_files import local_file
 
 _PATHS = {name for name, key in KEYS.items() if key.is_path}
@@ -54,6 +54,12 @@ def test_paths_in_keys_are_expanded(name, home, tmp_path):
 )
 def test_other_values_stay_as_they_are(path):
     assert path == config.load(overrides=["TRAIN.WEIGHTS", path]).TRAIN.WEIGHTS
+
+
+@pytest.mark.parametrize("path", ["a\0b", "~\0", "$\0"])
+def test_path_with_null_character_is_refused(path):
+    with pytest.raises(ConfigError, match="null character"):
+        config.load(overrides=["OUTPUT_DIR", repr(path)])
 
 
 def test_bases_are_expanded(home, tmp_path):
