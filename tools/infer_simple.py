@@ -17,9 +17,12 @@ def _parser() -> argparse.ArgumentParser:
         "tools/infer_simple.py --cfg configs/bccd/libra_retinanet_R-36-tiny_256.yaml "
         "--wts output/model_final.pkl --output-dir output/pictures images/",
     )
-    command_line.add_config_file(parser)
+    command_line.add_config_file(parser, required=False)
+    parser.add_argument("--wts", metavar="FILE", help="weights file of the model (.pkl)")
     parser.add_argument(
-        "--wts", required=True, metavar="FILE", help="weights file of the model (.pkl)"
+        "--onnx",
+        metavar="FILE",
+        help="model of tools/export_onnx.py, in place of --cfg and --wts; onnxruntime runs it",
     )
     parser.add_argument(
         "--output-dir",
@@ -64,11 +67,38 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_model(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with one line unless either --cfg and --wts or --onnx is given."""
+    if arguments.onnx and (arguments.cfg_file or arguments.wts or arguments.upstream):
+        parser.error("--onnx takes the place of --cfg and --wts, and cannot go with --upstream")
+    missing = [
+        flag
+        for flag, value in (("--cfg", arguments.cfg_file), ("--wts", arguments.wts))
+        if not value and not arguments.onnx
+    ]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)} (or --onnx)")
+
+
+def _model(arguments: argparse.Namespace) -> tuple:
+    """Return the configuration, the file of the weights, and options of ``infer``."""
+    if not arguments.onnx:
+        return command_line.load_config(arguments.cfg_file, arguments.opts), arguments.wts, {}
+
+    from detectron_ext.deployment.onnx_detector import OnnxDetector
+
+    detector = OnnxDetector(arguments.onnx)
+    config = detector.config(arguments.opts)
+    command_line.start(config.LIBRA.THREADS)
+    return config, arguments.onnx, {"make_detector": lambda config, path: detector}
+
+
 def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
     if not 0 <= arguments.thresh <= 1:
         parser.error("--thresh must be a score from 0 to 1")
+    _check_model(parser, arguments)
     if command_line.is_key(arguments.im_or_folder):
         key = arguments.im_or_folder
         parser.error(f"give the image or folder before the KEY VALUE pairs, not after {key}")
@@ -78,19 +108,20 @@ def main() -> None:
         parser.error(f"{more[0]}: give one image or one folder of images, not several")
     if command_line.runs_upstream(arguments, "infer_simple"):
         return
-    config = command_line.load_config(arguments.cfg_file, arguments.opts)
+    config, weights, options = _model(arguments)
 
     from detectron_ext.commands.infer import infer
 
     infer(
         config,
-        arguments.wts,
+        weights,
         arguments.im_or_folder,
         arguments.output_dir,
         image_extension=arguments.image_ext,
         picture_extension=arguments.output_ext,
         threshold=arguments.thresh,
         always=arguments.always_out,
+        **options,
     )
 
 

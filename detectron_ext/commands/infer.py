@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -41,6 +41,7 @@ def infer(
     picture_extension: str = "png",
     threshold: float = 0.7,
     always: bool = False,
+    make_detector: Callable = Detector,
 ) -> dict:
     """Detect objects in image files, draw them and list them in detections.json.
 
@@ -56,6 +57,8 @@ def infer(
         picture_extension: file format of the pictures, one that OpenCV can write.
         threshold: lowest score of a detection that is drawn and listed.
         always: also draw images without detections.
+        make_detector: called with the configuration and the weights; returns an object with
+            `Detector`'s attribute and call.
 
     Returns:
         The content of detections.json: name of an image file to a list of {class, score, bbox (x,
@@ -69,7 +72,7 @@ def infer(
     paths = _image_paths(image_or_folder, image_extension, output_dir)
     suffix = "." + picture_extension.lstrip(".")
     check_pictures(output_dir, suffix)
-    detector = Detector(config, weights)
+    detector = make_detector(config, weights)
     names = class_names(detector.classes, config.MODEL.NUM_CLASSES, weights)
     found: dict[str, list[dict]] = {}
     best, sizes, num_reduced = -1.0, [], 0

@@ -11,56 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from caffe2.proto import caffe2_pb2
-from caffe2.python import workspace
-from squares import write_tiny_config, write_tiny_rcnn_config
 
-from detectron_ext import config as configuration
 from detectron_ext import ops
 from detectron_ext.commands.infer import infer
 from detectron_ext.deployment.export import export_model
-from detectron_ext.engine.parameters import save_parameters
 from detectron_ext.errors import UserError
-from detectron_ext.modeling import build_model
 from detectron_ext.ops.table import DETECTRON, LIBRA, operators_of
 
 pytestmark = pytest.mark.skipif(
     not ops.native_library_loaded(), reason="needs the native operators (make ops)"
 )
 _BARE = str(Path(__file__).resolve().parent / "bare_process.py")
-# Sizes of the levels that do not divide, and an image that is scaled up.
-_ODD = ("FPN.COARSEST_STRIDE", 32, "TEST.SCALE", 170, "TEST.MAX_SIZE", 200, "NUM_GPUS", 0)
 _LIBRA = ("LIBRA.BFP.ON", True)
 _MMDET = ("LIBRA.BOX_CONVENTION", "mmdet", "LIBRA.FPN.EXTRA_LEVELS_RELU", False)
 _SIZE = (128, 128)
 _LITE = ("MODEL.CONV_BODY", "FPN.add_fpn_EfficientNetLite0_conv5_body")
-_WRITERS = {"retinanet": write_tiny_config, "faster_rcnn": write_tiny_rcnn_config}
-
-
-@pytest.fixture
-def make_model(tmp_path):
-    """Return a function: kind, overrides -> (configuration, weights file, image file)."""
-
-    def make(kind, *overrides):
-        path = _WRITERS[kind](tmp_path)
-        config = configuration.load(str(path), [*_ODD, *overrides])
-        workspace.ResetWorkspace()
-        model = build_model(config, train=False)
-        workspace.RunNetOnce(model.param_init_net)
-        _disturb(model)
-        weights = str(tmp_path / "model.pkl")
-        save_parameters(model, weights, ["__background__", "square", "disc"])
-        return config, weights, str(tmp_path / "squares" / "images" / "1.png")
-
-    return make
-
-
-def _disturb(model):
-    """Make predictions and refinement differ from place to place."""
-    rng = np.random.RandomState(0)
-    for param in map(str, model.params):
-        if any(part in param for part in ("bfp", "pred", "score", "rpn")):
-            value = workspace.FetchBlob(param)
-            workspace.FeedBlob(param, (value + rng.normal(0, 0.05, value.shape)).astype("f"))
 
 
 def _run_bare(folder, image):
