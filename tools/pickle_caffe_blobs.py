@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from detectron_ext import command_line
 
 
@@ -30,9 +32,18 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from detectron_ext.conversion.caffe_model import convert_caffe_model
+    from detectron_ext.conversion.caffe_model import convert_caffe_model, unrecognised
 
     names = convert_caffe_model(arguments.prototxt, arguments.caffemodel, arguments.output)
+    unknown = unrecognised(names)
+    if unknown:
+        print(
+            f"warning: no body reads {len(unknown)} of {len(names)} blobs, whose layers are not "
+            f"named as in the published ResNets (conv1, res2a_branch2a, ...): {', '.join(unknown)}",
+            file=sys.stderr,
+        )
+    if len(unknown) == len(names):
+        print("warning: nothing in this file would be used in a training", file=sys.stderr)
     print(f"written: {arguments.output}, {len(names)} blobs: {', '.join(names)}")
 
 

@@ -6,6 +6,7 @@ OpenCV reads the files.
 from __future__ import annotations
 
 import re
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +15,10 @@ from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.errors import WeightsError
 
 _EPSILON = 1e-5
+# The blobs of Detectron's ResNets.
+_KNOWN = re.compile(
+    r"conv1_[wb]|res_conv1_bn_[sb]|res[2-5]_\d+_branch(1|2[abc])_([wb]|bn_[sb])|fc1000_[wb]"
+)
 _WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 
 
@@ -115,6 +120,15 @@ def _frozen(
     scale = gamma / deviation
     bias = beta - mean / divisor * scale
     return scale.astype(np.float32), bias.astype(np.float32)
+
+
+def unrecognised(blobs: Sequence[str]) -> list[str]:
+    """Return the blobs that no residual body reads, apart from those of the classifier ``fc1000``.
+
+    A network whose layers have other names than the published ones would else be converted without
+    a word to blobs that a detector does not use.
+    """
+    return [name for name in blobs if not _KNOWN.fullmatch(name)]
 
 
 def blob_name(layer: str) -> str:

@@ -35,6 +35,10 @@ class TensorSource:
         """Return whether a tensor exists and has not been taken."""
         return name in self._tensors
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that exists and has not been taken."""
+        return tuple(self._tensors[name].shape)
+
     def take(self, name: str, *shape: int | None) -> np.ndarray:
         """Take a tensor.
 

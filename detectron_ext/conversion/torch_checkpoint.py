@@ -17,10 +17,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from detectron_ext.array_pickle import ALLOWED, RefusedError
+from detectron_ext.conversion.safetensors_file import is_safetensors, read_safetensors
 from detectron_ext.errors import WeightsError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _TAR_MAGIC = b"ustar"
+_NODES = ("state_dict", "model")  # under which programs store the tensors
 _STORAGE_TYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
     "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -159,8 +161,9 @@ def read_checkpoint(path: str) -> Checkpoint:
     """Read a checkpoint of PyTorch.
 
     Args:
-        path: the file, in the zip format or the older one. Its content is ``{"state_dict": {name:
-            tensor}, "meta": ...}`` or only ``{name: tensor}``.
+        path: the file, in the zip format or the older one, or in that of safetensors. Its content
+            is ``{"state_dict": {name: tensor}, "meta": ...}``, ``{"model": {name: tensor}}`` or
+            only ``{name: tensor}``.
 
     Raises:
         WeightsError: the file is missing, truncated or not a checkpoint, or it holds something
@@ -168,12 +171,15 @@ def read_checkpoint(path: str) -> Checkpoint:
     """
     try:
         with open(path, "rb") as file:
+            if is_safetensors(file):
+                return Checkpoint(read_safetensors(file), {})
             content = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
         if not isinstance(content, dict):
             raise RefusedError(f"it holds a {type(content).__name__}, not a dictionary")
-        named = content.get("state_dict", content)
+        key = next((key for key in _NODES if key in content), None)
+        named = content if key is None else content[key]
         if not isinstance(named, dict):
-            raise RefusedError("its 'state_dict' is not a dictionary")
+            raise RefusedError(f"its {key!r} is not a dictionary")
         tensors = {
             name: value.array() for name, value in named.items() if isinstance(value, _Tensor)
         }

@@ -22,6 +22,10 @@ def _torch() -> str:
     )
 
 
+def _backbone(what: str) -> str:
+    return f"{what}: convert a backbone with `{tool_command('convert_backbone')}`"
+
+
 def _caffe() -> str:
     return f"a Caffe model: convert it with `{tool_command('pickle_caffe_blobs')}`"
 
@@ -95,7 +99,7 @@ def _kind(start: bytes) -> str:
     if start.startswith(_HDF5):
         return f"an HDF5 file, as Keras writes, {_NO_CONVERTER}"
     if start[8:10] == b'{"':  # after the length of the header
-        return f"a safetensors file, {_NO_CONVERTER}"
+        return _backbone("a safetensors file")
     return ""
 
 

@@ -15,7 +15,12 @@ from hopper import PATH_IN_MATPLOTLIB, read_hopper
 from squares import REPOSITORY
 
 from detectron_ext import config as configuration
-from detectron_ext.conversion.backbones import SOURCES, convert_backbone, read_backbone
+from detectron_ext.conversion.backbones import (
+    EFFICIENTNET_SETTINGS,
+    SOURCES,
+    convert_backbone,
+    read_backbone,
+)
 from detectron_ext.conversion.installed import find_installed
 from detectron_ext.conversion.torch_checkpoint import read_checkpoint
 from detectron_ext.data.minibatch import prepare_image
@@ -25,7 +30,7 @@ from detectron_ext.errors import ConfigError, UserError, WeightsError
 from detectron_ext.modeling import build_model
 
 _STAGES = ("mb2_2_sum", "mb3_1_sum", "mb4_5_sum", "mb5_4_project")
-_SETTINGS = [part for pair in SOURCES["efficientnet_lite"].settings.items() for part in pair]
+_SETTINGS = [part for pair in EFFICIENTNET_SETTINGS.items() for part in pair]
 _RECORDED = Path(__file__).with_name("efficientnet_outputs.npz")
 _MILITARY_UNIFORM = 652  # the number of ImageNet's class
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from squares import REPOSITORY
 
-from detectron_ext.conversion.caffe_model import blob_name, convert_caffe_model
+from detectron_ext.conversion.caffe_model import blob_name, convert_caffe_model, unrecognised
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.errors import WeightsError
 
@@ -92,6 +95,25 @@ def test_weights_get_names_of_detectron_and_frozen_batch_norm(files, arrays):
     expected = (x - arrays["branch_mean"]) / np.sqrt(arrays["branch_variance"] + 1e-5)
     found = x * blobs["res2_0_branch1_bn_s"] + blobs["res2_0_branch1_bn_b"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_blobs_that_no_body_reads_are_listed():
+    known = ["conv1_w", "res_conv1_bn_s", "res2_0_branch1_bn_b", "res4_22_branch2c_w", "fc1000_b"]
+    unknown = ["conv_stage0_block0_branch2a_w", "bn_conv1_bn_s", "res6_0_branch2a_w"]
+    assert unrecognised(known + unknown) == unknown
+
+
+def test_tool_warns_of_names_that_are_not_recognised(files):
+    for path in files[:2]:
+        _replace(path, b"res2a_branch1", b"stage0_branch")
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tools" / "pickle_caffe_blobs.py"),
+         "--prototxt", files[0], "--caffemodel", files[1], "--output", files[2]],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warning: no body reads 1 of 8 blobs" in done.stderr
+    assert "stage0_branch_w" in done.stderr and "nothing in this file" not in done.stderr
 
 
 def _replace(path, old, new):
