@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from detectron_ext import config as configuration
 from detectron_ext.config import value_at
-from detectron_ext.conversion.mmdet_blobs import BlobConverter
+from detectron_ext.conversion.mmdet_blobs import ANCHORS, BlobConverter
 from detectron_ext.conversion.mmdet_settings import CheckpointSettings, read_settings
 from detectron_ext.conversion.tensor_source import TensorSource
 from detectron_ext.conversion.torch_checkpoint import read_checkpoint
@@ -54,21 +54,19 @@ def convert_checkpoint(path: str, arch: str, style: str | None = None) -> Conver
     settings = _with_style(read_settings(checkpoint.meta), style)
     source = TensorSource(checkpoint.tensors, path, "choose another --arch")
     converter = BlobConverter(source, settings)
-    converter.add_backbone()
-    is_retinanet = "retinanet" in arch
-    lowest, highest = (3, 7) if is_retinanet else (2, 5)
-    converter.add_pyramid(lowest, highest, arch.startswith("libra"))
-    if is_retinanet:
-        converter.add_retinanet_heads()
-        num_classes = len(converter.blobs["retnet_cls_pred_fpn3_b"]) // 9 + 1
-    else:
-        converter.add_rpn()
-        converter.add_box_head()
-        num_classes = len(converter.blobs["cls_score_b"])
+    converter.add_detector("retinanet" in arch, arch.startswith("libra"))
+    num_classes = _num_classes(converter.blobs)
     source.finish()
     changes = _config_changes(converter.blobs, settings, num_classes, path)
     classes = _class_names(settings, num_classes)
     return Converted(converter.blobs, _overrides(arch, changes), classes)
+
+
+def _num_classes(blobs: dict) -> int:
+    """Return the number of classes, the background included."""
+    if "retnet_cls_pred_fpn3_b" in blobs:
+        return len(blobs["retnet_cls_pred_fpn3_b"]) // ANCHORS + 1
+    return len(blobs["cls_score_b"])
 
 
 # The settings of the input that mmdetection uses with backbones of each style.
@@ -76,6 +74,11 @@ _BY_STYLE = {
     "pytorch": CheckpointSettings(),
     "caffe": CheckpointSettings(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), to_rgb=False),
 }
+
+
+def settings_of_style(style: str) -> CheckpointSettings:
+    """Return the settings that mmdetection uses with backbones of a style."""
+    return _BY_STYLE[style]._replace(style=style)
 
 
 def _with_style(settings: CheckpointSettings, style: str | None) -> CheckpointSettings:

@@ -1,8 +1,9 @@
 """Runs mmdetection's own detector on random weights; for a Python that has mmdetection.
 
-    python mmdet_peer.py ARCH IMAGE.npy CHECKPOINT.pth OUTPUTS.npz
+    python mmdet_peer.py ARCH IMAGE.npy CHECKPOINT.pth OUTPUTS.npz [load]
 
-Saves the weights as a checkpoint and the raw outputs and detections on the image. Where mmcv has
+Saves the weights as a checkpoint and the raw outputs and detections on the image. With "load", the
+weights are those of the checkpoint, loaded strictly. Where mmcv has
 no compiled operators, torchvision's RoIAlign and suppression, which mmcv offers as alternatives,
 take their place.
 """
@@ -104,9 +105,20 @@ def _outputs(model, image):
 
 
 def main():
-    arch, image, checkpoint, outputs = sys.argv[1:]
+    arch, image, checkpoint, outputs, *load = sys.argv[1:]
     torch.set_num_threads(1)
     model, config = _build(arch)
+    if load:
+        from mmengine.runner import load_checkpoint
+
+        load_checkpoint(model, checkpoint, map_location="cpu", strict=True)
+    else:
+        _save_random(model, config, arch, checkpoint)
+    with torch.no_grad():
+        np.savez(outputs, **_outputs(model, np.load(image)))
+
+
+def _save_random(model, config, arch, checkpoint):
     state = random_state(arch)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     assert expected == {name: value.shape for name, value in state.items()}
@@ -117,8 +129,6 @@ def main():
         "state_dict": model.state_dict(),
     }
     torch.save(content, checkpoint)
-    with torch.no_grad():
-        np.savez(outputs, **_outputs(model, np.load(image)))
 
 
 if __name__ == "__main__":
