@@ -12,6 +12,7 @@
 #include "operators/box_loss_base.h"
 #include "operators/checks.h"
 #include "operators/cuda_helpers.h"
+#include "operators/places_on_cuda.h"
 #include "operators/select_inputs.h"
 
 namespace detectron_ext {
@@ -25,27 +26,12 @@ inline SelectionPointers CheckSelectInputsCuda(const std::string& type, const ca
                                                caffe2::CUDAContext* context) {
   SelectionPointers in{};
   in.rows = CheckSelectShapes(type, y_hat, y, places, s);
-  CAFFE_ENFORCE(in.rows < kMaxCudaRows, type, ": Y has ", in.rows, " rows; on CUDA it must have ",
-                "fewer than ", kMaxCudaRows);
   in.map = {y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
   in.prediction = y_hat.data<float>();
   in.normalizer = s.data<float>();
-  if (in.rows == 0) {
-    return in;
-  }
-  in.target = y.data<float>();
-  in.places = places.data<float>();
-  int* first_outside = Scratch<int>(1, found);
-  FindOutsideCuda(type.c_str(), in, first_outside, context->cuda_stream());
-  int row = 0;
-  context->CopyBytes<caffe2::CUDAContext, caffe2::CPUContext>(sizeof(row), first_outside, &row);
-  context->FinishDeviceComputation();
-  if (row < in.rows) {
-    float place[4];
-    context->CopyBytes<caffe2::CUDAContext, caffe2::CPUContext>(sizeof(place), in.places + 4 * row,
-                                                                place);
-    context->FinishDeviceComputation();
-    FailOutside(type, y_hat, places, row, place);
+  if (in.rows > 0) {
+    in.target = y.data<float>();
+    in.places = EnforceInsideOnCuda(type, places, in.map, "Y_hat", y_hat, found, context);
   }
   return in;
 }

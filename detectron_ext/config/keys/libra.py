@@ -203,6 +203,34 @@ LIBRA = Section(
             256, "Mode `select`: number of negatives that every image may keep.", at_least(0)
         ),
     ),
+    RETINANET_WEIGHTS=Section(
+        "Weights of RetinaNet's positives in the class loss that depend on the predicted boxes. "
+        "They are computed in every step, without a gradient, and scaled so that the sum of the "
+        "positives' class losses does not change. Weights of LIBRA.RETINANET_SAMPLER.MODE are "
+        "multiplied by them. The training log reports `positive_iou`, `score_iou_correlation`, and "
+        "the share above IoU 0.75 in the positives and in their weights.",
+        used_by=key.RETINANET,
+        POSITIVE=Key(
+            "none",
+            "`none`: no weights. `uniform`: weights of 1, for the figures of the training log. "
+            "`iou_balanced`: in proportion to u^ETA, where u is the IoU of the predicted box with "
+            "its target (Wu and Li 2019).",
+            registered_in("detectron_ext.sampling.positive_weights:POSITIVE_WEIGHTS"),
+        ),
+        ETA=Key(1.5, "Exponent of the IoU in `iou_balanced`.", between(0, 100)),
+        TOTAL=Key(
+            "batch",
+            "Which sum of the positives' class losses the weights keep: that of all images of a "
+            "minibatch on one device (`batch`), or that of every image (`image`).",
+            one_of("batch", "image"),
+        ),
+        SHUFFLED=Key(
+            False,
+            "Give the weights to the wrong positives: they change places at random, within the "
+            "minibatch or the image as TOTAL says, and are scaled again. This is the control that "
+            "tells whether a gain comes from the IoU.",
+        ),
+    ),
     LOSS_WEIGHTS=Section(
         "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses "
         "have no such factor.",
