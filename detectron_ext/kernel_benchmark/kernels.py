@@ -16,7 +16,7 @@ _POINTER = ctypes.c_void_p
 #   a  pointers to device memory, in host memory; given as a sequence of tensors or arrays
 # A stream follows these arguments.
 _FORMULA = "fffi"
-_SELECTION = "hplppp"
+_SELECTION = "hplpppp"
 _FOCAL = "lllppppff"
 _PYRAMID = "liih"
 _SIGNATURES = {

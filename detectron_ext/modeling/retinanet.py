@@ -13,7 +13,7 @@ import numpy as np
 
 from detectron_ext import ops
 from detectron_ext.config.settings import Settings
-from detectron_ext.modeling.anchor_weights import add_class_weights
+from detectron_ext.modeling.anchor_weights import add_class_weights, add_positive_weights
 from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
@@ -146,29 +146,32 @@ def add_retinanet_losses(model: DetectionModel, levels: Sequence[int]) -> list[B
     """Add the box and class losses of every level, and return the loss blobs.
 
     Raises:
-        ConfigError: see `add_class_weights` and `add_box_loss`.
+        ConfigError: see `add_positive_weights`, `add_class_weights` and `add_box_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
     model.add_sampler(SAMPLER)
-    losses = [_add_box_loss(model, level) for level in levels]
-    weights = add_class_weights(model, levels)
-    losses += [_add_class_loss(model, level, weights.get(level)) for level in levels]
+    rows = add_positive_weights(model, levels)
+    losses = [_add_box_loss(model, level, rows.boxes.get(level)) for level in levels]
+    for level in levels:
+        losses.append(_add_class_loss(model, level, add_class_weights(model, level, rows)))
     model.add_losses(losses)
     return losses
 
 
-def _add_box_loss(model: DetectionModel, level: int) -> Blob:
+def _add_box_loss(model: DetectionModel, level: int, weights: Blob | None) -> Blob:
     config = model.config
     weight = config.RETINANET.BBOX_REG_WEIGHT * config.LIBRA.LOSS_WEIGHTS.BBOX
-    inputs = (
+    inputs: list[Blob] = [
         f"retnet_bbox_pred_fpn{level}",
         f"retnet_roi_bbox_targets_fpn{level}",
         f"retnet_roi_fg_bbox_locs_fpn{level}",
         "retnet_fg_num",
-    )
+    ]
+    if weights is not None:
+        inputs.append(weights)
     return add_box_loss(
         model,
-        "select",
+        "select" if weights is None else "weighted_select",
         inputs,
         f"retnet_loss_bbox_fpn{level}",
         beta=config.RETINANET.BBOX_REG_BETA,

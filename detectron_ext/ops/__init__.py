@@ -20,6 +20,8 @@ from detectron_ext.ops.operators.box_losses import (
     select_balanced_l1_loss,
     select_smooth_l1_loss,
     smooth_l1_loss,
+    weighted_select_balanced_l1_loss,
+    weighted_select_smooth_l1_loss,
 )
 from detectron_ext.ops.operators.embedded_gaussian_attention import embedded_gaussian_attention
 from detectron_ext.ops.operators.focal_losses import (
@@ -63,6 +65,8 @@ __all__ = [
     "softmax_focal_loss",
     "spatial_narrow_as",
     "upsample_nearest",
+    "weighted_select_balanced_l1_loss",
+    "weighted_select_smooth_l1_loss",
     "weighted_sigmoid_focal_loss",
 ]
 

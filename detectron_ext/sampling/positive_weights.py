@@ -5,9 +5,10 @@ ranked by their scores, and a bad box that is ranked above a good one of the sam
 average precision. A rule here gives good positives larger weights in the class loss. Weights are
 constants of a training step: no gradient flows through them.
 
-A rule returns factors. `weigh_positives` scales them so that the sum of the positives' class losses
-stays what it is without weights. So a rule changes which positives are learnt, and not how much
-they count beside the negatives.
+A rule for the class loss returns factors. `weigh_positives` scales them so that the sum of the
+positives' class losses stays what it is without weights. So a rule changes which positives are
+learnt, and not how much they count beside the negatives. `weigh_boxes` makes weights for the box
+loss.
 """
 
 from __future__ import annotations
@@ -125,12 +126,51 @@ def weigh_positives(
     """
     factors = np.asarray(factors, dtype=np.float64)
     _check_factors(factors, len(positives.iou))
-    groups = positives.image if per_image else np.zeros(len(factors), dtype=np.int64)
+    groups = _groups(positives, per_image)
     if rng is not None:
         factors = _shuffled(factors, groups, rng)
+    return _keeping_sums(factors, positives.class_loss, groups)
+
+
+def weigh_boxes(
+    positives: Positives,
+    exponent: float,
+    *,
+    per_image: bool,
+    mean_one: bool,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Return weights u^exponent for the box loss, u the IoU (arXiv:1908.05641, section 3.2).
+
+    Args:
+        positives: the P positives.
+        exponent: lambda in the paper, at least 0.
+        per_image: scale, and shuffle, the positives of each image, not those of the minibatch.
+        mean_one: scale the weights so that their mean is 1. The authors do not: they raise the loss
+            by a constant factor.
+        rng: as in `weigh_positives`.
+
+    Returns:
+        (P,) float32. All weights of a group are 1 if they cannot be scaled, as in
+        `weigh_positives`, and a weight that is not finite is 1 in any case.
+    """
+    factors = positives.iou**exponent
+    groups = _groups(positives, per_image)
+    if rng is not None:
+        factors = _shuffled(factors, groups, rng)
+    if mean_one:
+        return _keeping_sums(factors, np.ones(len(factors)), groups)
+    return np.where(np.isfinite(factors), factors, 1).astype(np.float32)
+
+
+def _groups(positives: Positives, per_image: bool) -> np.ndarray:
+    return positives.image if per_image else np.zeros(len(positives.iou), dtype=np.int64)
+
+
+def _keeping_sums(factors: np.ndarray, losses: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Scale the factors of each group so that weights times losses add up to the losses' sum."""
     with np.errstate(all="ignore"):
-        before = np.bincount(groups, positives.class_loss)
-        scale = before / np.bincount(groups, factors * positives.class_loss)
+        scale = np.bincount(groups, losses) / np.bincount(groups, factors * losses)
         weights = (factors * scale[groups]).astype(np.float32)
     broken = np.bincount(groups, ~np.isfinite(weights)) > 0
     return np.where(broken[groups], np.float32(1), weights)

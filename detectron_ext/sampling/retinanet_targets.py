@@ -56,7 +56,8 @@ _SEEDS = 2**63
 
 def weighs_by_predictions(config: Settings) -> bool:
     """Return whether weights of anchors depend on predictions, so that the net makes them."""
-    return config.LIBRA.RETINANET_WEIGHTS.POSITIVE != NO_WEIGHTS
+    settings = config.LIBRA.RETINANET_WEIGHTS
+    return settings.POSITIVE != NO_WEIGHTS or settings.BOX != NO_WEIGHTS
 
 
 def deltas_per_anchor(config: Settings) -> int:

@@ -89,8 +89,9 @@ int detectron_ext_select_box_iou(const int64_t* map, const float* prediction, in
                                  const float* target, const float* places, float max_log_scale,
                                  float* iou, cudaStream_t stream) {
   return Guarded([&] {
-    SelectBoxIouCuda({{map[0], map[1], map[2], map[3]}, prediction, rows, target, places, nullptr},
-                     max_log_scale, iou, stream);
+    SelectBoxIouCuda(
+        {{map[0], map[1], map[2], map[3]}, prediction, rows, target, places, nullptr, nullptr},
+        max_log_scale, iou, stream);
   });
 }
 

@@ -95,6 +95,9 @@ def test_libra_defaults_are_plain_detectron():
         "RETINANET_WEIGHTS": {
             "POSITIVE": "none",
             "ETA": 1.5,
+            "BOX": "none",
+            "LAMBDA": 1.5,
+            "BOX_MEAN_ONE": True,
             "TOTAL": "batch",
             "SHUFFLED": False,
         },

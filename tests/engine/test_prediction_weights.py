@@ -132,6 +132,31 @@ def test_weights_of_a_mode_are_multiplied(tiny_config):
         assert (static != 1).any()
 
 
+@pytest.mark.parametrize("balanced", ["False", "True"])
+@pytest.mark.parametrize("mean_one", ["False", "True"])
+def test_the_box_loss_takes_its_weights(tiny_config, balanced, mean_one):
+    config = tiny_config("LIBRA.RETINANET_WEIGHTS.BOX", "iou_balanced",
+                         "LIBRA.RETINANET_WEIGHTS.LAMBDA", "2.0",
+                         "LIBRA.RETINANET_WEIGHTS.BOX_MEAN_ONE", mean_one,
+                         "LIBRA.BALANCED_L1.ON", balanced)  # fmt: skip
+    fetch = _ran(config)
+    rows = {level: fetch(f"retnet_box_weights_fpn{level}") for level in LEVELS}
+    ious = np.concatenate([fetch(f"retnet_positive_iou_fpn{level}") for level in LEVELS])
+    scale = 1 / np.mean(np.float64(ious) ** 2) if mean_one == "True" else 1.0
+    np.testing.assert_allclose(np.concatenate(list(rows.values())), scale * ious**2, rtol=1e-4)
+    loss = reference.weighted_select_smooth_l1_loss
+    if balanced == "True":
+        loss = reference.weighted_select_balanced_l1_loss
+    for level in LEVELS:
+        wanted = loss(
+            fetch(f"retnet_bbox_pred_fpn{level}"), fetch(f"retnet_roi_bbox_targets_fpn{level}"),
+            fetch(f"retnet_roi_fg_bbox_locs_fpn{level}"), fetch("retnet_fg_num"), rows[level],
+            beta=config.RETINANET.BBOX_REG_BETA, scale=config.RETINANET.BBOX_REG_WEIGHT,
+        )  # fmt: skip
+        np.testing.assert_allclose(fetch(f"retnet_loss_bbox_fpn{level}"), wanted, rtol=1e-4)
+    assert not workspace.HasBlob("retnet_positive_weights_fpn3")
+
+
 def test_class_specific_boxes_have_their_own_iou(tiny_config):
     config = tiny_config(*IOU_BALANCED, "RETINANET.CLASS_SPECIFIC_BBOX", "True")
     fetch = _ran(config)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from anchor_cases import anchor_places, focal_inputs, iou_inputs
+from box_loss_cases import select_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_memory import unwritten
-from native_runner import assert_close, needs_native, run_operator
+from kernel_memory import partial_sums, unwritten
+from libra_check import check
+from native_runner import assert_close, needs_native, run_operator, run_with_gradient
 
 from detectron_ext import ops
 from detectron_ext.geometry.boxes import decode, pairwise_iou
@@ -229,6 +231,62 @@ def test_native_and_python_give_the_same_ious(seed, rows, spread):
     (python,) = run("python", IOU, inputs, max_log_scale=0.5)
     np.testing.assert_allclose(native, python, atol=1e-6)
     assert ((native >= 0) & (native <= 1)).all()
+
+
+# --- Box losses with weights of the rows
+
+WEIGHTED = ["WeightedSelectSmoothL1Loss", "WeightedSelectBalancedL1Loss"]
+
+
+@needs_native
+@pytest.mark.parametrize("operator", WEIGHTED)
+def test_a_box_loss_with_weights_of_1_has_the_bits_of_the_one_without(operator):
+    inputs = select_inputs(np.random.RandomState(0), 50, (2, 12, 7, 5), 9.0)
+    plain, gradients = run_with_gradient(operator.replace("Weighted", ""), inputs, beta=0.11)
+    ones = np.ones(50, np.float32)
+    weighted, others = run_with_gradient(operator, [*inputs, ones], beta=0.11)
+    assert plain[0] == weighted[0]
+    assert list(others) == [0]
+    np.testing.assert_array_equal(gradients[0], others[0])
+
+
+@needs_native
+@pytest.mark.parametrize("operator", WEIGHTED)
+def test_weighted_rows_of_one_place_all_count(operator):
+    y_hat = np.full((1, 4, 1, 1), 3.0, np.float32)
+    rows = np.zeros((2, 4), np.float32)
+    check(operator, [y_hat, rows, rows, np.ones(1, np.float32), np.float32([0.25, 2])])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("operator", WEIGHTED)
+@pytest.mark.parametrize("weights", [(0,), (2,), (1, 2)])
+def test_a_wrong_number_of_weights_is_refused(backend, operator, weights):
+    inputs = [MAP, ROW, ROW, zeros(1), zeros(*weights)]
+    arguments = {"beta": 1.0, "scale": 1.0}
+    if "Balanced" in operator:
+        arguments.update(alpha=0.5, gamma=1.5, formula="continuous")
+    with pytest.raises((RuntimeError, ValueError), match=f"(?s){operator}: .*one number for each"):
+        run(backend, operator, inputs, **arguments)
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_cuda_weighted_balanced_l1_equals_the_definition(kernels, rows):
+    random = np.random.RandomState(0)
+    inputs = select_inputs(random, rows, (2, 12, 7, 5), 9.0)
+    y_hat, y, places, fg_num = inputs
+    places[rows // 2] = places[0]
+    weights, d_loss = random.uniform(0, 2, rows).astype(np.float32), np.float32([1.7])
+    selection = [0.5, 1.5, 0.11, 0, y_hat.shape, y_hat, rows, y, places, fg_num, weights, 3.0]
+    loss, d_y_hat = unwritten(1), unwritten(*y_hat.shape)
+    kernels("select_balanced_l1_loss", *selection, partial_sums(kernels), loss)
+    scratch = unwritten(kernels.size("select_scratch", rows), dtype=np.int32)
+    kernels("select_balanced_l1_gradient", *selection, d_loss, d_y_hat, scratch)
+    named = {"beta": float(np.float32(0.11)), "scale": 3.0}
+    wanted = reference.weighted_select_balanced_l1_loss(*inputs, weights, **named)
+    assert_close(loss, [wanted])
+    wanted = reference.weighted_select_balanced_l1_loss_gradient(*inputs, weights, d_loss, **named)
+    assert_close(d_y_hat, wanted)
 
 
 # --- The CUDA kernels, run on the CPU by kernels/cuda_emulation.h

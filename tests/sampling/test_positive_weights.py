@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from detectron_ext.errors import ConfigError
-from detectron_ext.sampling.positive_weights import POSITIVE_WEIGHTS, Positives, weigh_positives
+from detectron_ext.sampling.positive_weights import (
+    POSITIVE_WEIGHTS,
+    Positives,
+    weigh_boxes,
+    weigh_positives,
+)
 from detectron_ext.sampling.weight_statistics import count_weights, summarise_weights
 
 
@@ -106,6 +111,33 @@ def test_one_image_that_cannot_be_scaled_leaves_the_others_alone():
     weights = weigh_positives(made, rule("iou_balanced")(made), per_image=True)
     assert (weights[made.image == 0] == 1).all()
     assert (weights[made.image == 1] != 1).all()
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_weights_in_the_box_loss(per_image):
+    made = positives(30)
+    published = weigh_boxes(made, 1.5, per_image=per_image, mean_one=False)
+    np.testing.assert_allclose(published, made.iou**1.5, rtol=1e-6)
+    scaled = weigh_boxes(made, 1.5, per_image=per_image, mean_one=True)
+    for image in (0, 1):
+        rows = made.image == image if per_image else slice(None)
+        assert scaled[rows].mean() == pytest.approx(1, rel=1e-5)
+        wanted = published[rows] / published[rows].mean()
+        np.testing.assert_allclose(scaled[rows], wanted, rtol=1e-5)
+    for mean_one in (False, True):
+        rng = np.random.default_rng(3)
+        shuffled = weigh_boxes(made, 1.5, per_image=per_image, mean_one=mean_one, rng=rng)
+        straight = scaled if mean_one else published
+        np.testing.assert_allclose(np.sort(shuffled), np.sort(straight), rtol=1e-5)
+        assert not np.allclose(shuffled, straight)
+
+
+def test_weights_in_the_box_loss_without_a_usable_iou_are_1():
+    for iou in (0.0, np.nan):
+        made = positives(iou=np.full(12, iou))
+        weights = weigh_boxes(made, 1.5, per_image=False, mean_one=True)
+        np.testing.assert_array_equal(weights, np.ones(12, np.float32))
+    assert weigh_boxes(positives(0), 1.5, per_image=True, mean_one=True).shape == (0,)
 
 
 def test_a_rule_of_ones_own_is_checked():

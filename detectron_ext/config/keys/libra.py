@@ -204,8 +204,8 @@ LIBRA = Section(
         ),
     ),
     RETINANET_WEIGHTS=Section(
-        "Weights of RetinaNet's positives in the class loss that depend on the predicted boxes. "
-        "They are computed in every step, without a gradient, and scaled so that the sum of the "
+        "Weights of RetinaNet's positives that depend on the predicted boxes. They are computed in "
+        "every step, without a gradient. Those of the class loss are scaled so that the sum of the "
         "positives' class losses does not change. Weights of LIBRA.RETINANET_SAMPLER.MODE are "
         "multiplied by them. The training log reports `positive_iou`, `score_iou_correlation`, and "
         "the share above IoU 0.75 in the positives and in their weights.",
@@ -217,11 +217,25 @@ LIBRA = Section(
             "its target (Wu and Li 2019).",
             registered_in("detectron_ext.sampling.positive_weights:POSITIVE_WEIGHTS"),
         ),
-        ETA=Key(1.5, "Exponent of the IoU in `iou_balanced`.", between(0, 100)),
+        ETA=Key(1.5, "Exponent of the IoU in POSITIVE `iou_balanced`.", between(0, 100)),
+        BOX=Key(
+            "none",
+            "Weights in the box loss. `none`: no weights. `iou_balanced`: in proportion to "
+            "u^LAMBDA, where u is the IoU as above (Wu and Li 2019).",
+            one_of("none", "iou_balanced"),
+        ),
+        LAMBDA=Key(1.5, "Exponent of the IoU in BOX `iou_balanced`.", between(0, 100)),
+        BOX_MEAN_ONE=Key(
+            True,
+            "Scale the weights in the box loss so that their mean is 1. False leaves them u^LAMBDA, "
+            "as the authors do. The box loss falls then; a larger LIBRA.LOSS_WEIGHTS.BBOX raises it "
+            "again.",
+        ),
         TOTAL=Key(
             "batch",
-            "Which sum of the positives' class losses the weights keep: that of all images of a "
-            "minibatch on one device (`batch`), or that of every image (`image`).",
+            "Which sum of the positives' class losses the weights keep, and over what the mean of "
+            "the weights in the box loss is taken: over all images of a minibatch on one device "
+            "(`batch`), or over every image (`image`).",
             one_of("batch", "image"),
         ),
         SHUFFLED=Key(
