@@ -86,7 +86,7 @@ class _Uniform:
 
 @POSITIVE_WEIGHTS.register("iou_balanced")
 class _IouBalanced:
-    """The factor u^eta, where u is the IoU (Wu and Li, arXiv:1908.05641, section 3.1).
+    """The factor u^eta, where u is the IoU (Wu and Li, arXiv:1908.05641).
 
     The weight of a positive is w_i = u_i^eta * sum_j(L_j) / sum_j(u_j^eta L_j) with its class loss
     L_j. The authors weigh the logit of a positive's own class. Here all logits of the anchor have
@@ -98,6 +98,72 @@ class _IouBalanced:
 
     def __call__(self, positives: Positives) -> np.ndarray:
         return positives.iou**self._eta
+
+
+@POSITIVE_WEIGHTS.register("rank_in_object")
+class _RankInObject:
+    """The factor ((1 - b) s + b)^g, where s is the rank of the IoU within an object as a share.
+
+    With n positives of an object, s is 1 for the best of them and 1 / n for the worst.
+    """
+
+    def __init__(self, config: Settings) -> None:
+        self._power = _RankPower(config)
+
+    def __call__(self, positives: Positives) -> np.ndarray:
+        ranks = ranks_in_groups(positives.iou, positives.instance)
+        sizes = np.bincount(positives.instance)[positives.instance]
+        return self._power(1 - ranks / np.maximum(sizes, 1))
+
+
+@POSITIVE_WEIGHTS.register("isr_p")
+class _HierarchicalRank:
+    """ISR-P of PISA (Cao et al., Prime sample attention in object detection, CVPR 2020).
+
+    The positives of an object are ranked by their IoU. Then the positives of a class are ranked:
+    the best of each object first, ordered by IoU, then the second best, and so on. With rank r from 0
+    and the largest number n of positives of a class, the share is s = (n - r) / n and the factor
+    ((1 - b) s + b)^g.
+    """
+
+    def __init__(self, config: Settings) -> None:
+        self._power = _RankPower(config)
+
+    def __call__(self, positives: Positives) -> np.ndarray:
+        local = ranks_in_groups(positives.iou, positives.instance)
+        ranks = ranks_in_groups(positives.iou, positives.classes, first=local)
+        return self._power(1 - ranks / max(1, np.bincount(positives.classes).max(initial=0)))
+
+
+class _RankPower:
+    """Turns shares of ranks into factors."""
+
+    def __init__(self, config: Settings) -> None:
+        self._bias = config.LIBRA.RETINANET_WEIGHTS.RANK_BIAS
+        self._gamma = config.LIBRA.RETINANET_WEIGHTS.RANK_GAMMA
+
+    def __call__(self, shares: np.ndarray) -> np.ndarray:
+        return ((1 - self._bias) * shares + self._bias) ** self._gamma
+
+
+def ranks_in_groups(
+    values: np.ndarray, groups: np.ndarray, first: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the rank of each value in its group, 0 for the largest.
+
+    Args:
+        values: (P,) float; equal values have the order of their places, and NaN comes last.
+        groups: (P,) int, at least 0.
+        first: (P,) int, compared before the values; the smallest comes first.
+
+    Returns:
+        (P,) int64.
+    """
+    order = np.lexsort((-values, groups) if first is None else (-values, first, groups))
+    starts = np.concatenate(([0], np.cumsum(np.bincount(groups))))
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[order] = np.arange(len(values)) - starts[groups[order]]
+    return ranks
 
 
 def weigh_positives(
@@ -140,7 +206,7 @@ def weigh_boxes(
     mean_one: bool,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Return weights u^exponent for the box loss, u the IoU (arXiv:1908.05641, section 3.2).
+    """Return weights u^exponent for the box loss, u the IoU (Wu and Li, arXiv:1908.05641).
 
     Args:
         positives: the P positives.

@@ -95,6 +95,8 @@ def test_libra_defaults_are_plain_detectron():
         "RETINANET_WEIGHTS": {
             "POSITIVE": "none",
             "ETA": 1.5,
+            "RANK_GAMMA": 2.0,
+            "RANK_BIAS": 0.0,
             "BOX": "none",
             "LAMBDA": 1.5,
             "BOX_MEAN_ONE": True,

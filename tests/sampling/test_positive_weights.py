@@ -14,6 +14,7 @@ from detectron_ext.errors import ConfigError
 from detectron_ext.sampling.positive_weights import (
     POSITIVE_WEIGHTS,
     Positives,
+    ranks_in_groups,
     weigh_boxes,
     weigh_positives,
 )
@@ -36,7 +37,7 @@ def positives(count=12, seed=0, **changes):
 
 
 def rule(name, **keys):
-    weights = SimpleNamespace(**{"ETA": 1.5, **keys})
+    weights = SimpleNamespace(**{"ETA": 1.5, "RANK_GAMMA": 2.0, "RANK_BIAS": 0.0, **keys})
     config = SimpleNamespace(LIBRA=SimpleNamespace(RETINANET_WEIGHTS=weights))
     return POSITIVE_WEIGHTS[name](config)
 
@@ -46,6 +47,54 @@ def test_iou_balanced_weights_are_those_of_the_paper():
     factors = rule("iou_balanced", ETA=0.5)(made)
     # u^eta is 1/2, 1 and 0: the losses add up to 8, and weighted to 2.
     np.testing.assert_allclose(weigh_positives(made, factors, per_image=False), [2, 4, 0])
+
+
+def test_ranks_within_objects_become_weights():
+    made = positives(
+        5,
+        iou=np.array([0.2, 0.9, 0.5, 0.1, 0.3]),
+        instance=np.array([7, 7, 7, 2, 2]),
+        class_loss=np.ones(5),
+    )
+    factors = rule("rank_in_object", RANK_GAMMA=1.0)(made)
+    np.testing.assert_allclose(factors, [1 / 3, 1, 2 / 3, 1 / 2, 1])
+    factors = rule("rank_in_object", RANK_BIAS=0.4)(made)
+    np.testing.assert_allclose(factors, (0.6 * np.array([1 / 3, 1, 2 / 3, 1 / 2, 1]) + 0.4) ** 2)
+
+
+def test_isr_p_ranks_first_within_objects_then_within_classes():
+    made = positives(
+        7,
+        # Class 1 has two objects; the second best of object 0 is better than the best of object 1.
+        iou=np.array([0.9, 0.8, 0.1, 0.6, 0.5, 0.7, 0.95]),
+        instance=np.array([0, 0, 0, 1, 1, 2, 2]),
+        classes=np.array([1, 1, 1, 1, 1, 2, 2]),
+    )
+    factors = rule("isr_p", RANK_GAMMA=1.0)(made)
+    ranks = np.array([0, 2, 4, 1, 3, 1, 0])
+    np.testing.assert_allclose(factors, (5 - ranks) / 5)  # class 1 has the most positives: 5
+    assert rule("isr_p", RANK_BIAS=1.0)(made).tolist() == [1] * 7
+
+
+@pytest.mark.parametrize("name", ["rank_in_object", "isr_p", "iou_balanced", "uniform"])
+def test_every_rule_takes_no_positives_and_nan(name):
+    assert rule(name)(positives(0)).shape == (0,)
+    made = positives(iou=np.where(np.arange(12) == 5, np.nan, 0.5))
+    weights = weigh_positives(made, rule(name)(made), per_image=False)
+    assert np.isfinite(weights).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=30),
+)
+def test_ranks_count_the_larger_values_of_a_group(values):
+    groups, numbers = np.array(values, dtype=int).reshape(-1, 2).T
+    ranks = ranks_in_groups(numbers.astype(float), groups)
+    for i, rank in enumerate(ranks):
+        same = groups == groups[i]
+        before = (numbers > numbers[i]) | ((numbers == numbers[i]) & (np.arange(len(ranks)) < i))
+        assert rank == np.count_nonzero(same & before)
 
 
 @settings(max_examples=50, deadline=None)

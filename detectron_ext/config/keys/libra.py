@@ -213,11 +213,19 @@ LIBRA = Section(
         POSITIVE=Key(
             "none",
             "`none`: no weights. `uniform`: weights of 1, for the figures of the training log. "
-            "`iou_balanced`: in proportion to u^ETA, where u is the IoU of the predicted box with "
-            "its target (Wu and Li 2019).",
+            "`iou_balanced`: in proportion to u^ETA, where u is the IoU of the predicted box and "
+            "its target (Wu and Li 2019). `rank_in_object`: by the rank of u among the positives of "
+            "the same object. `isr_p`: by the hierarchical rank of u (Cao et al. 2020).",
             registered_in("detectron_ext.sampling.positive_weights:POSITIVE_WEIGHTS"),
         ),
         ETA=Key(1.5, "Exponent of the IoU in POSITIVE `iou_balanced`.", between(0, 100)),
+        RANK_GAMMA=Key(
+            2.0,
+            "Exponent in POSITIVE `rank_in_object` and `isr_p`. With the rank as a share s, 1 for "
+            "the best, weights are in proportion to ((1 - RANK_BIAS) * s + RANK_BIAS)^RANK_GAMMA.",
+            between(0, 100),
+        ),
+        RANK_BIAS=Key(0.0, "See RANK_GAMMA. 1 gives all ranks the same weight.", fraction()),
         BOX=Key(
             "none",
             "Weights in the box loss. `none`: no weights. `iou_balanced`: in proportion to "
@@ -227,9 +235,9 @@ LIBRA = Section(
         LAMBDA=Key(1.5, "Exponent of the IoU in BOX `iou_balanced`.", between(0, 100)),
         BOX_MEAN_ONE=Key(
             True,
-            "Scale the weights in the box loss so that their mean is 1. False leaves them u^LAMBDA, "
-            "as the authors do. The box loss falls then; a larger LIBRA.LOSS_WEIGHTS.BBOX raises it "
-            "again.",
+            "Scale the weights in the box loss so that their mean is 1. False leaves them at "
+            "u^LAMBDA, as the authors do. The box loss falls then. A larger "
+            "LIBRA.LOSS_WEIGHTS.BBOX raises it again.",
         ),
         TOTAL=Key(
             "batch",
