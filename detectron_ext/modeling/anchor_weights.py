@@ -172,7 +172,7 @@ class _Rule:
     """Operator that weighs the positives of all levels.
 
     Inputs are, for each level, the IoUs, class losses and scores (M,) float32 of its positives, and
-    their objects (M, 3) int32, rows (image, object, class). The last input is the seed (1,) int64
+    their objects (M, 3) int32, rows (image, object, class). The last input is the seed (1,) int32
     of the draw if the weights are shuffled. Outputs are the weights (M,) of each level in the class
     loss, those in the box loss, each only if there are any, and the figures of `weight_statistics`.
     """

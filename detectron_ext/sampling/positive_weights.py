@@ -121,8 +121,8 @@ class _HierarchicalRank:
     """ISR-P of PISA (Cao et al., Prime sample attention in object detection, CVPR 2020).
 
     The positives of an object are ranked by their IoU. Then the positives of a class are ranked:
-    the best of each object first, ordered by IoU, then the second best, and so on. With rank r from 0
-    and the largest number n of positives of a class, the share is s = (n - r) / n and the factor
+    the best of each object first, ordered by IoU, then the second best, and so on. With rank r from
+    0 and the largest number n of positives of a class, the share is s = (n - r) / n and the factor
     ((1 - b) s + b)^g.
     """
 

@@ -48,10 +48,10 @@ from detectron_ext.sampling.sampling_statistics import count_samples, counts_blo
 
 SAMPLER = "retinanet"
 WEIGHTS_SEED = "retnet_weights_seed"
-"""Blob with the seed of LIBRA.RETINANET_WEIGHTS.SHUFFLED, (1,) int64."""
+"""Blob with the seed of LIBRA.RETINANET_WEIGHTS.SHUFFLED, (1,) int32."""
 
-# Seeds fit Caffe2's int64 blobs.
-_SEEDS = 2**63
+# Upstream's loader takes no int64 blobs.
+_SEEDS = 2**31
 
 
 def weighs_by_predictions(config: Settings) -> bool:
@@ -184,7 +184,7 @@ class RetinanetTargets:
               the M positives, only if weights depend on predictions. Boxes are numbered over the
               whole minibatch.
 
-            retnet_weights_seed: (1,) int64, only if these weights are shuffled.
+            retnet_weights_seed: (1,) int32, only if these weights are shuffled.
             retnet_fg_num and retnet_bg_num: (1,) float32. sampling_counts_retinanet: in the layout
             of `sampling_statistics`.
 
@@ -202,7 +202,7 @@ class RetinanetTargets:
             blobs.update(self._level_blobs(level, anchors.shape[:3], images, slice(start, stop)))
             start = stop
         if WEIGHTS_SEED in own_blob_names(self._config):
-            blobs[WEIGHTS_SEED] = np.array([rng.integers(_SEEDS)], dtype=np.int64)
+            blobs[WEIGHTS_SEED] = np.array([rng.integers(_SEEDS)], dtype=np.int32)
         return blobs
 
     def _level_anchors(self, height: int, width: int) -> dict:
