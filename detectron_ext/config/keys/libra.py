@@ -213,9 +213,9 @@ LIBRA = Section(
         POSITIVE=Key(
             "none",
             "`none`: no weights. `uniform`: weights of 1, for the figures of the training log. "
-            "`iou_balanced`: in proportion to u^ETA, where u is the IoU of the predicted box with its "
-            "target (Wu and Li 2019). `rank_in_object`: by the rank of u among the positives of "
-            "the same object. `isr_p`: by the hierarchical rank of u (Cao et al. 2020).",
+            "`iou_balanced`: in proportion to u^ETA, where u is the IoU of the predicted box and "
+            "its target (Wu and Li 2019). `rank_in_object`: by the rank of u among the positives "
+            "of the same object. `isr_p`: by the hierarchical rank of u (Cao et al. 2020).",
             registered_in("detectron_ext.sampling.positive_weights:POSITIVE_WEIGHTS"),
         ),
         ETA=Key(1.5, "Exponent of the IoU in POSITIVE `iou_balanced`.", between(0, 100)),

@@ -13,7 +13,7 @@ import numpy as np
 from detectron_ext.ops.reference.arrays import float64
 from detectron_ext.ops.reference.focal_losses import LOG_OF_SMALLEST
 
-__all__ = ["scale_anchors", "select_box_iou", "select_sigmoid_focal_loss"]
+__all__ = ["delta_box_iou", "scale_anchors", "select_box_iou", "select_sigmoid_focal_loss"]
 
 
 def select_box_iou(
@@ -23,11 +23,7 @@ def select_box_iou(
     *,
     max_log_scale: float = math.log(1000 / 16),
 ) -> np.ndarray:
-    """Return the IoU of predicted boxes with their targets.
-
-    Both are deltas (dx, dy, dw, dh) of the same anchor. The anchor may be any box, because the IoU
-    does not change if both boxes are moved and stretched alike. So it is the square of area 1
-    around the origin.
+    """Return `delta_box_iou` of the predictions at places of a map.
 
     Args:
         y_hat: a map of predictions, (N, A * 4, H, W).
@@ -41,7 +37,27 @@ def select_box_iou(
     n, c, row, column = _places(locations)
     channels = c[:, np.newaxis] + np.arange(4)
     expanded = (n[:, np.newaxis], channels, row[:, np.newaxis], column[:, np.newaxis])
-    predicted, true = float64(y_hat)[expanded], float64(y).reshape(-1, 4)
+    return delta_box_iou(float64(y_hat)[expanded], y, max_log_scale=max_log_scale)
+
+
+def delta_box_iou(
+    predicted: np.ndarray, true: np.ndarray, *, max_log_scale: float = math.log(1000 / 16)
+) -> np.ndarray:
+    """Return the IoU of predicted boxes with their targets.
+
+    Both are deltas (dx, dy, dw, dh) of the same anchor. The anchor may be any box, because the IoU
+    does not change if both boxes are moved and stretched alike. So it is the square of area 1
+    around the origin.
+
+    Args:
+        predicted: (M, 4).
+        true: (M, 4).
+        max_log_scale: largest predicted dw and dh.
+
+    Returns:
+        (M,) float64, NaN where a delta is NaN.
+    """
+    predicted, true = float64(predicted), float64(true).reshape(-1, 4)
     broken = np.isnan(predicted).any(axis=1) | np.isnan(true).any(axis=1)
     bounded = np.concatenate((predicted[:, :2], np.minimum(predicted[:, 2:], max_log_scale)), 1)
     with np.errstate(over="ignore", invalid="ignore"):
