@@ -146,7 +146,7 @@ def _checked_channels(channels: int) -> int:
 
 
 def _check_places(
-    operator: str, locations: np.ndarray, limits: Sequence[int], name: str, shape: tuple
+    operator: str, locations: np.ndarray, limits: tuple[int, ...], name: str, shape: tuple
 ) -> np.ndarray:
     """Return the locations as (M, 4); raise ValueError if one is not below the limits."""
     if locations.size == 0:
@@ -174,9 +174,9 @@ def _box_iou(inputs: Sequence[np.ndarray], *, max_log_scale: float) -> list[np.n
         name,
         f"y must be (M, 4), not {y.shape}",
     )
-    places = _check_places(
-        name, locations, np.array(y_hat.shape) - [0, 3, 0, 0], "y_hat", y_hat.shape
-    )
+    n, channels, height, width = y_hat.shape
+    limits = (n, channels - 3, height, width)
+    places = _check_places(name, locations, limits, "y_hat", y_hat.shape)
     require(
         y.size == places.size,
         name,
