@@ -232,6 +232,9 @@ class LibraSettings(Node, Protocol):
     def RETINANET_SAMPLER(self) -> LibraRetinanetSamplerSettings: ...
 
     @property
+    def RETINANET_WEIGHTS(self) -> LibraRetinanetWeightsSettings: ...
+
+    @property
     def LOSS_WEIGHTS(self) -> LibraLossWeightsSettings: ...
 
     @property
@@ -352,6 +355,37 @@ class LibraRetinanetSamplerSettings(Node, Protocol):
 
     @property
     def MIN_NEG(self) -> int: ...
+
+
+class LibraRetinanetWeightsSettings(Node, Protocol):
+    """The keys of LIBRA.RETINANET_WEIGHTS."""
+
+    @property
+    def POSITIVE(self) -> str: ...
+
+    @property
+    def ETA(self) -> float: ...
+
+    @property
+    def RANK_GAMMA(self) -> float: ...
+
+    @property
+    def RANK_BIAS(self) -> float: ...
+
+    @property
+    def BOX(self) -> str: ...
+
+    @property
+    def LAMBDA(self) -> float: ...
+
+    @property
+    def BOX_MEAN_ONE(self) -> bool: ...
+
+    @property
+    def TOTAL(self) -> str: ...
+
+    @property
+    def SHUFFLED(self) -> bool: ...
 
 
 class LibraLossWeightsSettings(Node, Protocol):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from detectron_ext.errors import UserError
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.sampling.sampling_statistics import summarise_counts
+from detectron_ext.sampling.weight_statistics import WEIGHTS, summarise_weights
 from detectron_ext.standard_output import discard_output
 
 _LOG = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class TrainingStatistics:
             values: name without scope to value, for every loss and metric.
             queue_size: number of minibatches that are ready.
             sampling_counts: name of a sampler to the counts of its draw, in the layout of
-                `sampling.sampling_statistics`.
+                `sampling.sampling_statistics`; "weights" to those of `sampling.weight_statistics`.
         """
         self._step_seconds.append(time.perf_counter() - self._start)
         total = float(sum(values[name] for name in self._losses))
@@ -157,7 +158,10 @@ class TrainingStatistics:
             name: float(np.median(list(values))) for name, values in self._windows.items()
         }
         for name, counts in self._sampling.items():
-            stats.update(summarise_counts(name, counts))
+            is_weights = name == WEIGHTS
+            stats.update(
+                summarise_weights(counts) if is_weights else summarise_counts(name, counts)
+            )
         if self._clip_at:
             stats["clipped_steps"] = int(self._clipped_steps)
         stats.update(

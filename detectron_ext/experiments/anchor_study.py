@@ -18,6 +18,7 @@ from detectron_ext.engine.start_weights import local_weights
 from detectron_ext.errors import UserError
 from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinanet_anchor_levels
 from detectron_ext.geometry.boxes import encode
+from detectron_ext.ops.reference.selected_anchors import delta_box_iou
 from detectron_ext.sampling.matching import BACKGROUND
 from detectron_ext.sampling.retinanet_targets import assign_anchors
 
@@ -30,12 +31,14 @@ class ImageAnchors(NamedTuple):
         overlaps: (A,) float32, largest IoU with a ground-truth box.
         logits: (A, C) float32.
         box_errors: (P, 4) float32, regression output minus target of the P positive anchors.
+        box_ious: (P,) float64, IoU of their predicted boxes with the boxes that they should become.
     """
 
     labels: np.ndarray
     overlaps: np.ndarray
     logits: np.ndarray
     box_errors: np.ndarray
+    box_ious: np.ndarray
 
 
 class Study(NamedTuple):
@@ -111,8 +114,9 @@ def _image_anchors(
     positive = np.flatnonzero(labels > BACKGROUND)
     objects = sample.boxes[~sample.is_crowd]
     targets = encode(anchors[positive], objects[matched[positive]])
-    errors = np.concatenate(boxes)[positive] - targets
-    return ImageAnchors(labels, overlaps, np.concatenate(logits), errors)
+    deltas = np.concatenate(boxes)[positive]
+    ious = delta_box_iou(deltas, targets, max_log_scale=config.BBOX_XFORM_CLIP)
+    return ImageAnchors(labels, overlaps, np.concatenate(logits), deltas - targets, ious)
 
 
 def _by_anchor(output: np.ndarray, num_anchors: int) -> np.ndarray:

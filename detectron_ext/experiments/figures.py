@@ -23,15 +23,18 @@ from detectron_ext.ops.reference.box_losses import (
     smooth_l1_slope,
 )
 from detectron_ext.ops.reference.focal_losses import weighted_sigmoid_focal_loss_gradient
+from detectron_ext.ops.reference.selected_anchors import select_sigmoid_focal_loss
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
 from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.matching import BACKGROUND
+from detectron_ext.sampling.positive_weights import Positives, weigh_positives
 from detectron_ext.sampling.random_sampling import sample_random
 from detectron_ext.sampling.retinanet_sampler import balancing_weights
 
 _BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 _HATCHES = ("", "///", "...", "xxx")
 _PER_IMAGE = 256
+_GOOD_IOU = 0.75
 
 
 def box_loss_figure(beta: float = 0.11) -> Figure:
@@ -168,7 +171,8 @@ def gradient_figure(study: Study, config: Settings) -> Figure:
 
     On the left is the box loss of the positives, grouped by the size of their error relative to
     beta. Below the name of a loss is the sum of its gradients as a multiple of that of smooth L1.
-    On the right is the class loss, grouped by label, and the negatives also by their IoU.
+    On the right is the class loss, grouped by label, the negatives also by their IoU, and the
+    positives by the IoU of their predicted boxes.
 
     Raises:
         UserError: no image has a positive anchor.
@@ -212,12 +216,14 @@ def _class_shares(study: Study, config: Settings) -> tuple[dict[str, np.ndarray]
     retinanet = config.RETINANET
     upper = retinanet.NEGATIVE_OVERLAP
     num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
-    names = [f"negative, IoU bin {k + 1} of {num_bins}" for k in range(num_bins)] + ["positive"]
+    names = [f"negative, IoU bin {k + 1} of {num_bins}" for k in range(num_bins)]
+    names += [f"positive, predicted IoU {side} {_GOOD_IOU}" for side in ("up to", "above")]
     parts: dict = {
         "anchors\nthemselves": [],
         "cross entropy": [],
         "focal": [],
         "focal\nreweight": [],
+        "focal\nIoU-balanced": [],
     }
     groups = []
     for image in study.images:
@@ -230,13 +236,34 @@ def _class_shares(study: Study, config: Settings) -> tuple[dict[str, np.ndarray]
             _class_gradients(image, ones, 0.0, 0.5),
             _class_gradients(image, ones, gamma, alpha),
             _class_gradients(image, weights, gamma, alpha),
+            _class_gradients(image, _iou_balanced_weights(image, config), gamma, alpha),
         )
         for part, value in zip(parts.values(), values):
             part.append(value[counted])
         bins = iou_bins(image.overlaps[counted], 0.0, upper, num_bins)
-        groups.append(np.where(image.labels[counted] > BACKGROUND, num_bins, bins))
+        bins = np.array(bins)
+        bins[image.labels[counted] > BACKGROUND] = num_bins + (image.box_ious > _GOOD_IOU)
+        groups.append(bins)
     gradients = {name: np.concatenate(part) for name, part in parts.items()}
     return _shares(gradients, np.concatenate(groups), len(names)), names
+
+
+def _iou_balanced_weights(image: ImageAnchors, config: Settings) -> np.ndarray:
+    """Return the weights (A,) of all anchors of LIBRA.RETINANET_WEIGHTS.POSITIVE iou_balanced."""
+    weights = np.ones(len(image.labels))
+    rows = np.flatnonzero(image.labels > BACKGROUND)
+    places = np.zeros((len(rows), 4))
+    places[:, 1] = 4 * rows
+    losses, scores = select_sigmoid_focal_loss(
+        image.logits.reshape(1, -1, 1, 1), image.labels.reshape(1, -1, 1, 1), places,
+        gamma=config.RETINANET.LOSS_GAMMA, alpha=config.RETINANET.LOSS_ALPHA,
+        num_classes=image.logits.shape[1],
+    )  # fmt: skip
+    zeros = np.zeros(len(rows), dtype=np.int64)
+    positives = Positives(image.box_ious, losses, scores, image.labels[rows], zeros, zeros)
+    factors = image.box_ious**config.LIBRA.RETINANET_WEIGHTS.ETA
+    weights[rows] = weigh_positives(positives, factors, per_image=True)
+    return weights
 
 
 def _class_gradients(

@@ -186,7 +186,7 @@ def select_balanced_l1(make: Maker) -> Case:
     places = torch.stack([n, 4 * anchor, y, x], 1).float()
     fg_num = make.number(sizes.selected)
     loss, gradient, d_loss = make.number(0), torch.empty_like(prediction), make.number(1.7)
-    selection = [shape, prediction, len(places), target, places, fg_num]
+    selection = [shape, prediction, len(places), target, places, fg_num, None]
     arguments = [*_L1.values(), _CONTINUOUS, *selection, _SCALE]
     sums = make.partial_sums()
     scratch = make.memory(make.kernels.size("select_scratch", len(places)), torch.int32)

@@ -16,7 +16,7 @@ _POINTER = ctypes.c_void_p
 #   a  pointers to device memory, in host memory; given as a sequence of tensors or arrays
 # A stream follows these arguments.
 _FORMULA = "fffi"
-_SELECTION = "hplppp"
+_SELECTION = "hplpppp"
 _FOCAL = "lllppppff"
 _PYRAMID = "liih"
 _SIGNATURES = {
@@ -27,6 +27,9 @@ _SIGNATURES = {
     "select_balanced_l1_gradient": _FORMULA + _SELECTION + "fppp",
     "weighted_sigmoid_focal_loss": _FOCAL + "fpp",
     "weighted_sigmoid_focal_gradient": _FOCAL + "fpp",
+    "select_box_iou": "hplppfp",
+    "select_focal_loss": "hppllpffpp",
+    "scale_anchors": "hplppp",
     "pyramid_gather": _PYRAMID + "ap",
     "pyramid_gather_gradient": _PYRAMID + "apap",
     "pyramid_scatter": _PYRAMID + "paa",

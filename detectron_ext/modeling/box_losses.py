@@ -46,8 +46,9 @@ class BoxLossForm(Protocol):
 
         Args:
             model: ``model.net`` gets the operators, ``model.config`` holds all settings.
-            inputs: four blobs, see `BoxLoss`. Only the first may get a gradient. Caffe2 operators
-                that differentiate the others, too, must take copies of them from StopGradient.
+            inputs: four or five blobs, see `BoxLoss`. Only the first may get a gradient. Caffe2
+                operators that differentiate the others, too, must take copies of them from
+                StopGradient.
             blob_out: name of the loss. Names of further blobs must begin with it, since the
                 function is called for every pyramid level.
             beta: absolute difference at which smooth L1 turns linear, above 0. It is
@@ -72,10 +73,13 @@ class BoxLoss:
             foreground anchors (1,). M may be 0. The loss is
             scale / max(1, foreground) * sum(penalty(selected predictions - targets)).
             None for a loss that RetinaNet cannot use.
+        weighted_select: the select form with a fifth input, weights (M,) that the penalties of the
+            rows are multiplied by. None for a loss that LIBRA.RETINANET_WEIGHTS.BOX cannot weigh.
     """
 
     dense: BoxLossForm
     select: BoxLossForm | None = None
+    weighted_select: BoxLossForm | None = None
 
 
 BOX_LOSSES: Registry[BoxLoss] = Registry(
@@ -111,8 +115,8 @@ def add_box_loss(
     Args:
         model: gets the operators; LIBRA.BOX_LOSS and LIBRA.BALANCED_L1 of its configuration are
             used.
-        form: "dense" or "select".
-        inputs: four blobs, shaped as `BoxLoss` says for the form.
+        form: "dense", "select" or "weighted_select".
+        inputs: four or five blobs, shaped as `BoxLoss` says for the form.
         blob_out: name of the loss.
         beta: absolute difference at which smooth L1 turns linear, above 0.
         scale: factor of the loss, at least 0.
@@ -158,15 +162,23 @@ def _balanced_l1(operator: Callable[..., Blob]) -> BoxLossForm:
 
 
 BOX_LOSSES.register(DEFAULT)(
-    BoxLoss(_smooth_l1(ops.smooth_l1_loss), _smooth_l1(ops.select_smooth_l1_loss))
+    BoxLoss(
+        _smooth_l1(ops.smooth_l1_loss),
+        _smooth_l1(ops.select_smooth_l1_loss),
+        _smooth_l1(ops.weighted_select_smooth_l1_loss),
+    )
 )
 BOX_LOSSES.register(_BALANCED)(
-    BoxLoss(_balanced_l1(ops.balanced_l1_loss), _balanced_l1(ops.select_balanced_l1_loss))
+    BoxLoss(
+        _balanced_l1(ops.balanced_l1_loss),
+        _balanced_l1(ops.select_balanced_l1_loss),
+        _balanced_l1(ops.weighted_select_balanced_l1_loss),
+    )
 )
 
 
 def numpy_box_loss(penalty: Formula, slope: Formula) -> BoxLoss:
-    """Make both forms of a box loss from numpy formulas. It runs on the CPU only.
+    """Make all forms of a box loss from numpy formulas. It runs on the CPU only.
 
     Both formulas are tried when the model is built. They must return finite numbers in the shape of
     the difference.
@@ -182,6 +194,12 @@ def numpy_box_loss(penalty: Formula, slope: Formula) -> BoxLoss:
     return BoxLoss(
         _numpy_form(penalty, slope, formulas.dense_loss, formulas.dense_loss_gradient),
         _numpy_form(penalty, slope, formulas.select_loss, formulas.select_loss_gradient),
+        _numpy_form(
+            penalty,
+            slope,
+            formulas.weighted_select_loss,
+            formulas.weighted_select_loss_gradient,
+        ),
     )
 
 

@@ -7,18 +7,17 @@ tower ends in class logits, the other in box regressions. Blob names are Detectr
 from __future__ import annotations
 
 import math
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
 from detectron_ext import ops
 from detectron_ext.config.settings import Settings
-from detectron_ext.errors import ConfigError
+from detectron_ext.modeling.anchor_weights import add_class_weights, add_positive_weights
 from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
-from detectron_ext.sampling.retinanet_sampler import mode_weighs
 from detectron_ext.sampling.retinanet_targets import SAMPLER
 
 _GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
@@ -143,33 +142,36 @@ def _add_probabilities(model: DetectionModel, levels: Iterable[int], class_dim: 
             model.net.Sigmoid(logits, probabilities)
 
 
-def add_retinanet_losses(model: DetectionModel, levels: Iterable[int]) -> list[Blob]:
+def add_retinanet_losses(model: DetectionModel, levels: Sequence[int]) -> list[Blob]:
     """Add the box and class losses of every level, and return the loss blobs.
 
     Raises:
-        ConfigError: RETINANET.SOFTMAX is on and the sampler's mode gives anchors weights; or see
-            `add_box_loss`.
+        ConfigError: see `add_positive_weights`, `add_class_weights` and `add_box_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
     model.add_sampler(SAMPLER)
-    losses = [_add_box_loss(model, level) for level in levels]
-    losses += [_add_class_loss(model, level) for level in levels]
+    rows = add_positive_weights(model, levels)
+    losses = [_add_box_loss(model, level, rows.boxes.get(level)) for level in levels]
+    for level in levels:
+        losses.append(_add_class_loss(model, level, add_class_weights(model, level, rows)))
     model.add_losses(losses)
     return losses
 
 
-def _add_box_loss(model: DetectionModel, level: int) -> Blob:
+def _add_box_loss(model: DetectionModel, level: int, weights: Blob | None) -> Blob:
     config = model.config
     weight = config.RETINANET.BBOX_REG_WEIGHT * config.LIBRA.LOSS_WEIGHTS.BBOX
-    inputs = (
+    inputs: list[Blob] = [
         f"retnet_bbox_pred_fpn{level}",
         f"retnet_roi_bbox_targets_fpn{level}",
         f"retnet_roi_fg_bbox_locs_fpn{level}",
         "retnet_fg_num",
-    )
+    ]
+    if weights is not None:
+        inputs.append(weights)
     return add_box_loss(
         model,
-        "select",
+        "select" if weights is None else "weighted_select",
         inputs,
         f"retnet_loss_bbox_fpn{level}",
         beta=config.RETINANET.BBOX_REG_BETA,
@@ -177,13 +179,12 @@ def _add_box_loss(model: DetectionModel, level: int) -> Blob:
     )
 
 
-def _add_class_loss(model: DetectionModel, level: int) -> Blob:
+def _add_class_loss(model: DetectionModel, level: int, weights: Blob | None) -> Blob:
     """Add the focal loss of a level.
 
     It is divided by the number of foreground anchors. Weights of anchors do not change this number.
     """
     config = model.config
-    is_weighted = mode_weighs(config)
     inputs = (f"retnet_cls_pred_fpn{level}", f"retnet_cls_labels_fpn{level}", "retnet_fg_num")
     options: dict[str, Any] = {
         "gamma": config.RETINANET.LOSS_GAMMA,
@@ -192,15 +193,9 @@ def _add_class_loss(model: DetectionModel, level: int) -> Blob:
     }
     loss = f"fl_fpn{level}"
     if config.RETINANET.SOFTMAX:
-        if is_weighted:
-            raise ConfigError(
-                f"LIBRA.RETINANET_SAMPLER.MODE {config.LIBRA.RETINANET_SAMPLER.MODE} needs "
-                "RETINANET.SOFTMAX False: the softmax focal loss takes no weights; or use select"
-            )
         options.update(prob=f"retnet_prob_fpn{level}", num_classes=config.MODEL.NUM_CLASSES)
         return ops.softmax_focal_loss(model.net, *inputs, loss, **options)[0]
     options["num_classes"] = config.MODEL.NUM_CLASSES - 1
-    if is_weighted:
-        weights = f"retnet_cls_weights_fpn{level}"
+    if weights is not None:
         return ops.weighted_sigmoid_focal_loss(model.net, *inputs, weights, loss, **options)
     return ops.sigmoid_focal_loss(model.net, *inputs, loss, **options)

@@ -20,6 +20,8 @@ from detectron_ext.ops.operators.box_losses import (
     select_balanced_l1_loss,
     select_smooth_l1_loss,
     smooth_l1_loss,
+    weighted_select_balanced_l1_loss,
+    weighted_select_smooth_l1_loss,
 )
 from detectron_ext.ops.operators.embedded_gaussian_attention import embedded_gaussian_attention
 from detectron_ext.ops.operators.focal_losses import (
@@ -30,6 +32,11 @@ from detectron_ext.ops.operators.focal_losses import (
 from detectron_ext.ops.operators.group_spatial_softmax import group_spatial_softmax
 from detectron_ext.ops.operators.non_local_block import non_local_block
 from detectron_ext.ops.operators.roi_max_pool import roi_max_pool
+from detectron_ext.ops.operators.selected_anchors import (
+    scale_anchors,
+    select_box_iou,
+    select_sigmoid_focal_loss,
+)
 from detectron_ext.ops.operators.sigmoid_cross_entropy_loss import sigmoid_cross_entropy_loss
 from detectron_ext.ops.operators.spatial_narrow_as import spatial_narrow_as
 from detectron_ext.ops.operators.upsample_nearest import upsample_nearest
@@ -47,7 +54,10 @@ __all__ = [
     "operators",
     "reference",
     "roi_max_pool",
+    "scale_anchors",
     "select_balanced_l1_loss",
+    "select_box_iou",
+    "select_sigmoid_focal_loss",
     "select_smooth_l1_loss",
     "sigmoid_cross_entropy_loss",
     "sigmoid_focal_loss",
@@ -55,6 +65,8 @@ __all__ = [
     "softmax_focal_loss",
     "spatial_narrow_as",
     "upsample_nearest",
+    "weighted_select_balanced_l1_loss",
+    "weighted_select_smooth_l1_loss",
     "weighted_sigmoid_focal_loss",
 ]
 

@@ -22,7 +22,7 @@ import numpy as np
 from detectron_ext.errors import ConfigError, shown
 from detectron_ext.registry import Registry
 
-FIRST, ALL = slice(0, 1), slice(None)
+FIRST, ALL, NONE = slice(0, 1), slice(None), slice(0)
 
 # Element types that an input may have.
 FLOAT, INTEGER, NUMBER = ("float32",), ("int32",), ("float32", "int32")

@@ -37,10 +37,47 @@ from detectron_ext.sampling.matching import (
     lies_in_crowd,
     match_boxes,
 )
-from detectron_ext.sampling.retinanet_sampler import MODES, AnchorImage, checked_anchors
+from detectron_ext.sampling.positive_weights import NO_WEIGHTS
+from detectron_ext.sampling.retinanet_sampler import (
+    MODES,
+    AnchorImage,
+    checked_anchors,
+    mode_weighs,
+)
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
 SAMPLER = "retinanet"
+WEIGHTS_SEED = "retnet_weights_seed"
+"""Blob with the seed of LIBRA.RETINANET_WEIGHTS.SHUFFLED, (1,) int32."""
+
+# Upstream's loader takes no int64 blobs.
+_SEEDS = 2**31
+
+
+def weighs_by_predictions(config: Settings) -> bool:
+    """Return whether weights of anchors depend on predictions, so that the net makes them."""
+    settings = config.LIBRA.RETINANET_WEIGHTS
+    return settings.POSITIVE != NO_WEIGHTS or settings.BOX != NO_WEIGHTS
+
+
+def deltas_per_anchor(config: Settings) -> int:
+    """Return the number of channels that an anchor has in the map of predicted deltas."""
+    return 4 * (config.MODEL.NUM_CLASSES - 1 if config.RETINANET.CLASS_SPECIFIC_BBOX else 1)
+
+
+def own_blob_names(config: Settings) -> list[str]:
+    """Return the blobs of `RetinanetTargets` that Detectron's loader does not make.
+
+    sampling_counts_retinanet, which is only logged, is not among them.
+    """
+    levels = pyramid_levels(config)
+    names = []
+    if mode_weighs(config):
+        names += [f"retnet_cls_weights_fpn{level}" for level in levels]
+    if weighs_by_predictions(config):
+        names += [f"retnet_positive_objects_fpn{level}" for level in levels]
+        names += [WEIGHTS_SEED] if config.LIBRA.RETINANET_WEIGHTS.SHUFFLED else []
+    return names
 
 
 def assign_anchors(
@@ -86,6 +123,8 @@ class _ImageTargets(NamedTuple):
         labels: (K,) int32, after the sampler.
         box_targets: (K, 4) float32 regression targets of positives, 0 for the others.
         weights: (K,) float32, or None if all anchors count the same.
+        matched: (K,) int64, the ground-truth box without crowds that each positive belongs to.
+        num_instances: number of these boxes.
         counts: result of `sampling_statistics.count_samples`.
         num_foreground: number of positives that losses are divided by.
         num_background: number of negatives before the sampler.
@@ -94,6 +133,8 @@ class _ImageTargets(NamedTuple):
     labels: np.ndarray
     box_targets: np.ndarray
     weights: np.ndarray | None
+    matched: np.ndarray
+    num_instances: int
     counts: np.ndarray
     num_foreground: int
     num_background: int
@@ -139,7 +180,11 @@ class RetinanetTargets:
             - retnet_roi_bbox_targets_fpn{l}: (M, 4) float32, dx, dy, dw, dh of the M positives.
             - retnet_roi_fg_bbox_locs_fpn{l}: (M, 4) float32 rows (image, first channel, y, x).
             - retnet_cls_weights_fpn{l}: (N, A, H, W) float32, only if the mode returns weights.
+            - retnet_positive_objects_fpn{l}: (M, 3) int32 rows (image, ground-truth box, class) of
+              the M positives, only if weights depend on predictions. Boxes are numbered over the
+              whole minibatch.
 
+            retnet_weights_seed: (1,) int32, only if these weights are shuffled.
             retnet_fg_num and retnet_bg_num: (1,) float32. sampling_counts_retinanet: in the layout
             of `sampling_statistics`.
 
@@ -156,6 +201,8 @@ class RetinanetTargets:
             stop = start + anchors.size // 4
             blobs.update(self._level_blobs(level, anchors.shape[:3], images, slice(start, stop)))
             start = stop
+        if WEIGHTS_SEED in own_blob_names(self._config):
+            blobs[WEIGHTS_SEED] = np.array([rng.integers(_SEEDS)], dtype=np.int32)
         return blobs
 
     def _level_anchors(self, height: int, width: int) -> dict:
@@ -185,16 +232,18 @@ class RetinanetTargets:
             num_bins=self._config.LIBRA.RETINANET_SAMPLER.NUM_BINS,
             weights=None if weights is None else weights[negative],
         )
-        return _ImageTargets(labels, targets, weights, counts, num_foreground, num_background)
+        return _ImageTargets(
+            labels, targets, weights, matched, len(boxes), counts, num_foreground, num_background
+        )
 
     def _level_blobs(self, level: int, shape: tuple, images: list, rows: slice) -> dict:
         labels = np.stack([image.labels[rows].reshape(shape) for image in images])
         targets = np.stack([image.box_targets[rows].reshape(shape + (4,)) for image in images])
         image, anchor, y, x = np.nonzero(labels > BACKGROUND)
-        channel = 4 * anchor
+        classes = labels[image, anchor, y, x]
+        channel = deltas_per_anchor(self._config) * anchor
         if self._config.RETINANET.CLASS_SPECIFIC_BBOX:
-            num_foreground = self._config.MODEL.NUM_CLASSES - 1
-            channel = 4 * (num_foreground * anchor + labels[image, anchor, y, x] - 1)
+            channel += 4 * (classes - 1)
         locations = np.stack((image, channel, y, x), axis=1).astype(np.float32)
         blobs = {
             f"retnet_cls_labels_fpn{level}": labels,
@@ -204,6 +253,12 @@ class RetinanetTargets:
         if MODES[self._mode].weighs:
             weights = np.stack([image.weights[rows].reshape(shape) for image in images])
             blobs[f"retnet_cls_weights_fpn{level}"] = weights
+        if weighs_by_predictions(self._config):
+            first = np.cumsum([0, *(image.num_instances for image in images)])
+            matched = np.stack([image.matched[rows].reshape(shape) for image in images])
+            instance = first[image] + matched[image, anchor, y, x]
+            objects = np.stack((image, instance, classes), axis=1).astype(np.int32)
+            blobs[f"retnet_positive_objects_fpn{level}"] = objects
         return blobs
 
     def _normalisers(self, images: list) -> dict:

@@ -7,9 +7,9 @@ from typing import Callable
 import numpy as np
 
 from detectron_ext.geometry.anchors import pyramid_levels
+from detectron_ext.modeling.anchor_weights import weighs_anchors
 from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
-from detectron_ext.sampling.retinanet_sampler import mode_weighs
-from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets, own_blob_names
 from detectron_ext.upstream.cfg_node import upstream_cfg
 from detectron_ext.upstream.ground_truth import GroundTruth, draw_source
 from detectron_ext.upstream.made_once import MadeOnce
@@ -53,7 +53,7 @@ def _adding_outputs(original: Callable) -> Callable:
 def _adding_losses(original: Callable) -> Callable:
     def add(model):
         cfg = upstream_cfg()
-        if has_upstreams_losses() and not mode_weighs(cfg):
+        if has_upstreams_losses() and not weighs_anchors(cfg):
             return original(model)
         return loss_gradients(model, add_retinanet_losses(model, pyramid_levels(cfg)))
 
@@ -63,10 +63,7 @@ def _adding_losses(original: Callable) -> Callable:
 def _naming_blobs(original: Callable) -> Callable:
     def name(is_training=True):
         names = original(is_training=is_training)
-        if is_training and mode_weighs(upstream_cfg()):
-            levels = pyramid_levels(upstream_cfg())
-            names += [f"retnet_cls_weights_fpn{level}" for level in levels]
-        return names
+        return names + own_blob_names(upstream_cfg()) if is_training else names
 
     return name
 
@@ -75,7 +72,8 @@ def _adding_blobs(original: Callable) -> Callable:
     once = MadeOnce(RetinanetTargets)
 
     def add(blobs, im_scales, roidb, image_width, image_height):
-        if upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "none":
+        is_upstreams = upstream_cfg().LIBRA.RETINANET_SAMPLER.MODE == "none"
+        if is_upstreams and not own_blob_names(upstream_cfg()):
             return original(blobs, im_scales, roidb, image_width, image_height)
         truth = [GroundTruth.of(entry, scale) for entry, scale in zip(roidb, im_scales)]
         made = once.of(upstream_cfg())(truth, image_height, image_width, draw_source())

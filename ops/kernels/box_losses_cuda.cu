@@ -4,6 +4,7 @@
 #include "kernels/cuda_interface.h"
 #include "kernels/dense_loss_cuda.h"
 #include "kernels/select_loss_cuda.h"
+#include "kernels/smooth_l1.h"
 
 // Compiles the kernels and launching functions of kernels/losses_cuda.h for a formula.
 #define DETECTRON_EXT_BOX_LOSS_ON_CUDA(Formula)                                                   \
@@ -20,6 +21,7 @@
       int32_t*, cudaStream_t)
 
 DETECTRON_EXT_BOX_LOSS_ON_CUDA(detectron_ext::BalancedL1);
+DETECTRON_EXT_BOX_LOSS_ON_CUDA(detectron_ext::SmoothL1);
 
 using namespace detectron_ext;  // NOLINT: what follows is nothing but the C interface
 
@@ -30,10 +32,11 @@ BalancedL1 BalancedL1Of(float alpha, float gamma, float beta, int mmdet) {
                     mmdet ? BalancedL1Formula::kMmdet : BalancedL1Formula::kContinuous);
 }
 
-// map: n, c, h, w.
+// map: n, c, h, w. weights: null for weights of 1.
 SelectionPointers SelectionOf(const int64_t* map, const float* prediction, int64_t rows,
-                              const float* target, const float* places, const float* normalizer) {
-  return {{map[0], map[1], map[2], map[3]}, prediction, rows, target, places, normalizer};
+                              const float* target, const float* places, const float* normalizer,
+                              const float* weights) {
+  return {{map[0], map[1], map[2], map[3]}, prediction, rows, target, places, normalizer, weights};
 }
 
 }  // namespace
@@ -43,7 +46,8 @@ extern "C" {
 int detectron_ext_find_outside(const int64_t* map, int64_t rows, const float* places,
                                int* first_outside, cudaStream_t stream) {
   return Guarded([&] {
-    FindOutsideCuda("find_outside", SelectionOf(map, nullptr, rows, nullptr, places, nullptr),
+    FindOutsideCuda("find_outside",
+                    SelectionOf(map, nullptr, rows, nullptr, places, nullptr, nullptr),
                     first_outside, stream);
   });
 }
@@ -76,11 +80,12 @@ int detectron_ext_balanced_l1_gradient(float alpha, float gamma, float beta, int
 int detectron_ext_select_balanced_l1_loss(float alpha, float gamma, float beta, int mmdet,
                                           const int64_t* map, const float* prediction, int64_t rows,
                                           const float* target, const float* places,
-                                          const float* normalizer, float scale,
-                                          double* partial_sums, float* loss, cudaStream_t stream) {
+                                          const float* normalizer, const float* weights,
+                                          float scale, double* partial_sums, float* loss,
+                                          cudaStream_t stream) {
   return Guarded([&] {
     SelectLossCuda("SelectBalancedL1Loss", BalancedL1Of(alpha, gamma, beta, mmdet),
-                   SelectionOf(map, prediction, rows, target, places, normalizer), scale,
+                   SelectionOf(map, prediction, rows, target, places, normalizer, weights), scale,
                    partial_sums, loss, stream);
   });
 }
@@ -89,12 +94,13 @@ int detectron_ext_select_balanced_l1_gradient(float alpha, float gamma, float be
                                               const int64_t* map, const float* prediction,
                                               int64_t rows, const float* target,
                                               const float* places, const float* normalizer,
-                                              float scale, const float* d_loss, float* d_prediction,
+                                              const float* weights, float scale,
+                                              const float* d_loss, float* d_prediction,
                                               int32_t* scratch, cudaStream_t stream) {
   return Guarded([&] {
     SelectLossGradientCuda("SelectBalancedL1LossGradient", BalancedL1Of(alpha, gamma, beta, mmdet),
-                           SelectionOf(map, prediction, rows, target, places, normalizer), scale,
-                           d_loss, d_prediction, scratch, stream);
+                           SelectionOf(map, prediction, rows, target, places, normalizer, weights),
+                           scale, d_loss, d_prediction, scratch, stream);
   });
 }
 

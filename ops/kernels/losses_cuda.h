@@ -38,6 +38,7 @@ struct SelectionPointers {
   const float* target;      // (rows, 4)
   const float* places;      // (rows, 4)
   const float* normalizer;  // one number
+  const float* weights;     // (rows,), or nullptr for weights of 1
 };
 
 // *first_outside = the first row whose place lies outside the predictions, `rows` if there is none.
@@ -46,7 +47,7 @@ struct SelectionPointers {
 void FindOutsideCuda(const char* name, const SelectionPointers& in, int* first_outside,
                      cudaStream_t stream);
 
-// *loss = scale / max(*normalizer, 1) * sum of L(selected prediction - target).
+// *loss = scale / max(*normalizer, 1) * sum of weight * L(selected prediction - target).
 template <typename Formula>
 void SelectLossCuda(const char* name, const Formula& formula, const SelectionPointers& in,
                     float scale, double* partial_sums, float* loss, cudaStream_t stream);

@@ -24,19 +24,26 @@ struct SelectLossInputs {
   const float* y_hat;  // the map
   MapShape map;
   int64_t rows;
-  const float* y;       // (rows, 4)
-  const float* places;  // (rows, 4): n, c, y, x, all inside the map
+  const float* y;        // (rows, 4)
+  const float* places;   // (rows, 4): n, c, y, x, all inside the map
+  const float* weights;  // (rows,), or nullptr for weights of 1
 };
 
-// Returns the sum of loss(difference) over all rows. A formula is as in kernels/dense_loss.h.
+// Returns the weight of row i.
+inline float WeightOfRow(const SelectLossInputs& in, int64_t i) {
+  return in.weights == nullptr ? 1.0f : in.weights[i];
+}
+
+// Returns the sum of weight * loss(difference) over all rows. A formula is as in kernels/dense_loss.h.
 template <typename Formula>
 double SelectLossSum(const SelectLossInputs& in, const Formula& formula) {
   const int64_t plane = in.map.h * in.map.w;
   double sum = 0;
   for (int64_t i = 0; i < in.rows; ++i) {
     const int64_t first = SelectedIndex(in.places + 4 * i, in.map);
+    const double weight = WeightOfRow(in, i);
     for (int j = 0; j < 4; ++j) {
-      sum += formula.Loss(in.y_hat[first + j * plane] - in.y[4 * i + j]);
+      sum += weight * formula.Loss(in.y_hat[first + j * plane] - in.y[4 * i + j]);
     }
   }
   return sum;
@@ -54,9 +61,10 @@ void SelectLossGradient(const SelectLossInputs& in, const Formula& formula, floa
                });
   for (int64_t i = 0; i < in.rows; ++i) {
     const int64_t first = SelectedIndex(in.places + 4 * i, in.map);
+    const float weighted = factor * WeightOfRow(in, i);
     for (int j = 0; j < 4; ++j) {
       const int64_t at = first + j * plane;
-      gradient[at] += factor * formula.Gradient(in.y_hat[at] - in.y[4 * i + j]);
+      gradient[at] += weighted * formula.Gradient(in.y_hat[at] - in.y[4 * i + j]);
     }
   }
 }

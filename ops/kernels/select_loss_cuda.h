@@ -18,6 +18,11 @@ __device__ inline int64_t IndexOfElement(const SelectionPointers& in, int64_t i)
   return SelectedIndex(in.places + i / 4 * 4, in.map) + i % 4 * in.map.h * in.map.w;
 }
 
+// Returns the weight of the row of element i.
+__device__ inline float WeightOfElement(const SelectionPointers& in, int64_t i) {
+  return in.weights == nullptr ? 1.0f : in.weights[i / 4];
+}
+
 // Returns the first item of this thread in a loop over items. The next ones are ElementStride
 // apart.
 __device__ inline int64_t FirstElement() {
@@ -31,7 +36,8 @@ __global__ void __launch_bounds__(kCudaThreads)
     SelectLossKernel(Formula formula, SelectionPointers in, double* partial_sums) {
   double sum = 0;
   for (int64_t i = FirstElement(); i < 4 * in.rows; i += ElementStride()) {
-    sum += formula.Loss(in.prediction[IndexOfElement(in, i)] - in.target[i]);
+    const double weight = WeightOfElement(in, i);
+    sum += weight * formula.Loss(in.prediction[IndexOfElement(in, i)] - in.target[i]);
   }
   sum = SumOfBlock(sum);
   if (threadIdx.x == 0) {
@@ -39,11 +45,11 @@ __global__ void __launch_bounds__(kCudaThreads)
   }
 }
 
-// Returns the derivative of the loss of element i, which selects the prediction at `place`.
+// Returns the derivative of the weighted loss of element i, which selects the prediction at `place`.
 template <typename Formula>
 __device__ float SlopeAt(const Formula& formula, const SelectionPointers& in, int64_t i,
                          int64_t place) {
-  return formula.Gradient(in.prediction[place] - in.target[i]);
+  return WeightOfElement(in, i) * formula.Gradient(in.prediction[place] - in.target[i]);
 }
 
 // At first d_prediction holds the numbers of the owners. Only the owner of a prediction reads that

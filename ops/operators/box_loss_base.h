@@ -60,8 +60,8 @@ class DenseLossBase : public BoxLossBase<Context, Formula> {
   }
 };
 
-// The select form, of places of a map. Inputs Y_hat, Y, L, S.
-template <class Context, class Formula>
+// The select form, of places of a map. Inputs Y_hat, Y, L, S and, if kWeighted, R.
+template <class Context, class Formula, bool kWeighted>
 class SelectLossBase : public BoxLossBase<Context, Formula> {
  public:
   using BoxLossBase<Context, Formula>::BoxLossBase;
@@ -69,8 +69,21 @@ class SelectLossBase : public BoxLossBase<Context, Formula> {
  protected:
   // Enforces the shapes, and that every row of L lies inside Y_hat. The inputs must be on the CPU.
   SelectLossInputs CheckedInputs() {
-    return CheckSelectInputs(this->type(), this->Input(0), this->Input(1), this->Input(2),
-                             this->Input(3));
+    SelectLossInputs in = CheckSelectInputs(this->type(), this->Input(0), this->Input(1),
+                                            this->Input(2), this->Input(3));
+    in.weights = CheckedWeights(in.rows);
+    return in;
+  }
+
+  // Enforces that R has one weight for each row, and returns it; nullptr without R or rows.
+  const float* CheckedWeights(int64_t rows) {
+    if (!kWeighted) {
+      return nullptr;
+    }
+    const caffe2::Tensor& weights = this->Input(4);
+    CAFFE_ENFORCE(weights.numel() == rows, this->type(), ": R of shape ", weights.sizes(),
+                  " must hold one number for each row of Y of shape ", this->Input(1).sizes());
+    return rows > 0 ? weights.template data<float>() : nullptr;
   }
 
   // Returns scale / max(S, 1). S must be on the CPU.

@@ -24,6 +24,11 @@ DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SmoothL1LossGradient, DenseLossGradientOnCpu
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SelectSmoothL1Loss, SelectLossOnCpu<SmoothL1>);
 DETECTRON_EXT_OVERRIDE_CPU_OPERATOR(SelectSmoothL1LossGradient, SelectLossGradientOnCpu<SmoothL1>);
 
+// With weights of the rows, smooth L1 is our own.
+
+REGISTER_CPU_OPERATOR(WeightedSelectSmoothL1Loss, SelectLossOnCpu<SmoothL1, true>);
+REGISTER_CPU_OPERATOR(WeightedSelectSmoothL1LossGradient, SelectLossGradientOnCpu<SmoothL1, true>);
+
 // ---- Balanced L1
 
 using detectron_ext::BalancedL1;
@@ -32,8 +37,19 @@ REGISTER_CPU_OPERATOR(BalancedL1Loss, DenseLossOnCpu<BalancedL1>);
 REGISTER_CPU_OPERATOR(BalancedL1LossGradient, DenseLossGradientOnCpu<BalancedL1>);
 REGISTER_CPU_OPERATOR(SelectBalancedL1Loss, SelectLossOnCpu<BalancedL1>);
 REGISTER_CPU_OPERATOR(SelectBalancedL1LossGradient, SelectLossGradientOnCpu<BalancedL1>);
+REGISTER_CPU_OPERATOR(WeightedSelectBalancedL1Loss, SelectLossOnCpu<BalancedL1, true>);
+REGISTER_CPU_OPERATOR(WeightedSelectBalancedL1LossGradient,
+                      SelectLossGradientOnCpu<BalancedL1, true>);
 
 namespace {
+
+void DescribeSmoothL1Arguments(OpSchema& schema) {
+  schema
+      .Arg("beta",
+           "(float, above 0, default 1.0) absolute difference from which on the penalty is linear, "
+           "in the unit of Y.")
+      .Arg("scale", "(float, at least 0, default 1.0) factor of the loss.");
+}
 
 void DescribeBalancedL1Arguments(OpSchema& schema) {
   // The schema keeps a pointer to the text.
@@ -119,6 +135,54 @@ predictions that no row of L selects, so it is 0 everywhere if M is 0. The argum
 of SelectBalancedL1Loss.
 )DOC");
 
+OPERATOR_SCHEMA(WeightedSelectSmoothL1Loss)
+    .FillUsing(detectron_ext::DescribeLossOf<5>)
+    .FillUsing(detectron_ext::DescribeWeightedSelectInputs)
+    .FillUsing(DescribeSmoothL1Arguments)
+    .SetDoc(R"DOC(
+Detectron's SelectSmoothL1Loss with a weight for every row:
+
+  loss = scale / max(S, 1) * sum_m R[m] * sum_k L(Y_hat[n, c + k, y, x] - Y[m, k])
+
+If all weights are 1, it is SelectSmoothL1Loss. If M is 0, the loss is 0, and Y, L and R may have
+any shape without elements.
+)DOC");
+
+OPERATOR_SCHEMA(WeightedSelectSmoothL1LossGradient)
+    .FillUsing(detectron_ext::DescribeLossGradientOf<5>)
+    .FillUsing(detectron_ext::DescribeWeightedSelectInputs)
+    .FillUsing(detectron_ext::DescribePredictionGradient)
+    .FillUsing(DescribeSmoothL1Arguments)
+    .SetDoc(R"DOC(
+Gradient of WeightedSelectSmoothL1Loss for Y_hat: d_loss times the derivative of the loss. The
+arguments must be those of the loss.
+)DOC");
+
+OPERATOR_SCHEMA(WeightedSelectBalancedL1Loss)
+    .FillUsing(detectron_ext::DescribeLossOf<5>)
+    .FillUsing(detectron_ext::DescribeWeightedSelectInputs)
+    .FillUsing(DescribeBalancedL1Arguments)
+    .SetDoc(R"DOC(
+SelectBalancedL1Loss with a weight for every row:
+
+  loss = scale / max(S, 1) * sum_m R[m] * sum_k L(Y_hat[n, c + k, y, x] - Y[m, k])
+
+If all weights are 1, it is SelectBalancedL1Loss. If M is 0, the loss is 0, and Y, L and R may have
+any shape without elements.
+)DOC");
+
+OPERATOR_SCHEMA(WeightedSelectBalancedL1LossGradient)
+    .FillUsing(detectron_ext::DescribeLossGradientOf<5>)
+    .FillUsing(detectron_ext::DescribeWeightedSelectInputs)
+    .FillUsing(detectron_ext::DescribePredictionGradient)
+    .FillUsing(DescribeBalancedL1Arguments)
+    .SetDoc(R"DOC(
+Gradient of WeightedSelectBalancedL1Loss for Y_hat: d_loss times the derivative of the loss. The
+arguments must be those of the loss.
+)DOC");
+
+REGISTER_GRADIENT(WeightedSelectSmoothL1Loss, detectron_ext::LossGradientMaker);
+REGISTER_GRADIENT(WeightedSelectBalancedL1Loss, detectron_ext::LossGradientMaker);
 REGISTER_GRADIENT(BalancedL1Loss, detectron_ext::LossGradientMaker);
 REGISTER_GRADIENT(SelectBalancedL1Loss, detectron_ext::LossGradientMaker);
 

@@ -39,6 +39,12 @@ inline void DescribeSelectInputs(caffe2::OpSchema& schema) {
       .Input(3, "S", "Number of foreground anchors over all pyramid levels: float32, one element.");
 }
 
+// The inputs of the select form with weights.
+inline void DescribeWeightedSelectInputs(caffe2::OpSchema& schema) {
+  DescribeSelectInputs(schema);
+  schema.Input(4, "R", "Weights of the rows, (M,) float32: number m belongs to row m of L.");
+}
+
 // The output of the gradient of either form.
 inline void DescribePredictionGradient(caffe2::OpSchema& schema) {
   schema.Output(0, "d_Y_hat",

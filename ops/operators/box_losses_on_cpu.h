@@ -35,11 +35,11 @@ class DenseLossGradientOnCpu final : public DenseLossBase<caffe2::CPUContext, Fo
   }
 };
 
-// Inputs Y_hat, Y, L, S; output the loss, a scalar.
-template <class Formula>
-class SelectLossOnCpu final : public SelectLossBase<caffe2::CPUContext, Formula> {
+// Inputs Y_hat, Y, L, S and, if kWeighted, R; output the loss, a scalar.
+template <class Formula, bool kWeighted = false>
+class SelectLossOnCpu final : public SelectLossBase<caffe2::CPUContext, Formula, kWeighted> {
  public:
-  using SelectLossBase<caffe2::CPUContext, Formula>::SelectLossBase;
+  using SelectLossBase<caffe2::CPUContext, Formula, kWeighted>::SelectLossBase;
 
   bool RunOnDevice() override {
     const SelectLossInputs in = this->CheckedInputs();
@@ -48,10 +48,11 @@ class SelectLossOnCpu final : public SelectLossBase<caffe2::CPUContext, Formula>
 };
 
 // Inputs those of the loss and the gradient of the loss; output d_Y_hat.
-template <class Formula>
-class SelectLossGradientOnCpu final : public SelectLossBase<caffe2::CPUContext, Formula> {
+template <class Formula, bool kWeighted = false>
+class SelectLossGradientOnCpu final
+    : public SelectLossBase<caffe2::CPUContext, Formula, kWeighted> {
  public:
-  using SelectLossBase<caffe2::CPUContext, Formula>::SelectLossBase;
+  using SelectLossBase<caffe2::CPUContext, Formula, kWeighted>::SelectLossBase;
 
   bool RunOnDevice() override {
     const SelectLossInputs in = this->CheckedInputs();

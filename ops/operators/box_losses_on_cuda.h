@@ -12,6 +12,7 @@
 #include "operators/box_loss_base.h"
 #include "operators/checks.h"
 #include "operators/cuda_helpers.h"
+#include "operators/places_on_cuda.h"
 #include "operators/select_inputs.h"
 
 namespace detectron_ext {
@@ -25,27 +26,12 @@ inline SelectionPointers CheckSelectInputsCuda(const std::string& type, const ca
                                                caffe2::CUDAContext* context) {
   SelectionPointers in{};
   in.rows = CheckSelectShapes(type, y_hat, y, places, s);
-  CAFFE_ENFORCE(in.rows < kMaxCudaRows, type, ": Y has ", in.rows, " rows; on CUDA it must have ",
-                "fewer than ", kMaxCudaRows);
   in.map = {y_hat.dim(0), y_hat.dim(1), y_hat.dim(2), y_hat.dim(3)};
   in.prediction = y_hat.data<float>();
   in.normalizer = s.data<float>();
-  if (in.rows == 0) {
-    return in;
-  }
-  in.target = y.data<float>();
-  in.places = places.data<float>();
-  int* first_outside = Scratch<int>(1, found);
-  FindOutsideCuda(type.c_str(), in, first_outside, context->cuda_stream());
-  int row = 0;
-  context->CopyBytes<caffe2::CUDAContext, caffe2::CPUContext>(sizeof(row), first_outside, &row);
-  context->FinishDeviceComputation();
-  if (row < in.rows) {
-    float place[4];
-    context->CopyBytes<caffe2::CUDAContext, caffe2::CPUContext>(sizeof(place), in.places + 4 * row,
-                                                                place);
-    context->FinishDeviceComputation();
-    FailOutside(type, y_hat, places, row, place);
+  if (in.rows > 0) {
+    in.target = y.data<float>();
+    in.places = EnforceInsideOnCuda(type, places, in.map, "Y_hat", y_hat, found, context);
   }
   return in;
 }
@@ -88,16 +74,19 @@ class DenseLossGradientOnCuda final : public DenseLossBase<caffe2::CUDAContext, 
 };
 
 // What the select form and its gradient share.
-template <class Formula>
-class SelectLossOnCudaBase : public SelectLossBase<caffe2::CUDAContext, Formula> {
+template <class Formula, bool kWeighted = false>
+class SelectLossOnCudaBase : public SelectLossBase<caffe2::CUDAContext, Formula, kWeighted> {
  public:
-  using SelectLossBase<caffe2::CUDAContext, Formula>::SelectLossBase;
+  using SelectLossBase<caffe2::CUDAContext, Formula, kWeighted>::SelectLossBase;
 
  protected:
   // Enforces the shapes, and that every row of L lies inside Y_hat. Waits for the device.
   SelectionPointers CheckedInputs() {
-    return CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
-                                 this->Input(3), &found_, &this->context_);
+    SelectionPointers in =
+        CheckSelectInputsCuda(this->type(), this->Input(0), this->Input(1), this->Input(2),
+                              this->Input(3), &found_, &this->context_);
+    in.weights = this->CheckedWeights(in.rows);
+    return in;
   }
 
   caffe2::Tensor scratch_;
@@ -106,11 +95,11 @@ class SelectLossOnCudaBase : public SelectLossBase<caffe2::CUDAContext, Formula>
   caffe2::Tensor found_;
 };
 
-// Inputs Y_hat, Y, L, S; output the loss, a scalar.
-template <class Formula>
-class SelectLossOnCuda final : public SelectLossOnCudaBase<Formula> {
+// Inputs Y_hat, Y, L, S and, if kWeighted, R; output the loss, a scalar.
+template <class Formula, bool kWeighted = false>
+class SelectLossOnCuda final : public SelectLossOnCudaBase<Formula, kWeighted> {
  public:
-  using SelectLossOnCudaBase<Formula>::SelectLossOnCudaBase;
+  using SelectLossOnCudaBase<Formula, kWeighted>::SelectLossOnCudaBase;
 
   bool RunOnDevice() override {
     const SelectionPointers in = this->CheckedInputs();
@@ -123,17 +112,18 @@ class SelectLossOnCuda final : public SelectLossOnCudaBase<Formula> {
 };
 
 // Inputs those of the loss and the gradient of the loss; output d_Y_hat.
-template <class Formula>
-class SelectLossGradientOnCuda final : public SelectLossOnCudaBase<Formula> {
+template <class Formula, bool kWeighted = false>
+class SelectLossGradientOnCuda final : public SelectLossOnCudaBase<Formula, kWeighted> {
  public:
-  using SelectLossOnCudaBase<Formula>::SelectLossOnCudaBase;
+  using SelectLossOnCudaBase<Formula, kWeighted>::SelectLossOnCudaBase;
 
   bool RunOnDevice() override {
     const SelectionPointers in = this->CheckedInputs();
-    EnforceOneNumber(this->type(), "d_loss", this->Input(4));
+    const caffe2::Tensor& d_loss = this->Input(this->InputSize() - 1);
+    EnforceOneNumber(this->type(), "d_loss", d_loss);
     auto* d_prediction = this->Output(0, this->Input(0).sizes(), at::dtype<float>());
     SelectLossGradientCuda(
-        this->type().c_str(), this->loss_, in, this->scale_, this->Input(4).template data<float>(),
+        this->type().c_str(), this->loss_, in, this->scale_, d_loss.template data<float>(),
         d_prediction->template mutable_data<float>(),
         Scratch<int32_t>(SelectScratch(in.rows), &this->scratch_), this->context_.cuda_stream());
     return true;

@@ -15,9 +15,10 @@ inline std::vector<caffe2::TensorShape> InferScalar(const caffe2::OperatorDef&,
   return {scalar};
 }
 
-// Describes the number of inputs and the output of a loss with four inputs.
-inline void DescribeLoss(caffe2::OpSchema& schema) {
-  schema.NumInputs(4)
+// Describes the number of inputs and the output of a loss.
+template <int kInputs>
+void DescribeLossOf(caffe2::OpSchema& schema) {
+  schema.NumInputs(kInputs)
       .NumOutputs(1)
       .TensorInferenceFunction(InferScalar)
       .Output(0, "loss", "Loss, a float32 scalar of shape ().");
@@ -25,9 +26,17 @@ inline void DescribeLoss(caffe2::OpSchema& schema) {
 
 // Describes the last input of the gradient of such a loss, and that its output has the shape of the
 // first input.
-inline void DescribeLossGradient(caffe2::OpSchema& schema) {
-  schema.NumInputs(5).NumOutputs(1).IdenticalTypeAndShapeOfInput(0).Input(
-      4, "d_loss", "Gradient of the loss, float32: a tensor of any shape with one element.");
+template <int kInputs>
+void DescribeLossGradientOf(caffe2::OpSchema& schema) {
+  schema.NumInputs(kInputs + 1)
+      .NumOutputs(1)
+      .IdenticalTypeAndShapeOfInput(0)
+      .Input(kInputs, "d_loss",
+             "Gradient of the loss, float32: a tensor of any shape with one element.");
 }
+
+// The same for a loss with four inputs.
+inline void DescribeLoss(caffe2::OpSchema& schema) { DescribeLossOf<4>(schema); }
+inline void DescribeLossGradient(caffe2::OpSchema& schema) { DescribeLossGradientOf<4>(schema); }
 
 }  // namespace detectron_ext

@@ -11,27 +11,35 @@
 
 namespace detectron_ext {
 
-// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4), L (M, 4) and S (1) and returns M. It
-// reads no data, so the tensors may be on any device.
-inline int64_t CheckSelectShapes(const std::string& type, const caffe2::Tensor& y_hat,
-                                 const caffe2::Tensor& y, const caffe2::Tensor& places,
-                                 const caffe2::Tensor& s) {
+// Enforces the shapes of Y_hat (N, A * 4, H, W), Y (M, 4) and L (M, 4) and returns M. It reads no
+// data, so the tensors may be on any device.
+inline int64_t CheckSelectedRows(const std::string& type, const caffe2::Tensor& y_hat,
+                                 const caffe2::Tensor& y, const caffe2::Tensor& places) {
   EnforceDimensions(type, "Y_hat", y_hat, 4);
   const bool no_rows = y.numel() == 0 && places.numel() == 0;
   CAFFE_ENFORCE(no_rows || (y.dim() == 2 && y.dim(1) == 4 && places.sizes() == y.sizes()), type,
                 ": Y of shape ", y.sizes(), " and L of shape ", places.sizes(),
                 " must both be (M, 4)");
-  EnforceOneNumber(type, "S", s);
   return no_rows ? 0 : y.dim(0);
 }
 
-// Fails because a row of L lies outside Y_hat. place: the numbers of that row.
-[[noreturn]] inline void FailOutside(const std::string& type, const caffe2::Tensor& y_hat,
-                                     const caffe2::Tensor& places, int64_t row,
-                                     const float* place) {
+// Enforces these shapes and that of S (1), and returns M.
+inline int64_t CheckSelectShapes(const std::string& type, const caffe2::Tensor& y_hat,
+                                 const caffe2::Tensor& y, const caffe2::Tensor& places,
+                                 const caffe2::Tensor& s) {
+  const int64_t rows = CheckSelectedRows(type, y_hat, y, places);
+  EnforceOneNumber(type, "S", s);
+  return rows;
+}
+
+// Fails because a row of L lies outside the map of an input, `name`. place: the numbers of that
+// row.
+[[noreturn]] inline void FailOutside(const std::string& type, const char* name,
+                                     const caffe2::Tensor& map, const caffe2::Tensor& places,
+                                     int64_t row, const float* place) {
   CAFFE_THROW(type, ": row ", row, " of L of shape ", places.sizes(), ", (", place[0], ", ",
-              place[1], ", ", place[2], ", ", place[3],
-              "), selects channels outside Y_hat of shape ", y_hat.sizes());
+              place[1], ", ", place[2], ", ", place[3], "), selects channels outside ", name,
+              " of shape ", map.sizes());
 }
 
 // Enforces the shapes, and that every row of L lies inside Y_hat. The tensors must be on the CPU.
@@ -49,7 +57,7 @@ inline SelectLossInputs CheckSelectInputs(const std::string& type, const caffe2:
   in.places = places.data<float>();
   const int64_t row = FirstPlaceOutside(in.places, in.rows, in.map);
   if (row >= 0) {
-    FailOutside(type, y_hat, places, row, in.places + 4 * row);
+    FailOutside(type, "Y_hat", y_hat, places, row, in.places + 4 * row);
   }
   return in;
 }

@@ -92,6 +92,17 @@ def test_libra_defaults_are_plain_detectron():
             "RPN_NORMALISER": "auto",
         },
         "RETINANET_SAMPLER": {"MODE": "none", "NUM_BINS": 3, "NEG_PER_POS": 3.0, "MIN_NEG": 256},
+        "RETINANET_WEIGHTS": {
+            "POSITIVE": "none",
+            "ETA": 1.5,
+            "RANK_GAMMA": 2.0,
+            "RANK_BIAS": 0.0,
+            "BOX": "none",
+            "LAMBDA": 1.5,
+            "BOX_MEAN_ONE": True,
+            "TOTAL": "batch",
+            "SHUFFLED": False,
+        },
         "LOSS_WEIGHTS": {"CLS": 1.0, "BBOX": 1.0},
         "RETINANET_HEAD": {"USE_GN": False},
         "AUGMENTATION": {

@@ -22,7 +22,8 @@ def study():
         labels = np.where(overlaps > 0.45, 2, 0).astype(np.int32)
         logits = np.full((980, 3), -4, np.float32)
         logits[900:960, 1] = 0.5  # mistaken for an object
-        images.append(ImageAnchors(labels, overlaps, logits, rng.normal(0, 0.1, (20, 4))))
+        errors, ious = rng.normal(0, 0.1, (20, 4)), rng.uniform(0.4, 1, 20)
+        images.append(ImageAnchors(labels, overlaps, logits, errors, ious))
     return Study(images, np.array([[1.0, 4.0], [2.0, 3.0]]), (3, 4))
 
 
@@ -93,11 +94,21 @@ def test_shares_of_the_gradient_equal_their_definition(study, config):
     shares, names = figures._class_shares(study, config)
     for values in shares.values():
         assert values.sum() == pytest.approx(1)
-    last_bin, positive = len(names) - 2, len(names) - 1
-    assert shares["anchors\nthemselves"][positive] == pytest.approx(20 / 980)
+    last_bin = len(names) - 3
+    good = np.mean(np.concatenate([image.box_ious for image in study.images]) > 0.75)
+    anchors = shares["anchors\nthemselves"]
+    np.testing.assert_allclose(anchors[-2:], [(1 - good) * 20 / 980, good * 20 / 980])
     assert shares["focal"][last_bin] > shares["cross entropy"][last_bin]
     assert shares["focal\nreweight"][last_bin] > shares["focal"][last_bin]
-    assert shares["focal\nreweight"][positive] < shares["focal"][positive]
+    assert (shares["focal\nreweight"][-2:] < shares["focal"][-2:]).all()
+    # All positives have the same logits, so the gradients are in proportion to the weights.
+    balanced = shares["focal\nIoU-balanced"]
+    np.testing.assert_allclose(balanced[:-2], shares["focal"][:-2], rtol=1e-6)
+    wanted = 0.0
+    for image in study.images:
+        powers = image.box_ious**1.5
+        wanted += powers[image.box_ious > 0.75].sum() / powers.sum() / 2
+    assert balanced[-1] / balanced[-2:].sum() == pytest.approx(wanted, rel=1e-6)
     boxes, names = figures._box_shares(study, config)
     errors = np.abs(np.concatenate([image.box_errors.ravel() for image in study.images]))
     beta, b = config.RETINANET.BBOX_REG_BETA, np.exp(3) - 1

@@ -56,6 +56,26 @@ def test_a_loss_without_a_select_form_works_for_faster_rcnn_only():
     assert message.startswith("LIBRA.BOX_LOSS mean has no select form, which this detector needs")
 
 
+def test_weights_of_the_box_loss_need_a_form_of_it():
+    BOX_LOSSES.register("plain")(BoxLoss(_dense_only, _dense_only))
+    overrides = ["LIBRA.BOX_LOSS", "plain", "LIBRA.RETINANET_WEIGHTS.BOX", "iou_balanced"]
+    message = _refusal("retinanet", *overrides)
+    assert message.startswith("LIBRA.BOX_LOSS plain has no weighted_select form")
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("POSITIVE", "the softmax focal loss takes no weights"),
+        ("BOX", "its rule also reads the sigmoid focal loss"),
+    ],
+)
+def test_the_softmax_focal_loss_takes_no_weights(key, reason):
+    key = f"LIBRA.RETINANET_WEIGHTS.{key}"
+    message = _refusal("retinanet", key, "iou_balanced", "RETINANET.SOFTMAX", True)
+    assert message == f"{key} iou_balanced needs RETINANET.SOFTMAX False: {reason}"
+
+
 @pytest.mark.parametrize("detector, count", [("retinanet", 5), ("faster_rcnn", 1)])
 def test_box_loss_has_precedence_over_balanced_l1_on(detector, count):
     """The RPN's four levels keep their smooth L1."""

@@ -27,6 +27,11 @@ RETINANET = (
     "RETINANET.LOSS_GAMMA", "1.5", "RETINANET.LOSS_ALPHA", "0.7",
 )  # fmt: skip
 REWEIGHT = ("LIBRA.RETINANET_SAMPLER.MODE", "reweight")
+BY_IOU = (
+    "LIBRA.RETINANET_WEIGHTS.POSITIVE", "iou_balanced", "LIBRA.RETINANET_WEIGHTS.BOX",
+    "iou_balanced", "LIBRA.RETINANET_WEIGHTS.SHUFFLED", "True", "BBOX_XFORM_CLIP", "2.5",
+    "RETINANET.CLASS_SPECIFIC_BBOX", "True",
+)  # fmt: skip
 SOFTMAX = ("RETINANET.SOFTMAX", "True")
 FOCAL_ARGUMENTS = {"gamma": 1.5, "alpha": 0.7, "scale": 1.5, "num_classes": 3}
 FAST = (*WEIGHTS, "MODEL.FASTER_RCNN", "False")
@@ -57,6 +62,15 @@ def _operators(detector, overrides):
             {**BALANCED_ARGUMENTS, "beta": 0.2, "scale": 0.75},
         ),
         ("retinanet", RETINANET + REWEIGHT, "WeightedSigmoidFocalLoss", 10, FOCAL_ARGUMENTS),
+        ("retinanet", RETINANET + BY_IOU, "WeightedSigmoidFocalLoss", 10, FOCAL_ARGUMENTS),
+        (
+            "retinanet", RETINANET + BY_IOU, "WeightedSelectSmoothL1Loss", 10,
+            {"beta": 0.2, "scale": 0.75},
+        ),
+        (
+            "retinanet", RETINANET + BY_IOU + BALANCED, "WeightedSelectBalancedL1Loss", 10,
+            {**BALANCED_ARGUMENTS, "beta": 0.2, "scale": 0.75},
+        ),
         (
             "retinanet", RETINANET + SOFTMAX, "SoftmaxFocalLoss", 10,
             {**FOCAL_ARGUMENTS, "num_classes": 4},
@@ -109,3 +123,33 @@ def test_group_norm_of_the_head_and_of_the_pyramid_are_set_separately(head, pyra
     # 5 levels with 2 layers of each tower; 1 lateral layer for each of 3 stages.
     assert sum(name.startswith("retnet_") for name in normed) == (20 if head else 0)
     assert sum(name.startswith("fpn_inner_") for name in normed) == (3 if pyramid else 0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        ("SelectBoxIou", {"max_log_scale": 2.5}),
+        (
+            "SelectSigmoidFocalLoss",
+            {"gamma": 1.5, "alpha": 0.7, "num_classes": 3, "channels": 12},
+        ),
+        ("ScaleAnchors", {"channels": 12}),
+    ],
+)
+def test_weights_by_predictions_are_made_on_every_level_of_each_gpu(operator, expected):
+    operators = _operators("retinanet", RETINANET + BY_IOU)
+    found = [arguments for kind, arguments in operators if kind == operator]
+    assert len(found) == 10
+    for arguments in found:
+        assert arguments == pytest.approx(expected)
+
+
+def test_each_gpu_has_a_rule_of_its_own():
+    """It joins the positives of the levels of its GPU, and of no other."""
+    net = build_for_two_gpus("retinanet", True, *BY_IOU).net.Proto()
+    rules = [op for op in net.op if op.name == "PositiveWeights"]
+    assert [len(op.input) for op in rules] == [21, 21]
+    for gpu, op in enumerate(rules):
+        names = [*op.input, *op.output]
+        assert {name.split("/")[0] for name in names} == {f"gpu_{gpu}"}
+        assert op.device_option.device_id == gpu

@@ -72,7 +72,10 @@ def _select_box_cases(random: np.random.RandomState) -> Iterator[tuple]:
         for name, arguments in _box_losses(dense=False):
             difference = y_hat[n, c + np.arange(4), height, width] - y
             clear = _off_kinks(np.ones_like(y), difference, **arguments)
-            yield name, [y_hat, np.where(clear, y, y + 0.01), locations, count], arguments
+            inputs = [y_hat, np.where(clear, y, y + 0.01), locations, count]
+            yield name, inputs, arguments
+            weights = random.uniform(0, 2, rows).astype(np.float32)
+            yield f"Weighted{name}", [*inputs, weights], arguments
 
 
 def make_kink_cases() -> list[Case]:
@@ -114,9 +117,19 @@ def _select(operator: str) -> Callable[..., BigCase]:
     )
 
 
+def _weighted_select(operator: str) -> Callable[..., BigCase]:
+    def build(random):
+        inputs = select_inputs(random, 900, SHAPE, 9.0)
+        return BigCase(operator, [*inputs, np.abs(normal(random, 900))], {"beta": 0.11})
+
+    return build
+
+
 BIG_CASES: dict[str, Callable[[np.random.RandomState], BigCase]] = {
     "BalancedL1Loss": _dense("BalancedL1Loss"),
     "SelectBalancedL1Loss": _select("SelectBalancedL1Loss"),
     "SelectSmoothL1Loss": _select("SelectSmoothL1Loss"),
     "SmoothL1Loss": _dense("SmoothL1Loss"),
+    "WeightedSelectBalancedL1Loss": _weighted_select("WeightedSelectBalancedL1Loss"),
+    "WeightedSelectSmoothL1Loss": _weighted_select("WeightedSelectSmoothL1Loss"),
 }

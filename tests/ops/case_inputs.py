@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anchor_cases
 import box_loss_cases
 import class_loss_cases
 import layer_cases
@@ -18,12 +19,13 @@ def make_cases(seed: int) -> list[Case]:
     `make_kink_cases` returns cases at the kinks.
     """
     random = np.random.RandomState(seed)
-    families = (box_loss_cases, class_loss_cases, map_cases)
+    families = (box_loss_cases, class_loss_cases, map_cases, anchor_cases)
     cases = [case for family in families for case in family.small_cases(random)]
     return [Case(f"{name}-{i}", name, *rest) for i, (name, *rest) in enumerate(cases)]
 
 
 _BUILDERS = {
+    **anchor_cases.BIG_CASES,
     **box_loss_cases.BIG_CASES,
     **class_loss_cases.BIG_CASES,
     **map_cases.BIG_CASES,

@@ -49,7 +49,7 @@ def test_select_balanced_l1_equals_the_definition(kernels, formula, rows):
     if rows > 100:
         places[50:60] = places[3]
         places[150] = places[3] + (0, 2, 0, 0) if places[3, 1] < 8 else places[3] - (0, 2, 0, 0)
-    selection = [y_hat.shape, y_hat, rows, y, places, fg_num]
+    selection = [y_hat.shape, y_hat, rows, y, places, fg_num, None]
     loss, d_loss, d_y_hat = unwritten(1), np.float32([1.7]), unwritten(*y_hat.shape)
     kernels("select_balanced_l1_loss", *formula, *selection, 3.0, partial_sums(kernels), loss)
     scratch = unwritten(kernels.size("select_scratch", rows), dtype=np.int32)
@@ -64,7 +64,7 @@ def test_select_balanced_l1_equals_the_definition(kernels, formula, rows):
 def test_a_number_of_anchors_that_is_nan_makes_the_loss_nan(kernels):
     fg_num, loss = np.float32([np.nan]), unwritten(1)
     y_hat, y, places = np.ones((1, 4, 1, 1), np.float32), *np.zeros((2, 1, 4), np.float32)
-    selection = [y_hat.shape, y_hat, 1, y, places, fg_num]
+    selection = [y_hat.shape, y_hat, 1, y, places, fg_num, None]
     kernels("select_balanced_l1_loss", *FORMULAS[0], *selection, 1.0, partial_sums(kernels), loss)
     assert np.isnan(loss).all()
 

@@ -19,6 +19,7 @@ REGISTRIES = {
     "annotation_format": "detectron_ext.data.formats:FORMATS",
     "body": "detectron_ext.modeling.bodies:BODIES",
     "box_loss": "detectron_ext.modeling.box_losses:BOX_LOSSES",
+    "positive_weights": "detectron_ext.sampling.positive_weights:POSITIVE_WEIGHTS",
     "refinement": "detectron_ext.modeling.balanced_pyramid:REFINEMENTS",
     "sampler_mode": "detectron_ext.sampling.retinanet_sampler:MODES",
 }

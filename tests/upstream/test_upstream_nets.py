@@ -85,6 +85,18 @@ def test_the_libra_node_selects_the_losses(cfg, tmp_path):
         assert kinds.count("SelectBalancedL1Loss") == kinds.count("WeightedSigmoidFocalLoss") == 4
 
 
+def test_weights_by_predictions_enter_both_losses(cfg, tmp_path):
+    path = write_config(tmp_path, "retinanet", {})
+    overrides = ["LIBRA.RETINANET_WEIGHTS.POSITIVE", "isr_p",
+                 "LIBRA.RETINANET_WEIGHTS.BOX", "iou_balanced"]  # fmt: skip
+    net = _create(path, True, *overrides).net.Proto()
+    names = [op.name or op.type for op in net.op]
+    assert names.count("PositiveWeights") == 1
+    for kind in ("WeightedSelectSmoothL1Loss", "WeightedSigmoidFocalLoss"):
+        assert names.count(kind) == 4
+    assert "SelectSmoothL1Loss" not in names and "SigmoidFocalLoss" not in names
+
+
 def test_the_balanced_pyramid_trains_above_a_frozen_body(cfg, tmp_path):
     path = write_config(tmp_path, "faster_rcnn", LIBRA)
     model = _create(path, True, "TRAIN.FREEZE_CONV_BODY", "True")

@@ -210,6 +210,19 @@ def test_retinanet_targets_follow_the_sampler(cfg, mode):
         assert negatives == max(64, 3 * positives)
 
 
+def test_blobs_of_weights_by_predictions_suit_upstreams_loader(cfg):
+    _set("FPN.FPN_ON", "True", "FPN.RPN_MIN_LEVEL", 3, "FPN.RPN_MAX_LEVEL", 6,
+         "FPN.COARSEST_STRIDE", 64, "TRAIN.MAX_SIZE", 192,
+         "LIBRA.RETINANET_WEIGHTS.BOX", "iou_balanced",
+         "LIBRA.RETINANET_WEIGHTS.SHUFFLED", "True")  # fmt: skip
+    blobs = _retinanet_blobs("none")
+    for name, blob in blobs.items():
+        assert name == "data" or blob.dtype in (np.int32, np.float32), name
+    assert blobs["retnet_weights_seed"].shape == (1,)
+    objects = [blobs[f"retnet_positive_objects_fpn{level}"] for level in range(3, 7)]
+    assert {tuple(row) for row in np.concatenate(objects)} == {(0, 0, 1), (0, 1, 2)}
+
+
 _MANY = [[10, 10, 60, 60], [70, 20, 130, 110], [150, 90, 161, 101], [20, 90, 120, 93]]
 
 

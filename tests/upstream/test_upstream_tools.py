@@ -62,6 +62,13 @@ def test_the_tools_train_test_and_draw(run, checkout, tmp_path, model):
     assert len(list(pictures.glob("*.png"))) == 8
 
 
+def test_weights_by_predictions_train_in_upstreams_loop(run, checkout, tmp_path):
+    weights = {"POSITIVE": "iou_balanced", "BOX": "iou_balanced", "SHUFFLED": True}
+    config = write_config(tmp_path, "retinanet", {"RETINANET_WEIGHTS": weights})
+    ours = ("--upstream", checkout, "--cfg", config, "--skip-test", "SOLVER.MAX_ITER", 1)
+    assert len(_losses(run(REPOSITORY / "tools/train_net.py", *ours))) == 1
+
+
 def test_one_line_in_an_upstream_script_installs_the_parts(run, checkout, tmp_path, environment):
     config = write_config(tmp_path, "retinanet", LIBRA)
     script = (checkout / "tools/train_net.py").read_text()

@@ -203,6 +203,56 @@ LIBRA = Section(
             256, "Mode `select`: number of negatives that every image may keep.", at_least(0)
         ),
     ),
+    RETINANET_WEIGHTS=Section(
+        "Weights of RetinaNet's positives that depend on the predicted boxes. They are computed in "
+        "every step, without a gradient. Those of the class loss are scaled so that the sum of the "
+        "positives' class losses does not change. Weights of LIBRA.RETINANET_SAMPLER.MODE are "
+        "multiplied by them. The training log reports `positive_iou`, `score_iou_correlation`, and "
+        "the share above IoU 0.75 in the positives and in their weights.",
+        used_by=key.RETINANET,
+        POSITIVE=Key(
+            "none",
+            "`none`: no weights. `uniform`: weights of 1, for the figures of the training log. "
+            "`iou_balanced`: in proportion to u^ETA, where u is the IoU of the predicted box and "
+            "its target (Wu and Li 2019). `rank_in_object`: by the rank of u among the positives "
+            "of the same object. `isr_p`: by the hierarchical rank of u (Cao et al. 2020).",
+            registered_in("detectron_ext.sampling.positive_weights:POSITIVE_WEIGHTS"),
+        ),
+        ETA=Key(1.5, "Exponent of the IoU in POSITIVE `iou_balanced`.", between(0, 100)),
+        RANK_GAMMA=Key(
+            2.0,
+            "Exponent in POSITIVE `rank_in_object` and `isr_p`. With the rank as a share s, 1 for "
+            "the best, weights are in proportion to ((1 - RANK_BIAS) * s + RANK_BIAS)^RANK_GAMMA.",
+            between(0, 100),
+        ),
+        RANK_BIAS=Key(0.0, "See RANK_GAMMA. 1 gives all ranks the same weight.", fraction()),
+        BOX=Key(
+            "none",
+            "Weights in the box loss. `none`: no weights. `iou_balanced`: in proportion to "
+            "u^LAMBDA, where u is the IoU as above (Wu and Li 2019).",
+            one_of("none", "iou_balanced"),
+        ),
+        LAMBDA=Key(1.5, "Exponent of the IoU in BOX `iou_balanced`.", between(0, 100)),
+        BOX_MEAN_ONE=Key(
+            True,
+            "Scale the weights in the box loss so that their mean is 1. False leaves them at "
+            "u^LAMBDA, as the authors do. The box loss falls then. A larger "
+            "LIBRA.LOSS_WEIGHTS.BBOX raises it again.",
+        ),
+        TOTAL=Key(
+            "batch",
+            "Which sum of the positives' class losses the weights keep, and over what the mean of "
+            "the weights in the box loss is taken: over all images of a minibatch on one device "
+            "(`batch`), or over every image (`image`).",
+            one_of("batch", "image"),
+        ),
+        SHUFFLED=Key(
+            False,
+            "Give the weights to the wrong positives: they change places at random, within the "
+            "minibatch or the image as TOTAL says, and are scaled again. This is the control that "
+            "tells whether a gain comes from the IoU.",
+        ),
+    ),
     LOSS_WEIGHTS=Section(
         "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses "
         "have no such factor.",

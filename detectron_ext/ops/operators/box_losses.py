@@ -180,6 +180,86 @@ def select_balanced_l1_loss(
     return add_operator(net, "SelectBalancedL1Loss", inputs, [output], **arguments)
 
 
+def weighted_select_smooth_l1_loss(
+    net: core.Net,
+    y_hat: Blob,
+    y: Blob,
+    locations: Blob,
+    fg_num: Blob,
+    weights: Blob,
+    output: Blob,
+    *,
+    beta: float = 1.0,
+    scale: float = 1.0,
+) -> core.BlobReference:
+    """Add WeightedSelectSmoothL1Loss: `select_smooth_l1_loss` with a weight for every row.
+
+    Args:
+        net: the net to add to.
+        y_hat: predicted deltas, (N, A * 4, H, W) float32; the only input with a gradient.
+        y: true deltas, (M, 4) float32.
+        locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. If
+            several rows select the same place, all of them count.
+        fg_num: number of foreground anchors over all levels, one float32 value.
+        weights: factors of the rows' penalties, (M,) float32.
+        output: name of the loss, a scalar; 0 if M is 0.
+        beta: absolute difference at which the penalty turns from quadratic to linear, above 0.
+        scale: factor of the loss, at least 0.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    arguments = smooth_l1_arguments(beta, scale)
+    inputs = [y_hat, y, locations, fg_num, weights]
+    return add_operator(net, "WeightedSelectSmoothL1Loss", inputs, [output], **arguments)
+
+
+def weighted_select_balanced_l1_loss(
+    net: core.Net,
+    y_hat: Blob,
+    y: Blob,
+    locations: Blob,
+    fg_num: Blob,
+    weights: Blob,
+    output: Blob,
+    *,
+    alpha: float = 0.5,
+    gamma: float = 1.5,
+    beta: float = 1.0,
+    scale: float = 1.0,
+    formula: str = "continuous",
+) -> core.BlobReference:
+    """Add WeightedSelectBalancedL1Loss: `select_balanced_l1_loss` with a weight for every row.
+
+    Args:
+        net: the net to add to.
+        y_hat: predicted deltas, (N, A * 4, H, W) float32; the only input with a gradient.
+        y: true deltas, (M, 4) float32.
+        locations: (M, 4) float32 rows (n, c, y, x); row m selects channels c to c + 3. If
+            several rows select the same place, all of them count.
+        fg_num: number of foreground anchors over all levels, one float32 value.
+        weights: factors of the rows' penalties, (M,) float32.
+        output: name of the loss, a scalar; 0 if M is 0.
+        alpha: factor of an inlier's gradient, as in `balanced_l1_loss`.
+        gamma: gradient of an outlier, above 0 and at most 60 times alpha.
+        beta: absolute difference that separates inliers from outliers, above 0.
+        scale: factor of the loss, at least 0.
+        formula: "continuous" or "mmdet", as in `balanced_l1_loss`.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: as in `balanced_l1_loss`.
+    """
+    arguments = balanced_l1_arguments(alpha, gamma, beta, scale, formula)
+    inputs = [y_hat, y, locations, fg_num, weights]
+    return add_operator(net, "WeightedSelectBalancedL1Loss", inputs, [output], **arguments)
+
+
 def _dense_inputs(operator: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Check the inputs of a loss over rows; return them all shaped as y_hat."""
     y_hat, *others = inputs
@@ -226,8 +306,26 @@ def _select_inputs(operator: str, inputs: Sequence[np.ndarray]) -> Sequence[np.n
     return inputs
 
 
+def _weighted_select_inputs(operator: str, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Check the inputs of a loss at selected places with weights and return them."""
+    *others, weights = inputs
+    checked = _select_inputs(operator, others)
+    require(
+        weights.size == len(checked[2]),
+        operator,
+        f"weights {weights.shape} must be one number for each row of y {checked[1].shape}",
+    )
+    return [*checked, weights]
+
+
 _DENSE = ("y_hat", "y", "inside_weights", "outside_weights")
 _SELECT = ("y_hat", "y", "locations", "fg_num")
+_WEIGHTED = (*_SELECT, "weights")
+_CHECKS: dict[tuple[str, ...], Callable[[str, Sequence[np.ndarray]], Sequence[np.ndarray]]] = {
+    _DENSE: _dense_inputs,
+    _SELECT: _select_inputs,
+    _WEIGHTED: _weighted_select_inputs,
+}
 
 
 def _register(
@@ -238,8 +336,8 @@ def _register(
     loss: Callable[..., np.ndarray],
     gradient: Callable[..., np.ndarray],
 ) -> None:
-    """Register a box loss; the arguments are those of `register_loss`, inputs _DENSE or _SELECT."""
-    check = _dense_inputs if inputs == _DENSE else _select_inputs
+    """Register a box loss; the arguments are those of `register_loss`, inputs a key of _CHECKS."""
+    check = _CHECKS[inputs]
 
     def forward(arrays: Sequence[np.ndarray], **arguments: Any) -> list[np.ndarray]:
         return [loss(*check(name, arrays), **arguments)]
@@ -267,4 +365,13 @@ _register(
 _register(
     "SelectBalancedL1Loss", select_balanced_l1_loss, LIBRA, _SELECT,
     reference.select_balanced_l1_loss, reference.select_balanced_l1_loss_gradient,
+)  # fmt: skip
+_register(
+    "WeightedSelectSmoothL1Loss", weighted_select_smooth_l1_loss, LIBRA, _WEIGHTED,
+    reference.weighted_select_smooth_l1_loss, reference.weighted_select_smooth_l1_loss_gradient,
+)  # fmt: skip
+_register(
+    "WeightedSelectBalancedL1Loss", weighted_select_balanced_l1_loss, LIBRA, _WEIGHTED,
+    reference.weighted_select_balanced_l1_loss,
+    reference.weighted_select_balanced_l1_loss_gradient,
 )  # fmt: skip

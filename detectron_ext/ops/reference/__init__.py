@@ -16,4 +16,5 @@ from detectron_ext.ops.reference.focal_losses import *
 from detectron_ext.ops.reference.non_local import *
 from detectron_ext.ops.reference.pyramid import *
 from detectron_ext.ops.reference.regions import *
+from detectron_ext.ops.reference.selected_anchors import *
 from detectron_ext.ops.reference.softmax import *

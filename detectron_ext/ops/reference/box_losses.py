@@ -26,6 +26,10 @@ __all__ = [
     "smooth_l1_loss",
     "smooth_l1_loss_gradient",
     "smooth_l1_slope",
+    "weighted_select_balanced_l1_loss",
+    "weighted_select_balanced_l1_loss_gradient",
+    "weighted_select_smooth_l1_loss",
+    "weighted_select_smooth_l1_loss_gradient",
 ]
 
 Penalty = Callable[..., np.ndarray]
@@ -195,6 +199,41 @@ def select_loss_gradient(
     return gradient
 
 
+def weighted_select_loss(
+    penalty: Penalty,
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    locations: np.ndarray,
+    fg_num: np.ndarray | float,
+    weights: np.ndarray,
+    **arguments: Any,
+) -> np.ndarray:
+    """Return `select_loss` with the penalties of row m multiplied by weights[m], (M,)."""
+    rows = float64(weights).reshape(-1, 1)
+    return select_loss(
+        lambda difference, **named: rows * penalty(difference, **named),
+        y_hat, y, locations, fg_num, **arguments,
+    )  # fmt: skip
+
+
+def weighted_select_loss_gradient(
+    slope: Penalty,
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    locations: np.ndarray,
+    fg_num: np.ndarray | float,
+    weights: np.ndarray,
+    d_loss: np.ndarray | float,
+    **arguments: Any,
+) -> np.ndarray:
+    """Return the gradient of `weighted_select_loss` with respect to y_hat."""
+    rows = float64(weights).reshape(-1, 1)
+    return select_loss_gradient(
+        lambda difference, **named: rows * slope(difference, **named),
+        y_hat, y, locations, fg_num, d_loss, **arguments,
+    )  # fmt: skip
+
+
 # The operators. A loss takes the inputs. A gradient takes the inputs and the gradient of the loss.
 smooth_l1_loss = partial(dense_loss, smooth_l1)
 smooth_l1_loss_gradient = partial(dense_loss_gradient, smooth_l1_slope)
@@ -204,6 +243,12 @@ select_smooth_l1_loss = partial(select_loss, smooth_l1)
 select_smooth_l1_loss_gradient = partial(select_loss_gradient, smooth_l1_slope)
 select_balanced_l1_loss = partial(select_loss, balanced_l1)
 select_balanced_l1_loss_gradient = partial(select_loss_gradient, balanced_l1_slope)
+weighted_select_smooth_l1_loss = partial(weighted_select_loss, smooth_l1)
+weighted_select_smooth_l1_loss_gradient = partial(weighted_select_loss_gradient, smooth_l1_slope)
+weighted_select_balanced_l1_loss = partial(weighted_select_loss, balanced_l1)
+weighted_select_balanced_l1_loss_gradient = partial(
+    weighted_select_loss_gradient, balanced_l1_slope
+)
 
 
 def _differences(
