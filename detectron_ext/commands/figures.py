@@ -21,6 +21,7 @@ from detectron_ext.experiments.figures import (
     gradient_figure,
     negatives_figure,
 )
+from detectron_ext.sampling.retinanet_sampler import configured_draw
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ def plot_figures(
         study = study_training_images(config, weights, num_images)
         retinanet = config.RETINANET
         figures["negatives"] = negatives_figure(
-            study, retinanet.NEGATIVE_OVERLAP, retinanet.LOSS_GAMMA, config.RNG_SEED
-        )
+            study, retinanet.NEGATIVE_OVERLAP, retinanet.LOSS_GAMMA, config.RNG_SEED,
+            configured_draw(config),
+        )  # fmt: skip
         figures["gradient_shares"] = gradient_figure(study, config)
         if study.energies is not None:
             figures["feature_energy"] = energy_figure(study)

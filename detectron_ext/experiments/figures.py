@@ -29,7 +29,7 @@ from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.matching import BACKGROUND
 from detectron_ext.sampling.positive_weights import Positives, weigh_positives
 from detectron_ext.sampling.random_sampling import sample_random
-from detectron_ext.sampling.retinanet_sampler import balancing_weights
+from detectron_ext.sampling.retinanet_sampler import Draw, balancing_weights
 
 _BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 _HATCHES = ("", "///", "...", "xxx")
@@ -73,14 +73,17 @@ def box_loss_figure(beta: float = 0.11) -> Figure:
     return figure
 
 
-def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Figure:
-    """Plot the IoU of negatives drawn in four ways (paper, figure 3).
+def negatives_figure(
+    study: Study, upper: float, gamma: float, seed: int, configured: Draw | None = None
+) -> Figure:
+    """Plot the IoU of negatives drawn in four ways (paper, figure 3), and as the model drew them.
 
     Args:
         study: outputs of a trained model.
         upper: IoU below which an anchor is negative.
         gamma: exponent of the focal loss. The hard negatives are those with the largest loss.
         seed: seed of the random draws.
+        configured: what drew the negatives in the training of the model; None if all were used.
 
     Raises:
         UserError: no image has a negative anchor.
@@ -89,6 +92,7 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     rng = np.random.default_rng(seed)
     names = ("at random", "IoU-balanced, 3 bins", "hard: highest loss")
     ways: dict = {"all there are": [], **{f"drawn {name}": [] for name in names}}
+    as_trained: list = []
     for image in study.images:
         negatives = np.flatnonzero(image.labels == BACKGROUND)
         losses = _negative_losses(image.logits[negatives].astype(np.float64), gamma)
@@ -101,6 +105,11 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
         )
         for values, indices in zip(ways.values(), drawn):
             values.append(image.overlaps[indices])
+        if configured is not None:
+            chosen = configured(image.overlaps, negatives, _PER_IMAGE, rng)
+            as_trained.append(image.overlaps[chosen])
+    if configured is not None:
+        ways["drawn as this model was trained"] = as_trained
     figure = new_figure(8, 4.5)
     axes = figure.add_subplot(1, 1, 1)
     edges = np.linspace(0, upper, 9)
@@ -108,7 +117,7 @@ def negatives_figure(study: Study, upper: float, gamma: float, seed: int) -> Fig
     for number, (name, values) in enumerate(ways.items()):
         counts = np.histogram(np.concatenate(values), edges)[0]
         shares = counts / counts.sum()
-        marker = "os^D"[number]
+        marker = "os^Dv"[number]
         axes.plot(middles, shares, marker=marker, linewidth=1.6, label=name, **style(number))
     axes.set_yscale("log")
     axes.set_yticks([0.01, 0.02, 0.05, 0.1, 0.2, 0.5])

@@ -146,7 +146,8 @@ def add_retinanet_losses(model: DetectionModel, levels: Sequence[int]) -> list[B
     """Add the box and class losses of every level, and return the loss blobs.
 
     Raises:
-        ConfigError: see `add_positive_weights`, `add_class_weights` and `add_box_loss`.
+        ConfigError: RETINANET.SOFTMAX is on and LOSS_GAMMA is below 1 on GPUs; or see
+            `add_positive_weights`, `add_class_weights` and `add_box_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
     model.add_sampler(SAMPLER)
@@ -193,6 +194,13 @@ def _add_class_loss(model: DetectionModel, level: int, weights: Blob | None) -> 
     }
     loss = f"fl_fpn{level}"
     if config.RETINANET.SOFTMAX:
+        if model.num_gpus and config.RETINANET.LOSS_GAMMA < 1:
+            # Its gradient there multiplies (1 - p)^(gamma - 1), infinite at p = 1, with 0.
+            raise ConfigError(
+                f"RETINANET.LOSS_GAMMA {config.RETINANET.LOSS_GAMMA:g} needs RETINANET.SOFTMAX "
+                "False on GPUs: below 1, Detectron's CUDA kernel of the softmax focal loss gives "
+                "NaN where an anchor is certain"
+            )
         options.update(prob=f"retnet_prob_fpn{level}", num_classes=config.MODEL.NUM_CLASSES)
         return ops.softmax_focal_loss(model.net, *inputs, loss, **options)[0]
     options["num_classes"] = config.MODEL.NUM_CLASSES - 1

@@ -1,12 +1,12 @@
-"""The samplers that LIBRA.SAMPLER names, for the box head's regions and the RPN's anchors."""
+"""The samplers that a configuration names: of the box head's regions, and of anchors."""
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Union
 
 import numpy as np
 
-from detectron_ext.config.settings import LibraSamplerSettings
+from detectron_ext.config.settings import LibraRetinanetSamplerSettings, LibraSamplerSettings
 from detectron_ext.errors import ConfigError, shown
 from detectron_ext.registry import Protocol, Registry
 from detectron_ext.sampling.instance_balanced import sample_instance_balanced
@@ -15,6 +15,8 @@ from detectron_ext.sampling.random_sampling import sample_random
 from detectron_ext.sampling.sampling_statistics import count_samples
 
 _RANDOM = "random"
+
+NegativeSettings = Union[LibraSamplerSettings, LibraRetinanetSamplerSettings]
 
 
 class NegativeSampler(Protocol):
@@ -29,8 +31,11 @@ class NegativeSampler(Protocol):
 
     floor_thresh: float
 
-    def __init__(self, settings: LibraSamplerSettings, negative_threshold: float) -> None:
-        """Take the LIBRA.SAMPLER node and the IoU below which a box is negative.
+    def __init__(self, settings: NegativeSettings, negative_threshold: float) -> None:
+        """Take the settings and the IoU below which a box is negative.
+
+        The settings are the LIBRA.SAMPLER node, or for RetinaNet LIBRA.RETINANET_SAMPLER. Both have
+        the keys NEGATIVE, NUM_BINS, FLOOR_THRESH, FLOOR_FRACTION and BIN_RANGE.
 
         Raises:
             ConfigError: settings that this sampler cannot use.
@@ -48,7 +53,7 @@ PositiveSampler = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], n
 NEGATIVES: Registry[type[NegativeSampler]] = Registry(
     "LIBRA.SAMPLER.NEGATIVE", "a class", lambda part: isinstance(part, type)
 )
-"""Samplers of negatives by the names that LIBRA.SAMPLER.NEGATIVE takes.
+"""Samplers of negatives by the names that NEGATIVE of LIBRA.SAMPLER and RETINANET_SAMPLER takes.
 
 An entry is a class, see `NegativeSampler`.
 """
@@ -77,7 +82,7 @@ class _RandomNegatives:
 
     floor_thresh = 0.0
 
-    def __init__(self, settings: LibraSamplerSettings, negative_threshold: float) -> None:
+    def __init__(self, settings: NegativeSettings, negative_threshold: float) -> None:
         pass
 
     def __call__(
@@ -90,7 +95,7 @@ class _RandomNegatives:
 class _IouBalancedNegatives:
     """Draws evenly over bins of IoU, see `sample_iou_balanced`."""
 
-    def __init__(self, settings: LibraSamplerSettings, negative_threshold: float) -> None:
+    def __init__(self, settings: NegativeSettings, negative_threshold: float) -> None:
         self._settings = settings
         self._threshold = negative_threshold
         self.floor_thresh = settings.FLOOR_THRESH
@@ -114,18 +119,57 @@ class _IouBalancedNegatives:
 
     def _check_floor(self) -> None:
         floor, fraction = self.floor_thresh, self._settings.FLOOR_FRACTION
+        section = _section_of(self._settings)
         if floor >= self._threshold:
             raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_THRESH ({floor}) must be less than the IoU threshold of "
+                f"{section}.FLOOR_THRESH ({floor}) must be less than the IoU threshold of "
                 f"negatives ({self._threshold}): there is no range to balance between them"
             )
         # In mmdetection's rule, boxes with overlap 0 lie below a floor of 0. In ours no box does,
         # and the fraction would be drawn from all boxes with the same probability.
         if self._settings.BIN_RANGE == "negatives" and floor == 0 and fraction > 0:
             raise ConfigError(
-                f"LIBRA.SAMPLER.FLOOR_FRACTION ({fraction}) has no negatives to draw from, since "
+                f"{section}.FLOOR_FRACTION ({fraction}) has no negatives to draw from, since "
                 "none lies below FLOOR_THRESH 0: raise FLOOR_THRESH or set FLOOR_FRACTION to 0"
             )
+
+
+def _section_of(settings: NegativeSettings) -> str:
+    """Return the name of a sampler's section, for messages. Only RetinaNet's has a MODE."""
+    return "LIBRA.RETINANET_SAMPLER" if hasattr(settings, "MODE") else "LIBRA.SAMPLER"
+
+
+class NegativeDraw:
+    """A sampler of `NEGATIVES` whose results are checked. Threads may share it.
+
+    Args:
+        name: the sampler's name.
+        settings: the node of the configuration that names it.
+        negative_threshold: IoU with the ground truth below which a box is negative.
+
+    Attributes:
+        floor_thresh: IoU at which the first bin of negatives in the training log begins.
+
+    Raises:
+        ConfigError: there is no such sampler, it cannot use its settings, or it has no
+            floor_thresh.
+    """
+
+    def __init__(self, name: str, settings: NegativeSettings, negative_threshold: float) -> None:
+        self._name = f"{_section_of(settings)}.NEGATIVE {name}"
+        self._sampler = NEGATIVES.choose(name)(settings, negative_threshold)
+        self.floor_thresh = getattr(self._sampler, "floor_thresh", None)
+        if not isinstance(self.floor_thresh, (int, float)):
+            raise ConfigError(
+                f"{self._name} must have a number floor_thresh, given {shown(self.floor_thresh)}"
+            )
+
+    def __call__(
+        self, overlaps: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw negatives. The arguments and the result are those of `BoxSampler.negatives`."""
+        drawn = self._sampler(overlaps, candidates, count, rng)
+        return _checked(self._name, drawn, candidates, count, len(overlaps))
 
 
 class BoxSampler:
@@ -150,15 +194,9 @@ class BoxSampler:
         negatives, positives = settings.NEGATIVE, settings.POSITIVE
         if is_random:
             negatives = positives = _RANDOM
-        self._negatives = NEGATIVES.choose(negatives)(settings, self._negative_threshold)
+        self._negatives = NegativeDraw(negatives, settings, self._negative_threshold)
         self._positives = POSITIVES.choose(positives)
-        self._names = {"NEGATIVE": negatives, "POSITIVE": positives}
-        floor_thresh = getattr(self._negatives, "floor_thresh", None)
-        if not isinstance(floor_thresh, (int, float)):
-            raise ConfigError(
-                f"LIBRA.SAMPLER.NEGATIVE {negatives} must have a number floor_thresh, given "
-                f"{shown(floor_thresh)}"
-            )
+        self._positives_name = f"LIBRA.SAMPLER.POSITIVE {positives}"
 
     def positives(
         self,
@@ -182,7 +220,7 @@ class BoxSampler:
             ConfigError: the sampler returns anything else. Fewer elements are accepted.
         """
         drawn = self._positives(matched, candidates, count, rng)
-        return self._checked("POSITIVE", drawn, candidates, count, len(matched))
+        return _checked(self._positives_name, drawn, candidates, count, len(matched))
 
     def negatives(
         self,
@@ -206,20 +244,7 @@ class BoxSampler:
         Raises:
             ConfigError: the sampler returns anything else. Fewer elements are accepted.
         """
-        drawn = self._negatives(overlaps, candidates, count, rng)
-        return self._checked("NEGATIVE", drawn, candidates, count, len(overlaps))
-
-    def _checked(
-        self, key: str, drawn: np.ndarray, candidates: np.ndarray, count: int, num_boxes: int
-    ) -> np.ndarray:
-        """Return what a sampler drew, after checking it."""
-        if drawn is candidates and len(drawn) <= count:
-            return drawn
-        drawn = np.asarray(drawn)
-        fault = _fault_of_draw(drawn, candidates, count, num_boxes)
-        if fault:
-            raise ConfigError(f"LIBRA.SAMPLER.{key} {self._names[key]} {fault}")
-        return drawn
+        return self._negatives(overlaps, candidates, count, rng)
 
     def counts(
         self,
@@ -239,7 +264,7 @@ class BoxSampler:
             num_instances: number of ground-truth boxes in the image.
 
         Returns:
-            (NUM_BINS + 4,) float32, in the layout of `sampling_statistics`. For every sampler the
+            (NUM_BINS + 6,) float32, in the layout of `sampling_statistics`. For every sampler the
             bins divide the range of IoU that negatives can have.
         """
         return count_samples(
@@ -250,6 +275,19 @@ class BoxSampler:
             num_bins=self._num_bins,
             floor_thresh=self._negatives.floor_thresh,
         )
+
+
+def _checked(
+    name: str, drawn: np.ndarray, candidates: np.ndarray, count: int, num_boxes: int
+) -> np.ndarray:
+    """Return what a sampler drew, after checking it. ``name``: its key and name, for messages."""
+    if drawn is candidates and len(drawn) <= count:
+        return drawn
+    drawn = np.asarray(drawn)
+    fault = _fault_of_draw(drawn, candidates, count, num_boxes)
+    if fault:
+        raise ConfigError(f"{name} {fault}")
+    return drawn
 
 
 def _fault_of_draw(

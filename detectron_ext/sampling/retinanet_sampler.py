@@ -7,20 +7,27 @@ gives them weights by their IoU bin. Both work on one image at a time.
 
 Both leave the positives as they are. The loss is divided by the number of positives, so its scale
 does not change.
+
+Both were measured with the focal loss, and both cost AP there: the focal loss already spreads the
+gradient of the negatives over the bins. ``select`` with RETINANET.LOSS_GAMMA 0 and LOSS_ALPHA 0.5
+samples instead: the focal loss is then half of the plain cross entropy, and a draw by NEGATIVE
+decides which negatives train, as in the comparison of the paper.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.registry import Protocol, Registry
-from detectron_ext.sampling.iou_balanced import sample_iou_balanced
+from detectron_ext.sampling.box_sampler import NegativeDraw
 from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.matching import BACKGROUND, IGNORED
+
+Draw = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 
 
 class AnchorImage(NamedTuple):
@@ -72,6 +79,8 @@ class SamplerMode(Protocol):
     Attributes:
         weighs: whether the mode returns weights. If so, the class loss is one that takes weights,
             and RETINANET.SOFTMAX must be False.
+        floor_thresh: optional, IoU at which the first bin of negatives in the training log begins;
+            0.0 without it.
     """
 
     weighs: bool
@@ -110,6 +119,18 @@ def mode_weighs(config: Settings) -> bool:
     return MODES.choose(config.LIBRA.RETINANET_SAMPLER.MODE).weighs
 
 
+def configured_draw(config: Settings) -> NegativeDraw | None:
+    """Return what draws the negatives of mode ``select``; None for every other mode.
+
+    Raises:
+        ConfigError: the sampler of negatives cannot use its settings.
+    """
+    settings = config.LIBRA.RETINANET_SAMPLER
+    if settings.MODE != "select":
+        return None
+    return NegativeDraw(settings.NEGATIVE, settings, config.RETINANET.NEGATIVE_OVERLAP)
+
+
 @MODES.register("none")
 class _AllAnchors:
     """Trains all anchors alike, as in the RetinaNet paper."""
@@ -125,21 +146,23 @@ class _AllAnchors:
 
 @MODES.register("select")
 class _SelectedNegatives:
-    """Ignores the negatives that an IoU-balanced draw leaves out, see `select_negatives`."""
+    """Ignores the negatives that a draw leaves out, see `select_negatives`."""
 
     weighs = False
 
     def __init__(self, config: Settings) -> None:
-        settings = config.LIBRA.RETINANET_SAMPLER
-        self._options: dict[str, Any] = {
-            "upper": config.RETINANET.NEGATIVE_OVERLAP,
-            "num_bins": settings.NUM_BINS,
-            "neg_per_pos": settings.NEG_PER_POS,
-            "min_neg": settings.MIN_NEG,
-        }
+        self._settings = config.LIBRA.RETINANET_SAMPLER
+        self._draw = NegativeDraw(
+            self._settings.NEGATIVE, self._settings, config.RETINANET.NEGATIVE_OVERLAP
+        )
+        self.floor_thresh = self._draw.floor_thresh
 
     def __call__(self, image: AnchorImage) -> SampledAnchors:
-        labels = select_negatives(image.labels, image.overlaps, image.rng, **self._options)
+        settings = self._settings
+        labels = select_negatives(
+            image.labels, image.overlaps, image.rng, self._draw,
+            neg_per_pos=settings.NEG_PER_POS, min_neg=settings.MIN_NEG,
+        )  # fmt: skip
         return SampledAnchors(labels)
 
 
@@ -232,20 +255,19 @@ def select_negatives(
     labels: np.ndarray,
     overlaps: np.ndarray,
     rng: np.random.Generator,
+    draw: Draw,
     *,
-    upper: float,
-    num_bins: int,
     neg_per_pos: float,
     min_neg: int,
 ) -> np.ndarray:
-    """Draw max(min_neg, neg_per_pos * positives) negatives, IoU-balanced, and ignore the others.
+    """Draw max(min_neg, neg_per_pos * positives) negatives and ignore the others.
 
     Args:
         labels: (K,) int32: class number, 0 for background, -1 for ignored.
         overlaps: (K,) float32, the IoU of each anchor with its best ground-truth box.
         rng: source of the draw.
-        upper: end of the last bin, RETINANET.NEGATIVE_OVERLAP. The first bin begins at 0.
-        num_bins: number of bins, LIBRA.RETINANET_SAMPLER.NUM_BINS.
+        draw: draws negatives, given overlaps, indices of the negatives, their number and rng, as
+            `NegativeDraw` does.
         neg_per_pos: negatives for each positive, LIBRA.RETINANET_SAMPLER.NEG_PER_POS.
         min_neg: fewest negatives, LIBRA.RETINANET_SAMPLER.MIN_NEG.
 
@@ -254,7 +276,7 @@ def select_negatives(
     """
     negatives = np.flatnonzero(labels == BACKGROUND)
     budget = max(min_neg, int(neg_per_pos * np.count_nonzero(labels > BACKGROUND)))
-    drawn = sample_iou_balanced(overlaps, negatives, budget, rng, upper=upper, num_bins=num_bins)
+    drawn = draw(overlaps, negatives, budget, rng)
     selected = labels.copy()
     selected[negatives] = IGNORED
     selected[drawn] = BACKGROUND

@@ -230,6 +230,7 @@ class RetinanetTargets:
             len(boxes),
             upper=self._config.RETINANET.NEGATIVE_OVERLAP,
             num_bins=self._config.LIBRA.RETINANET_SAMPLER.NUM_BINS,
+            floor_thresh=getattr(self._sampler, "floor_thresh", 0.0),
             weights=None if weights is None else weights[negative],
         )
         return _ImageTargets(

@@ -91,7 +91,16 @@ def test_libra_defaults_are_plain_detectron():
             "RPN_NEG_POS_UB": -1.0,
             "RPN_NORMALISER": "auto",
         },
-        "RETINANET_SAMPLER": {"MODE": "none", "NUM_BINS": 3, "NEG_PER_POS": 3.0, "MIN_NEG": 256},
+        "RETINANET_SAMPLER": {
+            "MODE": "none",
+            "NEGATIVE": "iou_balanced",
+            "NUM_BINS": 3,
+            "FLOOR_THRESH": 0.0,
+            "FLOOR_FRACTION": 0.0,
+            "BIN_RANGE": "negatives",
+            "NEG_PER_POS": 3.0,
+            "MIN_NEG": 256,
+        },
         "RETINANET_WEIGHTS": {
             "POSITIVE": "none",
             "ETA": 1.5,

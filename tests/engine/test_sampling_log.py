@@ -52,7 +52,7 @@ def test_a_sampler_without_effect_on_the_model_is_named(tiny_config, caplog):
 def test_each_line_adds_up_the_counts_since_the_previous_line(tmp_path):
     path = str(tmp_path / "stats.jsonl")
     stats = TrainingStatistics(["loss_a"], [], 5, 2, path)
-    easy, hard = np.float32([9, 0, 0, 9, 4, 8, 2]), np.float32([0, 0, 3, 3, 0, 0, 2])
+    easy, hard = np.float32([9, 0, 0, 9, 4, 8, 2, 0, 4]), np.float32([0, 0, 3, 3, 0, 0, 2, 2, 4])
     for iteration, counts in enumerate([easy, easy, hard, hard, hard]):
         stats.start_step()
         stats.update({"loss_a": 1.0}, 0, {"rpn": counts, "roi": easy})
@@ -64,6 +64,9 @@ def test_each_line_adds_up_the_counts_since_the_previous_line(tmp_path):
     np.testing.assert_allclose(_shares(lines[2], "rpn"), [0, 0, 1])
     assert [line["rpn_positives_per_instance"] for line in lines] == [2, 1, 0]
     assert [line["rpn_positives_per_instance_std"] for line in lines] == [0, 1, 0]
+    assert [line["rpn_instances_without_positives"] for line in lines] == [0, 1 / 2, 1]
+    assert [line["rpn_positives_per_image"] for line in lines] == [1, 1 / 2, 0]
+    assert [line["rpn_negatives_per_image"] for line in lines] == [9 / 4, 12 / 8, 3 / 4]
     assert {line["roi_negative_share_bin0"] for line in lines} == {1}
 
 

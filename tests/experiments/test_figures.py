@@ -9,6 +9,7 @@ from detectron_ext import config as configuration
 from detectron_ext.errors import UserError
 from detectron_ext.experiments import figures
 from detectron_ext.experiments.anchor_study import ImageAnchors, Study, _by_anchor
+from detectron_ext.sampling.retinanet_sampler import configured_draw
 
 
 @pytest.fixture
@@ -61,6 +62,18 @@ def test_hard_negatives_have_the_highest_loss(study):
     assert hardest["all there are"] == pytest.approx(60 / 960)
     assert hardest["drawn hard: highest loss"] == pytest.approx(60 / 256)
     assert hardest["drawn at random"] < 0.15 < hardest["drawn IoU-balanced, 3 bins"]
+
+
+def test_the_draw_of_the_model_is_shown(study, config):
+    section = "LIBRA.RETINANET_SAMPLER."
+    floor = [section + "MODE", "select", section + "FLOOR_THRESH", "0.2"]
+    draw = configured_draw(config.with_overrides(floor))
+    axes = figures.negatives_figure(study, 0.4, 2.0, 0, draw).axes[0]
+    shares = {name: points[:, 1] for name, points in _lines(axes).items()}
+    # 60 of 960 negatives have an IoU above the floor. The draw takes all of them.
+    assert shares["drawn as this model was trained"][5:].sum() == pytest.approx(60 / 256)
+    assert configured_draw(config) is None
+    assert len(_lines(figures.negatives_figure(study, 0.4, 2.0, 0).axes[0])) == 4
 
 
 def test_the_legend_of_the_figure_of_negatives_covers_no_point(study):

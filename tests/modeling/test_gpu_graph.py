@@ -10,6 +10,7 @@ from caffe2.proto import caffe2_pb2
 from two_gpus import CONFIGS, build_for_two_gpus
 
 from detectron_ext import config as configuration
+from detectron_ext.errors import ConfigError
 from detectron_ext.modeling import devices
 
 DETECTORS = ["retinanet", "faster_rcnn"]
@@ -96,3 +97,12 @@ def test_blobs_have_plain_names_without_a_gpu():
 
 def test_unscoped_removes_the_scope_of_a_replica():
     assert devices.unscoped("gpu_3/conv1_w") == devices.unscoped("conv1_w") == "conv1_w"
+
+
+def test_a_softmax_focal_loss_with_a_gamma_below_one_is_refused_on_gpus():
+    """There is no such limit on the CPU: Detectron's CUDA kernel alone divides 0 by 0 at p = 1."""
+    softmax = ["RETINANET.SOFTMAX", "True", "RETINANET.LOSS_GAMMA"]
+    with pytest.raises(ConfigError, match="LOSS_GAMMA 0 needs RETINANET.SOFTMAX False on GPUs"):
+        _build("retinanet", True, *softmax, "0.0")
+    _build("retinanet", True, *softmax, "1.0")
+    _build("retinanet", True, "RETINANET.LOSS_GAMMA", "0.0")

@@ -28,7 +28,7 @@ def _draw(sampler):
 def test_settings_choose_the_samplers():
     positives, negatives, counts = _draw(_sampler())
     assert len(positives) == 20 and len(negatives) == 60
-    assert counts[0] > 50 and counts[-3] == 20
+    assert counts[0] > 50 and counts[-5] == 20
     positives, _, counts = _draw(_sampler(("POSITIVE", "instance_balanced")))
     np.testing.assert_array_equal(np.bincount(_MATCHED[positives]), [10, 10])
     assert counts[0] > 50

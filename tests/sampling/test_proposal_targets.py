@@ -199,7 +199,7 @@ def test_sampled_regions_are_counted_for_the_log():
     rois = _rois(_strip(0, 0.6), _strip(0, 0.1), _strip(0, 0.4), _strip(1, 0.45))
     counts = _targets(rois, _GT)["sampling_counts_roi"]
     # The bins are 1/6 wide. 3 negatives; 4 positives, 2 of them belong to the same object.
-    assert counts.tolist() == [1, 0, 2, 3, 4, 4 + 1 + 1, 3]
+    assert counts.tolist() == [1, 0, 2, 3, 4, 4 + 1 + 1, 3, 0, 2]
 
 
 def test_bins_end_at_the_threshold_of_background():

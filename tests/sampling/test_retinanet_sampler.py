@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sampling_cases import overlaps_in
 
+from detectron_ext import config as configuration
+from detectron_ext.sampling.box_sampler import NegativeDraw
 from detectron_ext.sampling.retinanet_sampler import balancing_weights, select_negatives
 
 _UPPER = 0.4
@@ -30,11 +32,17 @@ def case(request):
     return _labels(overlaps), overlaps
 
 
-def _select(labels, overlaps, seed=0, neg_per_pos=3.0, min_neg=30):
+def _draw_by(negative, *overrides):
+    node = configuration.load(None, overrides).LIBRA.RETINANET_SAMPLER
+    return NegativeDraw(negative, node, _UPPER)
+
+
+def _select(labels, overlaps, seed=0, neg_per_pos=3.0, min_neg=30, draw=None):
     rng = np.random.default_rng(seed)
     options = {"neg_per_pos": neg_per_pos, "min_neg": min_neg}
+    draw = draw or _draw_by("iou_balanced")
     with np.errstate(all="raise"):
-        return select_negatives(labels, overlaps, rng, upper=_UPPER, num_bins=3, **options)
+        return select_negatives(labels, overlaps, rng, draw, **options)
 
 
 @pytest.mark.parametrize("neg_per_pos, min_neg", [(3.0, 30), (0.5, 0), (0.0, 0), (1e6, 0)])
@@ -56,6 +64,29 @@ def test_select_balances_the_bins():
     kept = np.histogram(overlaps[selected == 0], np.linspace(0, _UPPER, 4))[0]
     np.testing.assert_array_equal(kept, 9)
     assert (_select(_labels(overlaps), overlaps, seed=1, min_neg=27) != selected).any()
+
+
+def test_random_draws_follow_the_numbers_of_the_bins():
+    overlaps = _CASES["usual"]
+    edges = np.linspace(0, _UPPER, 4)
+    draw = _draw_by("random")
+    drawn = [
+        _select(_labels(overlaps), overlaps, seed, min_neg=27, draw=draw) for seed in range(40)
+    ]
+    kept = sum(np.histogram(overlaps[labels == 0], edges)[0] for labels in drawn)
+    np.testing.assert_allclose(kept / kept.sum(), np.array([900, 60, 9]) / 969, atol=0.03)
+
+
+def test_a_floor_gives_its_part_of_the_draw():
+    """The floor is 0.1: 300 negatives below it train nothing but their third of the draw."""
+    overlaps = overlaps_in((300, 0.0, 0.1), (60, 0.1, 0.2), (60, 0.2, 0.3), (60, 0.3, 0.4))
+    section = "LIBRA.RETINANET_SAMPLER."
+    floor = [section + "FLOOR_THRESH", "0.1", section + "FLOOR_FRACTION", "0.25"]
+    selected = _select(
+        _labels(overlaps), overlaps, min_neg=40, draw=_draw_by("iou_balanced", *floor)
+    )
+    kept = np.histogram(overlaps[selected == 0], [0, 0.1, 0.2, 0.3, 0.4])[0]
+    np.testing.assert_array_equal(kept, 10)
 
 
 def test_weights_balance_the_bins_and_keep_their_sum(case):

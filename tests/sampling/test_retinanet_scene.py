@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from detectron_ext import config as configuration
+from detectron_ext.errors import ConfigError
+from detectron_ext.sampling.box_sampler import NEGATIVES
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 
 _SIZE = 128
@@ -29,8 +31,9 @@ _SETTINGS = [
 ]  # fmt: skip
 
 
-def _blobs(mode, seed=0):
-    config = configuration.load(None, [*_SETTINGS, "LIBRA.RETINANET_SAMPLER.MODE", mode])
+def _blobs(mode, seed=0, *overrides):
+    settings = [*_SETTINGS, "LIBRA.RETINANET_SAMPLER.MODE", mode, *overrides]
+    config = configuration.load(None, settings)
     samples = [
         SimpleNamespace(
             boxes=np.float32([[left, top, right - 1, bottom - 1]]),
@@ -115,5 +118,64 @@ def test_the_budget_is_drawn_evenly_from_the_bins(seed):
 def test_the_log_counts_the_negatives_that_are_kept_in_each_bin(mode, negatives):
     assert [_count(0, number) + _count(1, number) for number in (0, 1)] == [1081, 143]
     counts = _blobs(mode)["sampling_counts_retinanet"]
-    positives = [8 + 4, 8**2 + 4**2, len(_OBJECTS)]
+    positives = [8 + 4, 8**2 + 4**2, len(_OBJECTS), 0, len(_OBJECTS)]
     np.testing.assert_allclose(counts, [*negatives, sum(negatives), *positives], rtol=1e-6)
+
+
+_SECTION = "LIBRA.RETINANET_SAMPLER."
+_FLOOR = (_SECTION + "FLOOR_THRESH", "0.15", _SECTION + "NUM_BINS", "1")
+
+
+@pytest.mark.parametrize(
+    "overrides, bins, below",
+    [
+        ([*_FLOOR], [13], 0),
+        ([*_FLOOR, _SECTION + "FLOOR_FRACTION", "0.5"], [7], 6),
+        ([_SECTION + "NEGATIVE", "random", _SECTION + "NUM_BINS", "1"], [13], 0),
+    ],
+)
+def test_the_configuration_chooses_how_select_draws(overrides, bins, below):
+    """The bins of the log begin at the floor; 13 negatives are drawn in all."""
+    counts = _blobs("select", 0, *overrides)["sampling_counts_retinanet"]
+    np.testing.assert_array_equal(counts[:2], [*bins, 13])
+    assert counts[1] - counts[0] == below
+
+
+def test_random_draws_of_select_are_uniform():
+    shares = sum(
+        _blobs("select", seed, _SECTION + "NEGATIVE", "random")["sampling_counts_retinanet"][:2]
+        for seed in range(30)
+    )
+    np.testing.assert_allclose(shares / shares.sum(), np.array([1081, 143]) / 1224, atol=0.06)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["FLOOR_THRESH", "0.3"], r"FLOOR_THRESH \(0.3\) must be less than the IoU threshold"),
+        (["FLOOR_FRACTION", "0.5"], r"FLOOR_FRACTION \(0.5\) has no negatives to draw from"),
+    ],
+)
+def test_floors_that_leave_nothing_to_draw_are_refused_by_their_own_key(overrides, message):
+    key, value = overrides
+    with pytest.raises(ConfigError, match="^LIBRA.RETINANET_SAMPLER." + message) as caught:
+        _blobs("select", 0, _SECTION + key, value)
+    assert "\n" not in str(caught.value)
+    _blobs("select", 0, _SECTION + key, value, _SECTION + "NEGATIVE", "random")  # has no floor
+    _blobs("none", 0, _SECTION + key, value)
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_wrong_draw_is_reported_with_the_key_of_retinanet():
+    @NEGATIVES.register("too_many")
+    class TooMany:
+        floor_thresh = 0.0
+
+        def __init__(self, settings, negative_threshold):
+            assert settings.NUM_BINS == 2
+
+        def __call__(self, overlaps, candidates, count, rng):
+            return candidates
+
+    with pytest.raises(ConfigError, match="^LIBRA.RETINANET_SAMPLER.NEGATIVE too_many drew "):
+        _blobs("select", 0, _SECTION + "NEGATIVE", "too_many")

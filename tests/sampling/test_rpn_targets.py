@@ -207,7 +207,7 @@ def test_sampled_anchors_are_counted_for_the_log():
     counted = _counts(_config(), _sample(_TRUTH), _sample([]))
     counts = blobs["sampling_counts_rpn"]
     positives, negatives = np.sum(counted, axis=0)
-    assert counts[-4:].tolist()[:2] == [negatives, positives] and counts[-1] == len(_TRUTH)
+    assert counts[-6:].tolist()[:2] == [negatives, positives] and counts[-3] == len(_TRUTH)
     assert counts[:3].sum() == negatives
 
 

@@ -29,7 +29,7 @@ def _count(overlaps, instances, num_instances, **options):
 def test_counts_of_images_add_up_to_the_statistics_of_all_images():
     one = _count([0.0, 0.1, 0.1, 0.3], [0, 0, 0, 2], 3)
     other = _count([0.35, 0.35, 0.35, 0.35], [0, 0], 1)
-    np.testing.assert_array_equal(one, [3, 1, 4, 4, 10, 3])
+    np.testing.assert_array_equal(one, [3, 1, 4, 4, 10, 3, 1, 1])
     figures = summarise_counts("roi", one + other)
     per_instance = [3, 0, 1, 2]
     assert figures == pytest.approx(
@@ -38,6 +38,9 @@ def test_counts_of_images_add_up_to_the_statistics_of_all_images():
             "roi_negative_share_bin1": 5 / 8,
             "roi_positives_per_instance": np.mean(per_instance),
             "roi_positives_per_instance_std": np.std(per_instance),
+            "roi_instances_without_positives": 1 / 4,
+            "roi_positives_per_image": 6 / 2,
+            "roi_negatives_per_image": 8 / 2,
         }
     )
 
@@ -49,13 +52,16 @@ def test_negatives_below_the_floor_count_only_in_the_total():
 
 def test_weighted_negatives_count_by_weight():
     counts = _count([0.0, 0.0, 0.3], [0], 1, weights=np.array([0.5, 0.5, 2.0]))
-    np.testing.assert_array_equal(counts, [1, 2, 3, 1, 1, 1])
+    np.testing.assert_array_equal(counts, [1, 2, 3, 1, 1, 1, 0, 1])
 
 
 def test_statistics_without_samples_are_left_out():
-    assert summarise_counts("rpn", _count([], [], 0)) == {}
-    assert set(summarise_counts("rpn", _count([], [], 2))) == {
-        "rpn_positives_per_instance",
-        "rpn_positives_per_instance_std",
+    always = {"rpn_positives_per_image": 0, "rpn_negatives_per_image": 0}
+    assert summarise_counts("rpn", _count([], [], 0)) == always
+    assert summarise_counts("rpn", _count([], [], 2)) == {
+        **always,
+        "rpn_positives_per_instance": 0,
+        "rpn_positives_per_instance_std": 0,
+        "rpn_instances_without_positives": 1,
     }
     assert summarise_counts("rpn", _count([0.1], [], 0))["rpn_negative_share_bin0"] == 1

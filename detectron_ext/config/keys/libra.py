@@ -183,19 +183,46 @@ LIBRA = Section(
         ),
     ),
     RETINANET_SAMPLER=Section(
-        "IoU-balanced sampling for RetinaNet. RetinaNet trains on all anchors; with these keys "
-        "some negatives are ignored, or all negatives are weighted. The training log reports the "
-        "share of each bin.",
+        "Sampling for RetinaNet. RetinaNet trains on all anchors; with these keys some negatives "
+        "are ignored, or all negatives are weighted. The training log reports the numbers of "
+        "positives and negatives and the share of each bin. With the focal loss, `select` and "
+        "`reweight` lowered AP where they were measured (docs/results.md). To sample instead of "
+        "the focal loss, use `select` with RETINANET.LOSS_GAMMA 0 and LOSS_ALPHA 0.5, which is "
+        "half of the plain cross entropy. Then set RETINANET.PRIOR_PROB to the share of a class "
+        "in the anchors that are trained, 1 / ((1 + NEG_PER_POS) * number of foreground classes) "
+        "if MIN_NEG is 0; 0.01 is the share in all anchors. The scores of such a model are those "
+        "of the drawn anchors: they are higher than those of a model that trained on all "
+        "anchors, so choose the score thresholds anew.",
         used_by=key.RETINANET,
         MODE=Key(
             "none",
-            "`none`: all negatives are used with the same weight. `select`: an IoU-balanced draw "
+            "`none`: all negatives are used with the same weight. `select`: a draw by NEGATIVE "
             "keeps max(MIN_NEG, NEG_PER_POS * positives) negatives of each image; the others are "
             "ignored. `reweight`: all negatives are used, with weights whose sum is the same for "
             "each IoU bin.",
             registered_in("detectron_ext.sampling.retinanet_sampler:MODES"),
         ),
+        NEGATIVE=Key(
+            "iou_balanced",
+            "Mode `select`: how negatives are drawn, as LIBRA.SAMPLER.NEGATIVE: `random`, or "
+            "`iou_balanced` (the same number from each IoU bin).",
+            registered_in("detectron_ext.sampling.box_sampler:NEGATIVES"),
+        ),
         NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1)),
+        FLOOR_THRESH=Key(
+            0.0, "Mode `select`, `iou_balanced`: IoU at which the bins begin.", fraction()
+        ),
+        FLOOR_FRACTION=Key(
+            0.0,
+            "Mode `select`, `iou_balanced`: share of the negatives that is drawn from below "
+            "FLOOR_THRESH, as LIBRA.SAMPLER.FLOOR_FRACTION.",
+            fraction(),
+        ),
+        BIN_RANGE=Key(
+            "negatives",
+            "Mode `select`, `iou_balanced`: where the bins end, as LIBRA.SAMPLER.BIN_RANGE.",
+            one_of("negatives", "mmdet"),
+        ),
         NEG_PER_POS=Key(
             3.0, "Mode `select`: number of negatives that each positive allows.", between(0, 1e6)
         ),
