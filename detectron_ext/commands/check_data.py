@@ -10,7 +10,7 @@ from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from detectron_ext.config import Config, reads_proposals
+from detectron_ext.config import Config
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord
@@ -31,7 +31,11 @@ from detectron_ext.data_check.same_images import (
 from detectron_ext.errors import UserError
 from detectron_ext.output_files import check_writable_folder, make_writable_folder, write_json
 from detectron_ext.sampling.anchor_coverage import Coverage, anchor_coverage
-from detectron_ext.sampling.coverage_report import coverage_summary, coverage_warnings
+from detectron_ext.sampling.coverage_report import (
+    coverage_summary,
+    coverage_warnings,
+    no_coverage_reason,
+)
 
 PAGE = "check_data.html"
 _READER = "detectron_ext.data"
@@ -179,8 +183,8 @@ def _check(dataset: CocoDataset, config: Config, findings: list[Finding]) -> Che
                 Finding(f"{dataset.name}: {warning}", cases)
                 for warning in coverage_warnings(coverage, config, dataset.classes)
             ]
-        elif reads_proposals(config):
-            lines.append("anchors: none, because Fast R-CNN reads proposals")
+        elif no_coverage_reason(config):
+            lines.append(no_coverage_reason(config))
     role = " and ".join(
         text for wanted, text in ((is_trained, "training"), (is_tested, "testing")) if wanted
     )

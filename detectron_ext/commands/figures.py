@@ -21,7 +21,7 @@ from detectron_ext.experiments.figures import (
     gradient_figure,
     negatives_figure,
 )
-from detectron_ext.sampling.retinanet_sampler import configured_draw
+from detectron_ext.sampling.retinanet_sampler import configured_draw, negative_limit
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def plot_figures(
         study = study_training_images(config, weights, num_images)
         retinanet = config.RETINANET
         figures["negatives"] = negatives_figure(
-            study, retinanet.NEGATIVE_OVERLAP, retinanet.LOSS_GAMMA, config.RNG_SEED,
+            study, negative_limit(config), retinanet.LOSS_GAMMA, config.RNG_SEED,
             configured_draw(config),
         )  # fmt: skip
         figures["gradient_shares"] = gradient_figure(study, config)

@@ -368,6 +368,9 @@ class LibraRetinanetSamplerSettings(Node, Protocol):
     @property
     def MIN_NEG(self) -> int: ...
 
+    @property
+    def ATSS_POSITIONS(self) -> int: ...
+
 
 class LibraRetinanetWeightsSettings(Node, Protocol):
     """The keys of LIBRA.RETINANET_WEIGHTS."""

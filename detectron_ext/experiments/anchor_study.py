@@ -20,7 +20,7 @@ from detectron_ext.geometry.anchors import AnchorGrids, pyramid_levels, retinane
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.ops.reference.selected_anchors import delta_box_iou
 from detectron_ext.sampling.matching import BACKGROUND
-from detectron_ext.sampling.retinanet_targets import assign_anchors
+from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 
 
 class ImageAnchors(NamedTuple):
@@ -77,12 +77,13 @@ def study_training_images(config: Config, weights: str, num_images: int) -> Stud
     records, _ = training_records(config.TRAIN.DATASETS, config, None)
     net = TestNet(config, weights)
     before, after = _pyramid_blobs(net, config)
+    targets = RetinanetTargets(config)
     images, energies = [], []
     for index in rng.permutation(len(records))[:num_images]:
         sample = load_sample(records[index], config, rng, train=True)
         blobs = image_blobs([sample], config, train=False)
         net.run(blobs)
-        images.append(_image_anchors(net, sample, blobs["data"].shape[2:], config))
+        images.append(_image_anchors(net, sample, blobs["data"].shape[2:], targets, config))
         energies.append([[_energy(net, blob) for blob in part] for part in (before, after)])
     mean = np.mean(energies, axis=0) if before else None
     return Study(images, mean, tuple(pyramid_levels(config)))
@@ -102,7 +103,11 @@ def _energy(net: TestNet, blob: str) -> float:
 
 
 def _image_anchors(
-    net: TestNet, sample: ImageSample, size: tuple[int, ...], config: Config
+    net: TestNet,
+    sample: ImageSample,
+    size: tuple[int, ...],
+    targets: RetinanetTargets,
+    config: Config,
 ) -> ImageAnchors:
     grids = AnchorGrids(retinanet_anchor_levels(config))(*size)[1]
     logits, boxes = [], []
@@ -110,7 +115,9 @@ def _image_anchors(
         logits.append(_by_anchor(net.fetch(f"retnet_cls_pred_fpn{level}"), grid.shape[0]))
         boxes.append(_by_anchor(net.fetch(f"retnet_bbox_pred_fpn{level}"), grid.shape[0]))
     anchors = np.concatenate([grid.reshape(-1, 4) for grid in grids])
-    labels, matched, overlaps, _ = assign_anchors(anchors, sample, config)
+    height, width = size
+    draws = np.random.default_rng(config.RNG_SEED)  # of a mode that draws; the samples have theirs
+    labels, matched, overlaps, _ = targets.assignment(sample, height, width, draws)
     positive = np.flatnonzero(labels > BACKGROUND)
     objects = sample.boxes[~sample.is_crowd]
     targets = encode(anchors[positive], objects[matched[positive]])

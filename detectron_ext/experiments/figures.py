@@ -29,7 +29,7 @@ from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.matching import BACKGROUND
 from detectron_ext.sampling.positive_weights import Positives, weigh_positives
 from detectron_ext.sampling.random_sampling import sample_random
-from detectron_ext.sampling.retinanet_sampler import Draw, balancing_weights
+from detectron_ext.sampling.retinanet_sampler import Draw, balancing_weights, negative_limit
 
 _BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 _HATCHES = ("", "///", "...", "xxx")
@@ -223,7 +223,7 @@ def _with_multiple(name: str, sums: dict[str, float]) -> str:
 
 def _class_shares(study: Study, config: Settings) -> tuple[dict[str, np.ndarray], list[str]]:
     retinanet = config.RETINANET
-    upper = retinanet.NEGATIVE_OVERLAP
+    upper = negative_limit(config)
     num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
     names = [f"negative, IoU bin {k + 1} of {num_bins}" for k in range(num_bins)]
     names += [f"positive, predicted IoU {side} {_GOOD_IOU}" for side in ("up to", "above")]

@@ -18,6 +18,7 @@ from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.transforms import MIN_VISIBLE_FRACTION, resize_scales
 from detectron_ext.geometry.anchors import AnchorLevel, retinanet_anchor_levels, rpn_anchor_levels
 from detectron_ext.geometry.best_anchor import best_anchor_overlaps
+from detectron_ext.sampling.retinanet_sampler import mode_assigns
 
 # Random factors on the scale are represented by this many equal steps from the lowest to the
 # highest.
@@ -81,8 +82,12 @@ class Coverage(NamedTuple):
 
 
 def anchor_rules(config: Settings) -> AnchorRules | None:
-    """Return the anchors of a configuration; None for Fast R-CNN, which has none."""
-    if reads_proposals(config):
+    """Return the anchors of a configuration.
+
+    None for Fast R-CNN, which has none, and for a mode of RetinaNet's sampler that assigns: it does
+    not use the thresholds.
+    """
+    if reads_proposals(config) or (is_retinanet(config) and mode_assigns(config)):
         return None
     padded_to = int(config.FPN.COARSEST_STRIDE) if config.FPN.FPN_ON else 1
     if is_retinanet(config):
@@ -117,7 +122,7 @@ def anchor_coverage(
             every second, third, ... image is taken.
 
     Returns:
-        The coverage; None if the detector has no anchors or there is no object.
+        The coverage; None if `anchor_rules` are None or there is no object.
     """
     rules = anchor_rules(config)
     chosen = [n for n, record in enumerate(records) if not record.flipped]

@@ -7,11 +7,12 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from detectron_ext.config import is_retinanet
+from detectron_ext.config import is_retinanet, reads_proposals
 from detectron_ext.config.settings import Settings
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.geometry.boxes import widths_heights
 from detectron_ext.sampling.anchor_coverage import Coverage, anchor_coverage
+from detectron_ext.sampling.retinanet_sampler import mode_assigns
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,10 +70,26 @@ def report_anchor_coverage(
     """
     coverage = anchor_coverage(records, config)
     if coverage is None:
+        if is_retinanet(config) and no_coverage_reason(config):
+            _LOG.info("%s", no_coverage_reason(config))
         return
     _LOG.info("%s", coverage_summary(coverage, config))
     for warning in coverage_warnings(coverage, config, classes):
         _LOG.warning("%s", warning)
+
+
+def no_coverage_reason(config: Settings) -> str:
+    """Return, in one line, why the thresholds of anchors tell nothing; empty if they do."""
+    if reads_proposals(config):
+        return "anchors: none, because Fast R-CNN reads proposals"
+    if is_retinanet(config) and mode_assigns(config):
+        mode = config.LIBRA.RETINANET_SAMPLER.MODE
+        return (
+            f"anchors: LIBRA.RETINANET_SAMPLER.MODE {mode} decides which of them are positive, "
+            "without RETINANET.POSITIVE_OVERLAP and NEGATIVE_OVERLAP; the training log has the "
+            "share of the boxes without a positive (retinanet_instances_without_positives)"
+        )
+    return ""
 
 
 def coverage_summary(coverage: Coverage, config: Settings) -> str:

@@ -1,4 +1,4 @@
-"""RetinaNet's sampler: which anchors are trained, and how much each counts.
+"""RetinaNet's sampler: which anchors are trained, as what, and how much each counts.
 
 RetinaNet draws no samples. Its focal loss gives all anchors a weight that depends on their error.
 Two modes apply the idea of IoU-balanced negatives (Pang et al., Libra R-CNN, CVPR 2019, section
@@ -6,7 +6,8 @@ Two modes apply the idea of IoU-balanced negatives (Pang et al., Libra R-CNN, CV
 gives them weights by their IoU bin. Both work on one image at a time.
 
 Both leave the positives as they are. The loss is divided by the number of positives, so its scale
-does not change.
+does not change. Two other modes decide which anchors are positive, and the loss is divided by their
+number: ``atss``, and its control ``threshold_as_atss`` (see `detectron_ext.sampling.atss`).
 
 Both were measured with the focal loss, and both cost AP there: the focal loss already spreads the
 gradient of the negatives over the bins. ``select`` with RETINANET.LOSS_GAMMA 0 and LOSS_ALPHA 0.5
@@ -23,6 +24,7 @@ import numpy as np
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.registry import Protocol, Registry
+from detectron_ext.sampling.atss import AdaptivePositives, adaptive_positives
 from detectron_ext.sampling.box_sampler import NegativeDraw
 from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.matching import BACKGROUND, IGNORED
@@ -43,6 +45,9 @@ class AnchorImage(NamedTuple):
         boxes: (G, 4) float32, the ground-truth boxes without crowds. G may be 0.
         classes: (G,) int32, their class numbers, from 1.
         rng: source of every draw. A minibatch has the same source when a run is resumed.
+        level_shapes: (A, H, W) of each pyramid level by its number, finest first: A anchors at each
+            position of an H x W map. The anchors of a level follow those of the level before. They
+            are ordered by anchor, row and column.
     """
 
     anchors: np.ndarray
@@ -52,6 +57,13 @@ class AnchorImage(NamedTuple):
     boxes: np.ndarray
     classes: np.ndarray
     rng: np.random.Generator
+    level_shapes: dict[int, tuple[int, int, int]]
+
+    @property
+    def levels(self) -> np.ndarray:
+        """(K,) int64, the number of each anchor's pyramid level."""
+        sizes = [a * h * w for a, h, w in self.level_shapes.values()]
+        return np.repeat(np.array(list(self.level_shapes), dtype=np.int64), sizes)
 
 
 class SampledAnchors(NamedTuple):
@@ -79,6 +91,11 @@ class SamplerMode(Protocol):
     Attributes:
         weighs: whether the mode returns weights. If so, the class loss is one that takes weights,
             and RETINANET.SOFTMAX must be False.
+        assigns: optional, whether the mode decides which anchors are positive; False without it.
+            If so, the losses are divided by the number of its positives, and no anchor is ignored
+            because of RETINANET.NEGATIVE_OVERLAP: the labels of the `AnchorImage` need not be used.
+            Negatives in crowds are ignored afterwards, if the configuration says so. If not, the
+            losses are divided by the number of positives before the mode.
         floor_thresh: optional, IoU at which the first bin of negatives in the training log begins;
             0.0 without it.
     """
@@ -99,15 +116,23 @@ class SamplerMode(Protocol):
 
 MODES: Registry[type[SamplerMode]] = Registry(
     "LIBRA.RETINANET_SAMPLER.MODE",
-    "a class whose attribute weighs is True or False",
-    lambda part: isinstance(part, type) and isinstance(getattr(part, "weighs", None), bool),
+    "a class whose attribute weighs is True or False, and assigns, if it has one",
+    lambda part: (
+        isinstance(part, type)
+        and isinstance(getattr(part, "weighs", None), bool)
+        and isinstance(getattr(part, "assigns", False), bool)
+    ),
 )
 """RetinaNet's sampler modes by the names that LIBRA.RETINANET_SAMPLER.MODE takes.
 
 An entry is a class, see `SamplerMode`. The losses are divided by the number of positives before the
-mode was applied. A mode therefore changes which anchors are trained, but not the scale of the
-losses.
+mode was applied: a mode changes which anchors are trained, but not the scale of the losses. A mode
+with ``assigns = True`` decides what a positive is. The losses are then divided by the number of the
+positives that it returns.
 """
+
+# Above every IoU, which may be exactly 1.
+_ABOVE_ALL_OVERLAPS = 1.0 + 1e-6
 
 
 def mode_weighs(config: Settings) -> bool:
@@ -129,6 +154,23 @@ def configured_draw(config: Settings) -> NegativeDraw | None:
     if settings.MODE != "select":
         return None
     return NegativeDraw(settings.NEGATIVE, settings, config.RETINANET.NEGATIVE_OVERLAP)
+
+
+def mode_assigns(config: Settings) -> bool:
+    """Return whether the mode that the configuration names decides which anchors are positive.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    return getattr(MODES.choose(config.LIBRA.RETINANET_SAMPLER.MODE), "assigns", False)
+
+
+def negative_limit(config: Settings) -> float:
+    """Return the IoU with the best object below which all negatives lie.
+
+    It is RETINANET.NEGATIVE_OVERLAP, or just above 1 for a mode that assigns.
+    """
+    return _ABOVE_ALL_OVERLAPS if mode_assigns(config) else config.RETINANET.NEGATIVE_OVERLAP
 
 
 @MODES.register("none")
@@ -181,6 +223,56 @@ class _WeightedNegatives:
             image.labels, image.overlaps, upper=self._upper, num_bins=self._num_bins
         )
         return SampledAnchors(image.labels, weights)
+
+
+class _Assignment:
+    """A mode that chooses as many positives in an image as ATSS."""
+
+    weighs = False
+    assigns = True
+
+    def __init__(self, config: Settings) -> None:
+        self._num_positions = config.LIBRA.RETINANET_SAMPLER.ATSS_POSITIONS
+
+    def _adaptive(self, image: AnchorImage) -> AdaptivePositives:
+        shapes = list(image.level_shapes.values())
+        return adaptive_positives(image.anchors, shapes, image.boxes, self._num_positions)
+
+
+@MODES.register("atss")
+class _AdaptiveAssignment(_Assignment):
+    """Chooses positives by a threshold of each object, see `adaptive_positives`."""
+
+    def __call__(self, image: AnchorImage) -> SampledAnchors:
+        positives = self._adaptive(image)
+        labels, matched = np.zeros_like(image.labels), image.matched.copy()
+        labels[positives.anchors] = image.classes[positives.objects]
+        matched[positives.anchors] = positives.objects
+        return SampledAnchors(labels, matched=matched)
+
+
+@MODES.register("threshold_as_atss")
+class _ThresholdAssignment(_Assignment):
+    """Control of ``atss``: as many positives, by one threshold for all objects of an image.
+
+    They are the anchors with the highest IoU with their best object, the first of equals.
+    """
+
+    def __call__(self, image: AnchorImage) -> SampledAnchors:
+        chosen = highest(image.overlaps, len(self._adaptive(image).anchors))
+        labels = np.zeros_like(image.labels)
+        labels[chosen] = image.classes[image.matched[chosen]]
+        return SampledAnchors(labels)
+
+
+def highest(values: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices (count,) of the highest of (K,) values, the first of equals, ascending."""
+    if count == 0:
+        return np.zeros(0, dtype=np.int64)
+    least = np.partition(values, -count)[-count]
+    above = values > least
+    chosen = np.flatnonzero(values == least)[: count - np.count_nonzero(above)]
+    return np.sort(np.concatenate((np.flatnonzero(above), chosen)))
 
 
 def checked_anchors(

@@ -12,7 +12,8 @@ number, so it is counted as there:
 - The best anchors of each ground-truth box count even if they are negative. This happens for small
   or thin objects.
 - It is counted before RETINANET_SAMPLER is applied. A sampler can therefore change which anchors
-  are trained, but not the scale of the losses.
+  are trained, but not the scale of the losses. A mode that decides which anchors are positive
+  (``assigns``) is the exception: its positives are counted.
 
 Difference: Detectron's grid of anchors is a square with sides of TRAIN.MAX_SIZE. Its anchors beyond
 the padded image are not counted here. Nearly all of them only add to retnet_bg_num, which is only
@@ -41,8 +42,11 @@ from detectron_ext.sampling.positive_weights import NO_WEIGHTS
 from detectron_ext.sampling.retinanet_sampler import (
     MODES,
     AnchorImage,
+    SampledAnchors,
     checked_anchors,
+    mode_assigns,
     mode_weighs,
+    negative_limit,
 )
 from detectron_ext.sampling.sampling_statistics import count_samples, counts_blob
 
@@ -109,11 +113,35 @@ def assign_anchors(
     positive = is_best | (overlaps >= config.RETINANET.POSITIVE_OVERLAP)
     labels[positive] = sample.classes[real][matched[positive]]
     labels[overlaps < config.RETINANET.NEGATIVE_OVERLAP] = BACKGROUND
-    if ignores_crowd_anchors(config) and sample.is_crowd.any():
-        background = np.flatnonzero(labels == BACKGROUND)
-        crowds, threshold = sample.boxes[sample.is_crowd], config.TRAIN.CROWD_FILTER_THRESH
-        labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
+    _ignore_crowds(labels, anchors, sample, config)
     return labels, matched, overlaps, int(np.count_nonzero(positive))
+
+
+def _ignore_crowds(
+    labels: np.ndarray, anchors: np.ndarray, sample: GroundTruthImage, config: Settings
+) -> None:
+    """Label background anchors in crowds as ignored, in place, if the configuration says so."""
+    if not (ignores_crowd_anchors(config) and sample.is_crowd.any()):
+        return
+    background = np.flatnonzero(labels == BACKGROUND)
+    crowds, threshold = sample.boxes[sample.is_crowd], config.TRAIN.CROWD_FILTER_THRESH
+    labels[background[lies_in_crowd(anchors[background], crowds, threshold)]] = IGNORED
+
+
+class Assignment(NamedTuple):
+    """What the K anchors of one image are, before negatives are drawn or weighted.
+
+    Attributes:
+        labels: (K,) int32: class number, 0 for background, -1 for ignored.
+        matched: (K,) int64, the box without crowds that a positive belongs to.
+        overlaps: (K,) float32, the IoU of each anchor with the box that it overlaps most.
+        num_foreground: number of positives that the losses are divided by.
+    """
+
+    labels: np.ndarray
+    matched: np.ndarray
+    overlaps: np.ndarray
+    num_foreground: int
 
 
 class _ImageTargets(NamedTuple):
@@ -140,6 +168,11 @@ class _ImageTargets(NamedTuple):
     num_background: int
 
 
+def _flat(levels: dict[int, np.ndarray]) -> np.ndarray:
+    """Return the anchors (K, 4) of all levels, one level after the other."""
+    return np.concatenate([level.reshape(-1, 4) for level in levels.values()])
+
+
 class RetinanetTargets:
     """Builds the target blobs of a minibatch; thread-safe if the mode of the sampler is.
 
@@ -156,6 +189,8 @@ class RetinanetTargets:
         self._grids = AnchorGrids(retinanet_anchor_levels(config))
         self._mode = config.LIBRA.RETINANET_SAMPLER.MODE
         self._sampler = MODES.choose(self._mode)(config)
+        self._assigns = mode_assigns(config)
+        self._negative_limit = negative_limit(config)
 
     def __call__(
         self,
@@ -192,8 +227,8 @@ class RetinanetTargets:
             ConfigError: the mode returns a wrong result, see `checked_anchors`.
         """
         levels = self._level_anchors(height, width)
-        flat = np.concatenate([anchors.reshape(-1, 4) for anchors in levels.values()])
-        images = [self._image_targets(flat, sample, rng) for sample in samples]
+        flat = _flat(levels)
+        images = [self._image_targets(flat, levels, sample, rng) for sample in samples]
         blobs = self._normalisers(images)
         blobs[counts_blob(SAMPLER)] = np.sum([image.counts for image in images], axis=0)
         start = 0
@@ -208,18 +243,59 @@ class RetinanetTargets:
     def _level_anchors(self, height: int, width: int) -> dict:
         return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
 
-    def _image_targets(
-        self, anchors: np.ndarray, sample: GroundTruthImage, rng: np.random.Generator
-    ) -> _ImageTargets:
+    def assignment(
+        self, sample: GroundTruthImage, height: int, width: int, rng: np.random.Generator
+    ) -> Assignment:
+        """Return what the anchors of an image are, before negatives are drawn or weighted.
+
+        The arguments are those of a call, for one image.
+
+        Raises:
+            ConfigError: the mode returns a wrong result, see `checked_anchors`.
+        """
+        levels = self._level_anchors(height, width)
+        if not self._assigns:
+            return Assignment(*assign_anchors(_flat(levels), sample, self._config))
+        return self._assigned(_flat(levels), levels, sample, rng)[0]
+
+    def _assigned(
+        self,
+        anchors: np.ndarray,
+        levels: dict[int, np.ndarray],
+        sample: GroundTruthImage,
+        rng: np.random.Generator,
+    ) -> tuple[Assignment, SampledAnchors]:
+        """Return what the anchors are before the mode draws or weighs, and what it returns."""
+        assignment = Assignment(*assign_anchors(anchors, sample, self._config))
+        labels, matched, overlaps, _ = assignment
         real = ~sample.is_crowd
-        boxes = sample.boxes[real]
-        labels, matched, overlaps, num_foreground = assign_anchors(anchors, sample, self._config)
-        num_background = int(np.count_nonzero(labels == BACKGROUND))
-        image = AnchorImage(anchors, labels, overlaps, matched, boxes, sample.classes[real], rng)
+        shapes: dict = {level: grid.shape[:3] for level, grid in levels.items()}
+        image = AnchorImage(
+            anchors, labels, overlaps, matched, sample.boxes[real], sample.classes[real], rng,
+            shapes,
+        )  # fmt: skip
         num_classes = self._config.MODEL.NUM_CLASSES
         sampled = checked_anchors(self._sampler(image), image, num_classes, self._mode)
-        labels, weights = sampled.labels, sampled.weights
-        matched = matched if sampled.matched is None else sampled.matched
+        if sampled.matched is None:
+            sampled = sampled._replace(matched=matched)
+        if self._assigns:
+            labels = sampled.labels.copy()
+            _ignore_crowds(labels, anchors, sample, self._config)
+            sampled = sampled._replace(labels=labels)
+            num_foreground = int(np.count_nonzero(labels > BACKGROUND))
+            assignment = Assignment(labels, sampled.matched, overlaps, num_foreground)
+        return assignment, sampled
+
+    def _image_targets(
+        self,
+        anchors: np.ndarray,
+        levels: dict[int, np.ndarray],
+        sample: GroundTruthImage,
+        rng: np.random.Generator,
+    ) -> _ImageTargets:
+        assignment, (labels, weights, matched) = self._assigned(anchors, levels, sample, rng)
+        num_background = int(np.count_nonzero(assignment.labels == BACKGROUND))
+        boxes, overlaps = sample.boxes[~sample.is_crowd], assignment.overlaps
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
         positive = np.flatnonzero(labels > BACKGROUND)
         targets[positive] = encode(anchors[positive], boxes[matched[positive]])
@@ -228,13 +304,20 @@ class RetinanetTargets:
             overlaps[negative],
             matched[positive],
             len(boxes),
-            upper=self._config.RETINANET.NEGATIVE_OVERLAP,
+            upper=self._negative_limit,
             num_bins=self._config.LIBRA.RETINANET_SAMPLER.NUM_BINS,
             floor_thresh=getattr(self._sampler, "floor_thresh", 0.0),
             weights=None if weights is None else weights[negative],
         )
         return _ImageTargets(
-            labels, targets, weights, matched, len(boxes), counts, num_foreground, num_background
+            labels,
+            targets,
+            weights,
+            matched,
+            len(boxes),
+            counts,
+            assignment.num_foreground,
+            num_background,
         )
 
     def _level_blobs(self, level: int, shape: tuple, images: list, rows: slice) -> dict:

@@ -100,6 +100,7 @@ def test_libra_defaults_are_plain_detectron():
             "BIN_RANGE": "negatives",
             "NEG_PER_POS": 3.0,
             "MIN_NEG": 256,
+            "ATSS_POSITIONS": 9,
         },
         "RETINANET_WEIGHTS": {
             "POSITIVE": "none",

@@ -24,6 +24,12 @@ _VARIANTS = {
     ],
     "mmdet_formula": ["LIBRA.BALANCED_L1.ON", "True", "LIBRA.BALANCED_L1.FORMULA", "mmdet"],
     "softmax_select": ["RETINANET.SOFTMAX", "True", "LIBRA.RETINANET_SAMPLER.MODE", "select"],
+    "atss": ["LIBRA.RETINANET_SAMPLER.MODE", "atss"],
+    "cross_entropy_of_a_random_draw": [
+        "RETINANET.LOSS_GAMMA", "0", "RETINANET.LOSS_ALPHA", "0.5", "RETINANET.PRIOR_PROB", "0.1",
+        "LIBRA.RETINANET_SAMPLER.MODE", "select", "LIBRA.RETINANET_SAMPLER.NEGATIVE", "random",
+        "LIBRA.RETINANET_SAMPLER.MIN_NEG", "0",
+    ],
     "basic_blocks": ["MODEL.CONV_BODY", "FPN.add_fpn_ResNet18_conv5_body"],
     "stock_convolution": ["LIBRA.FAST_CONV", "False"],
     "augmented": [
@@ -101,6 +107,7 @@ _RETINANET_OPTIONS = {
     "balanced": ["LIBRA.BALANCED_L1.ON", "True", "LIBRA.RETINANET_SAMPLER.MODE", "reweight"],
     "select": ["LIBRA.RETINANET_SAMPLER.MODE", "select", *_VARIANTS["augmented"]],
     "softmax": ["RETINANET.SOFTMAX", "True"],
+    "atss": ["LIBRA.RETINANET_SAMPLER.MODE", "atss"],
 }
 
 

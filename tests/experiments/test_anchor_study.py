@@ -13,8 +13,10 @@ from detectron_ext import config as configuration
 from detectron_ext.data.minibatch import load_sample
 from detectron_ext.data.records import training_records
 from detectron_ext.engine.parameters import save_parameters
+from detectron_ext.experiments import figures
 from detectron_ext.experiments.anchor_study import _pyramid_blobs, study_training_images
 from detectron_ext.modeling import build_model, retinanet_detector
+from detectron_ext.sampling.retinanet_sampler import negative_limit
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets
 
 _NUM_IMAGES = 4
@@ -67,6 +69,20 @@ def test_labels_equal_those_of_training_also_for_cropped_objects(config, weights
         np.testing.assert_array_equal(image.labels, _training_labels(sample, config))
         assert len(image.box_errors) == np.count_nonzero(image.labels > 0)
         assert len(image.logits) == len(image.overlaps) == len(image.labels)
+
+
+@pytest.mark.parametrize("mode", ["atss", "select"])
+def test_labels_are_those_of_a_mode_that_assigns(config, weights, mode):
+    config = config.with_overrides(["LIBRA.RETINANET_SAMPLER.MODE", mode])
+    study = study_training_images(config, weights, 2)
+    plain = config.with_overrides(["LIBRA.RETINANET_SAMPLER.MODE", "none"])
+    assigning = config if mode == "atss" else plain
+    for image, sample in zip(study.images, _training_samples(config)):
+        np.testing.assert_array_equal(image.labels, _training_labels(sample, assigning))
+        assert len(image.box_errors) == np.count_nonzero(image.labels > 0)
+    assert figures.gradient_figure(study, config) and figures.negatives_figure(
+        study, negative_limit(config), 2.0, 0
+    )
 
 
 @pytest.mark.parametrize("refine", ["none", "conv", "non_local"])

@@ -243,7 +243,21 @@ def test_a_large_data_set_is_thinned_out_and_that_is_said():
     assert "of 26 boxes (a sample of 100) after scaling" in coverage_summary(coverage, config)
 
 
+@pytest.mark.parametrize("mode", ["atss", "threshold_as_atss"])
+def test_a_mode_that_assigns_does_not_use_the_thresholds_and_that_is_said(caplog, mode):
+    caplog.set_level("INFO")
+    config = _config(_RETINANET, "LIBRA.RETINANET_SAMPLER.MODE", mode)
+    record = _record((10, 10, 2, 90))
+    assert anchor_coverage([record], config) is None
+    report_anchor_coverage([record], config, _CLASSES)
+    (message,) = caplog.messages
+    assert f"MODE {mode} decides which of them are positive" in message and "\n" not in message
+    report_anchor_coverage([record], _config(_RETINANET), _CLASSES)
+    assert "is below RETINANET.NEGATIVE_OVERLAP" in caplog.messages[1]
+
+
 def test_fast_rcnn_has_no_anchors(caplog):
+    caplog.set_level("INFO")
     config = _config(None, "MODEL.TYPE", "generalized_rcnn")
     report_anchor_coverage([_record((10, 10, 5, 5))], config, _CLASSES)
     assert not caplog.records

@@ -10,6 +10,7 @@ from detectron_ext import config as configuration
 from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.boxes import encode
 from detectron_ext.modeling import build_model
+from detectron_ext.sampling.atss import adaptive_positives
 from detectron_ext.sampling.retinanet_sampler import MODES, SampledAnchors
 from detectron_ext.sampling.retinanet_targets import RetinanetTargets, assign_anchors
 from detectron_ext.sampling.sampling_statistics import counts_blob
@@ -78,7 +79,7 @@ def test_all_anchors_are_background_without_ground_truth():
     assert list(labels) == [0] and list(overlaps) == [0]
 
 
-@pytest.mark.parametrize("mode", ["none", "select", "reweight"])
+@pytest.mark.parametrize("mode", ["none", "select", "reweight", "atss", "threshold_as_atss"])
 def test_blobs_have_the_names_that_the_training_net_reads(mode):
     config = configuration.load(
         str(REPOSITORY / "configs" / "retinanet_R-36-tiny.yaml"),
@@ -298,9 +299,131 @@ def test_positives_of_a_mode_need_an_object():
         targets([empty], 128, 128, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("part", [len, object, type("Mode", (), {"weighs": None})])
+@pytest.mark.parametrize(
+    "part",
+    [
+        len,
+        object,
+        type("Mode", (), {"weighs": None}),
+        type("Mode", (), {"weighs": False, "assigns": 1}),
+    ],
+)
 def test_a_mode_must_be_a_class_with_the_attribute_weighs(part):
     with pytest.raises(
         ConfigError, match="'odd' must be a class whose attribute weighs is True or"
     ):
         MODES.register("odd")(part)
+
+
+def _all_labels(blobs):
+    return np.concatenate([blobs[f"retnet_cls_labels_fpn{k}"].ravel() for k in range(3, 8)])
+
+
+def _all_targets(blobs):
+    return np.concatenate([blobs[f"retnet_roi_bbox_targets_fpn{k}"] for k in range(3, 8)])
+
+
+_ATSS = ("LIBRA.RETINANET_SAMPLER.MODE", "atss")
+_CONTROL = ("LIBRA.RETINANET_SAMPLER.MODE", "threshold_as_atss")
+_SCENE = [[8, 8, 71, 71], [60, 50, 90, 110], [100, 20, 109, 29]], [2, 1, 3]
+
+
+@pytest.mark.parametrize("positions", [1, 9])
+def test_atss_trains_its_positives_and_has_all_other_anchors_as_background(positions):
+    config = _config(*_ATSS, "LIBRA.RETINANET_SAMPLER.ATSS_POSITIONS", str(positions))
+    targets = RetinanetTargets(config)
+    sample = _sample(*_SCENE)
+    blobs = targets([sample], 128, 128, _RNG)
+    levels = targets._level_anchors(128, 128).values()
+    anchors = np.concatenate([level.reshape(-1, 4) for level in levels])
+    shapes = [level.shape[:3] for level in levels]
+    chosen = adaptive_positives(anchors, shapes, sample.boxes, positions)
+    expected = np.zeros(len(anchors), np.int32)
+    expected[chosen.anchors] = sample.classes[chosen.objects]
+    np.testing.assert_array_equal(_all_labels(blobs), expected)
+    regressed = encode(anchors[chosen.anchors], sample.boxes[chosen.objects])
+    np.testing.assert_array_equal(_all_targets(blobs), regressed)
+    plain = RetinanetTargets(_config())([sample], 128, 128, _RNG)
+    assert (_all_labels(plain) == -1).any() and (_all_labels(plain) != expected).any()
+
+
+def test_the_control_of_atss_has_as_many_positives_with_the_highest_overlaps():
+    samples = [_sample(*_SCENE), _sample([], []), _sample([[3, 4, 120, 100]], [1])]
+    adaptive = RetinanetTargets(_config(*_ATSS))
+    control = RetinanetTargets(_config(*_CONTROL))
+    for sample in samples:
+        of_atss, made = (part([sample], 128, 128, _RNG) for part in (adaptive, control))
+        labels = _all_labels(made)
+        count = np.count_nonzero(_all_labels(of_atss))
+        assert np.count_nonzero(labels) == count and labels.min() == 0
+        assert (count > 0) == (len(sample.boxes) > 0)
+        assert made["retnet_fg_num"] == of_atss["retnet_fg_num"] == count + 1
+        overlaps = control.assignment(sample, 128, 128, _RNG).overlaps
+        assert overlaps[labels > 0].min(initial=1) >= overlaps[labels == 0].max()
+
+
+@pytest.mark.usefixtures("restored_registries")
+@pytest.mark.parametrize("decides", [True, False])
+def test_losses_are_divided_by_the_positives_of_a_mode_that_assigns(decides):
+    @MODES.register("three")
+    class Three:
+        weighs = False
+        assigns = decides
+
+        def __init__(self, config):
+            pass
+
+        def __call__(self, image):
+            labels = np.full_like(image.labels, -1)
+            labels[:3], labels[10:14] = 1, 0
+            return SampledAnchors(labels, matched=np.zeros(len(labels), np.int64))
+
+    sample = _sample([[8, 8, 71, 71]], [2])
+    plain = RetinanetTargets(_config())([sample] * 2, 128, 128, _RNG)
+    config = _config("LIBRA.RETINANET_SAMPLER.MODE", "three")
+    blobs = RetinanetTargets(config)([sample] * 2, 128, 128, _RNG)
+    assert plain["retnet_fg_num"] > 20
+    if decides:  # Detectron counts one more of each in an image, and classes of each anchor
+        assert blobs["retnet_fg_num"] == 2 * (3 + 1)
+        assert blobs["retnet_bg_num"] == 2 * (4 + 1) * 3 + 2 * (3 + 1) * 2
+    else:
+        assert blobs["retnet_fg_num"] == plain["retnet_fg_num"]
+        assert blobs["retnet_bg_num"] == plain["retnet_bg_num"]
+
+
+@pytest.mark.parametrize("mode", [_ATSS, _CONTROL])
+def test_modes_that_assign_treat_crowds_as_configured(mode):
+    crowd = _sample([[10, 10, 50, 50], [0, 0, 127, 127]], [1, 1], [False, True])
+    kept = _all_labels(RetinanetTargets(_config(*mode))([crowd], 128, 128, _RNG))
+    alone = _sample([[10, 10, 50, 50]], [1])
+    without = _all_labels(RetinanetTargets(_config(*mode))([alone], 128, 128, _RNG))
+    np.testing.assert_array_equal(kept, without)  # a crowd is no object to assign
+    key = ("LIBRA.IGNORE_CROWD_ANCHORS", "True")
+    ignored = _all_labels(RetinanetTargets(_config(*mode, *key))([crowd], 128, 128, _RNG))
+    np.testing.assert_array_equal(ignored > 0, kept > 0)
+    assert np.count_nonzero(ignored == -1) > 0.5 * np.count_nonzero(kept == 0)
+
+
+def test_the_log_counts_all_negatives_of_atss_in_a_bin_and_its_positives():
+    """The third object lies between the centres of cells: no anchor of it is positive."""
+    sample = _sample([[8, 8, 71, 71], [60, 50, 90, 110], [101, 21, 105, 25]], [2, 1, 3])
+    blobs = RetinanetTargets(_config(*_ATSS))([sample], 128, 128, _RNG)
+    labels = _all_labels(blobs)
+    *bins, negatives, positives, _, instances, bare, images = blobs[counts_blob("retinanet")]
+    assert sum(bins) == negatives == np.count_nonzero(labels == 0)
+    assert positives == np.count_nonzero(labels > 0)
+    assert (instances, bare, images) == (3, 1, 1)
+
+
+@pytest.mark.usefixtures("restored_registries")
+def test_a_mode_knows_the_level_of_each_anchor():
+    def answer(image):
+        assert list(image.level_shapes) == [3, 4, 5, 6, 7]
+        assert image.level_shapes[4] == (9, 8, 8)
+        widths = image.anchors[:, 2] - image.anchors[:, 0] + 1
+        heights = image.anchors[:, 3] - image.anchors[:, 1] + 1
+        octave = np.log2(np.sqrt(widths * heights) / 4 * 1.1)  # rounding makes some smaller
+        np.testing.assert_array_equal(np.floor(octave), image.levels)
+        return SampledAnchors(image.labels)
+
+    _own_mode(False, answer)

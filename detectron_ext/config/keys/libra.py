@@ -184,14 +184,14 @@ LIBRA = Section(
     ),
     RETINANET_SAMPLER=Section(
         "Sampling for RetinaNet. RetinaNet trains on all anchors; with these keys some negatives "
-        "are ignored, or all negatives are weighted. The training log reports the numbers of "
-        "positives and negatives and the share of each bin. With the focal loss, `select` and "
-        "`reweight` lowered AP where they were measured (docs/results.md). To sample instead of "
-        "the focal loss, use `select` with RETINANET.LOSS_GAMMA 0 and LOSS_ALPHA 0.5, which is "
-        "half of the plain cross entropy. Then set RETINANET.PRIOR_PROB to the share of a class "
-        "in the anchors that are trained, 1 / ((1 + NEG_PER_POS) * number of foreground classes) "
-        "if MIN_NEG is 0; 0.01 is the share in all anchors. The scores of such a model are those "
-        "of the drawn anchors: they are higher than those of a model that trained on all "
+        "are ignored, all negatives are weighted, or other anchors are positive. The training log "
+        "reports the numbers of positives and negatives and the share of each bin. With the focal "
+        "loss, `select` and `reweight` lowered AP where they were measured (docs/results.md). To "
+        "sample instead of the focal loss, use `select` with RETINANET.LOSS_GAMMA 0 and "
+        "LOSS_ALPHA 0.5, which is half of the plain cross entropy. Then set RETINANET.PRIOR_PROB "
+        "to the share of a class in the anchors that are trained, 1 / ((1 + NEG_PER_POS) * number "
+        "of foreground classes) if MIN_NEG is 0; 0.01 fits all anchors. The scores of such a model "
+        "are those of the drawn anchors: they are higher than those of a model that trained on all "
         "anchors, so choose the score thresholds anew.",
         used_by=key.RETINANET,
         MODE=Key(
@@ -199,7 +199,11 @@ LIBRA = Section(
             "`none`: all negatives are used with the same weight. `select`: a draw by NEGATIVE "
             "keeps max(MIN_NEG, NEG_PER_POS * positives) negatives of each image; the others are "
             "ignored. `reweight`: all negatives are used, with weights whose sum is the same for "
-            "each IoU bin.",
+            "each IoU bin. `atss`: each object has its own IoU threshold (Zhang et al., CVPR "
+            "2020); all anchors below it are negatives, and RETINANET.POSITIVE_OVERLAP and "
+            "NEGATIVE_OVERLAP are not used. `threshold_as_atss`, the control of `atss`: as many "
+            "anchors of each image as `atss` would choose are positive, those with the highest "
+            "IoU.",
             registered_in("detectron_ext.sampling.retinanet_sampler:MODES"),
         ),
         NEGATIVE=Key(
@@ -228,6 +232,13 @@ LIBRA = Section(
         ),
         MIN_NEG=Key(
             256, "Mode `select`: number of negatives that every image may keep.", at_least(0)
+        ),
+        ATSS_POSITIONS=Key(
+            9,
+            "Modes `atss` and `threshold_as_atss`: number of positions of each level, those "
+            "nearest to the object's centre, whose anchors are candidates for the object. With 9 "
+            "anchors at a position, 9 positions give 81 candidates on each level; 1 gives 9.",
+            at_least(1),
         ),
     ),
     RETINANET_WEIGHTS=Section(
