@@ -116,7 +116,8 @@ def test_samplers_are_made_once_and_again_when_the_settings_change(cfg, monkeypa
     for _ in range(2):
         _sample(entry)
         _retinanet_blobs("select")
-    assert (made.count("iou_balanced"), made.count("select")) == (2, 2)
+    # RetinaNet's select makes an IoU-balanced sampler, too.
+    assert (made.count("iou_balanced"), made.count("select")) == (2 + 2, 2)
 
 
 def test_upstream_draws_the_regions_if_libra_has_its_defaults(cfg):
@@ -221,6 +222,26 @@ def test_blobs_of_weights_by_predictions_suit_upstreams_loader(cfg):
     assert blobs["retnet_weights_seed"].shape == (1,)
     objects = [blobs[f"retnet_positive_objects_fpn{level}"] for level in range(3, 7)]
     assert {tuple(row) for row in np.concatenate(objects)} == {(0, 0, 1), (0, 1, 2)}
+
+
+def test_retinanet_targets_follow_a_mode_that_assigns(cfg):
+    from detectron_ext.sampling.retinanet_targets import RetinanetTargets
+
+    _set("FPN.FPN_ON", "True", "FPN.RPN_MIN_LEVEL", 3, "FPN.RPN_MAX_LEVEL", 6,
+         "FPN.COARSEST_STRIDE", 64, "TRAIN.MAX_SIZE", 192)  # fmt: skip
+    plain, upstreams = _retinanet_blobs("none"), _retinanet_blobs("atss")
+    sample = SimpleNamespace(
+        boxes=np.float32([[10, 10, 60, 60], [70, 20, 130, 110]]),
+        classes=np.int32([1, 2]),
+        is_crowd=np.zeros(2, bool),
+    )
+    ours = RetinanetTargets(cfg)([sample], 128, 192, np.random.default_rng(0))
+    positives = 0
+    for level in range(3, 7):
+        name = f"retnet_cls_labels_fpn{level}"
+        np.testing.assert_array_equal(upstreams[name], ours[name])
+        positives += np.count_nonzero(ours[name] > 0)
+    assert upstreams["retnet_fg_num"] == positives + 1 != plain["retnet_fg_num"]
 
 
 _MANY = [[10, 10, 60, 60], [70, 20, 130, 110], [150, 90, 161, 101], [20, 90, 120, 93]]
