@@ -13,6 +13,7 @@ import numpy as np
 
 from detectron_ext import ops
 from detectron_ext.config.settings import Settings
+from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.anchor_weights import add_class_weights, add_positive_weights
 from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.fpn import Pyramid
