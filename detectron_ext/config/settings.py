@@ -223,6 +223,9 @@ class LibraSettings(Node, Protocol):
     def BOX_LOSS(self) -> str: ...
 
     @property
+    def CLASS_LOSS(self) -> str: ...
+
+    @property
     def BALANCED_L1(self) -> LibraBalancedL1Settings: ...
 
     @property

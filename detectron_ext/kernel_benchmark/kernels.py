@@ -27,6 +27,8 @@ _SIGNATURES = {
     "select_balanced_l1_gradient": _FORMULA + _SELECTION + "fppp",
     "weighted_sigmoid_focal_loss": _FOCAL + "fpp",
     "weighted_sigmoid_focal_gradient": _FOCAL + "fpp",
+    "quality_focal_loss": "lllppppffffpp",
+    "quality_focal_gradient": "lllppppffffpp",
     "select_box_iou": "hplppfp",
     "select_focal_loss": "hppllpffpp",
     "scale_anchors": "hplppp",

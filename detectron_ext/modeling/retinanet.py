@@ -7,15 +7,15 @@ tower ends in class logits, the other in box regressions. Blob names are Detectr
 from __future__ import annotations
 
 import math
-from typing import Any, Iterable, Sequence
+from typing import Iterable, Sequence
 
 import numpy as np
 
 from detectron_ext import ops
 from detectron_ext.config.settings import Settings
-from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.anchor_weights import add_class_weights, add_positive_weights
 from detectron_ext.modeling.box_losses import add_box_loss
+from detectron_ext.modeling.class_losses import add_class_loss
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
@@ -147,15 +147,15 @@ def add_retinanet_losses(model: DetectionModel, levels: Sequence[int]) -> list[B
     """Add the box and class losses of every level, and return the loss blobs.
 
     Raises:
-        ConfigError: RETINANET.SOFTMAX is on and LOSS_GAMMA is below 1 on GPUs; or see
-            `add_positive_weights`, `add_class_weights` and `add_box_loss`.
+        ConfigError: see `add_positive_weights`, `add_class_weights`, `add_box_loss` and
+            `add_class_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
     model.add_sampler(SAMPLER)
     rows = add_positive_weights(model, levels)
     losses = [_add_box_loss(model, level, rows.boxes.get(level)) for level in levels]
     for level in levels:
-        losses.append(_add_class_loss(model, level, add_class_weights(model, level, rows)))
+        losses.append(add_class_loss(model, level, add_class_weights(model, level, rows)))
     model.add_losses(losses)
     return losses
 
@@ -179,32 +179,3 @@ def _add_box_loss(model: DetectionModel, level: int, weights: Blob | None) -> Bl
         beta=config.RETINANET.BBOX_REG_BETA,
         scale=model.loss_scale * weight,
     )
-
-
-def _add_class_loss(model: DetectionModel, level: int, weights: Blob | None) -> Blob:
-    """Add the focal loss of a level.
-
-    It is divided by the number of foreground anchors. Weights of anchors do not change this number.
-    """
-    config = model.config
-    inputs = (f"retnet_cls_pred_fpn{level}", f"retnet_cls_labels_fpn{level}", "retnet_fg_num")
-    options: dict[str, Any] = {
-        "gamma": config.RETINANET.LOSS_GAMMA,
-        "alpha": config.RETINANET.LOSS_ALPHA,
-        "scale": model.loss_scale * config.LIBRA.LOSS_WEIGHTS.CLS,
-    }
-    loss = f"fl_fpn{level}"
-    if config.RETINANET.SOFTMAX:
-        if model.num_gpus and config.RETINANET.LOSS_GAMMA < 1:
-            # Its gradient there multiplies (1 - p)^(gamma - 1), infinite at p = 1, with 0.
-            raise ConfigError(
-                f"RETINANET.LOSS_GAMMA {config.RETINANET.LOSS_GAMMA:g} needs RETINANET.SOFTMAX "
-                "False on GPUs: below 1, Detectron's CUDA kernel of the softmax focal loss gives "
-                "NaN where an anchor is certain"
-            )
-        options.update(prob=f"retnet_prob_fpn{level}", num_classes=config.MODEL.NUM_CLASSES)
-        return ops.softmax_focal_loss(model.net, *inputs, loss, **options)[0]
-    options["num_classes"] = config.MODEL.NUM_CLASSES - 1
-    if weights is not None:
-        return ops.weighted_sigmoid_focal_loss(model.net, *inputs, weights, loss, **options)
-    return ops.sigmoid_focal_loss(model.net, *inputs, loss, **options)

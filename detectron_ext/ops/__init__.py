@@ -31,6 +31,7 @@ from detectron_ext.ops.operators.focal_losses import (
 )
 from detectron_ext.ops.operators.group_spatial_softmax import group_spatial_softmax
 from detectron_ext.ops.operators.non_local_block import non_local_block
+from detectron_ext.ops.operators.quality_focal import quality_focal_loss
 from detectron_ext.ops.operators.roi_max_pool import roi_max_pool
 from detectron_ext.ops.operators.selected_anchors import (
     scale_anchors,
@@ -52,6 +53,7 @@ __all__ = [
     "native_library_loaded",
     "non_local_block",
     "operators",
+    "quality_focal_loss",
     "reference",
     "roi_max_pool",
     "scale_anchors",

@@ -22,6 +22,7 @@ from detectron_ext.errors import ConfigError
 from detectron_ext.registry import Protocol, Registry
 
 NO_WEIGHTS = "none"
+UNIFORM_WEIGHTS = "uniform"
 
 
 class Positives(NamedTuple):
@@ -73,7 +74,7 @@ With `none` the graph has no weights.
 
 
 @POSITIVE_WEIGHTS.register(NO_WEIGHTS)
-@POSITIVE_WEIGHTS.register("uniform")
+@POSITIVE_WEIGHTS.register(UNIFORM_WEIGHTS)
 class _Uniform:
     """The factor 1 everywhere: nothing changes, but the training log tells how positives fare."""
 

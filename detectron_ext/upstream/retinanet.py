@@ -6,6 +6,7 @@ from typing import Callable
 
 import numpy as np
 
+from detectron_ext.config.keys import KEYS
 from detectron_ext.geometry.anchors import pyramid_levels
 from detectron_ext.modeling.anchor_weights import weighs_anchors
 from detectron_ext.modeling.retinanet import add_retinanet_heads, add_retinanet_losses
@@ -53,7 +54,8 @@ def _adding_outputs(original: Callable) -> Callable:
 def _adding_losses(original: Callable) -> Callable:
     def add(model):
         cfg = upstream_cfg()
-        if has_upstreams_losses() and not weighs_anchors(cfg):
+        is_focal = KEYS["LIBRA.CLASS_LOSS"].default == cfg.LIBRA.CLASS_LOSS
+        if has_upstreams_losses() and is_focal and not weighs_anchors(cfg):
             return original(model)
         return loss_gradients(model, add_retinanet_losses(model, pyramid_levels(cfg)))
 

@@ -11,6 +11,7 @@
 #include "kernels/balanced_pyramid_cuda.h"
 #include "kernels/cuda_interface.h"
 #include "kernels/losses_cuda.h"
+#include "kernels/quality_focal_cuda.h"
 
 namespace detectron_ext {
 namespace {
@@ -65,6 +66,31 @@ int detectron_ext_weighted_sigmoid_focal_gradient(int64_t anchors, int64_t class
     WeightedSigmoidFocalGradientCuda(
         {anchors, classes, positions, logits, labels, weights, normalizer, gamma, alpha}, scale,
         d_loss, d_logits, stream);
+  });
+}
+
+int detectron_ext_quality_focal_loss(int64_t anchors, int64_t classes, int64_t positions,
+                                     const float* logits, const int32_t* labels,
+                                     const float* quality, const float* normalizer, float beta,
+                                     float positive_weight, float negative_weight, float scale,
+                                     double* partial_sums, float* loss, cudaStream_t stream) {
+  return Guarded([&] {
+    QualityFocalLossCuda({anchors, classes, positions, logits, labels, quality, normalizer, beta,
+                          positive_weight, negative_weight},
+                         scale, partial_sums, loss, stream);
+  });
+}
+
+int detectron_ext_quality_focal_gradient(int64_t anchors, int64_t classes, int64_t positions,
+                                         const float* logits, const int32_t* labels,
+                                         const float* quality, const float* normalizer, float beta,
+                                         float positive_weight, float negative_weight, float scale,
+                                         const float* d_loss, float* d_logits,
+                                         cudaStream_t stream) {
+  return Guarded([&] {
+    QualityFocalGradientCuda({anchors, classes, positions, logits, labels, quality, normalizer,
+                              beta, positive_weight, negative_weight},
+                             scale, d_loss, d_logits, stream);
   });
 }
 

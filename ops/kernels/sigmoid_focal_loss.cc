@@ -1,36 +1,11 @@
 #include "kernels/sigmoid_focal_loss.h"
 
-#include <algorithm>
-
+#include "kernels/focal_runs.h"
 #include "kernels/lane_sum.h"
 #include "kernels/sigmoid_focal.h"
 
 namespace detectron_ext {
 namespace {
-
-constexpr int64_t kBlock = 8192;  // logits of one block of work
-constexpr int64_t kRun = 512;     // logits of one inner loop
-
-// Neighbouring logits of one plane.
-struct Run {
-  int64_t first;   // index of the first logit
-  int64_t anchor;  // index of its label and weight
-  int32_t class_label;
-  int64_t length;
-};
-
-// Calls visit(run) for the runs that make up [begin, end).
-template <typename Visit>
-void ForEachRun(const SigmoidFocalShape& shape, int64_t begin, int64_t end, const Visit& visit) {
-  for (int64_t i = begin; i < end;) {
-    const int64_t plane = i / shape.positions;
-    const int64_t offset = i % shape.positions;
-    const int64_t length = std::min({end - i, shape.positions - offset, kRun});
-    const int32_t class_label = static_cast<int32_t>(plane % shape.classes) + 1;
-    visit(Run{i, plane / shape.classes * shape.positions + offset, class_label, length});
-    i += length;
-  }
-}
 
 // kGammaTwo: gamma is 2. kWeighted: weights is not null.
 template <bool kGammaTwo, bool kWeighted>
@@ -45,12 +20,12 @@ struct Loops {
   static double Sum(const SigmoidFocalShape& shape, const FocalParameters& parameters,
                     const float* logits, const int32_t* labels, const float* weights,
                     ParallelFor parallel_for) {
-    return SumOverBlocks(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
+    return SumOverBlocks(parallel_for, shape.size(), kFocalBlock, [&](int64_t begin, int64_t end) {
       const SigmoidFocal<kGammaTwo> formula{parameters.gamma, parameters.positive_weight,
                                             parameters.negative_weight};
-      float losses[kRun];
+      float losses[kFocalRun];
       double sum = 0;
-      ForEachRun(shape, begin, end, [&](const Run& run) {
+      ForEachFocalRun(shape, begin, end, [&](const FocalRun& run) {
         const float* const x = logits + run.first;
         for (int64_t i = 0; i < run.length; ++i) {
           const int32_t label = labels[run.anchor + i];
@@ -66,11 +41,11 @@ struct Loops {
   static void Gradient(const SigmoidFocalShape& shape, const FocalParameters& parameters,
                        const float* logits, const int32_t* labels, const float* weights,
                        float factor, float* d_logits, ParallelFor parallel_for) {
-    ForEachBlock(parallel_for, shape.size(), kBlock, [&](int64_t begin, int64_t end) {
+    ForEachBlock(parallel_for, shape.size(), kFocalBlock, [&](int64_t begin, int64_t end) {
       const SigmoidFocal<kGammaTwo> formula{parameters.gamma, parameters.positive_weight,
                                             parameters.negative_weight};
       const float scale = factor;
-      ForEachRun(shape, begin, end, [&](const Run& run) {
+      ForEachFocalRun(shape, begin, end, [&](const FocalRun& run) {
         const float* const x = logits + run.first;
         float* const dx = d_logits + run.first;
 #pragma omp simd

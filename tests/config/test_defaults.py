@@ -78,6 +78,7 @@ def test_libra_defaults_are_plain_detectron():
         "FPN": {"EXTRA_LEVELS_ON": "input", "EXTRA_LEVELS_RELU": True},
         "BOX_CONVENTION": "detectron",
         "BOX_LOSS": "",
+        "CLASS_LOSS": "focal",
         "IMPORTS": [],
         "BALANCED_L1": {"ON": False, "ALPHA": 0.5, "GAMMA": 1.5, "FORMULA": "continuous"},
         "SAMPLER": {

@@ -30,6 +30,9 @@ _VARIANTS = {
         "LIBRA.RETINANET_SAMPLER.MODE", "select", "LIBRA.RETINANET_SAMPLER.NEGATIVE", "random",
         "LIBRA.RETINANET_SAMPLER.MIN_NEG", "0",
     ],
+    "quality_focal": [
+        "LIBRA.CLASS_LOSS", "quality_focal", "LIBRA.RETINANET_WEIGHTS.POSITIVE", "uniform",
+    ],
     "basic_blocks": ["MODEL.CONV_BODY", "FPN.add_fpn_ResNet18_conv5_body"],
     "stock_convolution": ["LIBRA.FAST_CONV", "False"],
     "augmented": [
@@ -108,6 +111,7 @@ _RETINANET_OPTIONS = {
     "select": ["LIBRA.RETINANET_SAMPLER.MODE", "select", *_VARIANTS["augmented"]],
     "softmax": ["RETINANET.SOFTMAX", "True"],
     "atss": ["LIBRA.RETINANET_SAMPLER.MODE", "atss"],
+    "quality_focal": ["LIBRA.CLASS_LOSS", "quality_focal"],
 }
 
 

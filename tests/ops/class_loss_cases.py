@@ -27,6 +27,11 @@ def _focal_cases(random: np.random.RandomState) -> Iterator[tuple]:
         inputs = [logits, labels, count]
         yield "SigmoidFocalLoss", inputs, arguments
         yield "WeightedSigmoidFocalLoss", [*inputs, weights], arguments
+        named = {"beta": gamma, "positive_weight": 0.7, "negative_weight": 1.5}
+        quality = random.uniform(0, 1, labels.shape).astype(np.float32)
+        quality.flat[::5], quality.flat[1::5] = 0, 1
+        more = {**named, "scale": 0.5, "num_classes": classes}
+        yield "QualityFocalLoss", [*inputs, quality], more
         softmax_labels = np.minimum(labels, classes - 1)
         yield "SoftmaxFocalLoss", [logits, softmax_labels, count], arguments
 
@@ -60,12 +65,20 @@ def _focal(operator: str, outputs: int = 1, weighted: bool = False) -> Callable[
     return build
 
 
+def _quality(random) -> BigCase:
+    case = _focal("QualityFocalLoss")(random)
+    quality = random.uniform(0, 1, case.inputs[1].shape).astype(np.float32)
+    arguments = {"num_classes": 4, "beta": 1.7}
+    return BigCase("QualityFocalLoss", [*case.inputs, quality], arguments)
+
+
 def _cross_entropy(random) -> BigCase:
     targets = random.randint(-1, 2, SHAPE).astype(np.int32)
     return BigCase("SigmoidCrossEntropyLoss", [3 * normal(random, *SHAPE), targets], {})
 
 
 BIG_CASES: dict[str, Callable[[np.random.RandomState], BigCase]] = {
+    "QualityFocalLoss": _quality,
     "SigmoidCrossEntropyLoss": _cross_entropy,
     "SigmoidFocalLoss": _focal("SigmoidFocalLoss"),
     "SoftmaxFocalLoss": _focal("SoftmaxFocalLoss", outputs=2),

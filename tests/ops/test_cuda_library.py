@@ -20,6 +20,8 @@ INPUTS = {
     "EmbeddedGaussianAttentionGradient": 6,
     "SelectBalancedL1Loss": 4,
     "SelectBalancedL1LossGradient": 5,
+    "QualityFocalLoss": 4,
+    "QualityFocalLossGradient": 5,
     "WeightedSigmoidFocalLoss": 4,
     "WeightedSigmoidFocalLossGradient": 5,
 }

@@ -101,6 +101,16 @@ LIBRA = Section(
         registered_in("detectron_ext.modeling.box_losses:BOX_LOSSES"),
         used_by=WITH_DETECTIONS,
     ),
+    CLASS_LOSS=Key(
+        "focal",
+        "The class loss of RetinaNet. `focal`: the focal loss. `quality_focal` (Li et al., "
+        "Generalized Focal Loss, 2020): the target of a positive is the IoU of its predicted box "
+        "with the object instead of 1, so that scores rank boxes by their quality. "
+        "RETINANET.LOSS_GAMMA is its exponent; it uses neither RETINANET.LOSS_ALPHA nor weights of "
+        "anchors. LIBRA.RETINANET_WEIGHTS.POSITIVE `uniform` adds the IoUs to the training log.",
+        registered_in("detectron_ext.modeling.class_losses:CLASS_LOSSES"),
+        used_by=key.RETINANET,
+    ),
     BALANCED_L1=Section(
         "The balanced L1 loss of the box regression (section 3.3 of the paper). Above a "
         "difference of beta it is linear. Beta is RETINANET.BBOX_REG_BETA (0.11) for RetinaNet "

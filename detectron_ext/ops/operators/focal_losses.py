@@ -38,7 +38,7 @@ from detectron_ext.ops.table import (
 )
 
 _LARGEST_LOG = -LOG_OF_SMALLEST
-_INPUT_TYPES = (FLOAT, INTEGER, FLOAT)
+INPUT_TYPES = (FLOAT, INTEGER, FLOAT)
 
 
 def sigmoid_focal_loss(
@@ -163,7 +163,9 @@ def softmax_focal_loss(
     return add_operator(net, "SoftmaxFocalLoss", [logits, labels, fg_num], outputs, **arguments)
 
 
-def _check(operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_label: int) -> None:
+def check_focal_inputs(
+    operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_label: int
+) -> None:
     """Raise ValueError unless logits, labels, fg_num and perhaps weights fit together."""
     logits, labels, fg_num, *weights = inputs
     require_map(operator, "logits", logits)
@@ -188,7 +190,7 @@ def _check(operator: str, inputs: Sequence[np.ndarray], num_classes: int, max_la
         require_same_shape(operator, "weights", weight, "labels", labels)
 
 
-def _factor(fg_num: np.ndarray, scale: float) -> np.float32:
+def loss_factor(fg_num: np.ndarray, scale: float) -> np.float32:
     """Return scale / max(fg_num, 1)."""
     return np.float32(scale / max(float(fg_num.reshape(())), 1.0))
 
@@ -198,13 +200,15 @@ def _power(base: np.ndarray, exponent: float) -> np.ndarray:
     return base * base if exponent == 2 else base ** np.float32(exponent)
 
 
-def _positives(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
+def positive_places(labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
     """Return index arrays (n, a, k, y, x) of the positives among (N, A, K, H, W) logits."""
     n, a, y, x = np.nonzero((labels > 0) & (labels <= num_classes))
     return n, a, labels[n, a, y, x] - 1, y, x
 
 
-def _weighted(terms: np.ndarray, labels: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+def weighted_terms(
+    terms: np.ndarray, labels: np.ndarray, weights: Sequence[np.ndarray]
+) -> np.ndarray:
     """Return terms (N, A, K, H, W) times their anchors' weights; 0 at ignored anchors."""
     if weights:
         terms = terms * weights[0][:, :, np.newaxis]
@@ -221,7 +225,7 @@ def _sigmoid_parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.where(positive, large, small), np.where(positive, small, large), softplus
 
 
-def _sigmoid_loss_terms(x: np.ndarray, gamma: float, largest: float = np.inf) -> np.ndarray:
+def sigmoid_loss_terms(x: np.ndarray, gamma: float, largest: float = np.inf) -> np.ndarray:
     """Return -p^gamma log(1 - p), where p = sigmoid(x) and the logarithm is at least -largest.
 
     This is a negative's loss at x, and a positive's loss at -x.
@@ -230,8 +234,8 @@ def _sigmoid_loss_terms(x: np.ndarray, gamma: float, largest: float = np.inf) ->
     return _power(p, gamma) * np.minimum(softplus, np.float32(largest))
 
 
-def _sigmoid_slope_terms(x: np.ndarray, gamma: float) -> np.ndarray:
-    """Return the derivative of `_sigmoid_loss_terms`, without its bound, with respect to x."""
+def sigmoid_slope_terms(x: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the derivative of `sigmoid_loss_terms`, without its bound, with respect to x."""
     p, not_p, softplus = _sigmoid_parts(x)
     return _power(p, gamma) * (p + np.float32(gamma) * not_p * softplus)
 
@@ -257,13 +261,13 @@ def _sigmoid_terms(
         of_negatives: returns the terms of logits, given (N, A, K, H, W), as negatives.
         of_positives: returns the terms of the positive logits, given (P).
     """
-    _check(operator, inputs, num_classes, num_classes)
+    check_focal_inputs(operator, inputs, num_classes, num_classes)
     logits, labels, _, *weights = inputs
     x = split_groups(logits, num_classes)
-    places = _positives(labels, num_classes)
+    places = positive_places(labels, num_classes)
     terms = of_negatives(x)
     terms[places] = of_positives(x[places])
-    return _weighted(terms, labels, weights)
+    return weighted_terms(terms, labels, weights)
 
 
 def _sigmoid_forward(operator: str) -> Callable[..., list[np.ndarray]]:
@@ -274,10 +278,10 @@ def _sigmoid_forward(operator: str) -> Callable[..., list[np.ndarray]]:
             operator,
             inputs,
             num_classes,
-            lambda x: np.float32(1 - alpha) * _sigmoid_loss_terms(x, gamma),
-            lambda x: np.float32(alpha) * _sigmoid_loss_terms(-x, gamma, _LARGEST_LOG),
+            lambda x: np.float32(1 - alpha) * sigmoid_loss_terms(x, gamma),
+            lambda x: np.float32(alpha) * sigmoid_loss_terms(-x, gamma, _LARGEST_LOG),
         )
-        return [_factor(inputs[2], scale) * losses.sum(dtype=np.float64)]
+        return [loss_factor(inputs[2], scale) * losses.sum(dtype=np.float64)]
 
     return forward
 
@@ -291,10 +295,10 @@ def _sigmoid_backward(operator: str) -> Callable[..., list[np.ndarray]]:
             operator,
             inputs,
             num_classes,
-            lambda x: np.float32(1 - alpha) * _sigmoid_slope_terms(x, gamma),
-            lambda x: np.float32(-alpha) * _sigmoid_slope_terms(_finite(-x), gamma),
+            lambda x: np.float32(1 - alpha) * sigmoid_slope_terms(x, gamma),
+            lambda x: np.float32(-alpha) * sigmoid_slope_terms(_finite(-x), gamma),
         )
-        slopes = slopes * (_factor(inputs[2], scale) * d_loss)
+        slopes = slopes * (loss_factor(inputs[2], scale) * d_loss)
         return [slopes.reshape(inputs[0].shape)]
 
     return backward
@@ -317,10 +321,10 @@ def _softmax_terms(
 def _softmax_forward(
     inputs: Sequence[np.ndarray], *, gamma: float, alpha: float, scale: float, num_classes: int
 ) -> list[np.ndarray]:
-    _check("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
+    check_focal_inputs("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
     logits, labels, fg_num = inputs
     log_p, not_p, z = _softmax_terms(logits, labels, alpha, num_classes)
-    loss = -_factor(fg_num, scale) * (z * not_p**gamma * np.maximum(log_p, -_LARGEST_LOG)).sum()
+    loss = -loss_factor(fg_num, scale) * (z * not_p**gamma * np.maximum(log_p, -_LARGEST_LOG)).sum()
     return [loss, group_softmax(logits, num_classes)]
 
 
@@ -328,13 +332,13 @@ def _softmax_backward(
     arrays: Sequence[np.ndarray], *, gamma: float, alpha: float, scale: float, num_classes: int
 ) -> list[np.ndarray]:
     *inputs, _, probabilities, d_loss = arrays
-    _check("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
+    check_focal_inputs("SoftmaxFocalLoss", inputs, num_classes, num_classes - 1)
     logits, labels, fg_num = inputs
     log_p, not_p, z = _softmax_terms(logits, labels, alpha, num_classes)
     # log p / (1 - p) tends to -1 as p tends to 1.
     ratio = np.divide(log_p, not_p, out=-np.ones_like(log_p), where=not_p > 0)
     slope = z * not_p**gamma * (gamma * np.exp(log_p) * ratio - 1)
-    slope = (slope * (_factor(fg_num, scale) * d_loss)).astype(np.float32)[:, :, np.newaxis]
+    slope = (slope * (loss_factor(fg_num, scale) * d_loss)).astype(np.float32)[:, :, np.newaxis]
     gradient = -slope * split_groups(probabilities.reshape(logits.shape), num_classes)
     gradient = np.where(labels[:, :, np.newaxis] >= 0, gradient, np.float32(0))
     chosen = np.maximum(labels, 0)[:, :, np.newaxis].astype(np.int64)
@@ -345,7 +349,7 @@ def _softmax_backward(
 
 
 def _sigmoid_in_python(name: str) -> PythonOperator:
-    return PythonOperator(_sigmoid_forward(name), _sigmoid_backward(name), input_types=_INPUT_TYPES)
+    return PythonOperator(_sigmoid_forward(name), _sigmoid_backward(name), input_types=INPUT_TYPES)
 
 
 register_loss(
@@ -375,7 +379,7 @@ register(
         reference_of(reference.softmax_focal_loss),
         reference_gradient_of(reference.softmax_focal_loss_gradient),
         DETECTRON,
-        python=PythonOperator(_softmax_forward, _softmax_backward, input_types=_INPUT_TYPES),
+        python=PythonOperator(_softmax_forward, _softmax_backward, input_types=INPUT_TYPES),
         differentiable_outputs=FIRST,
     )
 )

@@ -15,6 +15,7 @@ from detectron_ext.ops.reference.box_losses import *
 from detectron_ext.ops.reference.focal_losses import *
 from detectron_ext.ops.reference.non_local import *
 from detectron_ext.ops.reference.pyramid import *
+from detectron_ext.ops.reference.quality_focal import *
 from detectron_ext.ops.reference.regions import *
 from detectron_ext.ops.reference.selected_anchors import *
 from detectron_ext.ops.reference.softmax import *

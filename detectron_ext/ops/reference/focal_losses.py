@@ -81,7 +81,7 @@ def weighted_sigmoid_focal_loss(
         scale: factor of the loss.
         num_classes: classes of an anchor.
     """
-    x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
+    x, positive, counted = sigmoid_terms(logits, labels, num_classes)
     log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     p, not_p = np.exp(log_p), np.exp(log_not_p)
     losses = np.where(
@@ -90,7 +90,7 @@ def weighted_sigmoid_focal_loss(
         -(1 - alpha) * p**gamma * log_not_p,
     )
     weighted = np.where(counted, float64(weights)[:, :, np.newaxis] * losses, 0.0)
-    return scale / _normalizer(fg_num) * weighted.sum()
+    return scale / normalizer(fg_num) * weighted.sum()
 
 
 def weighted_sigmoid_focal_loss_gradient(
@@ -110,7 +110,7 @@ def weighted_sigmoid_focal_loss_gradient(
     `d_loss` is the gradient of the loss, a scalar. The other parameters are those of
     `weighted_sigmoid_focal_loss`.
     """
-    x, positive, counted = _sigmoid_terms(logits, labels, num_classes)
+    x, positive, counted = sigmoid_terms(logits, labels, num_classes)
     log_p, log_not_p = -np.logaddexp(0, -x), -np.logaddexp(0, x)
     p, not_p = np.exp(log_p), np.exp(log_not_p)
     slopes = np.where(
@@ -119,7 +119,7 @@ def weighted_sigmoid_focal_loss_gradient(
         (1 - alpha) * p**gamma * (p - gamma * not_p * log_not_p),
     )
     weighted = np.where(counted, float64(weights)[:, :, np.newaxis] * slopes, 0.0)
-    return (float64(d_loss) * scale / _normalizer(fg_num) * weighted).reshape(np.shape(logits))
+    return (float64(d_loss) * scale / normalizer(fg_num) * weighted).reshape(np.shape(logits))
 
 
 def softmax_focal_loss(
@@ -152,7 +152,7 @@ def softmax_focal_loss(
     probabilities = group_spatial_softmax(logits, num_classes=num_classes)
     _, log_p, z = _softmax_terms(logits, labels, alpha, num_classes)
     losses = -z * (-np.expm1(log_p)) ** gamma * np.maximum(log_p, LOG_OF_SMALLEST)
-    return scale / _normalizer(fg_num) * losses.sum(), probabilities
+    return scale / normalizer(fg_num) * losses.sum(), probabilities
 
 
 def softmax_focal_loss_gradient(
@@ -179,10 +179,10 @@ def softmax_focal_loss_gradient(
     probabilities = group_spatial_softmax(logits, num_classes=num_classes)
     gradient = slope[:, :, np.newaxis] * (chosen - probabilities.reshape(chosen.shape))
     gradient = np.where(np.asarray(labels)[:, :, np.newaxis] >= 0, gradient, 0.0)
-    return (float64(d_loss) * scale / _normalizer(fg_num) * gradient).reshape(np.shape(logits))
+    return (float64(d_loss) * scale / normalizer(fg_num) * gradient).reshape(np.shape(logits))
 
 
-def _normalizer(fg_num: np.ndarray | float) -> float:
+def normalizer(fg_num: np.ndarray | float) -> float:
     return max(float(np.squeeze(fg_num)), 1.0)
 
 
@@ -192,7 +192,7 @@ def _split(logits: np.ndarray, num_classes: int) -> np.ndarray:
     return float64(logits).reshape(n, channels // num_classes, num_classes, height, width)
 
 
-def _sigmoid_terms(
+def sigmoid_terms(
     logits: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, ...]:
     """Return the split logits, which of them are positives, and which anchors are not ignored."""
