@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from caffe2.python import workspace
-from two_gpus import CONFIGS, build_for_two_gpus
+from two_gpus import CONFIGS
 
 from detectron_ext import config as configuration
 from detectron_ext.errors import ConfigError
@@ -40,13 +40,11 @@ def test_quality_focal_replaces_the_focal_loss_of_every_level():
 def test_the_loss_has_the_exponent_and_the_factors_of_the_configuration():
     if not library.has_native("QualityFocalLoss"):
         pytest.skip("needs native operators")
-    model = build_for_two_gpus(
-        "retinanet", True, *_QUALITY, "RETINANET.LOSS_GAMMA", "1.5", "LIBRA.LOSS_WEIGHTS.CLS", "3.0"
-    )
-    (loss,) = [op for op in model.net.Proto().op if op.output[0] == "gpu_1/fl_fpn4"]
+    model = _build(*_QUALITY, "RETINANET.LOSS_GAMMA", "1.5", "LIBRA.LOSS_WEIGHTS.CLS", "3.0")
+    (loss,) = [op for op in model.net.Proto().op if op.output[0] == "fl_fpn4"]
     arguments = {arg.name: arg.f or arg.i for arg in loss.arg}
     assert loss.type == "QualityFocalLoss"
-    assert arguments["beta"] == 1.5 and arguments["scale"] == 1.5  # 3 / 2 GPUs
+    assert arguments["beta"] == 1.5 and arguments["scale"] == 3
     assert arguments["num_classes"] == model.config.MODEL.NUM_CLASSES - 1
 
 

@@ -36,7 +36,7 @@ def formula_of(case, tensors):
             return None
         arguments.pop("formula", None)
         return [scale * loss(partial(penalty, **arguments), *tensors)]
-    if "FocalLoss" in case.operator:
+    if case.operator in ("SigmoidFocalLoss", "WeightedSigmoidFocalLoss", "SoftmaxFocalLoss"):
         focal = eager.softmax_focal_loss if "Softmax" in case.operator else eager.sigmoid_focal_loss
         return [scale * focal(*tensors, **arguments)]
     if case.operator == "BalancedPyramidGather":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from case_types import Case
 from kernel_memory import partial_sums, unwritten
 from native_runner import assert_close, needs_native, normal, run_operator
@@ -87,6 +88,24 @@ def test_the_gradient_of_the_definition_is_its_derivative(beta, logit, quality):
     )
     slope = reference.quality_focal_loss_gradient(*inputs, 1.0, **arguments)
     assert slope.item() == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("beta", [1.5, 2.0])
+def test_loss_and_gradient_equal_those_of_pytorch(run, beta):
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 4, (2, 2, 3, 5)).astype(np.int32)
+    logits = 3 * normal(random, 2, 6, 3, 5)
+    quality = random.uniform(0, 1, labels.shape).astype(np.float32)
+    x = torch.from_numpy(logits).double().reshape(2, 2, 3, 3, 5).requires_grad_()
+    is_own = torch.from_numpy(labels)[:, :, None] == torch.arange(1, 4).reshape(3, 1, 1)
+    target = is_own * torch.from_numpy(quality).double()[:, :, None]
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+    wanted = ((target - torch.sigmoid(x)).abs() ** beta * entropy).sum() / 4
+    (1.7 * wanted).backward()
+    inputs = [logits, labels, np.float32([4]), quality]
+    loss, gradient = run(inputs, {"beta": beta, "num_classes": 3})
+    assert_close(loss, wanted.item())
+    assert_close(gradient, x.grad.numpy().reshape(logits.shape))
 
 
 def test_values_computed_by_hand(run):

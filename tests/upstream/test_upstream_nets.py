@@ -97,6 +97,14 @@ def test_weights_by_predictions_enter_both_losses(cfg, tmp_path):
     assert "SelectSmoothL1Loss" not in names and "SigmoidFocalLoss" not in names
 
 
+def test_the_libra_node_selects_the_class_loss(cfg, tmp_path):
+    path = write_config(tmp_path, "retinanet", {"CLASS_LOSS": "quality_focal"})
+    operators = _create(path, True).net.Proto().op
+    assert not [op for op in operators if op.type.startswith("SigmoidFocalLoss")]
+    quality = [op for op in operators if op.output and "retnet_quality_fpn" in op.output[0]]
+    assert len([op for op in quality if not op.is_gradient_op]) == 4
+
+
 def test_the_balanced_pyramid_trains_above_a_frozen_body(cfg, tmp_path):
     path = write_config(tmp_path, "faster_rcnn", LIBRA)
     model = _create(path, True, "TRAIN.FREEZE_CONV_BODY", "True")
