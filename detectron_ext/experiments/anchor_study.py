@@ -106,7 +106,7 @@ def _image_anchors(
     net: TestNet,
     sample: ImageSample,
     size: tuple[int, ...],
-    targets: RetinanetTargets,
+    training: RetinanetTargets,
     config: Config,
 ) -> ImageAnchors:
     grids = AnchorGrids(retinanet_anchor_levels(config))(*size)[1]
@@ -117,7 +117,7 @@ def _image_anchors(
     anchors = np.concatenate([grid.reshape(-1, 4) for grid in grids])
     height, width = size
     draws = np.random.default_rng(config.RNG_SEED)  # of a mode that draws; the samples have theirs
-    labels, matched, overlaps, _ = targets.assignment(sample, height, width, draws)
+    labels, matched, overlaps, _ = training.assignment(sample, height, width, draws)
     positive = np.flatnonzero(labels > BACKGROUND)
     objects = sample.boxes[~sample.is_crowd]
     targets = encode(anchors[positive], objects[matched[positive]])

@@ -158,11 +158,12 @@ class NegativeDraw:
     def __init__(self, name: str, settings: NegativeSettings, negative_threshold: float) -> None:
         self._name = f"{_section_of(settings)}.NEGATIVE {name}"
         self._sampler = NEGATIVES.choose(name)(settings, negative_threshold)
-        self.floor_thresh = getattr(self._sampler, "floor_thresh", None)
-        if not isinstance(self.floor_thresh, (int, float)):
+        floor_thresh = getattr(self._sampler, "floor_thresh", None)
+        if not isinstance(floor_thresh, (int, float)):
             raise ConfigError(
-                f"{self._name} must have a number floor_thresh, given {shown(self.floor_thresh)}"
+                f"{self._name} must have a number floor_thresh, given {shown(floor_thresh)}"
             )
+        self.floor_thresh = float(floor_thresh)
 
     def __call__(
         self, overlaps: np.ndarray, candidates: np.ndarray, count: int, rng: np.random.Generator

@@ -276,14 +276,14 @@ class RetinanetTargets:
         )  # fmt: skip
         num_classes = self._config.MODEL.NUM_CLASSES
         sampled = checked_anchors(self._sampler(image), image, num_classes, self._mode)
-        if sampled.matched is None:
-            sampled = sampled._replace(matched=matched)
+        if sampled.matched is not None:
+            matched = sampled.matched
         if self._assigns:
             labels = sampled.labels.copy()
             _ignore_crowds(labels, anchors, sample, self._config)
             sampled = sampled._replace(labels=labels)
             num_foreground = int(np.count_nonzero(labels > BACKGROUND))
-            assignment = Assignment(labels, sampled.matched, overlaps, num_foreground)
+            assignment = Assignment(labels, matched, overlaps, num_foreground)
         return assignment, sampled
 
     def _image_targets(
@@ -293,7 +293,8 @@ class RetinanetTargets:
         sample: GroundTruthImage,
         rng: np.random.Generator,
     ) -> _ImageTargets:
-        assignment, (labels, weights, matched) = self._assigned(anchors, levels, sample, rng)
+        assignment, (labels, weights, new_matches) = self._assigned(anchors, levels, sample, rng)
+        matched = assignment.matched if new_matches is None else new_matches
         num_background = int(np.count_nonzero(assignment.labels == BACKGROUND))
         boxes, overlaps = sample.boxes[~sample.is_crowd], assignment.overlaps
         targets = np.zeros((len(anchors), 4), dtype=np.float32)
