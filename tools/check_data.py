@@ -30,8 +30,8 @@ def main() -> int:
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="also decode every picture: find those that cannot be read, and copies that were "
-        "compressed again",
+        help="also decode every picture: find those that cannot be read, and those that are nearly "
+        "the same (compressed, scaled, brightened, mirrored or turned copies)",
     )
     command_line.add_config_arguments(parser)
     arguments = parser.parse_args()

@@ -54,7 +54,7 @@ def check_data(config: Config, output_dir: str, fix: str = "", decode: bool = Fa
         fix: file for annotations without the faults that have only one remedy; "" writes none. If
             the configuration names several data sets, ``out.json`` becomes ``out_<name>.json``.
         decode: also decode every picture. That finds those that cannot be read, and images that
-            look the same although their files differ.
+            are nearly the same although their files differ.
 
     Returns:
         Number of findings.
@@ -81,7 +81,7 @@ def check_data(config: Config, output_dir: str, fix: str = "", decode: bool = Fa
     ]
     missing = missing_files(files)
     findings += _missing_findings(missing, files)
-    groups = equal_files(files)
+    similar: list[list[ImageFile]] = []
     if decode:
         gone = {(file.dataset, file.image_id) for file in missing}
         records = [
@@ -92,8 +92,7 @@ def check_data(config: Config, output_dir: str, fix: str = "", decode: bool = Fa
         ]
         unreadable, similar = decode_pictures(records, config.LIBRA.DATA.DEEP_IMAGES)
         findings += unreadable
-        groups = _joined(groups, similar)
-    findings += same_image_findings(groups, trained, tested)
+    findings += same_image_findings(equal_files(files), similar, trained, tested)
     _print(checked, findings)
     make_writable_folder(output_dir, "the page to folder", _ADVICE)
     path = os.path.join(output_dir, PAGE)
@@ -234,12 +233,6 @@ def _missing_findings(missing: list[ImageFile], files: list[ImageFile]) -> list[
             )
         )
     return findings
-
-
-def _joined(groups: list[list[ImageFile]], others: list[list[ImageFile]]) -> list[list[ImageFile]]:
-    """Return the groups of both lists; one that lies inside another is left out."""
-    whole = [set(group) for group in others]
-    return others + [group for group in groups if not any(set(group) <= w for w in whole)]
 
 
 def _print(checked: Sequence[CheckedDataset], findings: Sequence[Finding]) -> None:

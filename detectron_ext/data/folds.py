@@ -15,7 +15,7 @@ def split_in_folds(groups: Sequence[Sequence[int]], num_folds: int, seed: int) -
     The groups are shuffled. Large groups are placed first, each into the smallest fold.
 
     Args:
-        groups: numbers of images, such as `image_hash.near_duplicates` returns.
+        groups: numbers of images, such as `near_duplicates.near_duplicates` returns.
         num_folds: number of folds.
         seed: seed of the shuffling.
 

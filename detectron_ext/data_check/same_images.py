@@ -1,7 +1,7 @@
-"""Images that several ids or several data sets share, by the content of their files.
+"""Images that several ids or several data sets share.
 
-Only files of equal length can be equal. So most files are told apart by their length and are not
-read.
+Files are compared by their content. Only files of equal length can be equal. So most files are told
+apart by their length and are not read. What nearly equal pictures mean is told here, too.
 """
 
 from __future__ import annotations
@@ -67,16 +67,80 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
+class _Wording(NamedTuple):
+    """How findings about groups of images are said.
+
+    Attributes:
+        repeated: what several images of a data set are; ``{count}`` is the number of groups.
+        repeated_advice: what to do with them.
+        leaked: what images of a test set are; ``{count}``, ``{test}`` and ``{train}`` are replaced.
+        leaked_advice: what to do with them.
+    """
+
+    repeated: str
+    repeated_advice: str
+    leaked: str
+    leaked_advice: str
+
+
+_EQUAL = _Wording(
+    "{count} images appear under several ids",
+    "join their annotations under one id",
+    "{count} images of {test} are also in {train}",
+    "the test scores what was trained; remove them from one of the two",
+)
+_NEAR = _Wording(
+    "{count} images are nearly the same as others",
+    "compare the pictures; if they are copies of one, keep one of them",
+    "{count} images of {test} are nearly the same as images of {train}",
+    "compare the pictures; if they are copies, the test scores what was trained: remove them from "
+    "one of the two",
+)
+
+
 def same_image_findings(
-    groups: Sequence[Sequence[ImageFile]], trained: Sequence[str], tested: Sequence[str]
+    equal: Sequence[Sequence[ImageFile]],
+    near: Sequence[Sequence[ImageFile]],
+    trained: Sequence[str],
+    tested: Sequence[str],
 ) -> list[Finding]:
-    """Return what groups of equal images mean for training and testing.
+    """Return what groups of equal and of nearly equal images mean for training and testing.
+
+    Images that are equal are not told again as nearly equal ones.
 
     Args:
-        groups: the result of :func:`equal_files`, or of another definition of "equal".
+        equal: the result of :func:`equal_files`.
+        near: groups of images that are nearly the same; they may contain equal ones.
         trained: names of TRAIN.DATASETS.
         tested: names of TEST.DATASETS.
     """
+    # Of equal images, each data set keeps one among its nearly equal ones.
+    again = {file for group in equal for file in _all_but_first(group)}
+    others = [[file for file in group if file not in again] for group in near]
+    told = {_pair(a, b) for group in equal for a in group for b in group}
+    return _findings(equal, trained, tested, _EQUAL, set()) + _findings(
+        others, trained, tested, _NEAR, told
+    )
+
+
+def _all_but_first(group: Sequence[ImageFile]) -> list[ImageFile]:
+    """Return the images of a group without the first one of each data set."""
+    firsts = {file.dataset: file for file in reversed(group)}
+    return [file for file in group if file is not firsts[file.dataset]]
+
+
+def _pair(one: ImageFile, other: ImageFile) -> frozenset:
+    return frozenset((one, other))
+
+
+def _findings(
+    groups: Sequence[Sequence[ImageFile]],
+    trained: Sequence[str],
+    tested: Sequence[str],
+    wording: _Wording,
+    told: set[frozenset],
+) -> list[Finding]:
+    """Return the findings about groups; pairs of ``told`` are left out."""
     repeated: dict[str, list] = defaultdict(list)
     leaks: dict[tuple[str, str], list] = defaultdict(list)
     for group in groups:
@@ -88,34 +152,40 @@ def same_image_findings(
                 repeated[name].append(files)
         for train in set(trained) & set(by_set):
             for test in set(tested) & set(by_set) - {train}:
-                leaks[train, test].append([*by_set[train][:1], *by_set[test][:1]])
-    findings = [_repeated_finding(name, found) for name, found in sorted(repeated.items())]
+                leaks[train, test] += [
+                    [by_set[train][0], file] for file in by_set[test]
+                    if _pair(by_set[train][0], file) not in told
+                ]  # fmt: skip
+    findings = [_repeated_finding(name, found, wording) for name, found in sorted(repeated.items())]
     for (train, test), found in sorted(leaks.items()):
-        findings.append(
-            Finding(
-                f"{len(found)} images of {test} are also in {train}: the test scores what was "
-                f"trained; first {found[0][1].path}; remove them from one of the two",
-                [
-                    Case(test, tested_file.image_id, NO_BOXES, f"in {train} as {trained_file.path}")
-                    for trained_file, tested_file in found[:MAX_CASES]
-                ],
-            )
-        )
+        if found:
+            findings.append(_leak_finding(train, test, found, wording))
     return findings
 
 
-def _repeated_finding(name: str, groups: list) -> Finding:
+def _repeated_finding(name: str, groups: list, wording: _Wording) -> Finding:
     first = groups[0]
+    cases = [
+        Case(name, file.image_id, NO_BOXES, f"id {file.image_id}, group {number}")
+        for number, files in enumerate(groups, start=1)
+        for file in files[:2]
+    ]
     return Finding(
-        f"{name}: {len(groups)} images appear under several ids; first {first[0].image_id!r} and "
-        f"{first[1].image_id!r} ({first[0].path}); join their annotations under one id",
-        [
-            Case(
-                name,
-                files[0].image_id,
-                NO_BOXES,
-                f"ids {', '.join(str(f.image_id) for f in files)}",
-            )
-            for files in groups[:MAX_CASES]
-        ],
+        f"{name}: {wording.repeated.format(count=len(groups))}; first {first[0].image_id!r} and "
+        f"{first[1].image_id!r} ({first[0].path}); {wording.repeated_advice}",
+        cases[:MAX_CASES],
+    )
+
+
+def _leak_finding(train: str, test: str, pairs: list, wording: _Wording) -> Finding:
+    cases = [
+        Case(file.dataset, file.image_id, NO_BOXES, f"{role}, pair {number}")
+        for number, (trained, tested) in enumerate(pairs, start=1)
+        for role, file in (("trained", trained), ("tested", tested))
+    ]
+    leaked = wording.leaked.format(count=len(pairs), test=test, train=train)
+    trained, tested = pairs[0]
+    return Finding(
+        f"{leaked}; first {tested.path} and {trained.path}; {wording.leaked_advice}",
+        cases[:MAX_CASES],
     )

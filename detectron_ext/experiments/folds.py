@@ -18,15 +18,14 @@ import logging
 import os
 from typing import Any, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
 from detectron_ext.config import Config
 from detectron_ext.data.annotation_file import read_json
 from detectron_ext.data.catalog import DatasetEntry, require_files, resolve
 from detectron_ext.data.folds import split_in_folds
-from detectron_ext.data.image_hash import near_duplicates
 from detectron_ext.data.joined_annotations import joined_annotations, part_of
+from detectron_ext.data.near_duplicates import near_duplicates, thumbnail
 from detectron_ext.data.transforms import read_file
 from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.output_files import write_json
@@ -128,7 +127,7 @@ def write_split(results_dir: str, fold: Fold, names: Sequence[str], config: Conf
     }
     split = _read_split(folder)
     if split is None:
-        split = {**made_of, **_split(content, folds)}
+        split = {**made_of, **_split(content, config, folds)}
         write_json(os.path.join(folder, _SPLIT), split)
     for key, value in made_of.items():
         if split.get(key) != value:
@@ -140,10 +139,10 @@ def write_split(results_dir: str, fold: Fold, names: Sequence[str], config: Conf
     _write_parts(folder, content, split["images"])
 
 
-def _split(content: dict, folds: Folds) -> dict[str, Any]:
+def _split(content: dict, config: Config, folds: Folds) -> dict[str, Any]:
     """Return the ids of the images of each fold, and the groups of near-duplicates."""
     images = content["images"]
-    groups = near_duplicates(len(images), lambda index: _grey(images[index]["file_name"]))
+    groups = near_duplicates([_thumbnail(image, config) for image in images])
     several = [group for group in groups if len(group) > 1]
     _LOG.info(
         "%d images in %d folds; %d of them are nearly the same as another (%d groups), and each "
@@ -161,14 +160,16 @@ def _ids(images: list[dict], indices: Sequence[int]) -> list:
     return [images[index]["id"] for index in indices]
 
 
-def _grey(path: str) -> np.ndarray:
-    image = read_file(path)
-    if image is None:
+def _thumbnail(image: dict, config: Config) -> np.ndarray:
+    """Read an image of the joined annotations as training does, and return its thumbnail."""
+    size = (int(image["height"]), int(image["width"]))
+    try:
+        return thumbnail(read_file(image["file_name"], size, config.LIBRA.DATA.DEEP_IMAGES))
+    except DatasetError as error:
         raise DatasetError(
-            f"image {path} cannot be read: remove it from the annotations, so that the folds are "
-            "made of images that can be tested"
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            f"image {error}: mend the file or remove it from the annotations, so that the folds "
+            "are made of images that can be tested"
+        ) from error
 
 
 def _write_parts(folder: str, content: dict, images: list[list]) -> None:

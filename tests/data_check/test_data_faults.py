@@ -9,7 +9,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from squares import write_tiny_config
+from squares import make_squares, write_tiny_config
 
 from detectron_ext.commands import check_data as command
 from detectron_ext.config import load
@@ -24,9 +24,7 @@ class Place:
         self.cfg = write_tiny_config(folder)
         self.train = folder / "squares"
         self.val = folder / "val"
-        shutil.copytree(str(self.train), str(self.val))
-        for path in (self.val / "images").iterdir():  # other pictures than those of training
-            cv2.imwrite(str(path), cv2.imread(str(path))[::-1] // 2)
+        make_squares(self.val, 8, seed=1)
         self._extra = {"val": {"im_dir": str(self.val / "images"),
                                "ann_fn": str(self.val / "annotations.json")}}  # fmt: skip
 
@@ -187,22 +185,50 @@ def test_one_image_under_two_ids_is_found(place):
 def test_a_test_image_that_was_trained_is_found_by_content(place):
     shutil.copy(str(place.train / "images" / "2.png"), str(place.val / "images" / "7.png"))
     finding = place.found(page=True)
-    assert finding.startswith("1 images of val are also in squares: the test scores what was")
-    assert "2.png" in place.page and "7.png" in place.page
+    assert finding.startswith("1 images of val are also in squares; first ")
+    assert "2.png, trained, pair 1" in place.page and "7.png, tested, pair 1" in place.page
 
 
 def test_a_data_set_may_be_tested_on_itself(place):
     assert place.check("TEST.DATASETS", ("squares",))[0] == 0
 
 
-def test_decoding_finds_what_was_compressed_again_and_what_cannot_be_read(place):
-    image = cv2.imread(str(place.train / "images" / "2.png"))
-    data = cv2.imencode(".jpg", image)[1].tobytes()
-    (place.val / "images" / "7.png").write_bytes(data)
+_COPIES = {
+    "compressed": lambda image: image,
+    "brightened": lambda image: cv2.convertScaleAbs(image, alpha=0.8, beta=20),
+    "turned": lambda image: np.rot90(image),
+}
+
+
+@pytest.mark.parametrize("change", _COPIES)
+def test_decoding_finds_a_changed_copy(place, change):
+    image = _COPIES[change](cv2.imread(str(place.train / "images" / "2.png")))
+    (place.val / "images" / "7.png").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
     assert place.check()[0] == 0
-    assert "1 images of val are also in squares" in place.found(decode=True)
+    finding = place.found(decode=True)
+    assert finding.startswith("1 images of val are nearly the same as images of squares; first ")
+    assert "7.png" in finding.split(" and ")[0] and "2.png" in finding.split(" and ")[1]
+
+
+def test_decoding_finds_what_cannot_be_read(place):
     (place.val / "images" / "7.png").write_bytes(b"no image")
     assert "val: 1 pictures cannot be read; first: " in place.found(decode=True)
+
+
+def test_equal_files_are_not_told_again_as_nearly_the_same(place):
+    trained, tested = place.train / "images", place.val / "images"
+    shutil.copy(str(trained / "2.png"), str(tested / "7.png"))
+    shutil.copy(str(trained / "2.png"), str(tested / "8.png"))
+    count, out = place.check(decode=True)
+    assert count == 2
+    assert "2 images of val are also in squares" in out
+    assert "val: 1 images appear under several ids; first 7 and 8" in out
+    cv2.imwrite(str(tested / "8.png"), cv2.imread(str(trained / "2.png")) // 2)
+    count, out = place.check(decode=True)
+    assert count == 3
+    assert "1 images of val are also in squares" in out
+    assert "1 images of val are nearly the same as images of squares" in out
+    assert "val: 1 images are nearly the same as others; first 7 and 8" in out
 
 
 def test_classes_are_compared(place):
