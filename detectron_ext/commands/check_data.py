@@ -13,6 +13,11 @@ import numpy as np
 from detectron_ext.config import Config
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.exif import (
+    either_way_message,
+    files_that_fit_either_way,
+    warn_no_more,
+)
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.records import check_class_order, check_num_classes, check_same_classes
 from detectron_ext.data.size_limit import size_limit_message
@@ -81,6 +86,8 @@ def check_data(config: Config, output_dir: str, fix: str = "", decode: bool = Fa
     ]
     missing = missing_files(files)
     findings += _missing_findings(missing, files)
+    for dataset in datasets.values():
+        findings += _turned_findings(dataset)
     similar: list[list[ImageFile]] = []
     if decode:
         gone = {(file.dataset, file.image_id) for file in missing}
@@ -233,6 +240,28 @@ def _missing_findings(missing: list[ImageFile], files: list[ImageFile]) -> list[
             )
         )
     return findings
+
+
+def _turned_findings(dataset: CocoDataset) -> list[Finding]:
+    """Return what is assumed about photographs whose EXIF tag turns them."""
+    files = dataset.annotated_files()
+    found = files_that_fit_either_way(files)
+    warn_no_more(dataset.name)
+    if not found:
+        return []
+    paths = {file.path for file in found}
+    cases = [
+        Case(dataset.name, image_id, _boxes_of(dataset, image_id), "turned by its EXIF tag")
+        for image_id, file in zip(dataset.image_ids(), files)
+        if file.path in paths
+    ]
+    return [Finding(either_way_message(dataset.name, found, len(files)), cases[:MAX_CASES])]
+
+
+def _boxes_of(dataset: CocoDataset, image_id: int | str) -> np.ndarray:
+    """Return the boxes (N, 4) of an image as annotated."""
+    annotations = dataset.coco.imgToAnns.get(image_id, [])
+    return np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
 
 
 def _print(checked: Sequence[CheckedDataset], findings: Sequence[Finding]) -> None:

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from detectron_ext.data.annotation_file import BACKGROUND_NAME
 from detectron_ext.data.catalog import DatasetEntry
+from detectron_ext.data.exif import AnnotatedFile, remember_files
 from detectron_ext.data.formats import read_annotations
 from detectron_ext.data.ground_truth import (
     Reading,
@@ -67,6 +68,7 @@ class CocoDataset:
         self.category_to_contiguous = {
             category: number for number, category in self.contiguous_to_category.items()
         }
+        remember_files(self.name, self.annotated_files())
 
     def records(
         self,
@@ -124,6 +126,13 @@ class CocoDataset:
         """Return whether an image has no annotation at all, neither a usable one nor another."""
         dropped = str(image_id) in self.reading.images_with_dropped
         return not dropped and not self.coco.imgToAnns.get(image_id)
+
+    def annotated_files(self) -> list[AnnotatedFile]:
+        """Return the file and the annotated size of each image, in the order of :meth:`records`."""
+        return [
+            AnnotatedFile(self._path(image), int(image["height"]), int(image["width"]))
+            for image in self._images()
+        ]
 
     def image_path(self, image_id: int | str) -> str:
         """Return the path of an image's file."""

@@ -55,7 +55,8 @@ def read_file(
         path: the file.
         size: annotated height and width; then the image is turned as :func:`decode_as_annotated`.
         deep: what more than 8 bits a channel become (LIBRA.DATA.DEEP_IMAGES).
-        dataset: name of its data set, for a warning about a photograph that may be turned wrongly.
+        dataset: name of its data set, for a warning about photographs that may be turned wrongly;
+            without it nothing is said.
 
     Returns:
         (height, width, 3) uint8, BGR.
@@ -74,7 +75,7 @@ def read_file(
     except DatasetError as error:
         raise DatasetError(f"{path} {error}") from error
     if image.shape[:2] == size:
-        warn_if_either_way(encoded, size, path, dataset)
+        warn_if_either_way(encoded, size, dataset)
     return image
 
 

@@ -9,6 +9,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from exif import encode_turned_jpeg
 from squares import make_squares, write_tiny_config
 
 from detectron_ext.commands import check_data as command
@@ -213,6 +214,18 @@ def test_decoding_finds_a_changed_copy(place, change):
 def test_decoding_finds_what_cannot_be_read(place):
     (place.val / "images" / "7.png").write_bytes(b"no image")
     assert "val: 1 pictures cannot be read; first: " in place.found(decode=True)
+
+
+def test_turned_photographs_that_fit_both_ways_are_counted(place, caplog):
+    for name in ("3.png", "5.png"):
+        path = place.val / "images" / name
+        path.write_bytes(encode_turned_jpeg(cv2.imread(str(path)), 3))
+    finding = place.found(decode=True, page=True)
+    assert finding.startswith(
+        "data set val: the EXIF tag turns 2 of 8 images and keeps their annotated size, first "
+    )
+    assert "3.png" in finding and place.page.count("turned by its EXIF tag") >= 2
+    assert not caplog.messages
 
 
 def test_equal_files_are_not_told_again_as_nearly_the_same(place):
