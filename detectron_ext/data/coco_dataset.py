@@ -7,12 +7,14 @@ import io
 import logging
 import os
 from collections import Counter
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from itertools import compress
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
 
+from detectron_ext.data.annotation_columns import Columns
 from detectron_ext.data.annotation_file import BACKGROUND_NAME
 from detectron_ext.data.catalog import DatasetEntry
 from detectron_ext.data.exif import AnnotatedFile, remember_files
@@ -68,7 +70,8 @@ class CocoDataset:
         self.category_to_contiguous = {
             category: number for number, category in self.contiguous_to_category.items()
         }
-        remember_files(self.name, self.annotated_files())
+        self._columns: Columns | None = None
+        remember_files(self.name, partial(_annotated_files, entry, content["images"]))
 
     def records(
         self,
@@ -93,8 +96,13 @@ class CocoDataset:
         if with_ground_truth and not self.has_annotations:
             raise DatasetError(f"{self._entry.ann_fn}: has no 'annotations' to train on")
         left_out: Counter = Counter()
-        images = self._existing_images(skip_bad_images) if check_files else self._images()
-        records = [self._record(image, with_ground_truth, config, left_out) for image in images]
+        images = self._images()
+        wanted = np.ones(len(images), dtype=bool)
+        if check_files:
+            wanted = self._existing(images, skip_bad_images)
+        truth = self._trainable(config, left_out, wanted) if with_ground_truth else _NO_BOXES
+        images = list(compress(images, wanted.tolist()))
+        records = [self._record(image, truth, index) for index, image in enumerate(images)]
         if left_out:
             _LOG.warning("%s: %s", self.name, training_summary(left_out))
         return records
@@ -106,12 +114,13 @@ class CocoDataset:
     def _images(self) -> list[dict]:
         return [self.coco.imgs[image_id] for image_id in self.image_ids()]
 
-    def _existing_images(self, skip_missing: bool) -> list[dict]:
-        images = self._images()
-        missing = [image for image in images if not os.path.isfile(self._path(image))]
-        if not missing:
-            return images
-        first = self._path(missing[0])
+    def _existing(self, images: list[dict], skip_missing: bool) -> np.ndarray:
+        """Return which images (I,) have a file; others are an error unless they are skipped."""
+        exists = np.array([os.path.isfile(self._path(image)) for image in images], dtype=bool)
+        missing = np.flatnonzero(~exists)
+        if not len(missing):
+            return exists
+        first = self._path(images[missing[0]])
         if not skip_missing:
             more = f" ({len(missing)} images are missing)" if len(missing) > 1 else ""
             raise DatasetError(
@@ -119,8 +128,7 @@ class CocoDataset:
                 "to skip them, set LIBRA.DATA.SKIP_BAD_IMAGES True"
             )
         _LOG.warning("%s: skipped %d missing images, first %s", self.name, len(missing), first)
-        missing_ids = {image["id"] for image in missing}
-        return [image for image in images if image["id"] not in missing_ids]
+        return exists
 
     def is_empty(self, image_id: int | str) -> bool:
         """Return whether an image has no annotation at all, neither a usable one nor another."""
@@ -129,38 +137,95 @@ class CocoDataset:
 
     def annotated_files(self) -> list[AnnotatedFile]:
         """Return the file and the annotated size of each image, in the order of :meth:`records`."""
-        return [
-            AnnotatedFile(self._path(image), int(image["height"]), int(image["width"]))
-            for image in self._images()
-        ]
+        return _annotated_files(self._entry, self._images())
 
     def image_path(self, image_id: int | str) -> str:
         """Return the path of an image's file."""
         return self._path(self.coco.imgs[image_id])
 
     def _path(self, image: dict) -> str:
-        return os.path.join(self._entry.im_dir, self._entry.im_prefix + image["file_name"])
+        return _image_path(self._entry, image)
 
-    def _record(
-        self, image: dict, with_ground_truth: bool, config: Settings, left_out: Counter
-    ) -> ImageRecord:
-        height, width = int(image["height"]), int(image["width"])
-        annotations = self.coco.imgToAnns.get(image["id"], []) if with_ground_truth else []
-        boxes, kept = trainable_boxes(
-            annotations, height, width, config.TRAIN.GT_MIN_AREA, left_out
+    @property
+    def columns(self) -> Columns:
+        """The usable annotations as arrays; their images are those of :meth:`image_ids`."""
+        if self._columns is None:
+            annotations = self.coco.dataset.get("annotations", [])
+            categories = list(self.category_to_contiguous)
+            self._columns = Columns.of(annotations, self.image_ids(), categories)
+        return self._columns
+
+    def _trainable(self, config: Settings, left_out: Counter, wanted: np.ndarray) -> _Trainable:
+        """Return the boxes that training uses, of images (I,) bool that are wanted."""
+        columns = self.columns.part(np.flatnonzero(wanted[self.columns.image]))
+        columns = columns.part(np.argsort(columns.image, kind="stable"))
+        files = self._images()
+        sizes = np.array([(int(f["height"]), int(f["width"])) for f in files], dtype=np.int64)
+        heights, widths = sizes.reshape(-1, 2)[columns.image].T
+        boxes, trained = trainable_boxes(
+            columns, heights, widths, config.TRAIN.GT_MIN_AREA, left_out
         )
-        classes = [self.category_to_contiguous[annotation["category_id"]] for annotation in kept]
+        counts = np.bincount(columns.image[trained], minlength=len(files))
+        return _Trainable(
+            boxes=boxes[trained],
+            classes=columns.category[trained].astype(np.int32),
+            is_crowd=columns.crowd[trained],
+            ends=np.cumsum(counts[wanted]),
+        )
+
+    def _record(self, image: dict, truth: _Trainable, index: int) -> ImageRecord:
+        part = truth.part(index)
         return ImageRecord(
             image_id=image["id"],
             path=self._path(image),
-            height=height,
-            width=width,
-            boxes=boxes,
-            classes=np.array(classes, dtype=np.int32),
-            is_crowd=np.array([bool(annotation["iscrowd"]) for annotation in kept], dtype=bool),
+            height=int(image["height"]),
+            width=int(image["width"]),
+            boxes=truth.boxes[part],
+            classes=truth.classes[part],
+            is_crowd=truth.is_crowd[part],
             flipped=False,
             dataset_name=self.name,
         )
+
+
+class _Trainable(NamedTuple):
+    """The N boxes that training uses, image by image.
+
+    Attributes:
+        boxes, classes, is_crowd: as of `ImageRecord`, of all images.
+        ends: (I,) int64, the number of boxes in each image and those before it; (0,) if no image
+            has boxes.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    is_crowd: np.ndarray
+    ends: np.ndarray
+
+    def part(self, index: int) -> slice:
+        """Return where the boxes of an image are."""
+        if not len(self.ends):
+            return slice(0, 0)
+        return slice(int(self.ends[index - 1]) if index else 0, int(self.ends[index]))
+
+
+_NO_BOXES = _Trainable(
+    boxes=np.zeros((0, 4), np.float32),
+    classes=np.zeros(0, np.int32),
+    is_crowd=np.zeros(0, bool),
+    ends=np.zeros(0, np.int64),
+)
+
+
+def _image_path(entry: DatasetEntry, image: dict) -> str:
+    return os.path.join(entry.im_dir, entry.im_prefix + image["file_name"])
+
+
+def _annotated_files(entry: DatasetEntry, images: list[dict]) -> list[AnnotatedFile]:
+    return [
+        AnnotatedFile(_image_path(entry, image), int(image["height"]), int(image["width"]))
+        for image in images
+    ]
 
 
 def read_ground_truth(entry: DatasetEntry, required: bool = True) -> COCO:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-from typing import Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
@@ -38,12 +38,17 @@ class AnnotatedFile(NamedTuple):
 
 
 _lock = threading.Lock()
-_files: dict[str, list[AnnotatedFile]] = {}
+_files: dict[str, Callable[[], list[AnnotatedFile]]] = {}
 _said: set[str] = set()
 
 
-def remember_files(dataset: str, files: list[AnnotatedFile]) -> None:
-    """Remember the files of a data set, so that a warning can count those that fit both ways."""
+def remember_files(dataset: str, files: Callable[[], list[AnnotatedFile]]) -> None:
+    """Remember the files of a data set, so that a warning can count those that fit both ways.
+
+    Args:
+        dataset: name of the data set.
+        files: returns its files; it is called for the warning alone.
+    """
     with _lock:
         _files[dataset] = files
 
@@ -66,7 +71,7 @@ def warn_if_either_way(encoded: np.ndarray, size: tuple[int, int], dataset: str)
         if dataset in _said or dataset not in _files:
             return
         _said.add(dataset)
-        files = _files.pop(dataset)
+        files = _files.pop(dataset)()
     _LOG.warning("%s", either_way_message(dataset, files_that_fit_either_way(files), len(files)))
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
+from detectron_ext.data.annotation_columns import Columns, is_marked_ignore, usable_boxes
 from detectron_ext.data.annotation_file import is_finite
-from detectron_ext.geometry.boxes import clip_to_image, from_xywh
+from detectron_ext.geometry.boxes import clip_to_images, from_xywh
 
 # Annotation tools round to hundredths of a pixel; a smaller excess is not worth a warning.
 _TOLERANCE = 0.02
@@ -82,32 +84,43 @@ def remove_unusable(content: dict[str, Any]) -> Reading:
     Args:
         content: checked content of an annotation file.
     """
-    images = {image["id"]: image for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
-    id_texts = {"images": set(map(str, images)), "categories": set(map(str, categories))}
-    usable = []
-    reading = Reading(num_annotations=len(content.get("annotations", ())))
-    for annotation in content.get("annotations", ()):
+    annotations = content.get("annotations", ())
+    for annotation in annotations:
         if annotation.get("area") is None:
             annotation["area"] = _box_area(annotation["bbox"])
         annotation["iscrowd"] = bool(annotation.get("iscrowd")) or is_marked_ignore(annotation)
+    reading = Reading(num_annotations=len(annotations))
+    usable, excess = usable_boxes(content)
+    _examine(content, usable, excess, reading)
+    reading.num_beyond = int(np.count_nonzero(excess[usable] > _TOLERANCE))
+    if "annotations" in content:
+        content["annotations"] = list(compress(annotations, usable.tolist()))
+    reading.num_ignored = sum(map(is_marked_ignore, content.get("annotations", ())))
+    return reading
+
+
+def _examine(
+    content: dict[str, Any], usable: np.ndarray, excess: np.ndarray, reading: Reading
+) -> None:
+    """Examine the annotations that are not surely usable.
+
+    Args:
+        content: COCO content; its annotations are complete.
+        usable, excess: the result of `usable_boxes`; both are set for each one that is examined.
+        reading: gets the annotations that cannot be used.
+    """
+    images = {image["id"]: image for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    id_texts = {"images": set(map(str, images)), "categories": set(map(str, categories))}
+    for index in np.flatnonzero(~usable):
+        annotation = content["annotations"][index]
         reason = _why_unusable(annotation, images, categories, id_texts)
         if reason:
             reading.dropped.setdefault(reason, []).append(annotation["id"])
             reading.images_with_dropped.add(str(annotation["image_id"]))
-            continue
-        usable.append(annotation)
-        reading.num_ignored += is_marked_ignore(annotation)
-        image = images[annotation["image_id"]]
-        reading.num_beyond += _excess(annotation["bbox"], image) > _TOLERANCE
-    if "annotations" in content:
-        content["annotations"] = usable
-    return reading
-
-
-def is_marked_ignore(annotation: dict) -> bool:
-    """Return whether an annotation is marked ``ignore``, as in Detectron."""
-    return annotation.get("ignore") == 1
+        else:
+            usable[index] = True
+            excess[index] = _excess(annotation["bbox"], images[annotation["image_id"]])
 
 
 def _box_area(bbox: list) -> float:
@@ -154,33 +167,29 @@ def _excess(bbox: list, image: dict[str, Any]) -> float:
 
 
 def trainable_boxes(
-    annotations: list[dict], height: int, width: int, min_area: float, left_out: Counter
-) -> tuple[np.ndarray, list[dict]]:
-    """Clip the boxes of one image and leave out those that training does not use.
+    columns: Columns, heights: np.ndarray, widths: np.ndarray, min_area: float, left_out: Counter
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clip boxes to their images and tell which ones training uses.
 
     Args:
-        annotations: usable COCO annotations of the image.
-        height, width: size of the image in pixels.
+        columns: N usable annotations, of one image or of many.
+        heights, widths: (N,) sizes of their images in pixels.
         min_area: smallest area in pixels (TRAIN.GT_MIN_AREA).
         left_out: counts the boxes that are left out, by reason. Those that are marked ``ignore``
             are not counted, because the file's `Reading` has counted them.
 
     Returns:
-        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels, inside the image.
-        kept: the N annotations of these boxes.
+        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels, inside the images.
+        trained: (N,) bool, whether training uses the box.
     """
-    annotations = [a for a in annotations if not is_marked_ignore(a)]
-    corners = from_xywh(np.array([a["bbox"] for a in annotations], dtype=np.float64))
-    clipped = clip_to_image(corners, height, width)
-    keep = []
-    for index, (annotation, (x1, y1, x2, y2)) in enumerate(zip(annotations, clipped.tolist())):
-        if annotation["area"] < min_area:
-            left_out["below TRAIN.GT_MIN_AREA"] += 1
-        elif x2 <= x1 or y2 <= y1:
-            left_out["one pixel thin"] += 1
-        else:
-            keep.append(index)
-    return clipped[keep], [annotations[index] for index in keep]
+    clipped = clip_to_images(from_xywh(columns.boxes), heights, widths)
+    small = ~columns.ignored & (columns.area < min_area)
+    flat = ~(clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    thin = ~columns.ignored & ~small & flat
+    for reason, boxes in (("below TRAIN.GT_MIN_AREA", small), ("one pixel thin", thin)):
+        if boxes.any():
+            left_out[reason] += int(np.count_nonzero(boxes))
+    return clipped, ~(columns.ignored | small | thin)
 
 
 def training_summary(left_out: Counter) -> str:

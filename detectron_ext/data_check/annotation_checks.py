@@ -106,14 +106,17 @@ def same_boxes(table: AnnotationTable, with_class: bool) -> np.ndarray:
         table: the annotations.
         with_class: whether the class must be the same, too.
     """
-    columns = [table.image, *np.rint(table.boxes.T / _SAME).astype(np.int64), table.crowd]
+    columns = [table.crowd, *np.rint(table.boxes.T / _SAME).astype(np.int64)]
     if with_class:
         columns.append(table.category)
-    keys = np.stack(columns, axis=1).astype(np.int64)
-    _, first = np.unique(keys, axis=0, return_index=True)
-    repeats = np.ones(len(keys), dtype=bool)
-    repeats[first] = False
-    return np.flatnonzero(repeats)
+    # Few annotations repeat another one. The image, the last key, decides nearly everything.
+    columns.append(table.image)
+    # Sorting is stable: the first of equal annotations stays the first of them.
+    order = np.lexsort(columns)
+    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    for column in columns:
+        same &= column[order[1:]] == column[order[:-1]]
+    return np.sort(order[1:][same])
 
 
 def _duplicates(table: AnnotationTable) -> list[Finding]:

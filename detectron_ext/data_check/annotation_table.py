@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectron_ext.data.annotation_columns import numbers
 from detectron_ext.data.coco_dataset import CocoDataset
 
 # Areas in pixels that COCO's scores are divided by.
@@ -43,20 +44,18 @@ class AnnotationTable(NamedTuple):
         """Read the table of a data set."""
         image_ids = dataset.image_ids()
         images = [dataset.coco.imgs[image_id] for image_id in image_ids]
-        number = {image_id: index for index, image_id in enumerate(image_ids)}
-        annotations = dataset.coco.dataset.get("annotations", [])
-        contiguous = dataset.category_to_contiguous
+        columns = dataset.columns
         return cls(
             name=dataset.name,
             classes=dataset.classes,
             image_ids=image_ids,
-            widths=np.array([image["width"] for image in images], dtype=np.float64),
-            heights=np.array([image["height"] for image in images], dtype=np.float64),
-            image=np.array([number[a["image_id"]] for a in annotations], dtype=np.int64),
-            category=np.array([contiguous[a["category_id"]] for a in annotations], dtype=np.int64),
-            boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
-            crowd=np.array([a["iscrowd"] for a in annotations], dtype=bool),
-            ids=[a["id"] for a in annotations],
+            widths=numbers(image["width"] for image in images),
+            heights=numbers(image["height"] for image in images),
+            image=columns.image,
+            category=columns.category,
+            boxes=columns.boxes,
+            crowd=columns.crowd,
+            ids=[a["id"] for a in dataset.coco.dataset.get("annotations", [])],
         )
 
     @property
@@ -68,8 +67,9 @@ class AnnotationTable(NamedTuple):
         """Return class name to its numbers of boxes and of images with one, without crowds."""
         real = ~self.crowd
         boxes = np.bincount(self.category[real], minlength=len(self.classes))
-        pairs = np.unique(np.stack((self.category[real], self.image[real])), axis=1)
-        images = np.bincount(pairs[0], minlength=len(self.classes))
+        num_images = max(1, len(self.image_ids))
+        pairs = np.unique(self.category[real] * num_images + self.image[real])
+        images = np.bincount(pairs // num_images, minlength=len(self.classes))
         return {
             name: (int(boxes[number]), int(images[number]))
             for number, name in enumerate(self.classes)

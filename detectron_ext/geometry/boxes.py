@@ -143,6 +143,12 @@ def clip_to_image(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.minimum(np.maximum(boxes, 0), limits)
 
 
+def clip_to_images(boxes: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Return boxes (N, 4), each clipped to an image of its own height and width (N,)."""
+    limits = np.stack((widths - 1, heights - 1, widths - 1, heights - 1), axis=1)
+    return np.minimum(np.maximum(boxes, 0), limits.astype(boxes.dtype))
+
+
 def clip_detections(boxes: np.ndarray, height: int, width: int, config: Settings) -> np.ndarray:
     """Clip detected boxes (N, 4) to the image, by the rule of LIBRA.BOX_CONVENTION.
 
