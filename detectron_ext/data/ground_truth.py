@@ -21,6 +21,9 @@ from detectron_ext.data.annotation_columns import Columns, is_marked_ignore, usa
 from detectron_ext.data.annotation_file import is_finite
 from detectron_ext.geometry.boxes import clip_to_images, from_xywh
 
+DROPPED = "annotations_dropped"
+"""Field of an image: whether it shows objects whose annotations were dropped."""
+
 # Annotation tools round to hundredths of a pixel; a smaller excess is not worth a warning.
 _TOLERANCE = 0.02
 
@@ -93,10 +96,24 @@ def remove_unusable(content: dict[str, Any]) -> Reading:
     usable, excess = usable_boxes(content)
     _examine(content, usable, excess, reading)
     reading.num_beyond = int(np.count_nonzero(excess[usable] > _TOLERANCE))
+    _remember_dropped(content, reading)
     if "annotations" in content:
         content["annotations"] = list(compress(annotations, usable.tolist()))
     reading.num_ignored = sum(map(is_marked_ignore, content.get("annotations", ())))
     return reading
+
+
+def _remember_dropped(content: dict[str, Any], reading: Reading) -> None:
+    """Mark the images that annotations were dropped of, and read the marks of earlier programs.
+
+    A file that is made of the content shows by the marks which images are not empty, though they
+    have no annotations.
+    """
+    for image in content["images"]:
+        if image.get(DROPPED):
+            reading.images_with_dropped.add(str(image["id"]))
+        elif str(image["id"]) in reading.images_with_dropped:
+            image[DROPPED] = True
 
 
 def _examine(

@@ -8,7 +8,7 @@ from typing import Any, Sequence
 
 from detectron_ext.data.catalog import DatasetEntry
 from detectron_ext.data.formats import read_annotations
-from detectron_ext.data.ground_truth import remove_unusable
+from detectron_ext.data.ground_truth import DROPPED, remove_unusable
 from detectron_ext.errors import DatasetError
 
 _LOG = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def _append(
             )
         owners[path] = entry.name
         image_ids[image["id"]] = len(joined["images"]) + 1
-        size = {side: image[side] for side in ("width", "height")}
-        joined["images"].append({"id": image_ids[image["id"]], "file_name": path, **size})
+        kept = {field: image[field] for field in ("width", "height", DROPPED) if field in image}
+        joined["images"].append({"id": image_ids[image["id"]], "file_name": path, **kept})
     for annotation in content["annotations"]:
         kept = {field: annotation[field] for field in _KEPT if field in annotation}
         joined["annotations"].append(

@@ -7,6 +7,7 @@ from typing import Collection
 import numpy as np
 
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.data.ground_truth import DROPPED
 from detectron_ext.data_check.annotation_checks import corner_coordinates, same_boxes
 from detectron_ext.data_check.annotation_table import AnnotationTable
 
@@ -53,7 +54,13 @@ def repaired(
         if count:
             changes.append(f"{count} {what}")
     mended = {**content}
-    mended["images"] = [image for image in content["images"] if image["id"] not in gone]
+    # An image whose objects are left out is not empty.
+    left_out = {table.image_ids[n] for n in table.image[flat]}
+    mended["images"] = [
+        {**image, DROPPED: True} if image["id"] in left_out else image
+        for image in content["images"]
+        if image["id"] not in gone
+    ]
     if dataset.has_annotations:
         changed = moved | is_converted
         mended["annotations"] = [

@@ -239,6 +239,12 @@ def save_parameters(
     write_weights(path, Weights(blobs, settings, classes, data))
 
 
+def not_finite_parameters(model: DetectionModel) -> list[str]:
+    """Return the names of the parameters, in the first replica, with values that are not finite."""
+    names = _parameters(model)
+    return [name for name in names if not np.isfinite(initial_value(model, name)).all()]
+
+
 def broadcast_parameters(model: DetectionModel) -> None:
     """Copy the parameters and momenta of the first replica to the others."""
     if model.num_gpus < 2:

@@ -30,6 +30,7 @@ from detectron_ext.engine.parameters import (
     broadcast_parameters,
     feed,
     load_parameters,
+    not_finite_parameters,
     save_parameters,
 )
 from detectron_ext.engine.start_weights import load_start_weights
@@ -40,11 +41,13 @@ from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import Interrupted, UserError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
+from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.output_files import remove_temporaries
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 if TYPE_CHECKING:
     from detectron_ext.config.settings import SolverSettings
+    from detectron_ext.data.data_record import DataRecord
     from detectron_ext.data.loader import MinibatchLoader
     from detectron_ext.modeling.model import DetectionModel
 
@@ -71,9 +74,10 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
         Path of the final weights, ``<OUTPUT_DIR>/train/<datasets>/<type>/model_final.pkl``.
 
     Raises:
-        UserError: data, weights or configuration are wrong; the loss is not finite; the folder
-            holds weights of other settings, or of an iteration after SOLVER.MAX_ITER; or training
-            was interrupted, after a checkpoint was saved.
+        UserError: data, weights or configuration are wrong; the loss, the norm of the gradients or
+            a parameter is not finite; the folder holds weights of other settings, or of an
+            iteration after SOLVER.MAX_ITER; or training was interrupted, after a checkpoint was
+            saved.
     """
     folder = configuration.future_output_dir(config, config.TRAIN.DATASETS, training=True)
     final = os.path.join(folder, FINAL)
@@ -92,7 +96,7 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
     if resume:
         warn_of_changed_data(resume.path, resume.data, minibatches.data)
     save = functools.partial(
-        save_parameters, model, classes=minibatches.classes, data=minibatches.data
+        _save_finite, model, classes=minibatches.classes, data=minibatches.data
     )
     with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
         _initialise(model, resume, minibatches.classes)
@@ -166,14 +170,11 @@ def _run_steps(
             stats.start_step()
             minibatches = _next_minibatches(loader, iteration, folder, save_state)
             rate = _step(model, minibatches, iteration, first=iteration == start_iter)
-            total = stats.update(
-                _fetch_scalars(model), loader.queue_size, _fetch_sampling_counts(model)
-            )
-            if not math.isfinite(total):
-                raise UserError(
-                    f"the loss is {total} at iteration {iteration}: lower SOLVER.BASE_LR "
-                    f"({config.SOLVER.BASE_LR}) or warm up longer (SOLVER.WARM_UP_ITERS)"
-                )
+            scalars = _fetch_scalars(model)
+            total = stats.update(scalars, loader.queue_size, _fetch_sampling_counts(model))
+            _check_finite("the loss", total, iteration, config)
+            norm = scalars.get(GRADIENT_NORM, 0.0)
+            _check_finite("the norm of the gradients", norm, iteration, config)
             stats.log(iteration, float(rate))
             if interruption.requested:
                 raise _interrupted(config, save_state(iteration))
@@ -181,6 +182,35 @@ def _run_steps(
                 save_state(iteration)
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _check_finite(what: str, value: float, iteration: int, config: Config) -> None:
+    """Stop a training that diverged. Its checkpoints are from before this iteration."""
+    if not math.isfinite(value):
+        raise UserError(f"{what} is {value} at iteration {iteration}: {_slower(config)}")
+
+
+def _slower(config: Config) -> str:
+    return (
+        f"lower SOLVER.BASE_LR ({config.SOLVER.BASE_LR}) or warm up longer (SOLVER.WARM_UP_ITERS)"
+    )
+
+
+def _save_finite(
+    model: DetectionModel, path: str, classes: list[str], data: DataRecord | None
+) -> None:
+    """Save a model, unless its last step made parameters that are not finite.
+
+    A step may do so although its loss was finite. The loss of the next step would tell it, but
+    there is no next step before a checkpoint or at the end.
+    """
+    broken = not_finite_parameters(model)
+    if broken:
+        raise UserError(
+            f"{len(broken)} parameters are not finite after the last step, first {broken[0]}: "
+            f"{_slower(model.config)}; {os.path.basename(path)} was not written"
+        )
+    save_parameters(model, path, classes=classes, data=data)
 
 
 def _interrupted(config: Config, path: str) -> Interrupted:

@@ -147,6 +147,16 @@ def test_what_the_reader_says_is_found(place, tmp_path):
     assert len(mended["annotations"]) == 14
 
 
+def test_an_image_whose_boxes_fix_leaves_out_is_marked(place, tmp_path):
+    def edit(content):
+        content["annotations"][0]["bbox"] = [5, 5, 0, 9]
+
+    place.change(edit)
+    place.check(fix=str(tmp_path / "out.json"))
+    mended = json.loads((tmp_path / "out_squares.json").read_text())
+    assert [image["id"] for image in mended["images"] if image.get("annotations_dropped")] == [1]
+
+
 def test_boxes_beyond_the_image_are_clipped_by_fix(place, tmp_path):
     def edit(content):
         content["annotations"][0].update(bbox=[100, 90, 50, 30])

@@ -102,3 +102,15 @@ def test_the_log_counts_the_clipped_steps(tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["clipped_steps"] for line in lines] == [1, 1, 1]
     assert [line["gradient_norm"] for line in lines] == [36.0, 36.0, 38.0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_norm_tells_gradients_that_are_not_finite(value):
+    """The training loop stops where the norm is not finite."""
+    model = _Model(2.0)
+    workspace.ResetWorkspace()
+    for name in ("w_grad", "b_grad"):
+        workspace.FeedBlob(name, np.array([1, value, 0], np.float32))
+    workspace.RunNetOnce(model.param_init_net)
+    workspace.RunNetOnce(model.net)
+    assert not np.isfinite(workspace.FetchBlob("gradient_norm")).any()
