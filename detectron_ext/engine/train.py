@@ -172,9 +172,11 @@ def _run_steps(
             rate = _step(model, minibatches, iteration, first=iteration == start_iter)
             scalars = _fetch_scalars(model)
             total = stats.update(scalars, loader.queue_size, _fetch_sampling_counts(model))
-            _check_finite("the loss", total, iteration, config)
+            _check_finite(total, f"the loss is {total} at iteration {iteration}", config)
             norm = scalars.get(GRADIENT_NORM, 0.0)
-            _check_finite("the norm of the gradients", norm, iteration, config)
+            _check_finite(
+                norm, f"the norm of the gradients is {norm} at iteration {iteration}", config
+            )
             stats.log(iteration, float(rate))
             if interruption.requested:
                 raise _interrupted(config, save_state(iteration))
@@ -184,10 +186,10 @@ def _run_steps(
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 
 
-def _check_finite(what: str, value: float, iteration: int, config: Config) -> None:
+def _check_finite(value: float, message: str, config: Config) -> None:
     """Stop a training that diverged. Its checkpoints are from before this iteration."""
     if not math.isfinite(value):
-        raise UserError(f"{what} is {value} at iteration {iteration}: {_slower(config)}")
+        raise UserError(f"{message}: {_slower(config)}")
 
 
 def _slower(config: Config) -> str:
