@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Iterator
@@ -86,8 +87,9 @@ def make_writable_folder(folder: str, what: str, advice: str) -> None:
 def replaced_file(path: str) -> Iterator[BinaryIO]:
     """Open a binary file that replaces ``path`` when the ``with`` block has ended.
 
-    The file is written under another name and renamed once it is on the disk. Until then, and if
-    anything interrupts the block, the old file stays as it is.
+    The file is written under another name and renamed once it is on the disk; the new name is on
+    the disk, too, when the block has ended. Until then, and if anything interrupts the block, the
+    old file stays as it is. A device or a pipe, such as /dev/null, is written directly.
 
     Args:
         path: the file; its folder is made if needed.
@@ -95,22 +97,63 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
     Raises:
         UserError: the file cannot be written.
     """
+    if _is_device_or_pipe(path):
+        with _written(path), open(path, "wb") as file:
+            yield file
+        return
     folder = os.path.dirname(os.path.abspath(path))
     # The tempfile module makes files that only their owner can read, whatever the umask is.
     temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")  # see _TEMPORARY
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; choose another folder") from error
+        with _written(path):
+            os.makedirs(folder, exist_ok=True)
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(folder)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[None]:
+    """Turn an error of the operating system into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; choose another folder") from error
+
+
+def _is_device_or_pipe(path: str) -> bool:
+    """Return whether a path is a device or a pipe, which a renamed file would replace."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _sync_folder(folder: str) -> None:
+    """Put the names in a folder on the disk.
+
+    Some file systems cannot do that (EINVAL), and a folder may be writable but not readable
+    (EACCES). The file is complete nevertheless.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def remove_temporaries(folder: str) -> None:
@@ -124,6 +167,27 @@ def remove_temporaries(folder: str) -> None:
             os.unlink(os.path.join(folder, name))
 
 
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file that appears whole or not at all; see `replaced_file`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with replaced_file(path) as file:
+        file.write(data)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write text as UTF-8; the file appears whole or not at all.
+
+    Names of files that are not UTF-8 hold characters that UTF-8 does not have: they become "?".
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
 def write_json(path: str, content: Any) -> None:
     """Write JSON that is easy to read (indented); the file appears whole or not at all.
 
@@ -135,9 +199,7 @@ def write_json(path: str, content: Any) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
-    with replaced_file(path) as file:
-        file.write(text.encode("utf-8"))
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_json_list(path: str, entries: Iterable[Any]) -> None:

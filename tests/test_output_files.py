@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import pytest
 
 from detectron_ext.array_pickle import write_pickle
 from detectron_ext.errors import UserError
-from detectron_ext.output_files import replaced_file, write_json, write_json_list
+from detectron_ext.output_files import replaced_file, write_json, write_json_list, write_text
 
 
 def test_json_is_strict_and_replaces_the_old_file(tmp_path):
@@ -100,11 +101,36 @@ def test_a_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypa
     synced = []
 
     def fsync(handle):
-        assert not path.exists()
-        synced.append(os.fstat(handle).st_size)
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        synced.append((is_folder, path.exists(), 0 if is_folder else os.fstat(handle).st_size))
 
     monkeypatch.setattr(os, "fsync", fsync)
     with replaced_file(str(path)) as file:
         file.write(b"weights")
-    assert synced == [7]
+    assert synced == [(False, False, 7), (True, True, 0)]
     assert path.read_bytes() == b"weights"
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path, monkeypatch):
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(str(tmp_path / "a.json"), {})
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_pipe_is_written_and_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(str(path), "text")
+    assert os.read(reader, 99) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(os.stat(path).st_mode) and os.listdir(tmp_path) == ["pipe"]
+
+
+def test_text_that_utf_8_does_not_have_is_replaced(tmp_path):
+    write_text(str(tmp_path / "page.html"), "caf\u00e9 \udcff")
+    assert (tmp_path / "page.html").read_bytes() == b"caf\xc3\xa9 ?"

@@ -12,7 +12,7 @@ from detectron_ext.commands.pictures import check_pictures, make_picture_folder
 from detectron_ext.config import Config
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.comparable import check_names
-from detectron_ext.evaluation.plots import training_curves
+from detectron_ext.evaluation.plots import training_curves, write_figure
 from detectron_ext.evaluation.run_folder import open_run
 from detectron_ext.experiments.anchor_study import study_training_images
 from detectron_ext.experiments.figures import (
@@ -92,10 +92,7 @@ def _curves(names: Sequence[str], folders: Sequence[str]) -> Figure:
 
 
 def _save(figure: Figure, path: str) -> str:
-    try:
-        for kind in ("svg", "png"):
-            figure.savefig(f"{path}.{kind}", dpi=130)
-    except OSError as error:
-        raise UserError(f"{path}.{kind} cannot be written: {error.strerror}") from error
+    for kind in ("svg", "png"):
+        write_figure(f"{path}.{kind}", figure)
     _LOG.info("written: %s.png and .svg", path)
     return path + ".png"

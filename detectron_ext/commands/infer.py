@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from detectron_ext.commands.pictures import (
+    can_write,
     check_pictures,
     make_picture_folder,
     say_reduced,
@@ -45,6 +46,8 @@ def infer(
 ) -> dict:
     """Detect objects in image files, draw them and list them in detections.json.
 
+    If a picture cannot be written, no more are drawn, and detections.json is written nevertheless.
+
     Args:
         config: a merged configuration.
         weights: a weights file that fits the configuration.
@@ -76,6 +79,7 @@ def infer(
     names = class_names(detector.classes, config.MODEL.NUM_CLASSES, weights)
     found: dict[str, list[dict]] = {}
     best, sizes, num_reduced = -1.0, [], 0
+    unwritten: UserError | None = None
     for path, image in _readable(paths, config):
         if not found:  # the first image that can be read: all inputs have been checked
             make_picture_folder(output_dir)
@@ -89,9 +93,13 @@ def infer(
             {"class": names[entry["category_id"]], "score": entry["score"], "bbox": entry["bbox"]}
             for entry in detections
         ]
-        if detections or always:
+        if (detections or always) and not unwritten:
             picture = os.path.join(output_dir, file_name + suffix)
-            write_picture(picture, draw_boxes(*fit(image, detections), names, threshold))
+            try:
+                write_picture(picture, draw_boxes(*fit(image, detections), names, threshold))
+            except UserError as error:  # as on a full disk, which must not cost the detections
+                unwritten = error
+                _LOG.warning("no more pictures: %s", error)
             num_reduced += is_too_large(image)
     if not found:
         raise UserError(f"{image_or_folder}: no image that OpenCV can decode")
@@ -99,7 +107,10 @@ def infer(
     _say_size_limit(sizes, config)
     if not any(found.values()):
         report_none(len(found), threshold, best)
-    write_json(os.path.join(output_dir, _DETECTIONS), found)
+    path = os.path.join(output_dir, _DETECTIONS)
+    write_json(path, found)
+    if unwritten:
+        raise UserError(f"{unwritten}; {path} is complete, but pictures are missing")
     return found
 
 
@@ -170,9 +181,7 @@ def _image_paths(image_or_folder: str, extension: str, output_dir: str) -> list[
     if wanted:
         chosen = [name for name in others if name.lower().endswith(wanted)]
     else:
-        chosen = [
-            name for name in others if cv2.haveImageReader(os.path.join(image_or_folder, name))
-        ]
+        chosen = [name for name in others if _can_read(os.path.join(image_or_folder, name))]
         rest = sorted(set(others) - set(chosen))
         if rest:
             _say_passed_over("files that OpenCV cannot decode", rest, image_or_folder)
@@ -181,6 +190,18 @@ def _image_paths(image_or_folder: str, extension: str, output_dir: str) -> list[
             f"folder {image_or_folder} has no images" + (f" ({wanted})" if wanted else "")
         )
     return [os.path.join(image_or_folder, name) for name in chosen]
+
+
+def _can_read(path: str) -> bool:
+    """Return whether OpenCV knows the file's format.
+
+    OpenCV gets the name of the open file, because it ends the process for a name that is not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            return bool(cv2.haveImageReader(f"/proc/self/fd/{file.fileno()}"))
+    except OSError:
+        return False
 
 
 def _say_passed_over(what: str, names: Sequence[str], folder: str) -> None:
@@ -199,7 +220,11 @@ def _own_files(names: Sequence[str], folder: str, output_dir: str) -> set[str]:
         return set()
     images = {*names, *_earlier_images(os.path.join(folder, _DETECTIONS))}
     stems = {name: os.path.splitext(name)[0] for name in names}
-    pictures = {name for name, stem in stems.items() if stem in images or cv2.haveImageWriter(stem)}
+    pictures = {
+        name
+        for name, stem in stems.items()
+        if stem in images or can_write(os.path.splitext(stem)[1])
+    }
     return pictures | ({_DETECTIONS} & set(names))
 
 

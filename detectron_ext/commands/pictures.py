@@ -13,9 +13,15 @@ from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_decoding import REFUSE
 from detectron_ext.data.transforms import read_file
 from detectron_ext.errors import DatasetError, UserError
-from detectron_ext.evaluation.drawing import LONGEST, is_too_large, side_by_side
+from detectron_ext.evaluation.drawing import (
+    LONGEST,
+    encoded,
+    is_too_large,
+    opencv_text,
+    side_by_side,
+)
 from detectron_ext.geometry.boxes import clip_to_image, from_xywh, to_xywh
-from detectron_ext.output_files import check_writable_folder, make_writable_folder
+from detectron_ext.output_files import check_writable_folder, make_writable_folder, write_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,9 +39,14 @@ def check_pictures(folder: str, suffix: str = ".png") -> None:
     Raises:
         UserError: the folder cannot be written or made, or OpenCV cannot write the format.
     """
-    if not cv2.haveImageWriter("picture" + suffix):
+    if not can_write(suffix):
         raise UserError(f"cannot write pictures as {suffix}: use png, jpg, bmp, tiff or webp")
     check_writable_folder(folder, _WHAT, _ADVICE)
+
+
+def can_write(suffix: str) -> bool:
+    """Return whether OpenCV writes files of an extension (with its dot)."""
+    return bool(cv2.haveImageWriter("picture" + opencv_text(suffix)))
 
 
 def make_picture_folder(folder: str) -> None:
@@ -48,13 +59,15 @@ def make_picture_folder(folder: str) -> None:
 
 
 def write_picture(path: str, image: np.ndarray) -> str:
-    """Write an image file and return its path.
+    """Write an image file, which appears whole or not at all, and return its path.
+
+    OpenCV only encodes it: `cv2.imwrite` ends the process for a name that is not UTF-8.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: OpenCV cannot encode the image as the file's extension says, or the file cannot
+            be written.
     """
-    if not cv2.imwrite(path, image):
-        raise UserError(f"cannot write picture {path}: is the disk full?")
+    write_bytes(path, encoded(image, os.path.splitext(path)[1]))
     return path
 
 

@@ -54,20 +54,26 @@ def detect_and_score(
     folder = _folder(config, dataset)
     tested = detect_dataset(config, detector, dataset, image_ids, records)
     detections = tested.found
-    if config.VIS:
-        pictures = os.path.join(folder, "vis")
-        draw_detections(
-            dataset, detections, pictures, config.VIS_TH, image_ids, config.LIBRA.DATA.DEEP_IMAGES
-        )
     path = _path(folder, "detections", "json", image_range)
     write_json_list(path, detections)
     _LOG.info("written: %s", path)
     _write_untested(folder, image_range, tested.untested)
-    if not _is_scored(dataset, image_range):
-        return {}
-    truth = without_images(dataset.coco, tested.untested)
-    results = score_and_say(config, dataset.name, truth, detections)
-    return report(dataset.name, folder, results, truth, tested.untested)
+    results: dict = {}
+    if _is_scored(dataset, image_range):
+        truth = without_images(dataset.coco, tested.untested)
+        results = score_and_say(config, dataset.name, truth, detections)
+        results = report(dataset.name, folder, results, truth, tested.untested)
+    # Pictures are large. They come last, so that a full disk costs no results.
+    if config.VIS:
+        _draw(config, dataset, detections, os.path.join(folder, "vis"), image_ids)
+    return results
+
+
+def _draw(
+    config: Config, dataset: CocoDataset, detections: list, folder: str, image_ids: list
+) -> None:
+    deep = config.LIBRA.DATA.DEEP_IMAGES
+    draw_detections(dataset, detections, folder, config.VIS_TH, image_ids, deep)
 
 
 def propose_and_score(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,10 +13,11 @@ from detectron_ext.data.image_decoding import STRETCH
 from detectron_ext.data.transforms import read_file
 from detectron_ext.data_check.annotation_table import AnnotationTable
 from detectron_ext.data_check.finding import Case, Finding
-from detectron_ext.errors import DatasetError, UserError
-from detectron_ext.evaluation.drawing import draw_boxes, fit
+from detectron_ext.errors import DatasetError
+from detectron_ext.evaluation.drawing import draw_boxes, encoded, fit
 from detectron_ext.evaluation.page import inline_image, page_template
 from detectron_ext.evaluation.plots import COLOURS, finish, new_figure
+from detectron_ext.output_files import write_text
 from detectron_ext.sampling.anchor_coverage import Coverage
 
 _LONGEST = 900
@@ -70,10 +69,7 @@ def write_page(path: str, checked: Sequence[CheckedDataset], findings: Sequence[
             for entry in checked
         ],
     )
-    try:
-        Path(path).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    write_text(path, page)
 
 
 def _picture(case: Case, datasets: Mapping[str, CocoDataset]) -> dict:
@@ -94,8 +90,8 @@ def _picture(case: Case, datasets: Mapping[str, CocoDataset]) -> dict:
         caption += f" (the first {_MAX_BOXES} of {len(boxes)} boxes)"
     drawn = [{"bbox": box.tolist(), "category_id": 0} for box in boxes[:_MAX_BOXES]]
     image, drawn = fit(image, drawn, _SHORTEST, longest=_LONGEST)
-    _, data = cv2.imencode(".jpg", draw_boxes(image, drawn, {0: ""}))
-    source = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    data = encoded(draw_boxes(image, drawn, {0: ""}), ".jpg")
+    source = "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
     return {"source": source, "caption": caption}
 
 

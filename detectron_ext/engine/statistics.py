@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from detectron_ext.errors import UserError
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
+from detectron_ext.output_files import write_text
 from detectron_ext.sampling.sampling_statistics import summarise_counts
 from detectron_ext.sampling.weight_statistics import WEIGHTS, summarise_weights
 from detectron_ext.standard_output import discard_output
@@ -125,7 +126,7 @@ class TrainingStatistics:
         stats["seconds"], self._last_log = now - self._last_log, now
         cpu = time.process_time()
         stats["cpu_seconds"], self._last_cpu = cpu - self._last_cpu, cpu
-        _write(self._path, "a", json.dumps(stats, sort_keys=True) + "\n")
+        _append(self._path, json.dumps(stats, sort_keys=True) + "\n")
         as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
         boxes = sum(stats[name] for name in self._losses if "bbox" in name)
@@ -187,7 +188,8 @@ def _forget_from(path: str, start_iter: int) -> None:
     lines = _read_lines(path) if start_iter and os.path.exists(path) else []
     while lines and not _iteration(lines[-1]) < start_iter:
         lines.pop()
-    _write(path, "w", "".join(line + "\n" for line in lines))
+    # A crash while they are rewritten must not lose the lines that stay.
+    write_text(path, "".join(line + "\n" for line in lines))
 
 
 def _read_lines(path: str) -> list:
@@ -207,9 +209,9 @@ def _iteration(line: str) -> float:
     return number if isinstance(number, (int, float)) else math.inf
 
 
-def _write(path: str, mode: str, text: str) -> None:
+def _append(path: str, text: str) -> None:
     try:
-        with open(path, mode, encoding="utf-8") as file:
+        with open(path, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"cannot write statistics {path}: {error.strerror}") from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+import os
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from detectron_ext.errors import UserError
 from detectron_ext.evaluation.comparison import Measured, compare, copies
 from detectron_ext.evaluation.page import inline_image, page_template
 from detectron_ext.evaluation.plots import finish, new_figure, style, training_curves
@@ -21,7 +20,7 @@ from detectron_ext.evaluation.training_differences import (
     explanation,
     fill_training_differences,
 )
-from detectron_ext.output_files import write_json
+from detectron_ext.output_files import write_json, write_text
 
 _COLUMNS = (
     "metric", "baseline", "candidate", "baseline_mean", "baseline_std", "candidate_mean",
@@ -113,15 +112,11 @@ def write_comparison(
         UserError: the folder cannot be written.
     """
     content = comparison(baseline, candidates, about, design)
-    folder = Path(output_dir)
-    write_json(str(folder / "comparison.json"), content)
-    try:
-        (folder / "comparison.csv").write_text(as_csv(content), encoding="utf-8")
-        (folder / "comparison.md").write_text(as_markdown(content), encoding="utf-8")
-        page = _page(content, [baseline, *candidates])
-        (folder / "comparison.html").write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output_dir} cannot be written: {error.strerror}") from error
+    path = os.path.join(output_dir, "comparison")
+    write_json(path + ".json", content)
+    write_text(path + ".csv", as_csv(content))
+    write_text(path + ".md", as_markdown(content))
+    write_text(path + ".html", _page(content, [baseline, *candidates]))
     return content
 
 

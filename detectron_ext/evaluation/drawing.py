@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from detectron_ext.errors import UserError
+
 # Colours that colour-blind people can distinguish: Okabe and Ito's (without black), then four of
 # Paul Tol's, as BGR.
 PALETTE = (
@@ -86,6 +88,7 @@ def draw_boxes(
             text += " (crowd)"
         if "score" in annotation:
             text = f"{text} {annotation['score']:.2f}"
+        text = opencv_text(text)
         place = _label_place(text, box, boxes, taken, canvas.shape, style)
         _draw_label(canvas, text, place, class_colour(annotation["category_id"]), style)
         taken = np.concatenate([taken, place[None]])
@@ -132,8 +135,37 @@ def _largest_scale(image: np.ndarray, columns: int, longest: int) -> float:
     return min(longest / image.shape[0], longest / columns / image.shape[1])
 
 
+def encoded(image: np.ndarray, suffix: str = ".png") -> bytes:
+    """Return the bytes of an image file.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        suffix: the extension with its dot, which decides the format.
+
+    Raises:
+        UserError: OpenCV cannot write the format, or not an image of this size.
+    """
+    try:
+        done, data = cv2.imencode(opencv_text(suffix), image)
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = image.shape[:2]
+        raise UserError(f"cannot write a picture of {width}x{height} pixels as {suffix}: use png")
+    return data.tobytes()
+
+
+def opencv_text(text: str) -> str:
+    """Return text with "?" for what UTF-8 does not have; OpenCV ends the process for such text.
+
+    File names that are not UTF-8 and class names of a JSON file can hold it.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def titled(image: np.ndarray, title: str) -> np.ndarray:
     """Return the image below a white strip with a title."""
+    title = opencv_text(title)
     style = _style(image)
     (width, height), base = cv2.getTextSize(title, _FONT, style.font_scale * 1.2, style.text_line)
     scale = style.font_scale * 1.2 * min(1.0, (image.shape[1] - 8) / max(width, 1))

@@ -5,6 +5,7 @@ Curves differ in dashes as well as in colour, so that they can be read in black 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from detectron_ext.output_files import replaced_file
 
 # Paul Tol's bright scheme: colours that colour-blind people can distinguish, also in print.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
@@ -34,6 +37,16 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), constrained_layout=True)
     FigureCanvasAgg(figure)
     return figure
+
+
+def write_figure(path: str, figure: Figure) -> None:
+    """Write a figure as its file's extension says; the file appears whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with replaced_file(path) as file:
+        figure.savefig(file, format=os.path.splitext(path)[1][1:], dpi=130)
 
 
 def style(number: int) -> dict:

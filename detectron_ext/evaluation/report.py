@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import METRICS
-from detectron_ext.evaluation.drawing import contact_sheet, draw_boxes, fit, titled
+from detectron_ext.evaluation.drawing import contact_sheet, draw_boxes, encoded, fit, titled
 from detectron_ext.evaluation.page import page_template
-from detectron_ext.evaluation.plots import training_curves
+from detectron_ext.evaluation.plots import training_curves, write_figure
+from detectron_ext.output_files import write_bytes, write_text
 
 _MIN_SCORE = 0.5
 _PANEL_SIDE = 400
@@ -74,30 +73,24 @@ def write_demo_report(out_dir: str, runs: Sequence[RunSummary]) -> str:
     names = [run.name for run in runs]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a report needs runs of different names, got {names}")
-    folder = Path(out_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        pictures = _write_pictures(folder, runs)
-        figure = training_curves({run.name: run.stats for run in runs})
-        curves = "curves.png" if figure else None
-        if figure:
-            figure.savefig(str(folder / "curves.png"), dpi=130)
-        page = page_template("report.html.j2").render(
-            names=names,
-            metrics=_metric_rows(runs),
-            class_tables=_class_tables(runs),
-            config_rows=_config_rows(runs),
-            curves=curves,
-            pictures=pictures,
-            min_score=_MIN_SCORE,
-            num_images=runs[0].results.get("num_images"),
-        )
-        path = folder / "report.html"
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{out_dir} cannot be written: {reason}; choose another folder") from error
-    return str(path)
+    pictures = _write_pictures(out_dir, runs)
+    figure = training_curves({run.name: run.stats for run in runs})
+    curves = "curves.png" if figure else None
+    if figure:
+        write_figure(os.path.join(out_dir, "curves.png"), figure)
+    page = page_template("report.html.j2").render(
+        names=names,
+        metrics=_metric_rows(runs),
+        class_tables=_class_tables(runs),
+        config_rows=_config_rows(runs),
+        curves=curves,
+        pictures=pictures,
+        min_score=_MIN_SCORE,
+        num_images=runs[0].results.get("num_images"),
+    )
+    path = os.path.join(out_dir, "report.html")
+    write_text(path, page)
+    return path
 
 
 def _metric_rows(runs: Sequence[RunSummary]) -> list[dict]:
@@ -148,7 +141,7 @@ def _config_rows(runs: Sequence[RunSummary]) -> list[dict]:
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def _write_pictures(folder: Path, runs: Sequence[RunSummary]) -> list[dict]:
+def _write_pictures(folder: str, runs: Sequence[RunSummary]) -> list[dict]:
     """Write a PNG for each image, with its ground truth and the detections of each run.
 
     Returns:
@@ -169,7 +162,8 @@ def _write_pictures(folder: Path, runs: Sequence[RunSummary]) -> list[dict]:
     written = []
     for number, (name, panels) in enumerate(shown.items(), start=1):
         file_name = f"picture_{number:02d}.png"
-        _write_image(folder / file_name, contact_sheet(panels, columns=len(panels)))
+        sheet = contact_sheet(panels, columns=len(panels))
+        write_bytes(os.path.join(folder, file_name), encoded(sheet))
         written.append({"name": name, "file": file_name})
     return written
 
@@ -184,10 +178,3 @@ def _panel(
 ) -> np.ndarray:
     image, scaled = fit(picture.image, boxes, _PANEL_SIDE, columns)
     return titled(draw_boxes(image, scaled, class_names, min_score), title)
-
-
-def _write_image(path: Path, image: np.ndarray) -> None:
-    done, data = cv2.imencode(".png", image)
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode {path.name}")
-    path.write_bytes(data.tobytes())

@@ -30,7 +30,7 @@ from detectron_ext.evaluation.training_differences import (
 from detectron_ext.experiments.record import read_record
 from detectron_ext.experiments.run_scores import FinishedRun, Scores, pooled_scores, scores
 from detectron_ext.experiments.spec import Run, Spec, place_name
-from detectron_ext.output_files import write_json
+from detectron_ext.output_files import write_json, write_text
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = (
@@ -174,10 +174,7 @@ def write_report(results: dict, page: str) -> str:
     path = Path(page)
     json_path = path.with_suffix("") / f"{results['sweep']}.json"
     write_json(str(json_path), results)
-    try:
-        path.write_text(before + as_markdown(results) + after, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{page} cannot be written: {error.strerror}") from error
+    write_text(page, before + as_markdown(results) + after)
     return str(json_path)
 
 

@@ -6,7 +6,6 @@ It imports PyTorch only if it is there, so that `--help` and error messages need
 from __future__ import annotations
 
 import datetime
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -52,6 +51,7 @@ def benchmark_kernels(
 
     from detectron_ext.kernel_benchmark import cases, measure, report
     from detectron_ext.kernel_benchmark.kernels import Kernels
+    from detectron_ext.output_files import write_json
 
     kernels = Kernels(library, lambda: torch.cuda.current_stream().cuda_stream)
     make = cases.Maker(kernels, "cuda", cases.SIZES[size])
@@ -65,7 +65,7 @@ def benchmark_kernels(
     }
     print(report.table(result))
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(str(json_file), result)
     failed = report.failures(result["rows"])
     if failed:
         print(f"failed (error above {report.TOLERANCE:g}, or bits differ): {', '.join(failed)}")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 
 import pytest
 from tqdm import tqdm
 
 from detectron_ext.engine import statistics
+from detectron_ext.errors import UserError
 
 
 @pytest.mark.parametrize("has_bar", [False, True])
@@ -33,3 +35,22 @@ def test_a_full_output_does_not_stop_the_statistics_file(
     assert "cannot write to standard output (No space left on device)" in record.message
     assert str(path) in record.message
     assert ("loss 1.000" in capfd.readouterr().err) == has_bar
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_full_disk_on_resuming_keeps_the_earlier_lines(tmp_path, monkeypatch, fault):
+    path = tmp_path / "stats.jsonl"
+    lines = "".join(json.dumps({"iter": number, "seconds": 1.0}) + "\n" for number in range(6))
+    path.write_text(lines)
+
+    def fail(*_):
+        raise fault
+
+    # The system may refuse to write the file, or to give it its name.
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises((UserError, KeyboardInterrupt)):
+            statistics.TrainingStatistics(["loss"], [], 9, 1, str(path), start_iter=4)
+    assert path.read_text() == lines
+    statistics.TrainingStatistics(["loss"], [], 9, 1, str(path), start_iter=4).close()
+    assert [json.loads(line)["iter"] for line in path.read_text().splitlines()] == [0, 1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from exif import encode_turned_jpeg
 from detectron_ext.commands.pictures import draw_detections
 from detectron_ext.data.catalog import DatasetEntry
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.evaluation.drawing import titled
 
 _HEIGHT, _WIDTH = 120, 160
 
@@ -80,3 +82,15 @@ def test_a_large_picture_is_reduced_and_that_is_said(dataset, tmp_path, caplog):
         paths = draw_detections(data, [], str(tmp_path / "out"), 0.5, [1, 2])
     assert max(cv2.imread(paths[0]).shape) <= 4096 + 6
     assert "1 of them are reduced: a picture has at most 4096 pixels on a side" in caplog.text
+
+
+def test_names_that_are_not_utf_8_are_drawn(dataset, pixels, tmp_path):
+    """OpenCV's own functions end the process for such text."""
+    content = cv2.imencode(".png", pixels)[1].tobytes()
+    name = os.fsdecode(b"\xff\xfe.png")
+    images = dataset({name: content})
+    images.classes[1] = "\udcff"
+    found = [{"image_id": 1, "category_id": 1, "bbox": [9, 9, 20, 20], "score": 0.9}]
+    (path,) = draw_detections(images, found, str(tmp_path / "out"), 0.5, [1])
+    assert os.listdir(tmp_path / "out") == [name] == [os.path.basename(path)]
+    assert titled(pixels, "\udcff").shape[1] == _WIDTH

@@ -421,3 +421,13 @@ def test_weights_at_a_url_are_not_downloaded(train):
 def test_missing_weights_to_test_are_named(tool, tmp_path):
     message = failure(tool("test_net", "OUTPUT_DIR", tmp_path))
     assert "set TEST.WEIGHTS, or train first" in message
+
+
+def test_pictures_that_cannot_be_written_cost_no_results(tool, workplace, tmp_path):
+    folder = tmp_path / "test" / "squares" / "retinanet"
+    folder.mkdir(parents=True)
+    (folder / "vis").write_text("not a folder")
+    weights = ("TEST.WEIGHTS", workplace.weights)
+    message = failure(tool("test_net", *weights, "OUTPUT_DIR", tmp_path, "VIS", "True"))
+    assert f"{folder}/vis" in message
+    assert {"detections.json", "results.json"} <= {path.name for path in folder.iterdir()}

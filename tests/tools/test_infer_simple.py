@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import cv2
@@ -230,3 +231,23 @@ def test_bad_arguments_are_named_and_leave_nothing(infer, workplace, tmp_path, a
 def test_an_empty_folder_is_an_error(infer, tmp_path):
     (tmp_path / "empty").mkdir()
     assert f"folder {tmp_path / 'empty'} has no images" in failure(infer(tmp_path / "empty"))
+
+
+def test_a_name_that_is_not_utf_8_is_drawn_and_listed(infer, workplace, tmp_path):
+    """OpenCV's own functions end the process for such a name."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    name = os.fsdecode(b"\xff\xfe.png")
+    shutil.copy(str(workplace.images / "1.png"), os.path.join(str(folder), name))
+    assert infer("--thresh", 0, folder).status == 0
+    assert _outputs(tmp_path) == {name + ".png", "detections.json"}
+    assert list(_listed(tmp_path)) == [name]
+    assert infer("--thresh", 0, "--output-ext", os.fsdecode(b"\xff"), folder).status == 2
+
+
+def test_a_picture_that_cannot_be_written_costs_no_detections(infer, workplace, tmp_path):
+    (tmp_path / "out" / "2.png.png").mkdir(parents=True)
+    message = failure(infer("--thresh", 0, workplace.images))
+    assert "2.png.png" in message and "detections.json is complete" in message
+    assert set(_listed(tmp_path)) == {f"{number}.png" for number in range(1, 9)}
+    assert _outputs(tmp_path) == {"1.png.png", "2.png.png", "detections.json"}
