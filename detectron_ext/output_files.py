@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -19,6 +20,8 @@ from detectron_ext.errors import UserError
 
 # The name that replaced_file gives to a file that is not complete yet.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+# Folders from which this process has removed what killed processes left.
+_cleaned: set[str] = set()
 _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
@@ -102,20 +105,36 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
             yield file
         return
     folder = os.path.dirname(os.path.abspath(path))
-    # The tempfile module makes files that only their owner can read, whatever the umask is.
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")  # see _TEMPORARY
+    temporary = ""
     try:
         with _written(path):
             os.makedirs(folder, exist_ok=True)
-            with open(temporary, "xb") as file:
+            if folder not in _cleaned:
+                _cleaned.add(folder)
+                remove_temporaries(folder)
+            with _new_temporary(folder) as file:
+                temporary = file.name
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+                os.replace(temporary, path)
             _sync_folder(folder)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _new_temporary(folder: str) -> BinaryIO:
+    """Return a new file that is locked, so that no other process takes it for an abandoned one."""
+    while True:
+        # The tempfile module makes files that only their owner can read, whatever the umask is.
+        # For the name see _TEMPORARY.
+        file = open(os.path.join(folder, f".{uuid.uuid4().hex}.tmp"), "xb")  # noqa: SIM115
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        file.close()  # removed before it was locked
 
 
 @contextlib.contextmanager
@@ -159,12 +178,25 @@ def _sync_folder(folder: str) -> None:
 def remove_temporaries(folder: str) -> None:
     """Remove the incomplete files that killed processes left in a folder (see `replaced_file`).
 
+    Files that a process still writes are locked, and stay.
+
     Args:
-        folder: an existing folder that no other process writes to now.
+        folder: an existing folder.
     """
-    for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
-        with contextlib.suppress(OSError):  # such a file does no harm
-            os.unlink(os.path.join(folder, name))
+    with contextlib.suppress(OSError):  # such files do no harm
+        for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
+            _remove_abandoned(os.path.join(folder, name))
+
+
+def _remove_abandoned(path: str) -> None:
+    """Remove a file unless a process has locked it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        finally:
+            os.close(handle)
 
 
 def write_bytes(path: str, data: bytes) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from typing import Iterator
 
 from detectron_ext import config as configuration
 from detectron_ext.commands.pictures import draw_detections
@@ -12,11 +14,17 @@ from detectron_ext.config import Config
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.proposals import write_proposals
 from detectron_ext.engine.detector import Detector, Proposer
-from detectron_ext.engine.inference import detect_dataset, propose_dataset, records_to_test
+from detectron_ext.engine.inference import (
+    Tested,
+    detect_dataset,
+    propose_dataset,
+    records_to_test,
+)
 from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.proposal_recall import evaluate_proposals
 from detectron_ext.evaluation.tested_parts import untested_name
 from detectron_ext.output_files import write_json, write_json_list
+from detectron_ext.output_lock import locked_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,8 +59,20 @@ def detect_and_score(
         UserError: an image or proposal cannot be read, or a file cannot be written.
     """
     records = records_to_test(config, dataset, image_ids, proposals_path)
-    folder = _folder(config, dataset)
-    tested = detect_dataset(config, detector, dataset, image_ids, records)
+    with _folder(config, dataset, image_range) as folder:
+        tested = detect_dataset(config, detector, dataset, image_ids, records)
+        return _write_detections(config, dataset, image_ids, image_range, folder, tested)
+
+
+def _write_detections(
+    config: Config,
+    dataset: CocoDataset,
+    image_ids: list,
+    image_range: tuple | None,
+    folder: str,
+    tested: Tested,
+) -> dict:
+    """Write detections, scores and pictures into a folder; return the scores."""
     detections = tested.found
     path = _path(folder, "detections", "json", image_range)
     write_json_list(path, detections)
@@ -98,8 +118,16 @@ def propose_and_score(
         UserError: an image cannot be read, or a file cannot be written.
     """
     records = records_to_test(config, dataset, image_ids)
-    folder = _folder(config, dataset)
-    proposals, untested = propose_dataset(config, proposer, dataset, image_ids, records)
+    with _folder(config, dataset, image_range) as folder:
+        tested = propose_dataset(config, proposer, dataset, image_ids, records)
+        return _write_proposals(config, dataset, image_range, folder, tested)
+
+
+def _write_proposals(
+    config: Config, dataset: CocoDataset, image_range: tuple | None, folder: str, tested: Tested
+) -> dict:
+    """Write proposals and their scores into a folder; return the scores."""
+    proposals, untested = tested
     path = _path(folder, "rpn_proposals", "pkl", image_range)
     found_ids, boxes, scores = ([found[part] for found in proposals] for part in range(3))
     write_proposals(path, found_ids, boxes, scores, configuration.dump_yaml(config))
@@ -112,8 +140,12 @@ def propose_and_score(
     return report(dataset.name, folder, evaluate_proposals(truth, found), truth, untested)
 
 
-def _folder(config: Config, dataset: CocoDataset) -> str:
-    return configuration.output_dir(config, (dataset.name,), training=False)
+@contextlib.contextmanager
+def _folder(config: Config, dataset: CocoDataset, image_range: tuple | None) -> Iterator[str]:
+    """Make and lock the folder of a test; several processes may test parts of a data set in it."""
+    folder = configuration.output_dir(config, (dataset.name,), training=False)
+    with locked_folder(folder, shared=image_range is not None):
+        yield folder
 
 
 def _path(folder: str, name: str, extension: str, image_range: tuple | None) -> str:

@@ -64,6 +64,15 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
     return None
 
 
+def holds_weights(folder: str) -> bool:
+    """Return whether there are checkpoints or final weights in a folder."""
+    return any(map(_is_weights, os.listdir(folder)))
+
+
+def _is_weights(name: str) -> bool:
+    return name == FINAL or _CHECKPOINT.fullmatch(name) is not None
+
+
 def set_aside(folder: str) -> None:
     """Move weights and statistics in a run's folder to a new folder in it.
 
@@ -74,7 +83,7 @@ def set_aside(folder: str) -> None:
         UserError: the files cannot be moved.
     """
     names = os.listdir(folder)
-    weights = [name for name in names if name == FINAL or _CHECKPOINT.fullmatch(name)]
+    weights = list(filter(_is_weights, names))
     if not weights:
         return
     places = (os.path.join(folder, f"earlier_{number}") for number in itertools.count(1))

@@ -21,6 +21,7 @@ from detectron_ext.engine.checkpoints import (
     STATISTICS,
     Checkpoint,
     checkpoint_path,
+    holds_weights,
     newest_checkpoint,
     set_aside,
 )
@@ -43,6 +44,7 @@ from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.output_files import remove_temporaries
+from detectron_ext.output_lock import locked_folder
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 if TYPE_CHECKING:
@@ -85,6 +87,28 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
         warn_of_changed_files(config, final, check_final(config, final).data)
         _LOG.info("%s exists: nothing to train", final)
         return final
+    with contextlib.ExitStack() as locks:
+        if os.path.isdir(folder):
+            locks.enter_context(locked_folder(folder))
+        return _train(config, folder, locks, check_classes)
+
+
+def _train(
+    config: Config,
+    folder: str,
+    locks: contextlib.ExitStack,
+    check_classes: Callable[[list], None] | None,
+) -> str:
+    """Train a model; see :func:`train`.
+
+    Args:
+        config: a merged configuration.
+        folder: folder of the run. If it does not exist, it is made when all inputs have been read.
+        locks: holds the lock of the folder until the training ends.
+        check_classes: as of :func:`train`.
+    """
+    final = os.path.join(folder, FINAL)
+    is_new = not os.path.isdir(folder)
     resume, solver = _checkpoint_to_resume(config, folder)
     start_iter = resume.iteration + 1 if resume else 0
     workspace.ResetWorkspace()
@@ -107,6 +131,9 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
             _set_rate(model, learning_rate(solver, start_iter - 1))
         # All inputs have been read. An error in one of them has left no empty folder.
         configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+        if is_new:
+            locks.enter_context(locked_folder(folder))
+            _check_still_new(folder)
         remove_temporaries(folder)
         if not config.TRAIN.AUTO_RESUME:
             set_aside(folder)
@@ -117,6 +144,15 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
         raise _interrupted(config, final)
     _LOG.info("trained weights: %s", final)
     return final
+
+
+def _check_still_new(folder: str) -> None:
+    """Raise UserError if another process has trained in the folder while the data were read."""
+    if holds_weights(folder):
+        raise UserError(
+            f"another process has trained in {folder} meanwhile: repeat the command, or set "
+            "OUTPUT_DIR to another folder"
+        )
 
 
 def _checkpoint_to_resume(config: Config, folder: str) -> tuple[Checkpoint | None, SolverSettings]:

@@ -20,6 +20,7 @@ from detectron_ext.engine import train as training
 from detectron_ext.engine.checkpoints import newest_checkpoint
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
+from detectron_ext.output_lock import locked_folder
 
 _LIBRA = [
     "LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True",
@@ -273,3 +274,39 @@ def test_a_model_learns_eight_images_by_heart(tiny_config, libra):
     assert written["AP50"] == results["AP50"]
     assert set(written["per_class"]) == {"square", "disc"}
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl"} <= written.keys()
+
+
+def test_a_second_run_in_one_folder_is_refused(tiny_config):
+    config = tiny_config("SOLVER.MAX_ITER", "1")
+    folder = os.path.join(config.OUTPUT_DIR, "train", "squares", "retinanet")
+    os.makedirs(folder)
+    with locked_folder(folder):
+        with pytest.raises(UserError, match=f"{folder} is in use by process {os.getpid()}"):
+            training.train(config)
+        assert os.listdir(folder) == [".lock"]
+    final = training.train(config)
+    assert set(os.listdir(folder)) == {"model_final.pkl", "stats.jsonl"}
+    folder = os.path.join(config.OUTPUT_DIR, "test", "squares", "retinanet")
+    os.makedirs(folder)
+    with locked_folder(folder):
+        with pytest.raises(UserError, match=f"{folder} is in use"):
+            run_test(config, final)
+        assert os.listdir(folder) == [".lock"]
+    with locked_folder(folder, shared=True):  # as another part of the test would
+        assert run_test(config, final, (0, 2)) == {}
+
+
+def test_a_run_that_another_one_has_overtaken_is_refused(tiny_config, monkeypatch):
+    """Both start in a folder that does not exist; the other one ends while this one reads data."""
+    config = tiny_config("SOLVER.MAX_ITER", "1")
+    folder = os.path.join(config.OUTPUT_DIR, "train", "squares", "retinanet")
+    initialise = training._initialise
+
+    def overtaken(*arguments):
+        write_weights(os.path.join(folder, "model_final.pkl"), Weights({}, None, None))
+        initialise(*arguments)
+
+    monkeypatch.setattr(training, "_initialise", overtaken)
+    with pytest.raises(UserError, match="meanwhile: repeat the command"):
+        training.train(config)
+    assert os.listdir(folder) == ["model_final.pkl"]
