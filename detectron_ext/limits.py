@@ -1,6 +1,6 @@
-"""Limits that the configuration's checks and the operators share.
+"""Limits that several parts share.
 
-The C++ sources repeat them as constants; a test compares both.
+The C++ sources repeat those of operators as constants; a test compares both.
 """
 
 from __future__ import annotations
@@ -12,3 +12,6 @@ MAX_BALANCED_L1_EXPONENT = 60
 # How many levels the balanced pyramid's operators take.
 # In C++: the schemas of BalancedPyramidGather and BalancedPyramidScatter.
 MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS = 2, 8
+
+# Sizes of files that are read, in bytes. Reading takes several times as much memory.
+MAX_PICKLE_BYTES = 4 << 30  # weights, checkpoints, proposals, detections

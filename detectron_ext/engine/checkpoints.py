@@ -6,6 +6,7 @@ its own.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -49,11 +50,7 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
     A damaged checkpoint is skipped with a warning. So a full disk costs some iterations and not the
     whole run.
     """
-    found = {}
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        match = _CHECKPOINT.fullmatch(name)
-        if match:
-            found[int(match.group(1))] = os.path.join(folder, name)
+    found = _by_iteration(folder)
     for iteration in sorted(found, reverse=True):
         try:
             stored = read_weights(found[iteration])
@@ -62,6 +59,32 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
             continue
         return Checkpoint(found[iteration], iteration, stored.cfg, stored.data)
     return None
+
+
+def _by_iteration(folder: str) -> dict[int, str]:
+    """Return iteration to path of the checkpoints in a folder, which may not exist."""
+    found = {}
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        match = _CHECKPOINT.fullmatch(name)
+        if match:
+            found[int(match.group(1))] = os.path.join(folder, name)
+    return found
+
+
+def remove_older(folder: str, keep: int) -> list[str]:
+    """Remove the checkpoints in a folder beyond the newest ones; return the paths of the removed.
+
+    Args:
+        folder: folder of a run.
+        keep: how many are kept; 0 keeps all.
+    """
+    found = _by_iteration(folder)
+    removed = []
+    for iteration in sorted(found)[: -keep or 0] if keep else ():
+        with contextlib.suppress(OSError):  # it only takes room
+            os.unlink(found[iteration])
+            removed.append(found[iteration])
+    return removed
 
 
 def holds_weights(folder: str) -> bool:

@@ -23,6 +23,7 @@ from detectron_ext.engine.checkpoints import (
     checkpoint_path,
     holds_weights,
     newest_checkpoint,
+    remove_older,
     set_aside,
 )
 from detectron_ext.engine.interruption import Interruption
@@ -199,7 +200,7 @@ def _run_steps(
         start_iter,
         config.LIBRA.CLIP_GRADIENTS,
     )
-    save_state = functools.partial(_save_state, stats, config.SOLVER, folder, save)
+    save_state = functools.partial(_save_state, stats, config, folder, save)
     started = time.perf_counter()
     with contextlib.closing(stats):
         for iteration in range(start_iter, config.SOLVER.MAX_ITER):
@@ -260,7 +261,7 @@ def _interrupted(config: Config, path: str) -> Interrupted:
 
 def _save_state(
     stats: TrainingStatistics,
-    solver: SolverSettings,
+    config: Config,
     folder: str,
     save: Callable[[str], None],
     iteration: int,
@@ -270,9 +271,14 @@ def _save_state(
     A process that resumes from the checkpoint removes all later lines. So the line of this
     iteration must hold the times and counts up to it.
     """
-    stats.log(iteration, float(learning_rate(solver, iteration)), at_checkpoint=True)
+    stats.log(iteration, float(learning_rate(config.SOLVER, iteration)), at_checkpoint=True)
     path = checkpoint_path(folder, iteration)
     save(path)
+    keep = config.LIBRA.TRAIN.KEEP_CHECKPOINTS
+    removed = remove_older(folder, keep)
+    if removed:
+        names = ", ".join(map(os.path.basename, removed))
+        _LOG.info("removed %s: LIBRA.TRAIN.KEEP_CHECKPOINTS keeps %d", names, keep)
     return path
 
 

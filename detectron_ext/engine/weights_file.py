@@ -8,22 +8,30 @@ training data. Detectron ignores both.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detectron_ext.array_pickle import read_pickle, write_pickle
+from detectron_ext.checked_unpickler import MOST_EXPANSION
 from detectron_ext.data.data_record import DataRecord, valid_record
 from detectron_ext.engine.foreign_weights import (
     refusal_by_name,
     refuse_foreign_content,
     refuse_foreign_entries,
 )
-from detectron_ext.errors import WeightsError
+from detectron_ext.errors import WeightsError, shown
 
 _CAFFE2_TYPES = [
     np.dtype(name) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "?")
 ]
+
+
+# No control characters, and no halves of characters, which UTF-8 does not have.
+_NAME = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,1000}")
+# Bytes of blobs beyond MOST_EXPANSION, so that small files may name an array several times.
+_ALWAYS_ALLOWED = 1 << 20
 
 
 class Weights(NamedTuple):
@@ -49,9 +57,9 @@ def read_weights(path: str) -> Weights:
         path: a ``.pkl`` of this package or of Detectron (Python 2 pickles included).
 
     Raises:
-        WeightsError: the file is missing or truncated, is of another program (the message names the
-            converter), is not a pickle of arrays, or holds anything other than numeric arrays of
-            types that Caffe2 has.
+        WeightsError: the file is missing, truncated or not what was written, is of another program
+            (the message names the converter), is not a pickle of arrays, or holds anything other
+            than numeric arrays of types that Caffe2 has.
     """
     content = _read_content(path)
     blobs = content.get("blobs", content)
@@ -62,7 +70,20 @@ def read_weights(path: str) -> Weights:
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         classes = None
     cfg = cfg if isinstance(cfg, str) else None
-    return Weights(_checked_blobs(path, blobs), cfg, classes, valid_record(extras.get("data")))
+    checked = _checked_blobs(path, blobs)
+    _check_size(path, checked)
+    return Weights(checked, cfg, classes, valid_record(extras.get("data")))
+
+
+def _check_size(path: str, blobs: dict) -> None:
+    """Refuse a file that names one array many times: Caffe2 would copy it for each name."""
+    size = sum(array.nbytes for array in blobs.values())
+    most = MOST_EXPANSION * os.path.getsize(path) + _ALWAYS_ALLOWED
+    if size > most:
+        raise WeightsError(
+            f"refused weights {path}: their {len(blobs)} blobs take {size} bytes, more than "
+            f"{MOST_EXPANSION} times the size of the file"
+        )
 
 
 def _read_content(path: str) -> dict:
@@ -80,12 +101,13 @@ def _read_content(path: str) -> dict:
 
 
 def _checked_blobs(path: str, blobs: dict) -> dict:
-    checked = {}
+    checked: dict = {}
+    swapped: dict = {}  # an array of another byte order is copied once, however many names it has
     for name, value in blobs.items():
         if value is None or (name == "cfg" and isinstance(value, str)):
             continue
-        if not isinstance(name, str) or not isinstance(value, (np.ndarray, np.generic)):
-            raise WeightsError(f"weights {path}: {name!r} is not a named array")
+        if not _is_name(name) or not isinstance(value, (np.ndarray, np.generic)):
+            raise WeightsError(f"weights {path}: {shown(name)} is not a named array")
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             raise WeightsError(f"weights {path}: blob {name} has type {array.dtype}, not numbers")
@@ -94,8 +116,15 @@ def _checked_blobs(path: str, blobs: dict) -> dict:
             raise WeightsError(
                 f"weights {path}: blob {name} has type {array.dtype}, which Caffe2 does not have"
             )
-        checked[name] = array.astype(native, copy=False)
+        if array.dtype != native and id(value) not in swapped:
+            swapped[id(value)] = array.astype(native)
+        checked[name] = swapped.get(id(value), array)
     return checked
+
+
+def _is_name(name: Any) -> bool:
+    """Return whether a key can be the name of a blob: text that UTF-8 has, without a line break."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def write_weights(path: str, weights: Weights) -> None:

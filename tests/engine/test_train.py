@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.engine import statistics
 from detectron_ext.engine import train as training
-from detectron_ext.engine.checkpoints import newest_checkpoint
+from detectron_ext.engine.checkpoints import newest_checkpoint, remove_older
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
 from detectron_ext.output_lock import locked_folder
@@ -310,3 +311,34 @@ def test_a_run_that_another_one_has_overtaken_is_refused(tiny_config, monkeypatc
     with pytest.raises(UserError, match="meanwhile: repeat the command"):
         training.train(config)
     assert os.listdir(folder) == ["model_final.pkl"]
+
+
+def test_a_flipped_bit_in_the_newest_checkpoint_is_named(tmp_path, caplog):
+    for iteration in (2, 5):
+        path = tmp_path / f"model_iter{iteration}.pkl"
+        write_weights(str(path), Weights({"a": np.zeros(99, np.float32)}, "", None))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\0" * 99) + 50] ^= 4  # in the numbers
+    path.write_bytes(bytes(content))
+    assert newest_checkpoint(str(tmp_path)).iteration == 2
+    assert "skipped a damaged checkpoint" in caplog.text and "model_iter5.pkl" in caplog.text
+
+
+@pytest.mark.parametrize("keep, kept", [(0, [0, 5, 12]), (1, [12]), (2, [5, 12]), (9, [0, 5, 12])])
+def test_checkpoints_beyond_the_newest_are_removed(tmp_path, keep, kept):
+    names = [f"model_iter{iteration}.pkl" for iteration in (12, 5, 0)]
+    for name in [*names, "model_final.pkl", "model_iter3.txt"]:
+        (tmp_path / name).write_text("")
+    removed = remove_older(str(tmp_path), keep)
+    left = [f"model_iter{iteration}.pkl" for iteration in kept]
+    assert sorted(map(os.path.basename, removed)) == sorted(set(names) - set(left))
+    assert set(os.listdir(tmp_path)) == {*left, "model_final.pkl", "model_iter3.txt"}
+
+
+def test_a_training_keeps_as_many_checkpoints_as_asked(tiny_config, caplog):
+    settings = ["SOLVER.MAX_ITER", "4", "TRAIN.SNAPSHOT_ITERS", "1"]
+    with caplog.at_level(logging.INFO):
+        final = training.train(tiny_config(*settings, "LIBRA.TRAIN.KEEP_CHECKPOINTS", "2"))
+    names = {"model_iter1.pkl", "model_iter2.pkl", "model_final.pkl", "stats.jsonl"}
+    assert set(os.listdir(os.path.dirname(final))) == names
+    assert "removed model_iter0.pkl: LIBRA.TRAIN.KEEP_CHECKPOINTS keeps 2" in caplog.text

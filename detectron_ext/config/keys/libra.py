@@ -348,6 +348,15 @@ LIBRA = Section(
             "from their initial values. The log lists what was not taken. Momenta are never taken.",
             one_of("strict", "matching", "matching_names"),
         ),
+        KEEP_CHECKPOINTS=Key(
+            0,
+            "How many checkpoints of a run are kept. When a checkpoint has been written, those "
+            "beyond the newest ones are removed. Keep at least 2: if the newest one is damaged, "
+            "the one before it is resumed. The final weights are not counted. 0 keeps all.",
+            at_least(0),
+            affects_weights=False,
+            upstream=NotUpstream("upstream writes the checkpoints itself", only_in_training=True),
+        ),
     ),
     DATA=Section(
         "How images are read, and which of them train.",
