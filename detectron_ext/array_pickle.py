@@ -57,7 +57,7 @@ class _Array(np.ndarray):
         data = data.encode("latin1") if isinstance(data, str) else data
         if not isinstance(data, (bytes, bytearray)):
             raise RefusedError("it holds an array that is not bytes")
-        _check_shape(shape, kind.dtype)
+        check_shape(shape, kind.dtype)
         super().__setstate__((1, shape, kind.dtype, by_columns, bytes(data)))
 
     def __reduce_ex__(self, protocol):
@@ -65,8 +65,12 @@ class _Array(np.ndarray):
         return np.asarray(self).__reduce_ex__(protocol)
 
 
-def _check_shape(shape, dtype):
-    """Refuse an array without bytes that has many elements or rows nevertheless."""
+def check_shape(shape, dtype):
+    """Refuse an array without bytes that has many elements or rows nevertheless.
+
+    Raises:
+        RefusedError: it is one.
+    """
     if not dtype.itemsize:
         raise RefusedError("it holds an array of elements without bytes")
     sides = [side for side in shape if side]
@@ -86,7 +90,7 @@ def _scalar(kind, data):
 def _from_buffer(data, kind, shape, order):
     if not isinstance(data, (bytes, bytearray)):  # bytearray(n) has n bytes
         raise RefusedError("it holds an array that is not bytes")
-    _check_shape(shape, kind.dtype)
+    check_shape(shape, kind.dtype)
     return np.frombuffer(bytearray(data), kind.dtype).reshape(shape, order=order)
 
 

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Callable, Sequence
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import Interrupted, UserError
 from detectron_ext.shipped_files import tool_command
-from detectron_ext.standard_output import discard_output, print_any_text
+from detectron_ext.standard_output import (
+    discard_output,
+    open_missing_streams,
+    print_any_text,
+    survive_lost_errors,
+)
 
 if TYPE_CHECKING:
     from detectron_ext.config import Config
@@ -160,8 +165,11 @@ def run(main: Callable[[], object]) -> None:
     - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
     - Standard output cannot be written, as on a full disk: one line; 2.
 
-    Training does not end when its output is lost; see `engine.statistics`.
+    Training does not end when its output is lost; see `engine.statistics`. No tool ends because
+    standard error is closed.
     """
+    open_missing_streams()
+    survive_lost_errors()
     start_logging()
     print_any_text()
     try:

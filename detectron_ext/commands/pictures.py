@@ -46,6 +46,8 @@ def check_pictures(folder: str, suffix: str = ".png") -> None:
 
 def can_write(suffix: str) -> bool:
     """Return whether OpenCV writes files of an extension (with its dot)."""
+    if "/" in suffix or "\0" in suffix:  # a file elsewhere
+        return False
     return bool(cv2.haveImageWriter("picture" + opencv_text(suffix)))
 
 

@@ -116,6 +116,15 @@ def numbers() -> Rule:
     )
 
 
+def folder_name() -> Rule:
+    """The text names a folder that a run makes in OUTPUT_DIR; empty text names none."""
+    return Rule(
+        "must be a name without '/', because a folder in OUTPUT_DIR has it",
+        "a name without `/`",
+        lambda value: not {"/", "\0"} & set(value) and value not in (".", ".."),
+    )
+
+
 def rows(length: int, contents: str) -> Rule:
     """All elements of a list are lists of one length.
 

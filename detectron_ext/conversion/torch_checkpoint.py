@@ -9,20 +9,30 @@ that names anything else is refused before any function that it names is called.
 
 from __future__ import annotations
 
-import pickle
+import io
+import os
 import struct
 import zipfile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Mapping, NamedTuple
 
 import numpy as np
 
-from detectron_ext.array_pickle import ALLOWED, RefusedError
+from detectron_ext.array_pickle import ALLOWED, ArrayUnpickler, check_shape
+from detectron_ext.checked_unpickler import (
+    MOST_EXPANSION,
+    CheckedUnpickler,
+    RefusedError,
+    check_keys,
+)
 from detectron_ext.conversion.safetensors_file import is_safetensors, read_safetensors
-from detectron_ext.errors import WeightsError
+from detectron_ext.errors import WeightsError, shown
+from detectron_ext.limits import MAX_PICKLE_BYTES
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _TAR_MAGIC = b"ustar"
 _NODES = ("state_dict", "model")  # under which programs store the tensors
+# Bytes of the pickle in an archive, unpacked. It has names and shapes; the numbers lie beside it.
+_MOST_TEXT = 64 << 20
 _STORAGE_TYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
     "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -57,18 +67,28 @@ class _Tensor(NamedTuple):
     shape: tuple
     strides: tuple
 
-    def array(self) -> np.ndarray:
-        """Return a copy of the elements."""
+    def count(self) -> int:
+        """Return the number of elements, after checking that they are in the storage."""
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers) or (
             len(self.shape) != len(self.strides)
         ):
-            raise RefusedError(f"a tensor has shape {self.shape} and strides {self.strides}")
+            raise RefusedError(
+                f"a tensor has shape {shown(self.shape)} and strides {shown(self.strides)}"
+            )
         if 0 in self.shape:
-            return np.zeros(self.shape, self.storage.dtype)
+            return 0
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides))
-        if last >= self.storage.size or int(np.prod(self.shape, dtype=float)) > self.storage.size:
+        count = int(np.prod(self.shape, dtype=float))
+        if last >= self.storage.size or count > self.storage.size:
             raise RefusedError("a tensor reaches past its storage")
+        return count
+
+    def array(self) -> np.ndarray:
+        """Return a copy of the elements."""
+        if not self.count():
+            check_shape(self.shape, self.storage.dtype)
+            return np.zeros(self.shape, self.storage.dtype)
         itemsize = self.storage.dtype.itemsize
         view = np.lib.stride_tricks.as_strided(
             self.storage.numbers[self.offset :],
@@ -108,6 +128,12 @@ def _rebuild_parameter(tensor, *_):
     return tensor
 
 
+def _checked_set(items=()):
+    items = list(items)
+    check_keys(items)
+    return set(items)
+
+
 _TORCH = {
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
@@ -116,32 +142,32 @@ _TORCH = {
     ("torch", "device"): _Inert,
     **{("torch", name): _StorageType(np.dtype(kind)) for name, kind in _STORAGE_TYPES.items()},
     **{(module, "getattr"): _inert_attribute for module in ("builtins", "__builtin__")},
-    **{(module, "set"): set for module in ("builtins", "__builtin__")},
+    **{(module, "set"): _checked_set for module in ("builtins", "__builtin__")},
 }
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmdet")
 
 
-class _CheckpointUnpickler(pickle.Unpickler):
+class _CheckpointUnpickler(CheckedUnpickler):
     """Unpickler that gets each storage from the function ``make_storage`` (dtype, key, size)."""
 
-    def __init__(self, file, make_storage):
-        super().__init__(file, encoding="utf-8")
+    creatable = (_Inert,)
+    with_state = (*ArrayUnpickler.with_state, _Inert)
+
+    def __init__(self, file, make_storage, size=None):
+        super().__init__(file, {**ALLOWED, **_TORCH}, encoding="utf-8", size=size)
         self._make_storage = make_storage
 
     def find_class(self, module, name):
-        for table in (_TORCH, ALLOWED):
-            if (module, name) in table:
-                return table[module, name]
         if module.split(".")[0] in _INERT_PACKAGES:
             return _Inert
-        raise RefusedError(f"it names {module}.{name}")
+        return super().find_class(module, name)
 
     def persistent_load(self, identifier):
         kind, storage_type, key, _, size, *view = identifier
         if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise RefusedError(f"it names an object of kind {kind!r}, {storage_type!r}")
+            raise RefusedError(f"it names an object of kind {shown(kind)}, {shown(storage_type)}")
         if type(size) is not int or size < 0 or any(view):
-            raise RefusedError(f"it names a storage of size {size!r}")
+            raise RefusedError(f"it names a storage of size {shown(size)}")
         return self._make_storage(storage_type.dtype, str(key), size)
 
 
@@ -171,6 +197,9 @@ def read_checkpoint(path: str) -> Checkpoint:
     """
     try:
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_PICKLE_BYTES:
+                raise RefusedError(f"it has {size} bytes, more than {MAX_PICKLE_BYTES}")
             if is_safetensors(file):
                 return Checkpoint(read_safetensors(file), {})
             content = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
@@ -180,29 +209,50 @@ def read_checkpoint(path: str) -> Checkpoint:
         named = content if key is None else content[key]
         if not isinstance(named, dict):
             raise RefusedError(f"its {key!r} is not a dictionary")
-        tensors = {
-            name: value.array() for name, value in named.items() if isinstance(value, _Tensor)
-        }
+        views = {name: value for name, value in named.items() if isinstance(value, _Tensor)}
+        _check_total(views, size)
+        tensors = {name: value.array() for name, value in views.items()}
     except OSError as error:
         raise WeightsError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     except RefusedError as error:
         raise WeightsError(f"refused checkpoint {path}: {error}; only tensors are read") from error
     except Exception as error:
-        raise WeightsError(f"checkpoint {path} is truncated or damaged: {error}") from error
+        raise WeightsError(
+            f"checkpoint {path} is truncated or damaged: {str(error)[:200]}"
+        ) from error
     if not tensors or not all(isinstance(name, str) for name in tensors):
         raise WeightsError(f"checkpoint {path} has no tensors by name")
     meta = content.get("meta")
     return Checkpoint(tensors, meta if isinstance(meta, dict) else {})
 
 
+def _check_total(views: Mapping[Any, _Tensor], size: int) -> None:
+    """Refuse tensors that share so many numbers that their copies do not fit the file's size."""
+    total = sum(view.count() * view.storage.dtype.itemsize for view in views.values())
+    if total > MOST_EXPANSION * size:
+        raise RefusedError(
+            f"its {len(views)} tensors take {total} bytes, more than {MOST_EXPANSION} times the "
+            "size of the file"
+        )
+
+
+def _read_entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Return the bytes of a file in an archive that has at most so many, unpacked."""
+    entry = archive.getinfo(name)
+    if entry.file_size > most:
+        raise RefusedError(f"its {name} has {entry.file_size} bytes"[:200])
+    return archive.read(entry)
+
+
 def _read_zip(file: BinaryIO) -> Any:
+    whole = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise RefusedError(f"it is a zip file with {len(pickles)} data.pkl")
         folder = pickles[0][: -len("data.pkl")]
         order = folder + "byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
+        if order in archive.namelist() and _read_entry(archive, order, 16) != b"little":
             raise RefusedError("its numbers are not little-endian")
         storages: dict[str, _Storage] = {}
 
@@ -212,11 +262,11 @@ def _read_zip(file: BinaryIO) -> Any:
                 entry = archive.getinfo(f"{folder}data/{key}")
                 if entry.compress_type != zipfile.ZIP_STORED:
                     raise RefusedError("its storages are compressed")
-                storages[key].fill(archive.read(entry))
+                storages[key].fill(_read_entry(archive, entry.filename, whole))
             return storages[key]
 
-        with archive.open(pickles[0]) as text:
-            return _CheckpointUnpickler(text, make_storage).load()
+        text = _read_entry(archive, pickles[0], _MOST_TEXT)
+        return _CheckpointUnpickler(io.BytesIO(text), make_storage, len(text)).load()
 
 
 def _read_legacy(file: BinaryIO) -> Any:
@@ -245,5 +295,8 @@ def _read_legacy(file: BinaryIO) -> Any:
         storage = storages[key]
         if size != storage.size:
             raise RefusedError(f"storage {key} has {size} elements, not {storage.size}")
-        storage.fill(file.read(size * storage.dtype.itemsize))
+        length = size * storage.dtype.itemsize
+        if length > os.fstat(file.fileno()).st_size:
+            raise RefusedError(f"storage {key} is longer than the file")
+        storage.fill(file.read(length))
     return content

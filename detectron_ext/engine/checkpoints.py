@@ -87,6 +87,19 @@ def remove_older(folder: str, keep: int) -> list[str]:
     return removed
 
 
+def way_back(folder: str) -> str:
+    """Return how to resume a run from before its newest checkpoint, for a message.
+
+    The text begins with "; " and names the checkpoints. It is empty if there is none.
+    """
+    found = _by_iteration(folder)
+    if not found:
+        return ""
+    newest, *before = sorted(found, reverse=True)
+    then = f"resume from {os.path.basename(found[before[0]])}" if before else "start anew"
+    return f"; if {found[newest]} is ruined already, remove it to {then}"
+
+
 def holds_weights(folder: str) -> bool:
     """Return whether there are checkpoints or final weights in a folder."""
     return any(map(_is_weights, os.listdir(folder)))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that take effect at the end of an iteration."""
+"""Ctrl-C, SIGTERM and SIGHUP that take effect at the end of an iteration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 
 class Interruption:
-    """A context in which Ctrl-C or SIGTERM sets ``requested``. A second signal stops at once.
+    """A context in which Ctrl-C, SIGTERM or SIGHUP sets ``requested``. A second one stops at once.
 
+    SIGHUP arrives when the terminal is closed. ``nohup`` ignores it, and so does this class then.
     It has an effect only in the main thread, because Python handles signals only there.
 
     Attributes:
@@ -22,7 +23,9 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._previous[number] = signal.signal(number, self._remember)
         return self
 

@@ -25,6 +25,7 @@ from detectron_ext.engine.checkpoints import (
     newest_checkpoint,
     remove_older,
     set_aside,
+    way_back,
 )
 from detectron_ext.engine.interruption import Interruption
 from detectron_ext.engine.learning_rate import learning_rate
@@ -40,7 +41,7 @@ from detectron_ext.engine.statistics import TrainingStatistics
 from detectron_ext.engine.trained_data import warn_of_changed_data, warn_of_changed_files
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
-from detectron_ext.errors import Interrupted, UserError
+from detectron_ext.errors import Interrupted, UserError, WeightsError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
@@ -166,7 +167,10 @@ def _initialise(model: DetectionModel, resume: Checkpoint | None, classes: list)
     """Fill the parameters at random, then overwrite them from a file if there is one."""
     workspace.RunNetOnce(model.param_init_net)
     if resume:
-        load_parameters(model, resume.path)
+        try:
+            load_parameters(model, resume.path)
+        except WeightsError as error:
+            raise WeightsError(f"{error}{way_back(os.path.dirname(resume.path))}") from error
     elif model.config.TRAIN.WEIGHTS:
         load_start_weights(model, classes)
     broadcast_parameters(model)
@@ -209,11 +213,12 @@ def _run_steps(
             rate = _step(model, minibatches, iteration, first=iteration == start_iter)
             scalars = _fetch_scalars(model)
             total = stats.update(scalars, loader.queue_size, _fetch_sampling_counts(model))
-            _check_finite(total, f"the loss is {total} at iteration {iteration}", config)
             norm = scalars.get(GRADIENT_NORM, 0.0)
-            _check_finite(
-                norm, f"the norm of the gradients is {norm} at iteration {iteration}", config
-            )
+            for name, value in (("loss", total), ("norm of the gradients", norm)):
+                if not math.isfinite(value):
+                    raise _diverged(
+                        f"the {name} is {value} at iteration {iteration}", config, folder
+                    )
             stats.log(iteration, float(rate))
             if interruption.requested:
                 raise _interrupted(config, save_state(iteration))
@@ -223,10 +228,9 @@ def _run_steps(
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 
 
-def _check_finite(value: float, message: str, config: Config) -> None:
-    """Stop a training that diverged. Its checkpoints are from before this iteration."""
-    if not math.isfinite(value):
-        raise UserError(f"{message}: {_slower(config)}")
+def _diverged(message: str, config: Config, folder: str) -> UserError:
+    """Return the error that stops a training. Its checkpoints are from before this iteration."""
+    return UserError(f"{message}: {_slower(config)}{way_back(folder)}")
 
 
 def _slower(config: Config) -> str:

@@ -12,7 +12,7 @@ from detectron_ext.config import Config
 from detectron_ext.config.keys import KEYS
 from detectron_ext.engine.checkpoints import Checkpoint, checkpoint_path
 from detectron_ext.engine.weights_file import Weights, read_weights
-from detectron_ext.errors import ConfigError, UserError
+from detectron_ext.errors import ConfigError, UserError, WeightsError
 from detectron_ext.modeling.devices import available_gpus
 
 if TYPE_CHECKING:
@@ -69,7 +69,13 @@ def check_final(config: Config, path: str) -> Weights:
         UserError: a setting differs; the message names the first one.
         WeightsError: the file cannot be read.
     """
-    weights = read_weights(path)
+    try:
+        weights = read_weights(path)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}; remove {path} to train on from the newest checkpoint in its folder, or anew "
+            "if there is none"
+        ) from error
     differences = _differences(config, path, weights.cfg)
     decisive = [difference for difference in differences if not difference.is_place]
     if decisive:

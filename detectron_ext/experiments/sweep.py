@@ -115,7 +115,7 @@ class Sweep:
         waiting = [run for run in self.runs if self.state(run) != "done"]
         _LOG.info("%d of %d runs are done", len(self.runs) - len(waiting), len(self.runs))
         self._prepare_datasets(waiting)
-        with _sigterm_as_ctrl_c(), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        with _signals_as_ctrl_c(), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(self._run_one, run) for run in waiting]
             try:
                 failures = [future.result() for future in futures]
@@ -291,16 +291,24 @@ class Sweep:
 
 
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Handle SIGTERM as Ctrl-C. Otherwise the runs, which have their own sessions, would go on."""
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP as Ctrl-C.
+
+    Otherwise the runs, which have their own sessions, would go on. SIGHUP that is ignored, as with
+    ``nohup``, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals only in the main thread
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _prepare(splits: list[_Split], configs: list[tuple[str, Config]], sender: Connection) -> None:

@@ -186,3 +186,9 @@ def test_group_norm_needs_exactly_one_of_both_keys(channels, groups):
     keys = ["GROUP_NORM.DIM_PER_GP", channels, "GROUP_NORM.NUM_GROUPS", groups]
     assert refusal(*keys).endswith(f"given {channels} and {groups}")
     config.load(overrides=["GROUP_NORM.DIM_PER_GP", "8", "GROUP_NORM.NUM_GROUPS", "-1"])
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "a\0"])
+def test_a_model_type_cannot_lead_out_of_the_output_folder(name):
+    with pytest.raises(ConfigError, match="MODEL.TYPE must be a name without '/'"):
+        config.load(None, ["MODEL.TYPE", name])

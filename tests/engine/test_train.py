@@ -18,7 +18,7 @@ from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.engine import statistics
 from detectron_ext.engine import train as training
-from detectron_ext.engine.checkpoints import newest_checkpoint, remove_older
+from detectron_ext.engine.checkpoints import newest_checkpoint, remove_older, way_back
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
 from detectron_ext.errors import UserError, WeightsError
 from detectron_ext.output_lock import locked_folder
@@ -169,7 +169,7 @@ def test_finished_weights_are_moved_when_training_restarts(tiny_config, monkeypa
     assert set(os.listdir(earlier.replace("_1", "_2"))) >= {"model_iter0.pkl", "model_final.pkl"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_does_not_interrupt_writing_the_final_weights(
     tiny_config, tmp_path, monkeypatch, number
 ):
@@ -211,8 +211,36 @@ def test_the_files_of_a_killed_save_are_removed(tiny_config, tmp_path):
 
 
 def test_error_of_a_loss_that_is_not_finite_names_the_learning_rate(tiny_config):
-    with pytest.raises(UserError, match="BASE_LR"):
-        training.train(tiny_config("SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"))
+    ruin = ["SOLVER.BASE_LR", "1e30", "SOLVER.WARM_UP_ITERS", "0"]
+    with pytest.raises(UserError, match="BASE_LR.*WARM_UP_ITERS.$"):
+        training.train(tiny_config(*ruin))
+    # With a checkpoint of ruined weights, a lower rate cannot help.
+    folder = os.path.join(tiny_config().OUTPUT_DIR, "train", "squares", "retinanet")
+    os.makedirs(folder, exist_ok=True)
+    path = training.train(tiny_config("SOLVER.MAX_ITER", "1", "OUTPUT_DIR", folder + "/1"))
+    shutil.move(path, os.path.join(folder, "model_iter0.pkl"))
+    advice = "model_iter0.pkl is ruined already, remove it to start anew"
+    with pytest.raises(UserError, match=advice):
+        training.train(tiny_config(*ruin))
+
+
+def test_the_way_back_names_the_checkpoint_before(tmp_path):
+    for iteration in (9, 99):
+        write_weights(str(tmp_path / f"model_iter{iteration}.pkl"), Weights({}, None, None))
+    advice = "model_iter99.pkl is ruined already, remove it to resume from model_iter9.pkl"
+    assert advice in way_back(str(tmp_path))
+    assert way_back(str(tmp_path / "none")) == ""
+
+
+def test_damaged_final_weights_say_what_to_remove(tiny_config):
+    config = tiny_config()
+    folder = os.path.join(config.OUTPUT_DIR, "train", "squares", "retinanet")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "model_final.pkl"), "wb") as file:
+        file.write(b"\x80\x02cut")
+    message = f"damaged.*; remove {folder}/model_final.pkl to train on from the newest checkpoint"
+    with pytest.raises(WeightsError, match=message):
+        training.train(config)
 
 
 def test_momenta_stay_finite_before_the_first_step(tiny_config):

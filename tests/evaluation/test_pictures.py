@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from exif import encode_turned_jpeg
 
-from detectron_ext.commands.pictures import draw_detections
+from detectron_ext.commands.pictures import check_pictures, draw_detections
 from detectron_ext.data.catalog import DatasetEntry
 from detectron_ext.data.coco_dataset import CocoDataset
+from detectron_ext.errors import UserError
 from detectron_ext.evaluation.drawing import titled
 
 _HEIGHT, _WIDTH = 120, 160
@@ -94,3 +95,9 @@ def test_names_that_are_not_utf_8_are_drawn(dataset, pixels, tmp_path):
     (path,) = draw_detections(images, found, str(tmp_path / "out"), 0.5, [1])
     assert os.listdir(tmp_path / "out") == [name] == [os.path.basename(path)]
     assert titled(pixels, "\udcff").shape[1] == _WIDTH
+
+
+@pytest.mark.parametrize("suffix", ["./../x.png", ".\0png", ".tgz"])
+def test_an_extension_cannot_lead_out_of_the_folder(tmp_path, suffix):
+    with pytest.raises(UserError, match="use png"):
+        check_pictures(str(tmp_path), suffix)

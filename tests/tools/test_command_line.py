@@ -210,6 +210,42 @@ def test_a_tool_needs_no_standard_output():
     assert (outcome.returncode, outcome.stderr) == (0, b"")
 
 
+_SAYING = (
+    "from detectron_ext.command_line import run; import logging, sys\n"
+    "def main():\n"
+    "    for _ in range(3): logging.getLogger('detectron_ext').warning('said')\n"
+    "    print('said', file=sys.stderr, flush=True)\n"
+    "    assert open('/dev/null').fileno() > 2\n"
+    "    print('done')\n"
+    "run(main)"
+)
+
+
+def test_a_tool_needs_no_standard_error():
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, _SAYING]
+    outcome = subprocess.run(command, cwd=str(REPOSITORY), stdout=subprocess.PIPE)
+    assert (outcome.returncode, outcome.stdout) == (0, b"done\n")
+
+
+def test_a_tool_goes_on_after_its_standard_error_is_closed():
+    with _closed_pipe() as pipe:
+        outcome = subprocess.run(
+            [sys.executable, "-c", _SAYING],
+            cwd=str(REPOSITORY),
+            stdout=subprocess.PIPE,
+            stderr=pipe,
+        )
+    assert (outcome.returncode, outcome.stdout) == (0, b"done\n")
+
+
+def test_an_error_without_standard_error_keeps_its_status():
+    fault = "from detectron_ext.errors import UserError; raise UserError('fault')"
+    code = _SAYING.replace("print('done')", fault)
+    with _closed_pipe() as pipe:
+        outcome = subprocess.run([sys.executable, "-c", code], cwd=str(REPOSITORY), stderr=pipe)
+    assert outcome.returncode == 2
+
+
 def test_flags_may_follow_the_overrides(workplace, tmp_path):
     outcome = run_tool(
         "train_net", "SOLVER.MAX_ITER", 1, "--cfg", workplace.cfg, "OUTPUT_DIR", tmp_path,

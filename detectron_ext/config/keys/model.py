@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron_ext.config.keys.key import WITH_BOX_HEAD, WITH_REGIONS, Key, Section
-from detectron_ext.config.rules import positives
+from detectron_ext.config.rules import folder_name, positives
 
 MODEL = Section(
     "The model as a whole.",
@@ -12,6 +12,7 @@ MODEL = Section(
         "",
         "The detector: `retinanet`, or `generalized_rcnn` for Fast R-CNN, Faster R-CNN and "
         "RPN-only models. Upstream accepts further names.",
+        folder_name(),
     ),
     CONV_BODY=Key(
         "",
