@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import sys
+import tracemalloc
 import types
 import zipfile
 
@@ -185,3 +186,42 @@ def test_other_files_are_refused(tmp_path):
         read_checkpoint(str(tmp_path / "z.zip"))
     with pytest.raises(WeightsError, match="none.pth"):
         read_checkpoint(str(tmp_path / "none.pth"))
+
+
+def _peak_and_message(path) -> tuple:
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError) as caught:
+            read_checkpoint(str(path))
+        return tracemalloc.get_traced_memory()[1], str(caught.value)
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_views_of_one_storage_are_refused_without_their_memory(tmp_path):
+    tensor = torch.ones(250_000)
+    path = tmp_path / "c.pth"
+    torch.save({f"t{number}": tensor for number in range(1500)}, str(path))
+    peak, message = _peak_and_message(path)
+    assert "1500 tensors take 1500000000 bytes" in message and peak < 64 << 20
+    torch.save({f"t{number}": tensor for number in range(3)}, str(path))
+    assert len(read_checkpoint(str(path)).tensors) == 3
+
+
+@pytest.mark.parametrize("name", ["byteorder", "data.pkl"])
+def test_an_archive_that_expands_is_refused_without_its_memory(tmp_path, name):
+    path = tmp_path / "c.pth"
+    with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in {"byteorder", "data.pkl"} - {name}:
+            archive.writestr("c/" + entry, b"little")
+        archive.writestr("c/" + name, bytes(200 << 20))
+    peak, message = _peak_and_message(path)
+    assert name in message and peak < 64 << 20
+
+
+def test_a_set_of_tuples_in_tuples_is_refused(tmp_path):
+    path = tmp_path / "c.pth"
+    text = b"\x80\x02cbuiltins\nset\n]" + b")" + b"\x85" * 1_000_000 + b"a\x85R."
+    with zipfile.ZipFile(str(path), "w") as archive:
+        archive.writestr("c/data.pkl", text)
+    assert "as a key" in _peak_and_message(path)[1]
