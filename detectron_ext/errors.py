@@ -37,7 +37,12 @@ class WeightsError(UserError):
 
 def shown(value: Any) -> str:
     """Return a value as one short line for a message, with its type."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
+        text = "a very long number"
+    except RecursionError:
+        text = "something nested very deeply"
     if len(text) > _LONGEST_SHOWN:
         text = text[: _LONGEST_SHOWN - 3] + "..."
     return f"{text} ({type(value).__name__})"

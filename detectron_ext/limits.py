@@ -15,3 +15,12 @@ MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS = 2, 8
 
 # Sizes of files that are read, in bytes. Reading takes several times as much memory.
 MAX_PICKLE_BYTES = 4 << 30  # weights, checkpoints, proposals, detections
+
+# Pixels on a side of an annotated image; that of OpenCV's decoders is 2 ** 20, too.
+MAX_IMAGE_SIDE = 1 << 20
+
+# The largest score and coordinate of a detection. Sums of them must not overflow.
+MAX_DETECTION_NUMBER = 1e30
+
+# Of a YAML document; a value counts as often as aliases name it.
+MAX_YAML_CHARACTERS, MAX_YAML_VALUES = 4 << 20, 200_000

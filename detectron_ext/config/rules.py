@@ -166,7 +166,10 @@ class _Positives(Rule):
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer larger than every float
+        return False
 
 
 def not_above(other: str) -> Rule:

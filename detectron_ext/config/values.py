@@ -16,6 +16,7 @@ import numpy as np
 from detectron_ext.errors import ConfigError, shown
 
 _LONGEST_HINTED = 60
+_MOST_BITS = 63  # and a sign
 _TYPE_NAMES = {
     bool: "a bool (True or False)",
     int: "an int",
@@ -56,6 +57,7 @@ def coerce(value: Any, default: Any, label: str) -> Any:
     if isinstance(default, str):
         return _as_text(value, label)
     decoded = decode(value)
+    _check_integers(decoded, label)
     if isinstance(default, np.ndarray):
         return _as_array(decoded, default, label)
     if isinstance(decoded, np.ndarray):
@@ -68,6 +70,15 @@ def coerce(value: Any, default: Any, label: str) -> Any:
     if type(decoded) is not kind:
         raise _mismatch(decoded, _TYPE_NAMES[kind], label, kind)
     return decoded
+
+
+def _check_integers(value: Any, label: str) -> None:
+    """Refuse integers that do not fit 64 bits, also those in sequences."""
+    if isinstance(value, (list, tuple)):
+        for element in value:
+            _check_integers(element, label)
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ConfigError(f"{label} expects numbers of at most 64 bits, given {shown(value)}")
 
 
 def _as_text(value: Any, label: str) -> str:

@@ -20,6 +20,7 @@ import yaml
 from detectron_ext.config.tree import Config
 from detectron_ext.config.values import decode
 from detectron_ext.errors import ConfigError
+from detectron_ext.limits import MAX_YAML_CHARACTERS, MAX_YAML_VALUES
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,12 +133,18 @@ def parse_yaml(text: str | bytes, source: str, loader_class: type = PlainLoader)
     Raises:
         ConfigError: invalid YAML or a tag that is not plain data, with the line.
     """
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise _invalid(source, f"longer than {MAX_YAML_CHARACTERS} characters")
     try:
         loader = loader_class(text)
         loader.name = source
         loader.deep_construct = True  # makes a list or map that holds itself an error
         try:
-            return loader.get_single_data()
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node)
+            return loader.construct_document(node)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -151,6 +158,31 @@ def parse_yaml(text: str | bytes, source: str, loader_class: type = PlainLoader)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         # PyYAML's and numpy's converters raise these for text such as a 13th month.
         raise _invalid(source, error) from None
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse a document whose aliases and merges stand for very many values.
+
+    A value that is named by an alias counts as often as it is named. Ten lines can name each other
+    so that they stand for millions of values.
+
+    Raises:
+        YAMLError: there are more than MAX_YAML_VALUES.
+        RecursionError: the document is nested deeply.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 1  # of a value that holds itself; the constructor refuses it
+            children = [] if isinstance(node, yaml.ScalarNode) else node.value
+            if isinstance(node, yaml.MappingNode):
+                children = [part for pair in children for part in pair]
+            sizes[id(node)] = 1 + sum(map(size, children))
+        return sizes[id(node)]
+
+    if size(root) > MAX_YAML_VALUES:
+        raise yaml.YAMLError(f"its aliases stand for more than {MAX_YAML_VALUES} values")
 
 
 def _invalid(where: str, problem: object) -> ConfigError:

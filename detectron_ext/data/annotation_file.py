@@ -7,7 +7,8 @@ import math
 from typing import Any
 
 from detectron_ext.data.annotation_columns import passes_checks
-from detectron_ext.errors import DatasetError
+from detectron_ext.errors import DatasetError, shown
+from detectron_ext.limits import MAX_IMAGE_SIDE
 
 BACKGROUND_NAME = "__background__"
 """The name of class 0, which is no category of the file."""
@@ -35,6 +36,8 @@ def read_json(path: str) -> Any:
         ) from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not JSON: not UTF-8 text") from error
+    except ValueError as error:
+        raise DatasetError(f"{path}: it holds a number of more digits than are read") from error
     except RecursionError as error:
         raise DatasetError(f"{path}: not COCO format: nested too deeply") from error
 
@@ -104,7 +107,7 @@ def _check_fields(item: Any, fields: tuple, where: str) -> None:
     for field in fields:
         if field.endswith("id") and not (is_finite(item[field]) or isinstance(item[field], str)):
             raise DatasetError(
-                f"{where}: {field} must be a finite number or text, not {item[field]!r}"
+                f"{where}: {field} must be a finite number or text, not {shown(item[field])}"
             )
 
 
@@ -113,23 +116,28 @@ def _check_image(image: dict, where: str) -> None:
         raise DatasetError(f"{where}: file_name must be text")
     for side in ("width", "height"):
         size = image[side]
-        if not is_finite(size) or size < 1 or size != int(size):
-            raise DatasetError(f"{where}: {side} must be a whole number of pixels, not {size!r}")
+        if not is_finite(size) or not 1 <= size <= MAX_IMAGE_SIDE or size != int(size):
+            raise DatasetError(
+                f"{where}: {side} must be a whole number of pixels, at most {MAX_IMAGE_SIDE}, not "
+                f"{shown(size)}"
+            )
 
 
 def _check_category(category: dict, where: str) -> None:
     if not isinstance(category["name"], str):
-        raise DatasetError(f"{where}: name must be text, not {category['name']!r}")
+        raise DatasetError(f"{where}: name must be text, not {shown(category['name'])}")
 
 
 def _check_annotation(annotation: dict, where: str) -> None:
     bbox = annotation["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
-        raise DatasetError(f"{where}: bbox must be four numbers x, y, width, height, not {bbox!r}")
+        raise DatasetError(
+            f"{where}: bbox must be four numbers x, y, width, height, not {shown(bbox)}"
+        )
     for field in ("area", "iscrowd", "ignore"):
         value = annotation.get(field)
         if value is not None and not isinstance(value, (int, float)):
-            raise DatasetError(f"{where}: {field} must be a number, not {value!r}")
+            raise DatasetError(f"{where}: {field} must be a number, not {shown(value)}")
 
 
 def _is_number(value: Any) -> bool:

@@ -7,6 +7,7 @@ id, ...]}`` with one element per image. Boxes are in pixels of the image file, b
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import replace
 from typing import Any, Sequence
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from detectron_ext.array_pickle import read_pickle, write_pickle
 from detectron_ext.data.image_record import ImageRecord
-from detectron_ext.errors import DatasetError
+from detectron_ext.errors import DatasetError, shown
 from detectron_ext.geometry.boxes import clip_to_image, mirror, widths_heights
+from detectron_ext.limits import MAX_DETECTION_NUMBER
 from detectron_ext.local_files import local_file
 
 _LOG = logging.getLogger(__name__)
@@ -123,13 +125,23 @@ def read_scored_proposals(path: str) -> list[tuple] | None:
         raise DatasetError(f"proposals {path} have no list 'scores' of all images")
     proposals = []
     for (image_id, array), values in zip(boxes.items(), scores):
-        flat = np.asarray(values)
+        flat = _as_array(values)
         if flat.shape != (len(array),) or flat.dtype.kind not in "fiu":
             raise DatasetError(f"proposals {path}: image {image_id} has not one score for each box")
-        if not np.isfinite(flat).all():
+        if not (np.abs(flat) <= MAX_DETECTION_NUMBER).all():
             raise DatasetError(f"proposals {path}: a score of image {image_id} is not finite")
         proposals.append((image_id, array, flat))
     return proposals
+
+
+def _as_array(values: Any) -> np.ndarray:
+    """Return values as an array; one that holds no number if they are not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.VisibleDeprecationWarning)
+            return np.asarray(values)
+    except (np.VisibleDeprecationWarning, TypeError, ValueError):
+        return np.array(None)
 
 
 def _as_list(value: Any) -> list | None:
@@ -154,17 +166,17 @@ def _read_boxes(path: str) -> dict[Any, np.ndarray]:
     by_id: dict[Any, np.ndarray] = {}
     for image_id, array in zip(ids, boxes):
         if not isinstance(image_id, (int, float, str, np.number)):
-            raise DatasetError(f"proposals {path}: {image_id!r} is not an image id")
+            raise DatasetError(f"proposals {path}: {shown(image_id)} is not an image id")
         if image_id in by_id:
             raise DatasetError(f"proposals {path} name image {image_id} twice")
-        array = np.asarray(array)
+        array = _as_array(array)
         if array.size == 0:
             array = np.zeros((0, 4), dtype=np.float32)
         if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "fiu":
             raise DatasetError(
                 f"proposals {path}: boxes of image {image_id} are not (P, 4) numbers"
             )
-        if not np.isfinite(array).all():
+        if not (np.abs(array) <= MAX_DETECTION_NUMBER).all():
             raise DatasetError(f"proposals {path}: a box of image {image_id} is not finite")
         by_id[image_id] = array
     return by_id

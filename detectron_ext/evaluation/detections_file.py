@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from detectron_ext.array_pickle import read_pickle
 from detectron_ext.errors import UserError
 from detectron_ext.geometry.boxes import to_xywh
+from detectron_ext.limits import MAX_DETECTION_NUMBER
 
 
 def read_detections(path: str) -> list[dict]:
@@ -33,7 +34,7 @@ def read_detections(path: str) -> list[dict]:
         if not _is_coco_result(detection):
             raise UserError(
                 f"{path}: entry {index} is not a COCO result (image_id, category_id, bbox of four "
-                "numbers, score)"
+                f"numbers, score), or a number is above {MAX_DETECTION_NUMBER:g}"
             )
     return detections
 
@@ -80,7 +81,7 @@ def _boxes_and_scores(boxes: Any, what: str) -> zip:
         found = np.asarray(boxes, np.float64).reshape(-1, 5)
     except (TypeError, ValueError):
         raise UserError(f"{what} are not rows of five numbers: test again") from None
-    if not np.isfinite(found).all():
+    if not (np.abs(found) <= MAX_DETECTION_NUMBER).all():
         raise UserError(f"{what} or their scores are not finite: did the training diverge?")
     return zip(to_xywh(found[:, :4]).tolist(), found[:, 4].tolist())
 
@@ -92,11 +93,16 @@ def _is_coco_result(detection: Any) -> bool:
     return (
         isinstance(bbox, list)
         and len(bbox) == 4
-        and all(map(is_finite_number, bbox))
-        and is_finite_number(detection.get("score"))
+        and all(map(_is_usable, bbox))
+        and _is_usable(detection.get("score"))
         and _is_id(detection.get("image_id"))
         and _is_id(detection.get("category_id"))
     )
+
+
+def _is_usable(value: Any) -> bool:
+    """Return whether a value is a number whose sums and products do not overflow."""
+    return is_finite_number(value) and abs(value) <= MAX_DETECTION_NUMBER
 
 
 def _is_id(value: Any) -> bool:

@@ -173,5 +173,5 @@ def _results(config: Config, dataset: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"the run left no results in {path}: {error}") from None

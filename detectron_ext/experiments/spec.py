@@ -21,6 +21,8 @@ _KEYS = {
     "group", "datasets", "sizes", "seeds", "overrides", "baseline", "variants", "primary",
     "folds",
 }  # fmt: skip
+_LARGEST = 2**31 - 1  # of a seed or a size
+_MOST_FOLDS = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -174,7 +176,9 @@ def _folds(path: str, content: dict) -> Folds | None:
     given = given if isinstance(given, dict) else {"count": given}
     count = given.get("count")
     wanted = "a number of at least 2, or {count: N, datasets: [NAME], scored: [1, 2], seed: 0}"
-    if set(given) - {"count", "datasets", "scored", "seed"} or type(count) is not int or count < 2:
+    wanted += f", with at most {_MOST_FOLDS} folds"
+    known = not set(given) - {"count", "datasets", "scored", "seed"}
+    if not known or type(count) is not int or not 2 <= count <= _MOST_FOLDS:
         raise _wrong(path, "folds", wanted)
     scored = given.get("scored", list(range(1, count + 1)))
     numbers = isinstance(scored, list) and all(type(number) is int for number in scored)
@@ -187,8 +191,8 @@ def _folds(path: str, content: dict) -> Folds | None:
     if not names or ("datasets" in given and not datasets) or len({*datasets}) < len(datasets):
         raise _wrong(path, "folds.datasets", "a list of different names of data sets")
     seed = given.get("seed", 0)
-    if type(seed) is not int or seed < 0:
-        raise _wrong(path, "folds.seed", "a whole number of at least 0")
+    if type(seed) is not int or not 0 <= seed <= _LARGEST:
+        raise _wrong(path, "folds.seed", f"a whole number from 0 to {_LARGEST}")
     return Folds(count, tuple(sorted(scored)), tuple(datasets), seed)
 
 
@@ -247,10 +251,10 @@ def _numbers(path: str, content: dict, key: str, default: Any = None) -> list:
     values = content.get(key, default)
     good = isinstance(values, list) and bool(values)
     if key in content:
-        good = good and all(type(value) is int for value in values)
+        good = good and all(type(value) is int and 0 <= value <= _LARGEST for value in values)
         good = good and len(set(values)) == len(values)
     if not good:
-        raise _wrong(path, key, "a list of different numbers")
+        raise _wrong(path, key, f"a list of different numbers from 0 to {_LARGEST}")
     return values
 
 
