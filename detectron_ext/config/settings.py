@@ -448,6 +448,9 @@ class LibraTrainSettings(Node, Protocol):
     @property
     def LOAD(self) -> str: ...
 
+    @property
+    def KEEP_CHECKPOINTS(self) -> int: ...
+
 
 class LibraDataSettings(Node, Protocol):
     """The keys of LIBRA.DATA."""

@@ -192,3 +192,21 @@ def test_group_norm_needs_exactly_one_of_both_keys(channels, groups):
 def test_a_model_type_cannot_lead_out_of_the_output_folder(name):
     with pytest.raises(ConfigError, match="MODEL.TYPE must be a name without '/'"):
         config.load(None, ["MODEL.TYPE", name])
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("LIBRA.THREADS", 100_000),
+        ("DATA_LOADER.NUM_THREADS", 100_000),
+        ("DATA_LOADER.MINIBATCH_QUEUE_SIZE", 100_000),
+        ("FPN.DIM", 10_000_000),
+        ("TRAIN.MAX_SIZE", 1_000_000),
+        ("TEST.MAX_SIZE", 1_000_000),
+        ("RETINANET.NUM_CONVS", 20_000),
+        ("TRAIN.IMS_PER_BATCH", 100_000),
+    ],
+)
+def test_settings_that_no_machine_can_run_are_refused(key, value):
+    with pytest.raises(ConfigError, match=f"{key} must be at most "):
+        config.load(None, [key, value])

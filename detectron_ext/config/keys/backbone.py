@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron_ext.config.keys.key import WITH_ANCHORS, WITH_BOX_HEAD, WITH_RPN, Key, Section
-from detectron_ext.config.rules import above, at_least, between, not_above, positives
+from detectron_ext.config.rules import above, at_least, at_most, between, not_above, positives
 
 RESNETS = Section(
     "The ResNet or ResNeXt of the backbone.",
@@ -35,7 +35,7 @@ FPN = Section(
     "The feature pyramid network (FPN).",
     affects_weights=True,
     FPN_ON=Key(False, "Build a feature pyramid on the backbone."),
-    DIM=Key(256, "Channels of every pyramid level.", above(0)),
+    DIM=Key(256, "Channels of every pyramid level.", above(0), at_most(16384)),
     ZERO_INIT_LATERAL=Key(False, "Initialize the weights of the lateral convolutions with zeros."),
     COARSEST_STRIDE=Key(
         32,

@@ -13,7 +13,7 @@ from detectron_ext.config.keys.key import (
     Key,
     Section,
 )
-from detectron_ext.config.rules import at_least, rows
+from detectron_ext.config.rules import at_least, at_most, rows
 
 GENERAL: dict[str, Key] = {
     "NUM_GPUS": Key(
@@ -99,9 +99,12 @@ GENERAL: dict[str, Key] = {
 
 DATA_LOADER = Section(
     "The loader of training images.",
-    NUM_THREADS=Key(4, "Threads that prepare minibatches.", at_least(1)),
+    NUM_THREADS=Key(4, "Threads that prepare minibatches.", at_least(1), at_most(256)),
     MINIBATCH_QUEUE_SIZE=Key(
-        64, "Largest number of minibatches in the queue that all devices share.", at_least(1)
+        64,
+        "Largest number of minibatches in the queue that all devices share.",
+        at_least(1),
+        at_most(4096),
     ),
     BLOBS_QUEUE_CAPACITY=Key(
         8, "Largest number of minibatches in the queue of each device.", used_by=UPSTREAM_ONLY

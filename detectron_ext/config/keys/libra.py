@@ -431,6 +431,7 @@ LIBRA = Section(
         "Number of CPU threads. 0 uses OMP_NUM_THREADS or, if that is not set, one thread for each "
         "processor.",
         at_least(0),
+        at_most(1024),
         upstream=NotUpstream("set OMP_NUM_THREADS before Python starts", only_in_training=True),
         affects_weights=False,
     ),

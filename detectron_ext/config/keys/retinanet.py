@@ -7,6 +7,7 @@ from detectron_ext.config.keys.key import UPSTREAM_ONLY, Key, Section
 from detectron_ext.config.rules import (
     above,
     at_least,
+    at_most,
     between,
     fraction,
     inside_zero_and_one,
@@ -48,6 +49,7 @@ RETINANET = Section(
         "Number of convolutions in each tower, without the last convolution, which makes the "
         "predictions.",
         at_least(0),
+        at_most(64),
     ),
     SHARE_CLS_BBOX_TOWER=Key(
         False, "Use one tower of convolutions for both classification and box regression."

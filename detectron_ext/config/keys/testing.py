@@ -15,7 +15,7 @@ from detectron_ext.config.keys.key import (
 )
 from detectron_ext.config.keys.testing_views import BBOX_AUG, KPS_AUG, MASK_AUG
 from detectron_ext.config.keys.training import FILES_ADVICE, NAMES_ADVICE
-from detectron_ext.config.rules import above, at_least, fraction, one_of, texts
+from detectron_ext.config.rules import above, at_least, at_most, fraction, one_of, texts
 
 TEST = Section(
     "How a model is tested.",
@@ -36,7 +36,12 @@ TEST = Section(
         at_least(1),
         formerly=Formerly("TEST.SCALES", "give one integer such as 600, not a tuple"),
     ),
-    MAX_SIZE=Key(1000, "Upper limit in pixels for the longer side after resizing.", at_least(1)),
+    MAX_SIZE=Key(
+        1000,
+        "Upper limit in pixels for the longer side after resizing.",
+        at_least(1),
+        at_most(32767),
+    ),
     # ---- Proposals ----
     PROPOSAL_FILES=Key(
         (),

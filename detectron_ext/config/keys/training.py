@@ -13,7 +13,15 @@ from detectron_ext.config.keys.key import (
     Key,
     Section,
 )
-from detectron_ext.config.rules import at_least, fraction, not_above, one_of, positives, texts
+from detectron_ext.config.rules import (
+    at_least,
+    at_most,
+    fraction,
+    not_above,
+    one_of,
+    positives,
+    texts,
+)
 
 NAMES_ADVICE = "list the names, split at the colons, in a tuple: ('a', 'b'), or ('a',) for one"
 FILES_ADVICE = "list the files, split at the colons, in a tuple: ('a', 'b'), or ('a',) for one"
@@ -44,12 +52,14 @@ TRAIN = Section(
         "Upper limit in pixels for the longer side after resizing; it takes precedence over the "
         "scale.",
         at_least(1),
+        at_most(32767),
     ),
     IMS_PER_BATCH=Key(
         2,
         "Images in the minibatch of one device. An iteration reads this number times the number of "
         "devices.",
         at_least(1),
+        at_most(4096),
     ),
     USE_FLIPPED=Key(True, "Put mirrored copies of all images into the training set."),
     ASPECT_GROUPING=Key(
