@@ -43,7 +43,7 @@ def test_a_section_copies_its_defaults():
 
 
 def test_a_key_keeps_its_rules():
-    assert [rule.words for rule in KEYS["TRAIN.IMS_PER_BATCH"].rules] == [at_least(1).words]
+    assert [rule.words for rule in KEYS["LIBRA.LOG_PERIOD"].rules] == [at_least(1).words]
     assert KEYS["SOLVER.WARM_UP_METHOD"].choices == ("constant", "linear")
     assert KEYS["SOLVER.MAX_ITER"].choices == ()
 
