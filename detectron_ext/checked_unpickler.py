@@ -55,7 +55,11 @@ class _File:
         return len(data)
 
 
-class CheckedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+# Its stubs know only the version in C.
+_PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class CheckedUnpickler(_PythonUnpickler):
     """Reads one pickle.
 
     Args:
@@ -99,7 +103,7 @@ class CheckedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         if self._left < 0:
             raise RefusedError(f"it expands to more than {MOST_EXPANSION} times its size")
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: dict = dict(_PythonUnpickler.dispatch)
     for _code in (pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4):
         del dispatch[_code[0]]
 

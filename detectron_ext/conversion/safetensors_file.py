@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from detectron_ext.array_pickle import RefusedError
+from detectron_ext.checked_unpickler import RefusedError
 
 _TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -44,6 +44,9 @@ def read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
         raise RefusedError("its header is not a dictionary")
     header.pop("__metadata__", None)
     start = 8 + length
+    ends = [entry["data_offsets"] for entry in header.values()]
+    if sum(last - first for first, last in ends) > size:  # tensors that share bytes
+        raise RefusedError(f"its {len(ends)} tensors have more bytes than the file")
     return {name: _tensor(file, name, entry, start, size) for name, entry in header.items()}
 
 

@@ -67,7 +67,7 @@ class _Tensor(NamedTuple):
     shape: tuple
     strides: tuple
 
-    def count(self) -> int:
+    def num_elements(self) -> int:
         """Return the number of elements, after checking that they are in the storage."""
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers) or (
@@ -86,7 +86,7 @@ class _Tensor(NamedTuple):
 
     def array(self) -> np.ndarray:
         """Return a copy of the elements."""
-        if not self.count():
+        if not self.num_elements():
             check_shape(self.shape, self.storage.dtype)
             return np.zeros(self.shape, self.storage.dtype)
         itemsize = self.storage.dtype.itemsize
@@ -228,7 +228,7 @@ def read_checkpoint(path: str) -> Checkpoint:
 
 def _check_total(views: Mapping[Any, _Tensor], size: int) -> None:
     """Refuse tensors that share so many numbers that their copies do not fit the file's size."""
-    total = sum(view.count() * view.storage.dtype.itemsize for view in views.values())
+    total = sum(view.num_elements() * view.storage.dtype.itemsize for view in views.values())
     if total > MOST_EXPANSION * size:
         raise RefusedError(
             f"its {len(views)} tensors take {total} bytes, more than {MOST_EXPANSION} times the "
