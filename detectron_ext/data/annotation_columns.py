@@ -12,6 +12,8 @@ from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
+from detectron_ext.limits import MAX_IMAGE_SIDE
+
 # Larger whole numbers are examined one by one: some are larger than every float.
 _LARGEST = 2**53
 _NUMBERS = {int, float}
@@ -42,7 +44,7 @@ def _images_pass(images: Sequence[dict]) -> bool:
         and set(map(type, names)) == {str}
         and all(names)
         and all(set(map(type, side)) == {int} for side in sides)
-        and all(min(side) >= 1 and max(side) < _LARGEST for side in sides)
+        and all(min(side) >= 1 and max(side) <= MAX_IMAGE_SIDE for side in sides)
     )
 
 

@@ -214,11 +214,12 @@ def _run_steps(
             scalars = _fetch_scalars(model)
             total = stats.update(scalars, loader.queue_size, _fetch_sampling_counts(model))
             norm = scalars.get(GRADIENT_NORM, 0.0)
-            for name, value in (("loss", total), ("norm of the gradients", norm)):
+            for value, message in (
+                (total, f"the loss is {total} at iteration {iteration}"),
+                (norm, f"the norm of the gradients is {norm} at iteration {iteration}"),
+            ):
                 if not math.isfinite(value):
-                    raise _diverged(
-                        f"the {name} is {value} at iteration {iteration}", config, folder
-                    )
+                    raise UserError(f"{message}: {_slower(config)}{way_back(folder)}")
             stats.log(iteration, float(rate))
             if interruption.requested:
                 raise _interrupted(config, save_state(iteration))
@@ -226,11 +227,6 @@ def _run_steps(
                 save_state(iteration)
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
-
-
-def _diverged(message: str, config: Config, folder: str) -> UserError:
-    """Return the error that stops a training. Its checkpoints are from before this iteration."""
-    return UserError(f"{message}: {_slower(config)}{way_back(folder)}")
 
 
 def _slower(config: Config) -> str:

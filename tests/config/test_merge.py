@@ -119,7 +119,7 @@ def test_any_quoted_path_is_expanded(first, rest):
         ("TRAIN.MAX_SIZE", "True", "an int, given True (bool)"),
         ("SOLVER.BASE_LR", "True", "a float, given True (bool)"),
         ("SOLVER.BASE_LR", "1e999", "a finite number, given inf (float)"),
-        ("SOLVER.BASE_LR", "1" + "0" * 400, "a finite number, given 1000"),
+        ("SOLVER.BASE_LR", "1" + "0" * 400, "numbers of at most 64 bits, given 1000"),
         ("TRAIN.USE_FLIPPED", "1", "a bool (True or False), given 1 (int)"),
         ("TRAIN.USE_FLIPPED", "true", "a bool (True or False), given 'true' (str)"),
         ("TRAIN.DATASETS", "coco", "a tuple, given 'coco' (str); write ('coco',) for one"),
