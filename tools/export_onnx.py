@@ -35,9 +35,9 @@ def main() -> None:
     if arguments.size and min(arguments.size) < 1:
         parser.error("--size needs numbers above 0")
 
-    from detectron_ext.deployment.onnx_detector import import_package
+    from detectron_ext.optional_packages import import_optional
 
-    import_package("onnx")
+    import_optional("onnx", "exporting to ONNX")
     config = command_line.load_config(arguments.cfg_file, [*arguments.opts, "NUM_GPUS", 0])
 
     from detectron_ext.deployment.to_onnx.export import export_onnx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import NamedTuple, Sequence
@@ -16,11 +17,10 @@ from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.data.records import check_class_order, check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
+from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.detection_limit import kept_message
-
-_LOG = logging.getLogger(__name__)
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,18 @@ def train_and_test(config: Config, skip_test: bool = False) -> dict:
     classes_by_dataset = _classes_by_dataset(config, tested)
     source = f"TRAIN.DATASETS ({', '.join(config.TRAIN.DATASETS)})"
     weights = train(config, lambda classes: check_class_order(classes, source, classes_by_dataset))
-    return {} if skip_test else _test(config, weights, tested)
+    results = {} if skip_test else _test(config, weights, tested)
+    if config.LIBRA.TENSORBOARD and results:
+        _add_events(os.path.dirname(weights), config.SOLVER.MAX_ITER, results)
+    return results
+
+
+def _add_events(folder: str, step: int, results: dict) -> None:
+    """Add the scores of all data sets to the event files of the training."""
+    events = EventFile(folder)
+    with contextlib.closing(events):
+        for name, scores in results.items():
+            events.add(step, scores, group=f"test {name}")
 
 
 def test(config: Config, weights: str = "", image_range: tuple[int, int] | None = None) -> dict:

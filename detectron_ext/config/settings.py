@@ -268,6 +268,9 @@ class LibraSettings(Node, Protocol):
     def LOG_PERIOD(self) -> int: ...
 
     @property
+    def TENSORBOARD(self) -> bool: ...
+
+    @property
     def THREADS(self) -> int: ...
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import ModuleType
 from typing import Any, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from detectron_ext.config import Config
 from detectron_ext.data.transforms import resize, resize_scale
 from detectron_ext.errors import UserError
 from detectron_ext.local_files import local_file
+from detectron_ext.optional_packages import import_optional
 
 METADATA = "detectron_ext"
 """Key of the model's metadata under which its description is stored as JSON."""
@@ -26,20 +26,6 @@ _SETTINGS = {
     "detections_per_im": "TEST.DETECTIONS_PER_IM",
     "num_classes": "MODEL.NUM_CLASSES",
 }
-
-
-def import_package(name: str) -> ModuleType:
-    """Import ``onnx`` or ``onnxruntime``, which this package does not require.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise UserError(
-            f"ONNX models need the package {name} ({error}): pip install onnx onnxruntime"
-        ) from error
 
 
 class OnnxDetector:
@@ -56,7 +42,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: str):
-        runtime = import_package("onnxruntime")
+        runtime = import_optional("onnxruntime", "running an ONNX model")
         path = local_file(path, "model", "give its path", UserError)
         try:
             self._session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -16,6 +16,7 @@ from typing import Any, Iterable
 import numpy as np
 from tqdm import tqdm
 
+from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.errors import UserError
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.output_files import write_text
@@ -40,6 +41,7 @@ class TrainingStatistics:
         log_period: iterations between lines; checkpoints have additional lines.
         path: file that the lines are appended to, for figures and reports.
         clip_at: norm of the gradients above which they are scaled down; 0 does not limit it.
+        events: file that gets the same numbers for TensorBoard; it is closed with this object.
         start_iter: first iteration of this process. Later lines of an earlier process are removed
             from the file, because their iterations are run again.
 
@@ -56,6 +58,7 @@ class TrainingStatistics:
         path: str,
         start_iter: int = 0,
         clip_at: float = 0.0,
+        events: EventFile | None = None,
     ) -> None:
         self._losses = tuple(losses)
         self._max_iter = max_iter
@@ -69,6 +72,7 @@ class TrainingStatistics:
         # Name of a sampler to its counts since the last line.
         self._sampling: dict[str, np.ndarray] = {}
         self._clip_at, self._clipped_steps = clip_at, 0
+        self._events = events
         self._last_iteration = start_iter - 1
         # The first steps are slower: they allocate memory. They leave this window after a while.
         self._step_seconds: collections.deque = collections.deque(maxlen=200)
@@ -127,6 +131,8 @@ class TrainingStatistics:
         cpu = time.process_time()
         stats["cpu_seconds"], self._last_cpu = cpu - self._last_cpu, cpu
         _append(self._path, json.dumps(stats, sort_keys=True) + "\n")
+        if self._events:
+            self._events.add(iteration, stats)
         as_text = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in stats.items()}
         line = f"json_stats: {json.dumps(as_text, sort_keys=True)}"
         boxes = sum(stats[name] for name in self._losses if "bbox" in name)
@@ -176,8 +182,10 @@ class TrainingStatistics:
         return stats
 
     def close(self) -> None:
-        """End the progress line."""
+        """End the progress line and close the event file."""
         self._bar.close()
+        if self._events:
+            self._events.close()
 
 
 def _forget_from(path: str, start_iter: int) -> None:

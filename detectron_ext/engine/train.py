@@ -38,6 +38,7 @@ from detectron_ext.engine.parameters import (
 )
 from detectron_ext.engine.start_weights import load_start_weights
 from detectron_ext.engine.statistics import TrainingStatistics
+from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.engine.trained_data import warn_of_changed_data, warn_of_changed_files
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
 from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
@@ -203,6 +204,7 @@ def _run_steps(
         os.path.join(folder, STATISTICS),
         start_iter,
         config.LIBRA.CLIP_GRADIENTS,
+        EventFile(folder, start_iter) if config.LIBRA.TENSORBOARD else None,
     )
     save_state = functools.partial(_save_state, stats, config, folder, save)
     started = time.perf_counter()

@@ -131,6 +131,7 @@ def test_libra_defaults_are_plain_detectron():
         "FAST_CONV": True,
         "LOG_PERIOD": 20,
         "THREADS": 0,
+        "TENSORBOARD": False,
     }
 
 

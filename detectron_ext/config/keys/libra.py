@@ -426,6 +426,13 @@ LIBRA = Section(
         at_least(1),
         affects_weights=False,
     ),
+    TENSORBOARD=Key(
+        False,
+        "Also write the training statistics and the test scores to event files for TensorBoard, in "
+        "the folder `tensorboard` of the training. It needs the package tensorboard.",
+        upstream=NotUpstream("upstream writes its statistics itself", only_in_training=True),
+        affects_weights=False,
+    ),
     THREADS=Key(
         0,
         "Number of CPU threads. 0 uses OMP_NUM_THREADS or, if that is not set, one thread for each "
