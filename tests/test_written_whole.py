@@ -41,7 +41,7 @@ def _writes(tree: ast.AST) -> list:
         modes = [text for text in texts if isinstance(text, str) and set("wax+") & set(text)]
         is_open = name == "open" and any(len(mode) <= 3 for mode in modes)
         is_method = isinstance(node.func, ast.Attribute) and name in _WRITERS
-        to_stream = any(word.arg == "format" for word in node.keywords)
+        to_stream = any(word.arg in ("format", "f") for word in node.keywords)
         if is_open or (is_method and not to_stream):
             lines.append(node.lineno)
     return lines

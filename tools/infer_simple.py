@@ -69,12 +69,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_model(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with one line unless either --cfg and --wts or --onnx is given."""
-    if arguments.onnx and (arguments.cfg_file or arguments.wts or arguments.upstream):
+    given = (arguments.cfg_file, arguments.wts, arguments.upstream)
+    if arguments.onnx and any(value is not None for value in given):
         parser.error("--onnx takes the place of --cfg and --wts, and cannot go with --upstream")
     missing = [
         flag
         for flag, value in (("--cfg", arguments.cfg_file), ("--wts", arguments.wts))
-        if not value and not arguments.onnx
+        if value is None and not arguments.onnx
     ]
     if missing:
         parser.error(f"the following arguments are required: {', '.join(missing)} (or --onnx)")

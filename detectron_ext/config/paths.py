@@ -13,10 +13,15 @@ def expand_path(path: str) -> str:
     """Return a path with the home folder for ``~`` and with the values of ``$NAME``.
 
     Raises:
-        ConfigError: the path holds a null character, which no file system takes.
+        ConfigError: the path holds a null character or half of a surrogate pair, which no file
+            system takes.
     """
     if "\0" in path:
         raise ConfigError(f"{path!r} is no path: it holds a null character")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{path!a} is no path: {error.reason}") from error
     return os.path.expandvars(os.path.expanduser(path))
 
 

@@ -109,5 +109,5 @@ def _write(target: str, tensors: dict[str, np.ndarray], meta: dict[str, Any]) ->
     import torch  # its wheel brings Caffe2, so it is there
 
     state = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
-    with replaced_file(target) as file:
-        torch.save({"state_dict": state, "meta": meta}, file)
+    with replaced_file(target) as stream:
+        torch.save({"state_dict": state, "meta": meta}, f=stream)

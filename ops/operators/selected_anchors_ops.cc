@@ -77,11 +77,22 @@ constexpr char kPlaces[] =
     "Locations of the anchors, (M, 4) float32: rows (n, c, y, x) of indices, whose fractions are "
     "dropped; c / channels is the number of the anchor. A row outside the map is an error.";
 
+// Infers outputs with a number for each row of the last input, L.
+template <int outputs>
+std::vector<TensorShape> InferRows(const OperatorDef&, const std::vector<TensorShape>& inputs) {
+  TensorShape rows = inputs.back();
+  if (rows.dims_size() > 1) {
+    rows.mutable_dims()->Truncate(1);
+  }
+  return std::vector<TensorShape>(outputs, rows);
+}
+
 }  // namespace
 
 OPERATOR_SCHEMA(SelectBoxIou)
     .NumInputs(3)
     .NumOutputs(1)
+    .TensorInferenceFunction(InferRows<1>)
     .SetDoc(R"DOC(
 IoU of predicted boxes with their targets at M places of a map. Both boxes are deltas of the same
 anchor, which the IoU does not depend on. Predicted logarithms of sizes are limited as when boxes
@@ -101,6 +112,7 @@ without elements.
 OPERATOR_SCHEMA(SelectSigmoidFocalLoss)
     .NumInputs(3)
     .NumOutputs(2)
+    .TensorInferenceFunction(InferRows<2>)
     .SetDoc(R"DOC(
 Sigmoid focal loss of single anchors, at M places of a map: the sum over classes of the terms of
 SigmoidFocalLoss, without its division by the number of foreground anchors. The operator has no

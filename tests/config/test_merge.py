@@ -15,7 +15,9 @@ from detectron_ext.config.paths import expand_path
 from detectron_ext.errors import ConfigError, UserError
 
 numbers = st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False))
-path_text = st.text(st.characters(blacklist_characters="\0"))  # no path holds a null character
+path_text = st.text(
+    st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))
+)  # no path holds a null character
 
 
 def refusal(*overrides):

@@ -126,11 +126,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(tool, workplace, tmp_path, monke
         "TRAIN.SNAPSHOT_ITERS", 2,
     )  # fmt: skip
 
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def has_room_for_the_log(descriptor):
+        if os.fstat(descriptor).st_size > 100_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
+        patched.setattr(os, "fsync", has_room_for_the_log)
         message = failure(tool(*arguments))
     assert "model_iter1.pkl" in message and "No space left" in message
     assert checkpoint.read_bytes() == before
