@@ -70,6 +70,11 @@ GOMP_SPINCOUNT = Variable(
     "How often a waiting OpenMP thread looks for work before it sleeps. Default: 1000, which suits "
     "a machine that also runs other programs.",
 )
+MAX_IMAGE_PIXELS = Variable(
+    "OPENCV_IO_MAX_IMAGE_PIXELS",
+    "An image file whose header claims more pixels is refused before it is decoded. Default: "
+    "268435456 (16,384 x 16,384), which take about 2 GB while they are decoded.",
+)
 
 RUNNING = (
     DATA,
@@ -82,6 +87,7 @@ RUNNING = (
     OMP_NUM_THREADS,
     MKL_NUM_THREADS,
     GOMP_SPINCOUNT,
+    MAX_IMAGE_PIXELS,
 )
 
 CXX = Variable("CXX", "The C++ compiler, which must be GCC. Default: `g++` on PATH.")

@@ -1,20 +1,30 @@
 """Conversion of weights of Caffe, such as ResNets that were trained on ImageNet.
 
-OpenCV reads the files.
+OpenCV reads the files, in a process of its own (`conversion.caffe_parser`).
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from typing import Sequence
 
-import cv2
 import numpy as np
 
+from detectron_ext.conversion import caffe_parser as parser
 from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.errors import WeightsError
+from detectron_ext.input_files import open_input
+from detectron_ext.limits import MAX_PICKLE_BYTES
 
 _EPSILON = 1e-5
+# What the parser may take: for the smallest files, and further for their bytes.
+_SECONDS, _BYTES_PER_SECOND = 25, 4 << 20
+_MEMORY, _MEMORY_PER_BYTE = 512 << 20, 10
 # The blobs of Detectron's ResNets.
 _KNOWN = re.compile(
     r"conv1_[wb]|res_conv1_bn_[sb]|res[2-5]_\d+_branch(1|2[abc])_([wb]|bn_[sb])|fc1000_[wb]"
@@ -59,25 +69,69 @@ def convert_caffe_model(prototxt: str, caffemodel: str, target: str) -> list:
 
 
 def _read(prototxt: str, caffemodel: str) -> dict[str, tuple]:
-    """Return layer name to (type, arrays)."""
-    contents = []
-    for path in (prototxt, caffemodel):
-        try:
-            contents.append(np.fromfile(path, dtype=np.uint8))
-        except OSError as error:
-            raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+    """Return layer name to (type, arrays); another process parses the files.
+
+    Raises:
+        WeightsError: a file cannot be read, or the parser fails, crashes, or takes more time or
+            memory than files of this size need.
+    """
+    size = sum(map(_size, (prototxt, caffemodel)))
+    files = f"{prototxt} and {caffemodel}"
+    wrong = f"{files} are not a Caffe network and its weights: "
+    seconds = _SECONDS + size / _BYTES_PER_SECOND
+    command = [
+        *map(os.path.abspath, (prototxt, caffemodel)),
+        str(_MEMORY + _MEMORY_PER_BYTE * size),
+    ]
     try:
-        net = cv2.dnn.readNetFromCaffe(*contents)
-        layers = {name: net.getLayer(net.getLayerId(name)) for name in net.getLayerNames()}
-    except cv2.error as error:
-        raise WeightsError(
-            f"{prototxt} and {caffemodel} are not a Caffe network and its weights: "
-            + str(getattr(error, "err", error))
-        ) from error
-    return {
-        name: (layer.type, [np.array(blob) for blob in layer.blobs])
-        for name, layer in layers.items()
-    }
+        parsed = subprocess.run(
+            [sys.executable, "-m", parser.__name__, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise WeightsError(f"{wrong}OpenCV has not read them in {seconds:.0f} s") from None
+    line, _, numbers = parsed.stdout.partition(b"\n")
+    if parsed.returncode < 0:
+        name = signal.Signals(-parsed.returncode).name
+        raise WeightsError(f"{wrong}OpenCV's parser crashed ({name}): a file is damaged")
+    if parsed.returncode:
+        last = parsed.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise WeightsError(f"cannot read {files}: {last[:200]}")
+    content = json.loads(line)
+    if "error" in content:
+        raise WeightsError(wrong + content["error"])
+    return _layers(content["layers"], np.frombuffer(numbers, dtype="<f4"))
+
+
+def _size(path: str) -> int:
+    """Return the size of a file in bytes."""
+    try:
+        with open_input(path, MAX_PICKLE_BYTES) as file:
+            return os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _layers(heads: list, numbers: np.ndarray) -> dict[str, tuple]:
+    """Divide the numbers among layers.
+
+    Args:
+        heads: [name, type, list of the shapes of its blobs] of each layer.
+        numbers: (N,) float32, those of all blobs.
+    """
+    layers, start = {}, 0
+    for name, kind, shapes in heads:
+        arrays = []
+        for shape in shapes:
+            end = start + int(np.prod(shape, dtype=np.int64))
+            arrays.append(numbers[start:end].reshape(shape).astype(np.float32))
+            start = end
+        layers[name] = (kind, arrays)
+    return layers
 
 
 def _check_scales(path: str, layers: dict[str, tuple]) -> None:

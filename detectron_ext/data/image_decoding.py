@@ -8,13 +8,17 @@ could read of a truncated JPEG, with the rest grey. Both are errors here.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import struct
+import tempfile
 import threading
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
+from detectron_ext import environment
 from detectron_ext.errors import DatasetError
 
 _LOG = logging.getLogger(__name__)
@@ -24,7 +28,13 @@ REFUSE, STRETCH, SCALE = DEEP_MODES = ("refuse", "stretch", "scale")
 
 _NOT_AN_IMAGE = "is not an image that OpenCV can decode"
 _TRUNCATED = "is truncated: the file ends before its image does"
+_TOO_MANY_PIXELS = (
+    f"claims more pixels than the {environment.MAX_IMAGE_PIXELS.value} that are read: make it "
+    f"smaller or cut it, or raise the environment variable {environment.MAX_IMAGE_PIXELS.name}"
+)
 _JPEG = b"\xff\xd8"
+# How files of JPEG, PNG, TIFF and WebP begin.
+_DECODED_IN_MEMORY = (_JPEG, b"\x89PNG", b"II*\0", b"MM\0*", b"RIFF")
 # A byte 0xff in JPEG's compressed data is followed by 0, by a restart marker or by another 0xff.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END_OF_IMAGE, _WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
@@ -71,9 +81,35 @@ def decode(encoded: np.ndarray, flags: int = cv2.IMREAD_COLOR, deep: str = REFUS
 
 def _decoded(encoded: np.ndarray, flags: int) -> np.ndarray | None:
     try:
-        return cv2.imdecode(encoded, flags) if len(encoded) else None
-    except cv2.error:  # more than OPENCV_IO_MAX_IMAGE_PIXELS
+        if encoded[:12].tobytes().startswith(_DECODED_IN_MEMORY):
+            return cv2.imdecode(encoded, flags)
+        return _decoded_from_file(encoded, flags) if len(encoded) else None
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise DatasetError(_TOO_MANY_PIXELS) from None
         return None
+
+
+def _decoded_from_file(encoded: np.ndarray, flags: int) -> np.ndarray | None:
+    """Decode an image of a type that OpenCV may not read from memory.
+
+    `cv2.imdecode` would write it to a file, which stays if the image is damaged. This file has no
+    name, and so it disappears in any case.
+    """
+    try:
+        with _file_without_name() as file:
+            file.write(encoded)
+            file.flush()
+            path = f"/proc/self/fd/{file.fileno()}"
+            return cv2.imread(path, flags) if cv2.haveImageReader(path) else None
+    except OSError as error:
+        raise DatasetError(f"cannot be decoded: no temporary file: {error.strerror}") from error
+
+
+def _file_without_name() -> BinaryIO:
+    if hasattr(os, "memfd_create"):  # Python 3.8
+        return open(os.memfd_create("image", os.MFD_CLOEXEC), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _to_8_bits(image: np.ndarray, deep: str) -> np.ndarray:
