@@ -108,7 +108,7 @@ def _decoded_from_file(encoded: np.ndarray, flags: int) -> np.ndarray | None:
 
 def _file_without_name() -> BinaryIO:
     if hasattr(os, "memfd_create"):  # Python 3.8
-        return open(os.memfd_create("image", os.MFD_CLOEXEC), "w+b")
+        return os.fdopen(os.memfd_create("image", os.MFD_CLOEXEC), "w+b")
     return tempfile.TemporaryFile()
 
 
