@@ -22,6 +22,7 @@ import numpy as np
 
 from detectron_ext.checked_unpickler import CheckedUnpickler, RefusedError, check_keys
 from detectron_ext.errors import UserError, shown
+from detectron_ext.input_files import open_input
 from detectron_ext.limits import MAX_PICKLE_BYTES
 from detectron_ext.output_files import replaced_file
 
@@ -148,7 +149,7 @@ def read_pickle(path: str, kind: str, error_class: type[UserError]) -> Any:
             not what was written.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             end = _checked_end(file)
             content = ArrayUnpickler(file, ALLOWED).load()
             if file.tell() != end:

@@ -62,3 +62,15 @@ def read_text(path: str | os.PathLike, most: int) -> str:
     """
     with open_input(path, most) as file:
         return file.read().decode("utf-8")
+
+
+def read_start(path: str | os.PathLike, most: int) -> bytes:
+    """Return at most so many bytes from the beginning of a file, a pipe or a device.
+
+    This is for what a shell may give as a pipe, as in ``--cfg <(generate)``. A pipe is waited for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(most)

@@ -15,6 +15,8 @@ MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS = 2, 8
 
 # Sizes of files that are read, in bytes. Reading takes several times as much memory.
 MAX_PICKLE_BYTES = 4 << 30  # weights, checkpoints, proposals, detections
+MAX_JSON_BYTES = 2 << 30  # annotations, results, logs
+MAX_IMAGE_BYTES = 1 << 30
 
 # Pixels on a side of an annotated image; that of OpenCV's decoders is 2 ** 20, too.
 MAX_IMAGE_SIDE = 1 << 20

@@ -25,6 +25,8 @@ from detectron_ext.engine.detector import Detector
 from detectron_ext.engine.inference import coco_results
 from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.drawing import draw_boxes, fit, is_too_large
+from detectron_ext.input_files import open_input, read_text
+from detectron_ext.limits import MAX_JSON_BYTES
 from detectron_ext.output_files import write_json
 
 _LOG = logging.getLogger(__name__)
@@ -198,7 +200,7 @@ def _can_read(path: str) -> bool:
     OpenCV gets the name of the open file, because it ends the process for a name that is not UTF-8.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             return bool(cv2.haveImageReader(f"/proc/self/fd/{file.fileno()}"))
     except OSError:
         return False
@@ -230,8 +232,7 @@ def _own_files(names: Sequence[str], folder: str, output_dir: str) -> set[str]:
 
 def _earlier_images(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8") as file:
-            listed = json.load(file)
+        listed = json.loads(read_text(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return []
     return list(listed) if isinstance(listed, dict) else []

@@ -12,6 +12,8 @@ from detectron_ext.config.paths import expand_path
 from detectron_ext.config.tree import Config
 from detectron_ext.config.yaml_text import PlainLoader, parse_yaml
 from detectron_ext.errors import ConfigError
+from detectron_ext.input_files import read_start
+from detectron_ext.limits import MAX_YAML_CHARACTERS
 
 _BASE = "_BASE_"
 
@@ -75,8 +77,7 @@ def read_chain(path: str, loader_class: type = PlainLoader) -> list[tuple[dict, 
 def _read_file(path: str, child: str | None, loader_class: type) -> dict:
     named_by = f" ({_BASE} of {child})" if child else ""
     try:
-        with open(path, "rb") as file:
-            text = file.read()
+        text = read_start(path, MAX_YAML_CHARACTERS + 1)
     except IsADirectoryError:
         raise ConfigError(
             f"{path}{named_by} is a folder, not a config file; name a YAML file"

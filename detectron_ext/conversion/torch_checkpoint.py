@@ -26,6 +26,7 @@ from detectron_ext.checked_unpickler import (
 )
 from detectron_ext.conversion.safetensors_file import is_safetensors, read_safetensors
 from detectron_ext.errors import WeightsError, shown
+from detectron_ext.input_files import open_input
 from detectron_ext.limits import MAX_PICKLE_BYTES
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -196,7 +197,7 @@ def read_checkpoint(path: str) -> Checkpoint:
             other than tensors and plain data.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_PICKLE_BYTES:
                 raise RefusedError(f"it has {size} bytes, more than {MAX_PICKLE_BYTES}")

@@ -8,7 +8,8 @@ from typing import Any
 
 from detectron_ext.data.annotation_columns import passes_checks
 from detectron_ext.errors import DatasetError, shown
-from detectron_ext.limits import MAX_IMAGE_SIDE
+from detectron_ext.input_files import read_text
+from detectron_ext.limits import MAX_IMAGE_SIDE, MAX_JSON_BYTES
 
 BACKGROUND_NAME = "__background__"
 """The name of class 0, which is no category of the file."""
@@ -28,8 +29,7 @@ def read_json(path: str) -> Any:
         OSError: it cannot be read.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(read_text(path, MAX_JSON_BYTES))
     except json.JSONDecodeError as error:
         raise DatasetError(
             f"{path}: not JSON: {error.msg} at line {error.lineno} column {error.colno}"

@@ -18,6 +18,8 @@ from detectron_ext.config.paths import expand_path
 from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.data.formats import FORMATS
 from detectron_ext.errors import ConfigError, DatasetError, choice_error
+from detectron_ext.input_files import read_start
+from detectron_ext.limits import MAX_YAML_CHARACTERS
 
 if TYPE_CHECKING:
     from detectron_ext.config.settings import Settings
@@ -144,8 +146,7 @@ def _extra_sources(config: Settings) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _read_extra_catalog(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            text = file.read()
+        text = read_start(path, MAX_YAML_CHARACTERS + 1)
     except OSError as error:
         reason = error.strerror
         raise DatasetError(f"{CATALOG_VARIABLE}: cannot read {path}: {reason}") from error

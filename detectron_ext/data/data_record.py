@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Sequence
 
 from detectron_ext.data.catalog import resolve
 from detectron_ext.errors import DatasetError
+from detectron_ext.input_files import open_input
 
 if TYPE_CHECKING:
     from detectron_ext.config.settings import Settings
@@ -111,7 +112,7 @@ def _digest(path: str) -> str:
         for file in _files(path):
             if file != path:
                 digest.update(os.path.relpath(file, path).encode(errors="surrogateescape") + b"\0")
-            with open(file, "rb") as content:
+            with open_input(file) as content:
                 for chunk in iter(lambda: content.read(_CHUNK), b""):
                     digest.update(chunk)
     except OSError as error:

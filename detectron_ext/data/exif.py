@@ -14,6 +14,8 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
+from detectron_ext.input_files import open_input
+
 _LOG = logging.getLogger(__name__)
 
 # OpenCV turns files of these types. Their tag stands near the beginning, after one of the marks.
@@ -106,7 +108,7 @@ def files_that_fit_either_way(files: Iterable[AnnotatedFile]) -> list[AnnotatedF
 
 def _head(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             return file.read(_HEAD)
     except (OSError, ValueError):
         return b""

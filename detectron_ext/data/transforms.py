@@ -14,6 +14,8 @@ from detectron_ext.data.exif import warn_if_either_way
 from detectron_ext.data.image_decoding import REFUSE, decode
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.errors import DatasetError
+from detectron_ext.input_files import open_input
+from detectron_ext.limits import MAX_IMAGE_BYTES
 
 # The loader already uses several threads. Threads of OpenCV would be too many for the processors.
 cv2.setNumThreads(0)
@@ -65,7 +67,8 @@ def read_file(
         DatasetError: the file cannot be read or decoded. The message begins with its path.
     """
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)
+        with open_input(path, MAX_IMAGE_BYTES) as file:
+            encoded = np.fromfile(file, dtype=np.uint8)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
     try:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import Mapping, NamedTuple, Sequence
 
 from detectron_ext.data_check.finding import MAX_CASES, NO_BOXES, Case, Finding
+from detectron_ext.input_files import open_input
 
 _BLOCK = 1 << 20
 
@@ -59,7 +60,7 @@ def equal_files(files: Sequence[ImageFile]) -> list[list[ImageFile]]:
 def _digest(path: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             for block in iter(lambda: file.read(_BLOCK), b""):
                 digest.update(block)
     except OSError:

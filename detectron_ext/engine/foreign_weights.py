@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 
 from detectron_ext.errors import WeightsError
+from detectron_ext.input_files import open_input
 from detectron_ext.shipped_files import tool_command
 
 # How torch.save began a file before it wrote zip archives: a pickled number.
@@ -52,7 +53,7 @@ def refuse_foreign_content(path: str) -> None:
             the converter, if there is one. A file that cannot be read raises nothing.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             start = file.read(64)
         what = _kind_of_archive(path) if start.startswith(b"PK") else _kind(start)
     except (OSError, zipfile.BadZipFile):

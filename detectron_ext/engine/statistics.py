@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.errors import UserError
+from detectron_ext.input_files import open_input
+from detectron_ext.limits import MAX_JSON_BYTES
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.output_files import write_text
 from detectron_ext.sampling.sampling_statistics import summarise_counts
@@ -202,8 +204,8 @@ def _forget_from(path: str, start_iter: int) -> None:
 
 def _read_lines(path: str) -> list:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in file]
+        with open_input(path, MAX_JSON_BYTES) as file:
+            return [line.decode("utf-8", "replace").rstrip("\n") for line in file]
     except OSError as error:
         raise UserError(f"cannot read statistics {path}: {error.strerror}") from error
 

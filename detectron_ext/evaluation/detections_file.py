@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 from detectron_ext.array_pickle import read_pickle
 from detectron_ext.errors import UserError
 from detectron_ext.geometry.boxes import to_xywh
-from detectron_ext.limits import MAX_DETECTION_NUMBER
+from detectron_ext.input_files import read_text
+from detectron_ext.limits import MAX_DETECTION_NUMBER, MAX_JSON_BYTES
 
 
 def read_detections(path: str) -> list[dict]:
@@ -22,8 +23,7 @@ def read_detections(path: str) -> list[dict]:
         UserError: the file is missing or does not hold COCO results.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            detections = json.load(file)
+        detections = json.loads(read_text(path, MAX_JSON_BYTES))
     except OSError as error:
         raise UserError(f"cannot read detections {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -25,6 +25,8 @@ from detectron_ext.evaluation.detections_file import (
     read_upstream_detections,
 )
 from detectron_ext.evaluation.training_log import TrainingLog, read_training_log
+from detectron_ext.input_files import read_text
+from detectron_ext.limits import MAX_JSON_BYTES
 
 _PICKLE = "detections.pkl"
 # Files of a test on a part of the images, of this project and of Detectron.
@@ -176,8 +178,7 @@ def _read_results(run: TestRun) -> dict | None:
     if not path.exists():
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            content: Any = json.load(file)
+        content: Any = json.loads(read_text(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and isinstance(content.get(run.dataset), dict):

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from detectron_ext.errors import UserError
+from detectron_ext.input_files import read_text
+from detectron_ext.limits import MAX_JSON_BYTES
 
 _NAME = re.compile(r"(detections?|rpn_proposals)_range_(\d+)_(\d+)\.(json|pkl)")
 
@@ -112,7 +114,7 @@ def untested_of(part: Part) -> list:
     if not part.untested_path.exists():
         return []
     try:
-        content: Any = json.loads(part.untested_path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(part.untested_path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {part.untested_path}: test this part again") from error
     if not isinstance(content, list):

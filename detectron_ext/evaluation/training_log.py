@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectron_ext.errors import UserError
+from detectron_ext.input_files import open_input
+from detectron_ext.limits import MAX_JSON_BYTES
 
 
 class TrainingLog(NamedTuple):
@@ -32,8 +34,8 @@ def read_training_log(path: str) -> TrainingLog:
         UserError: the file cannot be read.
     """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            read = [_entry(line) for line in file]
+        with open_input(path, MAX_JSON_BYTES) as file:
+            read = [_entry(line.decode("utf-8", "replace")) for line in file]
     except OSError as error:
         raise UserError(f"cannot read training log {path}: {error.strerror}") from error
     entries = [entry for entry in read if entry is not None]

@@ -16,6 +16,8 @@ from detectron_ext.errors import UserError
 from detectron_ext.evaluation.training_log import read_training_log, training_costs
 from detectron_ext.experiments.folds import Fold
 from detectron_ext.experiments.spec import REPOSITORY, Run
+from detectron_ext.input_files import read_text
+from detectron_ext.limits import MAX_JSON_BYTES
 from detectron_ext.output_files import write_json
 
 RECORD = "record.json"
@@ -33,8 +35,7 @@ def read_record(folder: str) -> dict | None:
     if not os.path.exists(path):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+        record = json.loads(read_text(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a record ({error}): remove it to repeat the run") from None
     parts = [record.get(key) for key in ("settings", "metrics")] if isinstance(record, dict) else []
@@ -46,8 +47,7 @@ def read_record(folder: str) -> dict | None:
 def started_settings(folder: str) -> dict | None:
     """Return the settings that a run was started with; None if the file is missing or damaged."""
     try:
-        with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
-            started = json.load(file)
+        started = json.loads(read_text(os.path.join(folder, STARTED), MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return started if isinstance(started, dict) else None
@@ -171,7 +171,6 @@ def _results(config: Config, dataset: str) -> Any:
     if not os.path.exists(path) and os.path.exists(os.path.join(folder, "detections.json")):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(read_text(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"the run left no results in {path}: {error}") from None

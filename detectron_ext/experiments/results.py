@@ -30,6 +30,8 @@ from detectron_ext.evaluation.training_differences import (
 from detectron_ext.experiments.record import read_record
 from detectron_ext.experiments.run_scores import FinishedRun, Scores, pooled_scores, scores
 from detectron_ext.experiments.spec import Run, Spec, place_name
+from detectron_ext.input_files import read_text
+from detectron_ext.limits import MAX_JSON_BYTES
 from detectron_ext.output_files import write_json, write_text
 
 _LOG = logging.getLogger(__name__)
@@ -195,7 +197,7 @@ def split_page(page: str, sweep: str) -> tuple[str, str]:
             f"{page})"
         )
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = read_text(path, MAX_JSON_BYTES) if path.exists() else ""
     except OSError as error:
         raise UserError(f"{page} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

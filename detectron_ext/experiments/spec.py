@@ -15,6 +15,8 @@ from detectron_ext.config.yaml_text import parse_yaml
 from detectron_ext.errors import ConfigError
 from detectron_ext.evaluation.training_differences import check_primary
 from detectron_ext.experiments.folds import Fold, Folds
+from detectron_ext.input_files import read_start
+from detectron_ext.limits import MAX_YAML_CHARACTERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _KEYS = {
@@ -215,7 +217,7 @@ def _size_settings(file: str, size: int | None) -> dict:
 
 def _read(path: str) -> dict:
     try:
-        text = Path(path).read_bytes()
+        text = read_start(path, MAX_YAML_CHARACTERS + 1)
     except OSError as error:
         raise ConfigError(f"sweep {path} cannot be read: {error.strerror}") from None
     content = parse_yaml(text, path)
