@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from typing import Any, Callable, Generic, Iterator, TypeVar
 
+_LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+# How often a waiting loop looks whether it is to stop, and when a wait is worth a line; seconds.
+_LOOK_SECONDS, _LONG_SECONDS = 0.2, 60.0
+# How long `close` waits for its threads, all together. They need less unless a read blocks.
+_CLOSE_SECONDS = 5.0
+
+
+class WaitStopped(Exception):
+    """The wait for a minibatch was given up."""
 
 
 class MinibatchLoader(Generic[T]):
@@ -53,20 +66,24 @@ class MinibatchLoader(Generic[T]):
         for thread in self._threads:
             thread.start()
 
-    def next(self) -> T:
+    def next(self, stops: Callable[[], bool] = lambda: False) -> T:
         """Wait for the next iteration's minibatch and return it.
+
+        A wait of a minute is logged once: a read that blocks, as of a hung network disk, has no
+        other sign.
+
+        Args:
+            stops: a function that is asked several times a second while there is nothing to
+                return. The wait ends when it returns True.
 
         Raises:
             StopIteration: all minibatches were returned.
+            WaitStopped: ``stops`` returned True. The same minibatch can be asked for again.
             RuntimeError: the loader is closed.
             Exception: the exception that ``make_minibatch`` raised for this iteration.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closed or self._to_return == self._stop or self._to_return in self._ready
-                )
-            )
+            self._wait(stops)
             if self._to_return == self._stop:
                 raise StopIteration
             if self._closed:
@@ -78,6 +95,23 @@ class MinibatchLoader(Generic[T]):
             raise error
         return minibatch
 
+    def _wait(self, stops: Callable[[], bool]) -> None:
+        """Wait until there is something to return; the lock is held."""
+        said, started = False, time.monotonic()
+        while not self._changed.wait_for(self._has_next, _LOOK_SECONDS):
+            if stops():
+                raise WaitStopped
+            if not said and time.monotonic() - started > _LONG_SECONDS:
+                said = True
+                _LOG.warning(
+                    "waiting for the images of iteration %d for %.0f s: does their disk answer?",
+                    self._to_return,
+                    _LONG_SECONDS,
+                )
+
+    def _has_next(self) -> bool:
+        return self._closed or self._to_return == self._stop or self._to_return in self._ready
+
     @property
     def queue_size(self) -> int:
         """Number of minibatches that are ready."""
@@ -85,13 +119,25 @@ class MinibatchLoader(Generic[T]):
             return len(self._ready)
 
     def close(self) -> None:
-        """Stop the threads after the minibatches that are being made. May be called twice."""
+        """Stop the threads after the minibatches that are being made. May be called twice.
+
+        A thread whose read blocks is left behind after a few seconds, and a line says so. It ends
+        with the process.
+        """
         with self._changed:
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
+        end = time.monotonic() + _CLOSE_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        left = [thread for thread in self._threads if thread.is_alive()]
+        if left:
+            _LOG.warning(
+                "%d threads that read images do not end: they are left behind; does the disk of "
+                "the images answer?",
+                len(left),
+            )
 
     def __iter__(self) -> Iterator[T]:
         return self

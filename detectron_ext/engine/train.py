@@ -16,6 +16,7 @@ from caffe2.python import core, workspace
 from detectron_ext import config as configuration
 from detectron_ext.config import Config
 from detectron_ext.config.unused_keys import warn_of_unused_keys
+from detectron_ext.data.loader import WaitStopped
 from detectron_ext.engine.checkpoints import (
     FINAL,
     STATISTICS,
@@ -193,7 +194,8 @@ def _run_steps(
         start_iter: first iteration.
         folder: folder of the run.
         save: a function that writes a checkpoint to a path.
-        interruption: its ``requested`` is checked after each iteration.
+        interruption: its ``requested`` is checked after each iteration, and while there is nothing
+            to train on.
     """
     config = model.config
     stats = TrainingStatistics(
@@ -211,7 +213,9 @@ def _run_steps(
     with contextlib.closing(stats):
         for iteration in range(start_iter, config.SOLVER.MAX_ITER):
             stats.start_step()
-            minibatches = _next_minibatches(loader, iteration, folder, save_state)
+            minibatches = _next_minibatches(
+                loader, iteration, folder, save_state, interruption, config
+            )
             rate = _step(model, minibatches, iteration, first=iteration == start_iter)
             scalars = _fetch_scalars(model)
             total = stats.update(scalars, loader.queue_size, _fetch_sampling_counts(model))
@@ -285,15 +289,31 @@ def _save_state(
 
 
 def _next_minibatches(
-    loader: MinibatchLoader, iteration: int, folder: str, save_state: Callable[[int], str]
+    loader: MinibatchLoader,
+    iteration: int,
+    folder: str,
+    save_state: Callable[[int], str],
+    interruption: Interruption,
+    config: Config,
 ) -> list:
-    """Return the minibatches of an iteration; save a checkpoint first if an image is unreadable."""
+    """Return the minibatches of an iteration.
+
+    If an image is unreadable, or a signal arrives while there is nothing to train on, a checkpoint
+    of the iteration before is saved first. The read may block for ever, so that a signal does not
+    wait for it.
+    """
+    last = checkpoint_path(folder, iteration - 1)
     try:
-        return next(loader)
+        return loader.next(lambda: interruption.requested)
     except UserError:
-        if iteration and not os.path.exists(checkpoint_path(folder, iteration - 1)):
+        if iteration and not os.path.exists(last):
             _LOG.info("saved %s", save_state(iteration - 1))
         raise
+    except WaitStopped:
+        if not iteration:
+            raise Interrupted("interrupted before the first iteration: nothing to save") from None
+        path = last if os.path.exists(last) else save_state(iteration - 1)
+        raise _interrupted(config, path) from None
 
 
 def _is_snapshot(model: DetectionModel, iteration: int) -> bool:
