@@ -39,7 +39,7 @@ def main() -> None:
     _write_line(out, {"layers": heads})
     for _, _, blobs in found:
         for blob in blobs:
-            out.write(np.ascontiguousarray(blob, dtype="<f4"))
+            out.write(np.ascontiguousarray(blob, dtype="<f4").data)
 
 
 def limit_memory(further: int) -> None:

@@ -98,7 +98,7 @@ def _decoded_from_file(encoded: np.ndarray, flags: int) -> np.ndarray | None:
     """
     try:
         with _file_without_name() as file:
-            file.write(encoded)
+            file.write(encoded.data)
             file.flush()
             path = f"/proc/self/fd/{file.fileno()}"
             return cv2.imread(path, flags) if cv2.haveImageReader(path) else None
