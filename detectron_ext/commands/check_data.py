@@ -11,6 +11,7 @@ from typing import Callable, Iterator, Sequence
 import numpy as np
 
 from detectron_ext.config import Config
+from detectron_ext.counted import by_number, counted
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.exif import (
@@ -184,7 +185,7 @@ def _check(dataset: CocoDataset, config: Config, findings: list[Finding]) -> Che
         coverage = anchor_coverage(usable, config)
         if coverage is not None:
             lines.append(coverage_summary(coverage, config))
-            cases = _worst_fits(coverage, usable)
+            cases = _worst_fits(coverage, usable, dataset.classes)
             findings += [
                 Finding(f"{dataset.name}: {warning}", cases)
                 for warning in coverage_warnings(coverage, config, dataset.classes)
@@ -214,16 +215,20 @@ def _size_lines(
     return [message] if message else []
 
 
-def _worst_fits(coverage: Coverage, records: Sequence[ImageRecord]) -> list[Case]:
+def _worst_fits(
+    coverage: Coverage, records: Sequence[ImageRecord], classes: Sequence[str]
+) -> list[Case]:
     """Return the images with most boxes that no anchor fits."""
     below = np.flatnonzero(coverage.below)
     numbers, counts = np.unique(coverage.record[below], return_counts=True)
     cases = []
     for number in numbers[np.argsort(-counts, kind="stable")][:MAX_CASES]:
         record = records[number]
-        x1, y1, x2, y2 = record.boxes[coverage.box[below][coverage.record[below] == number]].T
+        unfit = coverage.box[below][coverage.record[below] == number]
+        x1, y1, x2, y2 = record.boxes[unfit].T
         boxes = np.stack((x1, y1, x2 - x1 + 1, y2 - y1 + 1), axis=1)
-        cases.append(Case(record.dataset_name, record.image_id, boxes, "no anchor fits"))
+        names = [classes[number] for number in record.classes[unfit]]
+        cases.append(Case(record.dataset_name, record.image_id, boxes, "no anchor fits", names))
     return cases
 
 
@@ -234,8 +239,9 @@ def _missing_findings(missing: list[ImageFile], files: list[ImageFile]) -> list[
         total = sum(file.dataset == name for file in files)
         findings.append(
             Finding(
-                f"{name}: {len(gone)} of {total} image files are missing, first {gone[0].path}; "
-                "restore them, or set LIBRA.DATA.SKIP_BAD_IMAGES True",
+                f"{name}: {len(gone)} of {counted(total, 'image file')} "
+                f"{by_number(len(gone), 'is', 'are')} missing, first {gone[0].path}; restore "
+                f"{by_number(len(gone), 'it', 'them')}, or set LIBRA.DATA.SKIP_BAD_IMAGES True",
                 [Case(name, file.image_id, NO_BOXES, "missing") for file in gone[:MAX_CASES]],
             )
         )
@@ -270,8 +276,8 @@ def _print(checked: Sequence[CheckedDataset], findings: Sequence[Finding]) -> No
         for line in entry.lines:
             print(f"  {line}")
         for name, (boxes, images) in entry.table.boxes_per_class().items():
-            print(f"  class {name}: {boxes} boxes in {images} images")
-    print(f"{len(findings)} findings" if findings else "nothing is wrong")
+            print(f"  class {name}: {counted(boxes, 'box', 'boxes')} in {counted(images, 'image')}")
+    print(counted(len(findings), "finding") if findings else "nothing is wrong")
     for number, finding in enumerate(findings, start=1):
         print(f"{number}. {finding.message}")
 

@@ -18,6 +18,7 @@ from detectron_ext.commands.pictures import (
     write_picture,
 )
 from detectron_ext.config import Config, reads_proposals
+from detectron_ext.counted import counted
 from detectron_ext.data.size_limit import size_limit_message
 from detectron_ext.data.transforms import read_file
 from detectron_ext.engine.class_names import class_names
@@ -130,7 +131,7 @@ def _readable(paths: Sequence[str], config: Config) -> Iterator[tuple[str, np.nd
 def _say_objects(path: str, count: int, config: Config) -> None:
     is_full = 0 < config.TEST.DETECTIONS_PER_IM == count
     limited = ", the most that TEST.DETECTIONS_PER_IM keeps" if is_full else ""
-    _LOG.info("%s: %d objects%s", path, count, limited)
+    _LOG.info("%s: %s%s", path, counted(count, "object"), limited)
 
 
 def report_none(num_images: int, threshold: float, best: float) -> None:
@@ -138,7 +139,7 @@ def report_none(num_images: int, threshold: float, best: float) -> None:
     known = f"the best score is {best:.3g}" if best >= 0 else "and none with a lower score"
     _LOG.warning(
         "%s: no detection has a score of at least %g (--thresh); %s",
-        "1 image" if num_images == 1 else f"{num_images} images",
+        counted(num_images, "image"),
         threshold,
         known,
     )

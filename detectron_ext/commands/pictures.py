@@ -9,6 +9,7 @@ import os
 import cv2
 import numpy as np
 
+from detectron_ext.counted import by_number, counted
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_decoding import REFUSE
 from detectron_ext.data.transforms import read_file
@@ -141,7 +142,7 @@ def draw_detections(
             image, truth, _drawable(found[image_id], image, dataset), names, threshold
         )
         paths.append(write_picture(os.path.join(folder, stems[image_id] + ".png"), panel))
-    _LOG.info("%d pictures in %s", len(paths), folder)
+    _LOG.info("%s in %s", counted(len(paths), "picture"), folder)
     say_reduced(num_reduced)
     return paths
 
@@ -150,8 +151,9 @@ def say_reduced(count: int) -> None:
     """Log how many pictures show their image smaller than it is; nothing if there are none."""
     if count:
         _LOG.info(
-            "%d of them are reduced: a picture has at most %d pixels on a side", count, LONGEST
-        )
+            "%d of them %s reduced: a picture has at most %d pixels on a side",
+            count, by_number(count, "is", "are"), LONGEST,
+        )  # fmt: skip
 
 
 def _unique_stems(dataset: CocoDataset) -> dict[int | str, str]:

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from detectron_ext.commands.compare import ground_truth_entry
 from detectron_ext.commands.score_report import report, score_and_say
 from detectron_ext.config.settings import Settings
+from detectron_ext.counted import counted
 from detectron_ext.data.coco_dataset import read_ground_truth
 from detectron_ext.data.proposals import read_scored_proposals, write_proposals
 from detectron_ext.errors import UserError
@@ -218,11 +219,11 @@ def _say_what_is_empty_or_unknown(detections: list, truth: COCO, dataset: str) -
     unknown = sum(found["category_id"] not in truth.cats for found in detections)
     if unknown:
         _LOG.warning(
-            "%s: %d of %d detections are of classes that the annotations do not have, and are not "
-            "scored",
-            dataset, unknown, len(detections),
+            "%s: not scored: %d of %s, of classes that the annotations do not have",
+            dataset, unknown, counted(len(detections), "detection"),
         )  # fmt: skip
     shown = {found["image_id"] for found in detections}
     empty = len(truth.imgs) - len(shown & set(truth.imgs))
     if empty:
-        _LOG.info("%s: %d of %d images have no detection", dataset, empty, len(truth.imgs))
+        images = counted(len(truth.imgs), "image")
+        _LOG.info("%s: %d of %s without a detection", dataset, empty, images)

@@ -8,6 +8,7 @@ import os
 from pycocotools.coco import COCO
 
 from detectron_ext.config.settings import Settings
+from detectron_ext.counted import by_number, counted
 from detectron_ext.data.coco_dataset import num_objects
 from detectron_ext.evaluation.coco_eval import METRICS
 from detectron_ext.evaluation.detection_limit import limit_message
@@ -59,8 +60,9 @@ def report(name: str, folder: str, results: dict, truth: COCO, untested: list) -
     if untested:
         results = {**results, "untested_images": untested}
         _LOG.warning(
-            "%s: %d of %d images were not tested and are not scored; see untested_images in "
-            "results.json", name, len(untested), len(truth.imgs) + len(untested),
+            "%s: %d of %s %s not tested and not scored; see untested_images in results.json",
+            name, len(untested), counted(len(truth.imgs) + len(untested), "image"),
+            by_number(len(untested), "was", "were"),
         )  # fmt: skip
     path = os.path.join(folder, "results.json")
     write_json(path, results)
@@ -81,7 +83,7 @@ def nothing_to_score(name: str, truth: COCO) -> str:
     """
     return (
         f"{name}: there is nothing to score, so every AP is undefined: no usable box of an object "
-        f"in {len(truth.imgs)} images, {len(truth.anns)} crowds"
+        f"in {counted(len(truth.imgs), 'image')}, {counted(len(truth.anns), 'crowd')}"
     )
 
 

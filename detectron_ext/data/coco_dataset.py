@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from pycocotools.coco import COCO
 
+from detectron_ext.counted import counted
 from detectron_ext.data.annotation_columns import Columns
 from detectron_ext.data.annotation_file import BACKGROUND_NAME
 from detectron_ext.data.catalog import DatasetEntry
@@ -127,7 +128,8 @@ class CocoDataset:
                 f"data set {self.name}: image {first} not found{more}; "
                 "to skip them, set LIBRA.DATA.SKIP_BAD_IMAGES True"
             )
-        _LOG.warning("%s: skipped %d missing images, first %s", self.name, len(missing), first)
+        number = counted(len(missing), "missing image")
+        _LOG.warning("%s: skipped %s, first %s", self.name, number, first)
         return exists
 
     def is_empty(self, image_id: int | str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from detectron_ext.counted import counted
 from detectron_ext.data.annotation_columns import Columns, is_marked_ignore, usable_boxes
 from detectron_ext.data.annotation_file import is_finite
 from detectron_ext.geometry.boxes import clip_to_images, from_xywh
@@ -219,4 +220,4 @@ def training_summary(left_out: Counter) -> str:
 
 
 def _boxes(count: int) -> str:
-    return f"{count} box" if count == 1 else f"{count} boxes"
+    return counted(count, "box", "boxes")

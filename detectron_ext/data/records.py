@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Sequence
 
 from detectron_ext.config import ignores_crowd_anchors, reads_proposals
+from detectron_ext.counted import counted
 from detectron_ext.data.catalog import resolve
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord, flip_horizontally
@@ -70,12 +71,12 @@ def training_records(
         flipped = [flip_horizontally(r) for r in usable] if config.TRAIN.USE_FLIPPED else []
         records += usable + flipped
         _LOG.info(
-            "%s: %d images, %d without ground truth left out, %d flipped added, %d boxes%s",
+            "%s: %s, %d without ground truth left out, %d flipped added, %s%s",
             dataset.name,
-            len(images),
+            counted(len(images), "image"),
             len(images) - len(usable),
             len(flipped),
-            sum(len(record.boxes) for record in usable),
+            counted(sum(len(record.boxes) for record in usable), "box", "boxes"),
             _about_empty_images(len(empty), bool(kept)),
         )
         _say_what_crowds_are(dataset.name, usable, config)
@@ -88,7 +89,7 @@ def _about_empty_images(number: int, kept: bool) -> str:
     if not number:
         return ""
     if kept:
-        return f"; {number} images without annotations kept as background"
+        return f"; {counted(number, 'image')} without annotations kept as background"
     return f"; LIBRA.DATA.KEEP_EMPTY_IMAGES True keeps {number} as background"
 
 
@@ -96,10 +97,10 @@ def _say_what_crowds_are(name: str, records: Sequence[ImageRecord], config: Sett
     number = sum(int(record.is_crowd.sum()) for record in records)
     if number and not reads_proposals(config) and not ignores_crowd_anchors(config):
         _LOG.info(
-            "%s: anchors inside its %d crowd boxes are background, as in Detectron; "
+            "%s: anchors inside its %s are background, as in Detectron; "
             "LIBRA.IGNORE_CROWD_ANCHORS True ignores them",
             name,
-            number,
+            counted(number, "crowd box", "crowd boxes"),
         )
 
 

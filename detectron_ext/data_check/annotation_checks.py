@@ -7,6 +7,7 @@ from typing import Callable
 import numpy as np
 
 from detectron_ext.config.settings import Settings
+from detectron_ext.counted import by_number, counted
 from detectron_ext.data_check.annotation_table import AnnotationTable
 from detectron_ext.data_check.finding import MAX_CASES, NO_BOXES, Case, Finding
 
@@ -88,9 +89,10 @@ def _suspicious_format(table: AnnotationTable) -> Finding | None:
     for seems, name, advice in _FORMATS:
         if seems(table):
             count = int(np.count_nonzero(_exceeds(table)))
-            reason = f"{count} of {len(table.boxes)} boxes exceed their image" if count else (
-                "no box is a pixel wide"
-            )  # fmt: skip
+            reason = "no box is a pixel wide"
+            if count:
+                exceeding = by_number(count, "exceeds its image", "exceed their images")
+                reason = f"{count} of {counted(len(table.boxes), 'box', 'boxes')} {exceeding}"
             return Finding(
                 f"{table.name}: the boxes look like {name}, but COCO's bbox is x, y, width, "
                 f"height: {reason}; {advice}",
@@ -125,8 +127,9 @@ def _duplicates(table: AnnotationTable) -> list[Finding]:
     if len(twice):
         findings.append(
             Finding(
-                f"{table.name}: {_boxes(len(twice))} repeat another one of the same image and "
-                f"class (first annotation {table.ids[twice[0]]}); --fix removes them",
+                f"{table.name}: {_boxes(len(twice), 'repeats', 'repeat')} another one of the same "
+                f"image and class (first annotation {table.ids[twice[0]]}); --fix removes "
+                f"{by_number(len(twice), 'it', 'them')}",
                 _cases(table, twice, "annotated twice"),
             )
         )
@@ -134,16 +137,18 @@ def _duplicates(table: AnnotationTable) -> list[Finding]:
     if len(both):
         findings.append(
             Finding(
-                f"{table.name}: {_boxes(len(both))} are those of another class, too (first "
-                f"annotation {table.ids[both[0]]}): one box trains two classes; remove one of them",
+                f"{table.name}: {_boxes(len(both), 'repeats', 'repeat')} one of another class "
+                f"(first annotation {table.ids[both[0]]}): one object trains two classes; remove "
+                "the wrong annotation",
                 _cases(table, both, "annotated with two classes"),
             )
         )
     return findings
 
 
-def _boxes(count: int) -> str:
-    return f"{count} box{'es' if count != 1 else ''}"
+def _boxes(count: int, one: str, many: str) -> str:
+    """Return the number of boxes and the form of the verb that fits it."""
+    return f"{counted(count, 'box', 'boxes')} {by_number(count, one, many)}"
 
 
 def _empty_classes(table: AnnotationTable) -> Finding | None:
@@ -152,20 +157,26 @@ def _empty_classes(table: AnnotationTable) -> Finding | None:
     if not empty or len(empty) == len(counts):
         return None
     return Finding(
-        f"{table.name}: {len(empty)} of {len(counts)} classes have no box: {', '.join(empty[:10])}"
-        f"{', ...' if len(empty) > 10 else ''}; annotate them, or remove them from 'categories'"
+        f"{table.name}: {len(empty)} of {len(counts)} classes "
+        f"{by_number(len(empty), 'has', 'have')} no box: {', '.join(empty[:10])}"
+        f"{', ...' if len(empty) > 10 else ''}; annotate objects of "
+        f"{by_number(len(empty), 'it, or remove it', 'them, or remove them')} from 'categories'"
     )
 
 
 def _too_many_boxes(table: AnnotationTable, config: Settings) -> Finding | None:
+    """Return what a test cannot find; its limit means nothing to training and to proposals."""
+    if table.name not in config.TEST.DATASETS or config.MODEL.RPN_ONLY:
+        return None
     counts, limit = table.boxes_per_image, config.TEST.DETECTIONS_PER_IM
     crowded = np.flatnonzero(counts > limit)
     if limit <= 0 or not len(crowded):
         return None
     worst = crowded[np.argsort(-counts[crowded], kind="stable")][:MAX_CASES]
     return Finding(
-        f"{table.name}: {len(crowded)} of {len(counts)} images have more than "
-        f"TEST.DETECTIONS_PER_IM {limit} boxes, at most {counts.max()}: raise it",
+        f"{table.name}: {len(crowded)} of {counted(len(counts), 'image')} "
+        f"{by_number(len(crowded), 'has', 'have')} more boxes than TEST.DETECTIONS_PER_IM {limit}, "
+        f"so that a test cannot find all of them; set it to {counts.max()}",
         [Case(table.name, table.image_ids[n], NO_BOXES, f"{counts[n]} boxes") for n in worst],
     )
 
@@ -176,5 +187,6 @@ def _cases(table: AnnotationTable, indices: np.ndarray, caption: str) -> list[Ca
     cases = []
     for image in images[np.argsort(-counts, kind="stable")][:MAX_CASES]:
         here = indices[table.image[indices] == image]
-        cases.append(Case(table.name, table.image_ids[image], table.boxes[here], caption))
+        labels = [table.classes[number] for number in table.category[here]]
+        cases.append(Case(table.name, table.image_ids[image], table.boxes[here], caption, labels))
     return cases

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detectron_ext.counted import counted
 from detectron_ext.data.annotation_columns import numbers
 from detectron_ext.data.coco_dataset import CocoDataset
 
@@ -87,9 +88,11 @@ def count_lines(table: AnnotationTable) -> list[str]:
     width, height = table.boxes[real, 2], table.boxes[real, 3]
     empty = int(np.count_nonzero(table.boxes_per_image == 0))
     lines = [
-        f"{len(table.image_ids)} images, {np.count_nonzero(real)} boxes, "
-        f"{np.count_nonzero(table.crowd)} crowds, {empty} images without boxes, "
-        f"{len(table.classes) - 1} classes",
+        f"{counted(len(table.image_ids), 'image')}, "
+        f"{counted(np.count_nonzero(real), 'box', 'boxes')}, "
+        f"{counted(np.count_nonzero(table.crowd), 'crowd')}, "
+        f"{counted(empty, 'image')} without boxes, "
+        f"{counted(len(table.classes) - 1, 'class', 'classes')}",
         _quantiles("image width", table.widths) + "; " + _quantiles("height", table.heights),
     ]
     if np.any(real):
@@ -102,7 +105,7 @@ def count_lines(table: AnnotationTable) -> list[str]:
         lines += [
             f"sizes by COCO's limits of 32 and 96 pixels: {sizes}",
             _quantiles("box width", width) + "; " + _quantiles("height", height),
-            _quantiles("height / width", height[positive] / width[positive]),
+            _quantiles("height / width of a box", height[positive] / width[positive]),
             _quantiles("boxes per image", table.boxes_per_image),
         ]
     return lines
@@ -112,4 +115,9 @@ def _quantiles(name: str, values: np.ndarray) -> str:
     if not len(values):
         return f"{name} -"
     low, median, high = np.quantile(values, (0.0, 0.5, 1.0))
-    return f"{name} {low:.3g} to {high:.6g}, median {median:.3g}"
+    return f"{name} {_rounded(low)} to {_rounded(high)}, median {_rounded(median)}"
+
+
+def _rounded(value: float) -> str:
+    """Return a number with three digits, or as an integer if it is large."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Sequence
 
+from detectron_ext.counted import counted
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.near_duplicates import near_duplicates, thumbnail
 from detectron_ext.data.transforms import read_image
@@ -33,14 +34,17 @@ def decode_pictures(
         try:
             image = read_image(record, deep)
         except DatasetError as error:
-            unreadable[record.dataset_name].append((record, str(error)))
+            # The message has more than the reason: the data set and the path.
+            reason = str(error).partition(f"{record.path} ")[2] or str(error)
+            unreadable[record.dataset_name].append((record, reason))
             continue
         files.append(ImageFile(record.dataset_name, record.image_id, record.path))
         thumbnails.append(thumbnail(image))
     findings = [
         Finding(
-            f"{name}: {len(failed)} pictures cannot be read; first: {failed[0][1]}",
-            [Case(name, record.image_id, NO_BOXES, text) for record, text in failed[:MAX_CASES]],
+            f"{name}: {counted(len(failed), 'picture')} cannot be read; first "
+            f"{failed[0][0].path}, which {failed[0][1]}",
+            [Case(name, record.image_id, NO_BOXES, why) for record, why in failed[:MAX_CASES]],
         )
         for name, failed in unreadable.items()
     ]

@@ -19,12 +19,14 @@ class Case(NamedTuple):
         boxes: (N, 4) x, y, width, height in pixels of the image file, the boxes at fault. If N is
             0, the image as a whole is at fault.
         caption: what the boxes are, for people.
+        labels: a text for each box, such as its class; () if the boxes have none.
     """
 
     dataset: str
     image_id: int | str
     boxes: np.ndarray
     caption: str
+    labels: Sequence[str] = ()
 
 
 class Finding(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Collection
 
 import numpy as np
 
+from detectron_ext.counted import counted
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.ground_truth import DROPPED
 from detectron_ext.data_check.annotation_checks import corner_coordinates, same_boxes
@@ -35,7 +36,7 @@ def repaired(
     is_converted = corner_coordinates(table)
     if is_converted:
         boxes = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
-        changes.append(f"{len(boxes)} boxes converted from corners")
+        changes.append(f"{_boxes(len(boxes))} converted from corners")
     clipped = _clipped(boxes, table)
     moved = np.abs(clipped - boxes).max(axis=1, initial=0) > 0
     repeated = np.zeros(len(boxes), dtype=bool)
@@ -44,15 +45,16 @@ def repaired(
     flat = ~(clipped[:, 2:] > 0).all(axis=1) & ~lost
     repeated &= ~(lost | flat)
     kept = ~(lost | flat | repeated)
-    for count, what in (
-        (len(gone), "images without a file left out"),
-        (np.count_nonzero(lost), "boxes of such images left out"),
-        (np.count_nonzero(flat), "boxes without area left out"),
-        (np.count_nonzero(repeated), "repeated boxes left out"),
-        (np.count_nonzero(moved & kept), "boxes clipped to their image"),
+    if gone:
+        changes.append(f"{counted(len(gone), 'image')} without a file left out")
+    for which, what in (
+        (lost, "of such images left out"),
+        (flat, "without area left out"),
+        (repeated, "left out as a repetition"),
+        (moved & kept, "clipped to the image"),
     ):
-        if count:
-            changes.append(f"{count} {what}")
+        if which.any():
+            changes.append(f"{_boxes(np.count_nonzero(which))} {what}")
     mended = {**content}
     # An image whose objects are left out is not empty.
     left_out = {table.image_ids[n] for n in table.image[flat]}
@@ -69,6 +71,10 @@ def repaired(
             if kept[n]
         ]
     return mended, changes
+
+
+def _boxes(count: int) -> str:
+    return counted(count, "box", "boxes")
 
 
 def _mended(annotation: dict, box: list | None) -> dict:

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from typing import Mapping, NamedTuple, Sequence
 
+from detectron_ext.counted import by_number
 from detectron_ext.data_check.finding import MAX_CASES, NO_BOXES, Case, Finding
 from detectron_ext.input_files import open_input
 
@@ -71,6 +72,8 @@ def _digest(path: str) -> str:
 class _Wording(NamedTuple):
     """How findings about groups of images are said.
 
+    The texts about images are pairs: for one of them, and for several.
+
     Attributes:
         repeated: what several images of a data set are; ``{count}`` is the number of groups.
         repeated_advice: what to do with them.
@@ -78,24 +81,30 @@ class _Wording(NamedTuple):
         leaked_advice: what to do with them.
     """
 
-    repeated: str
+    repeated: tuple[str, str]
     repeated_advice: str
-    leaked: str
+    leaked: tuple[str, str]
     leaked_advice: str
 
 
 _EQUAL = _Wording(
-    "{count} images appear under several ids",
-    "join their annotations under one id",
-    "{count} images of {test} are also in {train}",
-    "the test scores what was trained; remove them from one of the two",
+    ("{count} image appears under several ids", "{count} images appear under several ids"),
+    "join the annotations of each image under one id",
+    ("{count} image of {test} is also in {train}", "{count} images of {test} are also in {train}"),
+    "the test scores what was trained; leave each image in one of the two data sets",
 )
 _NEAR = _Wording(
-    "{count} images are nearly the same as others",
-    "compare the pictures; if they are copies of one, keep one of them",
-    "{count} images of {test} are nearly the same as images of {train}",
-    "compare the pictures; if they are copies, the test scores what was trained: remove them from "
-    "one of the two",
+    (
+        "{count} group of images that are nearly the same",
+        "{count} groups of images that are nearly the same",
+    ),
+    "compare the pictures of a group; if they are copies of one image, keep one of them",
+    (
+        "{count} image of {test} is nearly the same as one of {train}",
+        "{count} images of {test} are nearly the same as images of {train}",
+    ),
+    "compare the pictures; if they are copies, the test scores what was trained: leave each image "
+    "in one of the two data sets",
 )
 
 
@@ -171,9 +180,10 @@ def _repeated_finding(name: str, groups: list, wording: _Wording) -> Finding:
         for number, files in enumerate(groups, start=1)
         for file in files[:2]
     ]
+    found = by_number(len(groups), *wording.repeated).format(count=len(groups))
     return Finding(
-        f"{name}: {wording.repeated.format(count=len(groups))}; first {first[0].image_id!r} and "
-        f"{first[1].image_id!r} ({first[0].path}); {wording.repeated_advice}",
+        f"{name}: {found}; first ids {first[0].image_id!r} and {first[1].image_id!r} "
+        f"({first[0].path}); {wording.repeated_advice}",
         cases[:MAX_CASES],
     )
 
@@ -184,7 +194,8 @@ def _leak_finding(train: str, test: str, pairs: list, wording: _Wording) -> Find
         for number, (trained, tested) in enumerate(pairs, start=1)
         for role, file in (("trained", trained), ("tested", tested))
     ]
-    leaked = wording.leaked.format(count=len(pairs), test=test, train=train)
+    text = by_number(len(pairs), *wording.leaked)
+    leaked = text.format(count=len(pairs), test=test, train=train)
     trained, tested = pairs[0]
     return Finding(
         f"{leaked}; first {tested.path} and {trained.path}; {wording.leaked_advice}",

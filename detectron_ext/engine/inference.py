@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Collection, Iterator, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from detectron_ext.counted import counted
 from detectron_ext.data.coco_dataset import CocoDataset
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.proposals import usable_proposals, with_proposals
@@ -101,7 +102,7 @@ def detect_dataset(
         detections = detector(image, usable_proposals(record, config.TEST.PROPOSAL_LIMIT))
         results += coco_results(detections, record.image_id, dataset.contiguous_to_category)
         tested.add(record.image_id)
-    _LOG.info("%s: %d detections", dataset.name, len(results))
+    _LOG.info("%s: %s", dataset.name, counted(len(results), "detection"))
     return Tested(results, _others(image_ids, tested))
 
 

@@ -16,6 +16,7 @@ from caffe2.python import core, workspace
 from detectron_ext import config as configuration
 from detectron_ext.config import Config
 from detectron_ext.config.unused_keys import warn_of_unused_keys
+from detectron_ext.counted import by_number, counted
 from detectron_ext.data.loader import WaitStopped
 from detectron_ext.engine.checkpoints import (
     FINAL,
@@ -252,7 +253,8 @@ def _save_finite(
     broken = not_finite_parameters(model)
     if broken:
         raise UserError(
-            f"{len(broken)} parameters are not finite after the last step, first {broken[0]}: "
+            f"{counted(len(broken), 'parameter')} {by_number(len(broken), 'is', 'are')} not finite "
+            f"after the last step, first {broken[0]}: "
             f"{_slower(model.config)}; {os.path.basename(path)} was not written"
         )
     save_parameters(model, path, classes=classes, data=data)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detectron_ext.config import reads_proposals
+from detectron_ext.counted import counted
 from detectron_ext.data.data_record import data_record
 from detectron_ext.data.loader import MinibatchLoader
 from detectron_ext.data.minibatch import image_blobs, load_samples
@@ -47,7 +48,7 @@ class TrainingMinibatches:
             config.TRAIN.ASPECT_GROUPING,
         )
         self._targets = minibatch_targets(config)
-        _LOG.info("training on %d images, including mirrored ones", len(self._records))
+        _LOG.info("training on %s, including mirrored ones", counted(len(self._records), "image"))
         report_size_limit(
             [record for record in self._records if not record.flipped],
             config.TRAIN.SCALES,

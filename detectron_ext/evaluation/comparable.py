@@ -6,6 +6,7 @@ from typing import Sequence
 
 from pycocotools.coco import COCO
 
+from detectron_ext.counted import by_number, counted
 from detectron_ext.errors import UserError
 from detectron_ext.evaluation.coco_eval import without_images
 from detectron_ext.evaluation.run_folder import TestRun
@@ -64,9 +65,11 @@ def common_images(runs: Sequence[TestRun], coco_gt: COCO) -> COCO:
         )
     if len(truth.imgs) == len(coco_gt.imgs):
         return coco_gt
+    skipped = len(coco_gt.imgs) - len(truth.imgs)
     for run in runs:
         run.warnings.append(
-            f"{len(coco_gt.imgs) - len(truth.imgs)} of {len(coco_gt.imgs)} images of {run.dataset} "
-            "were skipped when the runs were tested, and are not scored"
+            f"{skipped} of {counted(len(coco_gt.imgs), 'image')} of {run.dataset} "
+            f"{by_number(skipped, 'was', 'were')} skipped when the runs were tested, and "
+            f"{by_number(skipped, 'is', 'are')} not scored"
         )
     return truth

@@ -21,6 +21,7 @@ from typing import Any, Sequence
 import numpy as np
 from pycocotools.coco import COCO
 
+from detectron_ext.counted import counted
 from detectron_ext.errors import DatasetError, UserError
 from detectron_ext.evaluation.average_precision import resampled_average_precision
 from detectron_ext.evaluation.coco_eval import (
@@ -159,8 +160,8 @@ def _match(run: TestRun, coco_gt: COCO, detections: list) -> MatchedDetections:
         raise UserError(f"{run.name}: {error}") from error
     if matched.num_detections < len(detections):
         run.warnings.append(
-            f"{run.name}: {len(detections) - matched.num_detections} of {len(detections)} "
-            "detections are of classes that the annotations do not have, and are not scored"
+            f"{run.name}: not scored: {len(detections) - matched.num_detections} of "
+            f"{counted(len(detections), 'detection')}, of classes that the annotations do not have"
         )
     return matched
 

@@ -63,7 +63,8 @@ def draw_boxes(
     Args:
         image: (H, W, 3) uint8, BGR.
         annotations: COCO annotations or results. Higher scores are drawn on top.
-        class_names: category id to name; a category without a name is labelled with its id.
+        class_names: category id to name; a category without a name is labelled with its id. A box
+            gets no label if its name is "" and it has no score.
         min_score: annotations with a lower score are left out.
 
     Raises:
@@ -89,6 +90,8 @@ def draw_boxes(
         if "score" in annotation:
             text = f"{text} {annotation['score']:.2f}"
         text = opencv_text(text)
+        if not text:
+            continue
         place = _label_place(text, box, boxes, taken, canvas.shape, style)
         _draw_label(canvas, text, place, class_colour(annotation["category_id"]), style)
         taken = np.concatenate([taken, place[None]])

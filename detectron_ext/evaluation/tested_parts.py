@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
+from detectron_ext.counted import counted
 from detectron_ext.errors import UserError
 from detectron_ext.input_files import read_text
 from detectron_ext.limits import MAX_JSON_BYTES
@@ -98,9 +99,9 @@ def check_parts(parts: Sequence[Part], num_images: int, partial: bool) -> list[i
     if missing and not partial:
         end = next(p for p in range(missing[0], num_images + 1) if p in covered or p == num_images)
         raise UserError(
-            f"{len(missing)} of {num_images} images are in no part, the first ones are "
-            f"{missing[0]} to {end - 1}: test them with --range {missing[0]} {end}, or score the "
-            "others with --partial"
+            f"{len(missing)} of {counted(num_images, 'image')} missing from the parts, first "
+            f"{missing[0]} to {end - 1}: test with --range {missing[0]} {end}, or score the other "
+            "images with --partial"
         )
     return missing
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from detectron_ext.config import is_retinanet, reads_proposals
 from detectron_ext.config.settings import Settings
+from detectron_ext.counted import by_number, counted
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.geometry.boxes import widths_heights
 from detectron_ext.sampling.anchor_coverage import Coverage, anchor_coverage
@@ -104,10 +105,10 @@ def coverage_summary(coverage: Coverage, config: Settings) -> str:
     ]
     below, between, above = _counts(coverage, np.ones(total, dtype=bool))
     return (
-        f"anchors: the best IoU of {total} boxes{part} after scaling is below {keys.negative} "
-        f"{coverage.rules.negative:g} for {below}, from there to {keys.positive} "
-        f"{coverage.rules.positive:g} for {between}, and above for {above} (the three by size: "
-        f"{', '.join(sizes)})"
+        f"anchors: the best IoU of {counted(total, 'box', 'boxes')}{part} after scaling is below "
+        f"{keys.negative} {coverage.rules.negative:g} for {below}, from there to {keys.positive} "
+        f"{coverage.rules.positive:g} for {between}, and above for {above} (the three numbers by "
+        f"size after scaling: {', '.join(sizes)})"
     )
 
 
@@ -145,18 +146,23 @@ def coverage_warnings(coverage: Coverage, config: Settings, classes: Sequence[st
     keys = coverage_keys(config)
     below, total = int(np.count_nonzero(coverage.below)), len(coverage.overlaps)
     warnings = []
-    fate = "never train" if is_retinanet(config) else "train the RPN by at most their best anchor"
+    fates = (
+        "trains the RPN by at most its best anchor",
+        "train the RPN by at most their best anchor",
+    )
+    if is_retinanet(config):
+        fates = ("never trains", "never train")
     reason = f"no anchor reaches {keys.negative} {coverage.rules.negative:g}"
     if below > MAX_SHARE * total:
         advice = "; ".join(_advice(coverage, config, keys))
         warnings.append(
-            f"anchors: {below} of {total} boxes ({below / total:.0%}) {fate}: {reason} at any "
-            f"scale; {advice}"
+            f"anchors: {below} of {counted(total, 'box', 'boxes')} ({below / total:.0%}) "
+            f"{by_number(below, fates[0], fates[1])}: {reason} at any scale; {advice}"
         )
     names = _untrained_classes(coverage, classes)
     if names and below <= MAX_SHARE * total:
         warnings.append(
-            f"anchors: most boxes of class {', '.join(names)} {fate}: {reason} at any scale; "
+            f"anchors: most boxes of class {', '.join(names)} {fates[1]}: {reason} at any scale; "
             + "; ".join(_advice(coverage, config, keys))
         )
     lost = float(np.mean(coverage.missed)) - below / total
@@ -207,15 +213,27 @@ def _advice(coverage: Coverage, config: Settings, keys: CoverageKeys) -> list[st
     large = ~cut_away & ~elongated & (side > largest)
     other = ~(cut_away | elongated | small | large)
     found = [
-        (cut_away, lambda: _cut_away_advice(config)),
-        (elongated, lambda: _ratio_advice(ratios[elongated], config, keys)),
-        (small, lambda: _small_advice(float(np.median(side[small])), smallest, config, keys)),
-        (large, lambda: _large_advice(float(np.median(side[large])), largest, config, keys)),
-        (other, lambda: _other_advice(coverage, config, keys)),
+        (cut_away, "is", "are", lambda: _cut_away_advice(config)),
+        (elongated, "is", "are", lambda: _ratio_advice(ratios[elongated], config, keys)),
+        (
+            small,
+            "is",
+            "are",
+            lambda: _small_advice(float(np.median(side[small])), smallest, config, keys),
+        ),
+        (
+            large,
+            "is",
+            "are",
+            lambda: _large_advice(float(np.median(side[large])), largest, config, keys),
+        ),
+        (other, "lies", "lie", lambda: _other_advice(coverage, config, keys)),
     ]
-    counts = sorted(((int(np.count_nonzero(which)), n) for n, (which, _) in enumerate(found)))[::-1]
+    counts = sorted(((int(np.count_nonzero(which)), n) for n, (which, *_) in enumerate(found)))[
+        ::-1
+    ]
     return [
-        f"{count} {found[n][1]()}"
+        f"{count} {by_number(count, *found[n][1:3])} {found[n][3]()}"
         for count, n in counts
         if count and count >= _MIN_CAUSE_SHARE * len(side)
     ]
@@ -237,7 +255,7 @@ def _ratio_advice(ratios: np.ndarray, config: Settings, keys: CoverageKeys) -> s
     wanted = " and ".join(f"{float(np.median(group)):.2g}" for group in groups)
     section, name = keys.ratios.split(".")
     given = tuple(config[section][name])
-    return f"are too long and narrow: add {wanted} (height / width) to {keys.ratios} {given}"
+    return f"too long and narrow: add {wanted} (height / width) to {keys.ratios} {given}"
 
 
 def _small_advice(side: float, smallest: float, config: Settings, keys: CoverageKeys) -> str:
@@ -251,7 +269,7 @@ def _small_advice(side: float, smallest: float, config: Settings, keys: Coverage
     else:
         smaller = f"lower {keys.finer} {config.FPN.RPN_MIN_LEVEL}"
     return (
-        f"are smaller than the smallest anchors (median {side:.1f} pixels, anchors from "
+        f"smaller than the smallest anchors (median {side:.1f} pixels, anchors from "
         f"{smallest:.0f}): {smaller}, or enlarge TRAIN.SCALES {tuple(config.TRAIN.SCALES)} and "
         f"TRAIN.MAX_SIZE {config.TRAIN.MAX_SIZE} up to {factor:.1f} times"
     )
@@ -265,7 +283,7 @@ def _large_advice(side: float, largest: float, config: Settings, keys: CoverageK
     else:
         larger = f"raise {keys.larger} {given}"
     return (
-        f"are larger than the largest anchors (median {side:.0f} pixels, anchors up to "
+        f"larger than the largest anchors (median {side:.0f} pixels, anchors up to "
         f"{largest:.0f}): {larger}, or lower TRAIN.SCALES {tuple(config.TRAIN.SCALES)}"
     )
 
@@ -273,7 +291,7 @@ def _large_advice(side: float, largest: float, config: Settings, keys: CoverageK
 def _cut_away_advice(config: Settings) -> str:
     low, high = config.LIBRA.AUGMENTATION.SCALE_RANGE
     return (
-        "are never shown by 30 % in a crop: lower LIBRA.AUGMENTATION.SCALE_RANGE "
+        "never shown by 30 % in a crop: lower LIBRA.AUGMENTATION.SCALE_RANGE "
         f"({low:g}, {high:g}) or set LIBRA.AUGMENTATION.CROP False"
     )
 
@@ -281,12 +299,12 @@ def _cut_away_advice(config: Settings) -> str:
 def _other_advice(coverage: Coverage, config: Settings, keys: CoverageKeys) -> str:
     if coverage.rules.margin >= 0:
         return (
-            "lie where no anchor of their size is inside the image: set TRAIN.RPN_STRADDLE_THRESH "
+            "where no anchor of their size is inside the image: set TRAIN.RPN_STRADDLE_THRESH "
             f"{config.TRAIN.RPN_STRADDLE_THRESH} to -1"
         )
     stride = min(level.stride for level in coverage.rules.levels)
     return (
-        f"lie between the anchors, which are at least {stride:g} pixels apart: enlarge "
+        f"between the anchors, which are at least {stride:g} pixels apart: enlarge "
         f"TRAIN.SCALES {tuple(config.TRAIN.SCALES)} and TRAIN.MAX_SIZE {config.TRAIN.MAX_SIZE}, or "
         f"lower {keys.finer}"
     )

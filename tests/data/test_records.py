@@ -61,13 +61,13 @@ def test_images_without_annotations_are_kept_if_the_configuration_says_so(folder
     config.DATASETS_EXTRA = {"toy": entry_dict(folder.write())}
     config.TRAIN.USE_FLIPPED = False
     training_records("toy", config)
-    counts = "toy: 7 images, 6 without ground truth left out, 0 flipped added, 1 boxes; "
+    counts = "toy: 7 images, 6 without ground truth left out, 0 flipped added, 1 box; "
     assert counts + "LIBRA.DATA.KEEP_EMPTY_IMAGES True keeps 2 as background" in caplog.text
     config.LIBRA.DATA.KEEP_EMPTY_IMAGES = True
     records, _ = training_records("toy", config)
     assert [record.image_id for record in records] == [1, 2, 7]
     assert [len(record.boxes) for record in records] == [1, 0, 0]
-    counts = "toy: 7 images, 4 without ground truth left out, 0 flipped added, 1 boxes; "
+    counts = "toy: 7 images, 4 without ground truth left out, 0 flipped added, 1 box; "
     assert counts + "2 images without annotations kept as background" in caplog.text
 
 
@@ -96,7 +96,7 @@ def test_what_anchors_in_crowds_are_is_said(folder, config, caplog, kind, key, i
         setattr(config.LIBRA, key, True)
     training_records("toy", config)
     message = (
-        "toy: anchors inside its 1 crowd boxes are background, as in Detectron; "
+        "toy: anchors inside its 1 crowd box are background, as in Detectron; "
         "LIBRA.IGNORE_CROWD_ANCHORS True ignores them"
     )
     assert (message in caplog.messages) == is_said

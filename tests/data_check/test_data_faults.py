@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from exif import encode_turned_jpeg
-from squares import make_squares, write_tiny_config
+from squares import make_squares, write_tiny_config, write_tiny_rcnn_config
 
 from detectron_ext.commands import check_data as command
 from detectron_ext.config import load
+from detectron_ext.data_check import page
 from detectron_ext.errors import UserError
+from detectron_ext.evaluation.plots import new_figure
 
 
 class Place:
@@ -129,8 +131,8 @@ def test_repeated_boxes_are_found_and_left_out_by_fix(place, tmp_path):
     place.change(edit)
     count, out = place.check(fix=str(tmp_path / "out.json"))
     assert count == 2
-    assert "squares: 1 box repeat another one" in out and "annotation 900" in out
-    assert "squares: 1 box are those of another class, too" in out and "annotation 901" in out
+    assert "squares: 1 box repeats another one" in out and "annotation 900" in out
+    assert "squares: 1 box repeats one of another class" in out and "annotation 901" in out
     mended = json.loads((tmp_path / "out_squares.json").read_text())
     assert [a["id"] for a in mended["annotations"]] == [*range(1, 17), 901]
 
@@ -182,7 +184,7 @@ def test_a_limit_below_the_scale_is_found(place):
 def test_missing_files_are_found(place, tmp_path):
     (place.train / "images" / "3.png").unlink()
     finding = place.found(fix=str(tmp_path / "out.json"))
-    assert "squares: 1 of 8 image files are missing" in finding and "3.png" in finding
+    assert "squares: 1 of 8 image files is missing" in finding and "3.png" in finding
     assert len(json.loads((tmp_path / "out_squares.json").read_text())["images"]) == 7
 
 
@@ -190,13 +192,13 @@ def test_one_image_under_two_ids_is_found(place):
     (place.train / "images" / "1.png").rename(place.train / "images" / "9.png")
     shutil.copy(str(place.train / "images" / "2.png"), str(place.train / "images" / "1.png"))
     finding = place.found()
-    assert finding.startswith("squares: 1 images appear under several ids; first 1 and 2")
+    assert finding.startswith("squares: 1 image appears under several ids; first ids 1 and 2")
 
 
 def test_a_test_image_that_was_trained_is_found_by_content(place):
     shutil.copy(str(place.train / "images" / "2.png"), str(place.val / "images" / "7.png"))
     finding = place.found(page=True)
-    assert finding.startswith("1 images of val are also in squares; first ")
+    assert finding.startswith("1 image of val is also in squares; first ")
     assert "2.png, trained, pair 1" in place.page and "7.png, tested, pair 1" in place.page
 
 
@@ -217,13 +219,13 @@ def test_decoding_finds_a_changed_copy(place, change):
     (place.val / "images" / "7.png").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
     assert place.check()[0] == 0
     finding = place.found(decode=True)
-    assert finding.startswith("1 images of val are nearly the same as images of squares; first ")
+    assert finding.startswith("1 image of val is nearly the same as one of squares; first ")
     assert "7.png" in finding.split(" and ")[0] and "2.png" in finding.split(" and ")[1]
 
 
 def test_decoding_finds_what_cannot_be_read(place):
     (place.val / "images" / "7.png").write_bytes(b"no image")
-    assert "val: 1 pictures cannot be read; first: " in place.found(decode=True)
+    assert "val: 1 picture cannot be read; first " in place.found(decode=True)
 
 
 def test_turned_photographs_that_fit_both_ways_are_counted(place, caplog):
@@ -245,13 +247,13 @@ def test_equal_files_are_not_told_again_as_nearly_the_same(place):
     count, out = place.check(decode=True)
     assert count == 2
     assert "2 images of val are also in squares" in out
-    assert "val: 1 images appear under several ids; first 7 and 8" in out
+    assert "val: 1 image appears under several ids; first ids 7 and 8" in out
     cv2.imwrite(str(tested / "8.png"), cv2.imread(str(trained / "2.png")) // 2)
     count, out = place.check(decode=True)
     assert count == 3
-    assert "1 images of val are also in squares" in out
-    assert "1 images of val are nearly the same as images of squares" in out
-    assert "val: 1 images are nearly the same as others; first 7 and 8" in out
+    assert "1 image of val is also in squares" in out
+    assert "1 image of val is nearly the same as one of squares" in out
+    assert "val: 1 group of images that are nearly the same; first ids 7 and 8" in out
 
 
 def test_classes_are_compared(place):
@@ -271,12 +273,68 @@ def test_a_class_without_boxes_is_found(place):
     place.change(edit)
     place.change(edit, "val")
     count, out = place.check("MODEL.NUM_CLASSES", 4)
-    assert count == 2 and "squares: 1 of 3 classes have no box: hexagon" in out
+    assert count == 2 and "squares: 1 of 3 classes has no box: hexagon" in out
 
 
 def test_more_boxes_than_detections_are_found(place):
-    _, out = place.check("TEST.DETECTIONS_PER_IM", 1)
-    assert "squares: 8 of 8 images have more than TEST.DETECTIONS_PER_IM 1 boxes, at most 2" in out
+    """Of the images to test alone: the limit means nothing to training."""
+    assert place.found("TEST.DETECTIONS_PER_IM", 1) == (
+        "val: 8 of 8 images have more boxes than TEST.DETECTIONS_PER_IM 1, so that a test cannot "
+        "find all of them; set it to 2"
+    )
+
+
+def test_proposals_are_not_limited_by_the_number_of_detections(place, tmp_path):
+    (tmp_path / "proposals").mkdir()
+    place.cfg = write_tiny_rcnn_config(tmp_path / "proposals")
+    limit = ("TEST.DETECTIONS_PER_IM", 1)
+    assert "val: 8 of 8 images have more boxes" in place.check(*limit)[1]
+    only = ("MODEL.FASTER_RCNN", False, "MODEL.RPN_ONLY", True)
+    assert "more boxes" not in place.check(*limit, *only)[1]
+
+
+def test_a_box_at_fault_is_drawn_with_its_class(place, monkeypatch):
+    drawn = []
+
+    def keep(image, annotations, names):
+        drawn.extend(names[annotation["category_id"]] for annotation in annotations)
+        return image
+
+    def edit(content):
+        for number in (1, 2):
+            content["annotations"][number - 1]["category_id"] = number
+            content["annotations"].append(
+                {**content["annotations"][number - 1], "id": 900 + number}
+            )
+
+    place.change(edit)
+    monkeypatch.setattr(page, "draw_boxes", keep)
+    place.found(page=True)
+    assert sorted(drawn) == ["disc", "square"]
+
+
+def test_an_image_that_cannot_be_read_has_its_reason_instead_of_a_picture(place):
+    path = place.val / "images" / "7.png"
+    path.write_bytes(b"no image")
+    finding = place.found(decode=True, page=True)
+    assert finding == (
+        f"val: 1 picture cannot be read; first {path}, which is not an image that OpenCV can decode"
+    )
+    caption = "val: 7.png, is not an image that OpenCV can decode (no picture)"
+    assert f"<figcaption>{caption}</figcaption>" in place.page
+    assert "1 thing is wrong or suspicious." in place.page
+
+
+@pytest.mark.parametrize("values", [[3, 3], [1, 400], [0.001, 5000]])
+def test_axes_of_charts_have_plain_numbers(values):
+    axes = new_figure(3, 3).add_subplot(1, 1, 1)
+    page._log_histogram(axes, [np.array(values, float)], [""])
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    assert low < min(values) and high > max(values) and high >= 4 * low
+    shown = [float(label.get_text()) for label in axes.get_xticklabels()]
+    assert 1 <= len([value for value in shown if low <= value <= high]) <= 8
+    assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
 
 
 def test_data_without_boxes_and_without_annotations(place):

@@ -55,5 +55,5 @@ def test_gradients_that_are_not_finite_stop_a_clipped_training(failure, value):
 def test_parameters_that_are_not_finite_are_not_written(failure, overrides, name):
     """Neither at the end nor in a checkpoint; the loss of this step is finite."""
     message, written = failure("conv1_w", np.nan, *overrides)
-    assert message.startswith("1 parameters are not finite after the last step, first conv1_w: ")
+    assert message.startswith("1 parameter is not finite after the last step, first conv1_w: ")
     assert message.endswith(f"; {name}.pkl was not written") and written == []

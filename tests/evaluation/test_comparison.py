@@ -133,7 +133,10 @@ def test_detections_of_unknown_classes_are_a_warning(world, tmp_path):
     write_test(tmp_path / "run", {"detections.json": [found]})
     run = open_run(str(tmp_path / "run"))
     measure(run, *world[1:])
-    assert "1 of 1 detections are of classes that the annotations do not have" in run.warnings[1]
+    assert (
+        "not scored: 1 of 1 detection, of classes that the annotations do not have"
+        in run.warnings[1]
+    )
 
 
 def test_costs_are_added_up_over_the_processes_of_a_run():

@@ -54,6 +54,13 @@ def test_label_is_drawn_in_the_class_colour_and_grows_with_the_image():
     assert small >= 9 and large > 2 * small
 
 
+def test_an_empty_name_without_a_score_has_no_label():
+    image = grey(128, 128)
+    drawn = draw_boxes(image, [box(40, 40, 48, 48)], {1: ""})
+    rows, columns = np.nonzero((drawn != image).any(axis=2))
+    assert min(rows.min(), columns.min()) >= 38 and max(rows.max(), columns.max()) < 90
+
+
 def test_low_scores_are_left_out_but_ground_truth_stays():
     image = grey(300, 300)
     assert (draw_boxes(image, [box(50, 50, 60, 60, score=0.4)], NAMES, 0.5) == image).all()

@@ -110,7 +110,7 @@ def test_objects_that_never_train_are_counted_with_the_key_to_set(boxes, advice)
     assert summary.startswith(
         "anchors: the best IoU of 2 boxes after scaling is below RETINANET.NEGATIVE_OVERLAP 0.4 "
         "for 2, from there to RETINANET.POSITIVE_OVERLAP 0.5 for 0, and above for 0 (the three "
-        "by size: small 2/0/0)"
+        "numbers by size after scaling: small 2/0/0)"
     )
     assert warning.startswith(
         "anchors: 2 of 2 boxes (100%) never train: no anchor reaches RETINANET.NEGATIVE_OVERLAP "
@@ -136,14 +136,14 @@ def test_who_follows_the_advice_trains_all_objects(boxes, overrides):
 def test_large_objects_are_told_from_small_ones():
     config = _config(_RETINANET, "FPN.RPN_MAX_LEVEL", 4, "FPN.EXTRA_CONV_LEVELS", False)
     _, (warning,) = _said([_record((0, 0, 96, 96))], config)
-    assert "1 are larger than the largest anchors (median 96 pixels, anchors up to 53)" in warning
+    assert "1 is larger than the largest anchors (median 96 pixels, anchors up to 53)" in warning
     assert "raise FPN.RPN_MAX_LEVEL 4, or lower TRAIN.SCALES (96,)" in warning
 
 
 def test_the_rpn_is_warned_of_too_and_names_its_own_keys():
     config = _config(_FASTER_RCNN)
     _, (warning,) = _said([_record((10, 10, 5, 5))], config)
-    assert "1 of 1 boxes (100%) train the RPN by at most their best anchor" in warning
+    assert "1 of 1 box (100%) trains the RPN by at most its best anchor" in warning
     assert "TRAIN.RPN_NEGATIVE_OVERLAP 0.3" in warning
     assert "lower FPN.RPN_ANCHOR_START_SIZE from 16 to 5" in warning
     lower = _config(_FASTER_RCNN, "FPN.RPN_ANCHOR_START_SIZE", 5)
@@ -175,7 +175,7 @@ def test_anchors_that_exceed_a_small_image_do_not_fit_its_large_objects():
 def test_objects_narrower_than_the_grid_of_anchors_are_said():
     config = _config(_RETINANET, "RETINANET.ASPECT_RATIOS", (20.0,))
     _, (warning,) = _said([_record((62, 10, 4, 80))], config)
-    assert "1 lie between the anchors, which are at least 8 pixels apart" in warning
+    assert "1 lies between the anchors, which are at least 8 pixels apart" in warning
 
 
 def test_random_scales_that_shrink_objects_away_are_said():
@@ -196,7 +196,7 @@ def test_crops_that_show_too_little_of_an_object_are_said():
     config = _config(_RETINANET, *options, "TRAIN.MAX_SIZE", 1000)
     # The large object is seen by at most a quarter; the small one is why the crops are taken.
     _, (warning,) = _said([_record((0, 0, 96, 96), (40, 40, 20, 20))], config)
-    assert "1 are never shown by 30 % in a crop" in warning
+    assert "1 is never shown by 30 % in a crop" in warning
     assert "LIBRA.AUGMENTATION.SCALE_RANGE (2, 4)" in warning
     # Without it no crop shows an object, and the image is trained as a whole.
     assert _said([_record((0, 0, 96, 96))], config)[1] == []

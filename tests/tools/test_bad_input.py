@@ -310,7 +310,7 @@ def test_a_bad_image_is_named_or_skipped(tool, workplace, images, tmp_path, spoi
         assert outcome.status == 0 and bad in outcome.err
     results = json.loads(next((tmp_path / "run").glob("test/*/*/results.json")).read_text())
     assert results["untested_images"] == [3] and results["num_images"] == 7
-    assert "squares: 1 of 8 images were not tested" in outcome.err
+    assert "squares: 1 of 8 images was not tested" in outcome.err
 
 
 def test_a_missing_test_image_is_found_before_training(tool, workplace, images, tmp_path):

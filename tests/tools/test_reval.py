@@ -88,7 +88,10 @@ def test_any_coco_results_file_is_scored_without_images_or_catalog(truth, tmp_pa
     assert outcome.status == 0, outcome.err
     results = _read(tmp_path / "out" / "test" / "other" / "reval" / "results.json")
     assert results["AP"] == results["box"]["recall"] == _PERFECT_AP
-    assert "other: 1 of 17 detections are of classes that the annotations do not" in outcome.err
+    assert (
+        "other: not scored: 1 of 17 detections, of classes that the annotations do not"
+        in outcome.err
+    )
     compared = run_tool(
         "compare_runs", "--baseline", tmp_path / "out", "--candidate", tmp_path / "out",
         "--names", "a", "b", "--annotations", annotations, "--output-dir", tmp_path / "compared",
@@ -102,8 +105,8 @@ def test_missing_parts_are_named_or_left_out(reval, truth, tmp_path):
     _write(folder / "detections_range_4_6.json", _perfect(truth, (5, 6)))
     message = failure(reval(folder))
     assert message == (
-        "4 of 8 images are in no part, the first ones are 2 to 3: test them with --range 2 4, or "
-        "score the others with --partial"
+        "4 of 8 images missing from the parts, first 2 to 3: test with --range 2 4, or score the "
+        "other images with --partial"
     )
     assert not (tmp_path / "out").exists()
     outcome = reval(folder, "--partial")
