@@ -7,6 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
+from detectron_ext.counted import by_number
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.transforms import resize_scales
 
@@ -65,10 +66,14 @@ def size_limit_message(
     count = int(np.count_nonzero(limited))
     if not count:
         return ""
-    low, high = round(float(resized[limited].min())), round(float(resized[limited].max()))
+    # A side keeps at least one pixel.
+    low, high = (
+        max(1, round(float(side))) for side in (resized[limited].min(), resized[limited].max())
+    )
     sizes = f"{low}" if low == high else f"{low} to {high}"
+    pixels = by_number(high, "pixel", "pixels")
     advice = f"; raise {limit_key}" if max_size < largest else ""
     return (
         f"{limit_key} {max_size:g} limits {count} of {len(heights)} images: their shorter side "
-        f"becomes {sizes} pixels, not the {largest:g} of {scale_key}{advice}"
+        f"becomes {sizes} {pixels}, not the {largest:g} of {scale_key}{advice}"
     )

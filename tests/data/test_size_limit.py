@@ -41,3 +41,9 @@ def test_no_images_say_nothing(caplog):
     with caplog.at_level(logging.INFO):
         report_size_limit([], (100,), 10, "B", "A")
     assert not caplog.records
+
+
+def test_a_side_keeps_a_pixel(caplog):
+    with caplog.at_level(logging.INFO):
+        report_size_limit(records((12, 9000)), (100,), 100, "B", "A")
+    assert "their shorter side becomes 1 pixel, not the 100 of B" in caplog.text
