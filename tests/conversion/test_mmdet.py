@@ -110,8 +110,9 @@ def test_mmdetection_loads_the_way_back_strictly(arch, run_peer, place):
     _assert_same_detections(found["detections"], expected["detections"])
 
 
+# Together these have every kind of layer.
 @pytest.mark.parametrize(
-    "arch, style", zip(mmdet_random.ARCHITECTURES, ["pytorch", "caffe", "caffe", "pytorch"])
+    "arch, style", [("libra_retinanet_r50", "pytorch"), ("faster_rcnn_r50", "caffe")]
 )
 def test_there_and_back_gives_equal_bits(arch, style, place):
     write_checkpoint(place("m.pth"), arch, {"dataset_meta": {"classes": ["c"] * 80}})

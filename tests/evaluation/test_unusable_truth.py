@@ -102,7 +102,7 @@ def test_nothing_to_score_is_said_instead_of_an_undefined_score(
     crowds = sum("iscrowd" in changed for changed in fields)
     message = (
         "squares: there is nothing to score, so every AP is undefined: no usable box of an object "
-        f"in 4 images, {crowds} crowds"
+        f"in 4 images, {crowds} crowd{'s' if crowds != 1 else ''}"
     )
     results = detect_and_score(config, find, dataset, dataset.image_ids())
     assert results["AP"] is None

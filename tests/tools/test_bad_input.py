@@ -291,7 +291,7 @@ def _truncate(path):
     [
         (_remove, "not found"),
         (_garble, "decode"),
-        (_claim_too_many_pixels, "decode"),
+        (_claim_too_many_pixels, "OPENCV_IO_MAX_IMAGE_PIXELS"),
         (_truncate, "decode"),
     ],
 )
