@@ -31,7 +31,7 @@ def test_something_wrong_is_1_and_fix_writes_one_file_for_one_data_set(cfg, tmp_
     path.write_text(json.dumps(content))
     outcome = _check(cfg, tmp_path, "--fix", tmp_path / "out.json")
     assert outcome.status == 1 and "1 finding" in outcome.out
-    assert "1 repeated boxes left out" in outcome.out
+    assert "1 box left out as a repetition" in outcome.out
     (tmp_path / "out.json").rename(path)
     assert _check(cfg, tmp_path).status == 0
 
