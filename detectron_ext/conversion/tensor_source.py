@@ -20,15 +20,16 @@ class TensorSource:
         tensors: name to array.
         path: file of the tensors, for messages.
         advice: what the user can do, for the message about a tensor that is missing or left over.
+        kind: what the file is, for messages.
 
     Attributes:
         num_taken: how many tensors were taken.
     """
 
-    def __init__(self, tensors: dict, path: str, advice: str):
+    def __init__(self, tensors: dict, path: str, advice: str, kind: str = "checkpoint"):
         strip = all(name.startswith("module.") for name in tensors)
         self._tensors = {name[7:] if strip else name: value for name, value in tensors.items()}
-        self._path, self._advice = path, advice
+        self._path, self._advice, self._kind = path, advice, kind
         self.num_taken = 0
 
     def has(self, name: str) -> bool:
@@ -103,4 +104,4 @@ class TensorSource:
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise WeightsError with the file and the reason."""
-        raise WeightsError(f"checkpoint {self._path}: {reason}")
+        raise WeightsError(f"{self._kind} {self._path}: {reason}")

@@ -37,7 +37,7 @@ def convert_to_mmdet(source: str, target: str, arch: str) -> dict[str, Any]:
     weights = read_weights(source)
     settings = _settings(weights, arch)
     blobs = {name: blob for name, blob in weights.blobs.items() if _is_parameter(name)}
-    tensors = TensorSource(blobs, source, "choose another --arch")
+    tensors = TensorSource(blobs, source, "choose another --arch", kind="weights")
     converter = TensorConverter(tensors, settings)
     converter.add_detector("retinanet" in arch, arch.startswith("libra"))
     tensors.finish(("fc1000_",))

@@ -148,6 +148,10 @@ def test_settings_without_an_operator_are_refused(make_model, tmp_path):
     with pytest.raises(UserError, match="TEST.WEIGHTS"):
         export_onnx(config, "", str(tmp_path / "model.onnx"))
     assert not (tmp_path / "model.onnx").exists()
+    for folder in (str(tmp_path), str(tmp_path / "new") + "/"):
+        with pytest.raises(UserError, match="is a folder"):
+            export_onnx(config, weights, folder)
+    assert not (tmp_path / "new").exists()
 
 
 def test_operator_without_translation_is_named(make_model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 from caffe2.proto import caffe2_pb2
@@ -55,7 +56,9 @@ def export_onnx(
     """
     _check(config, weights)
     source = local_weights(weights)
-    folder = path.rpartition("/")[0] or "."
+    if os.path.isdir(path) or path.endswith(os.sep):
+        raise UserError(f"--out {path} is a folder: name a file in it, such as model.onnx")
+    folder = os.path.dirname(path) or "."
     check_writable_folder(folder, "to folder", "choose another folder")
     warn_of_unused_test_keys(config)
     workspace.ResetWorkspace()
