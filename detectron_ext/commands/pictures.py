@@ -151,7 +151,7 @@ def say_reduced(count: int) -> None:
     """Log how many pictures show their image smaller than it is; nothing if there are none."""
     if count:
         _LOG.info(
-            "%d of them %s reduced: a picture has at most %d pixels on a side",
+            "%d of them %s reduced: the images in a picture have at most %d pixels on a side",
             count, by_number(count, "is", "are"), LONGEST,
         )  # fmt: skip
 

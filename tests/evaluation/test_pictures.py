@@ -82,7 +82,10 @@ def test_a_large_picture_is_reduced_and_that_is_said(dataset, tmp_path, caplog):
     with caplog.at_level("INFO"):
         paths = draw_detections(data, [], str(tmp_path / "out"), 0.5, [1, 2])
     assert max(cv2.imread(paths[0]).shape) <= 4096 + 6
-    assert "1 of them is reduced: a picture has at most 4096 pixels on a side" in caplog.text
+    assert (
+        "1 of them is reduced: the images in a picture have at most 4096 pixels on a side"
+        in caplog.text
+    )
 
 
 def test_names_that_are_not_utf_8_are_drawn(dataset, pixels, tmp_path):

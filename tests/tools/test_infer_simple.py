@@ -132,7 +132,10 @@ def test_a_large_image_gives_a_reduced_picture_and_that_is_said(infer, tmp_path)
     outcome = infer("--always-out", tmp_path / "wide.png")
     assert outcome.status == 0
     assert cv2.imread(str(tmp_path / "out" / "wide.png.png")).shape[1] == 4096
-    assert "1 of them is reduced: a picture has at most 4096 pixels on a side" in outcome.err
+    assert (
+        "1 of them is reduced: the images in a picture have at most 4096 pixels on a side"
+        in outcome.err
+    )
 
 
 def test_a_limit_below_the_scale_is_said(infer, workplace):
