@@ -1,4 +1,5 @@
 # make env       make a Python environment in .venv with the pinned requirements and this package
+#                TORCH=1.10.2+cu113 or TORCH=FILE.whl: with another build of torch (docs/gpus.md)
 # make ops       build the native operator library for this machine
 #                SANITIZE=address or SANITIZE=undefined: with that sanitizer
 #                CAFFE2=PYTHON or CAFFE2=FOLDER: for the Caffe2 of another Python, or for a Caffe2
@@ -23,6 +24,7 @@ PYTEST_ARGS ?=
 SANITIZE ?=
 CAFFE2 ?=
 TARGETS ?=
+TORCH ?=
 PHOTOS ?= $(DETECTRON_EXT_BCCD_ROOT)
 
 ifeq ($(SANITIZE),)
@@ -40,8 +42,13 @@ endif
 env: .venv/.complete
 
 .venv/.complete: requirements.txt requirements-no-deps.txt pyproject.toml setup.py tools/make_env.sh
-	sh tools/make_env.sh .venv
+	TORCH="$(TORCH)" sh tools/make_env.sh .venv
 	touch $@
+
+# TORCH may name another build than that of a complete environment.
+ifneq ($(TORCH),)
+.PHONY: .venv/.complete
+endif
 
 ops: env
 	$(PYTHON) tools/build_ops.py $(if $(SANITIZE),--sanitize $(SANITIZE)) \

@@ -5,6 +5,9 @@
 # 3.8, else 3.7. The Python is one on PATH, one under pyenv (in $PYENV_ROOT, else ~/.pyenv), or 3.9
 # downloaded with uv. Then installs the pinned requirements and this package in editable mode, which
 # builds the native library, too.
+#
+# TORCH chooses another build of the pinned torch: a version as 1.10.2+cu113, which pip takes from
+# PyTorch's own index, or the file or the address of a wheel.
 set -eu
 folder=$1
 cd "$(dirname "$0")/.."
@@ -52,8 +55,33 @@ if [ ! -x "$folder/bin/python" ]; then
 fi
 
 pip="$folder/bin/python -m pip"
+case ${TORCH:-} in
+"") ;;
+*.whl)
+    echo "installing the torch of TORCH: $TORCH"
+    $pip install --quiet "$TORCH"
+    ;;
+*)
+    echo "installing the torch of TORCH: torch==$TORCH"
+    # The part after the plus sign names the CUDA version, and a folder of the index.
+    $pip install --quiet "torch==$TORCH" \
+        --extra-index-url "https://download.pytorch.org/whl/${TORCH##*+}"
+    ;;
+esac
 echo "installing the requirements: about 1 GB to download, several minutes"
 $pip install --quiet -r requirements.txt
+if [ -n "${TORCH:-}" ]; then
+    # The requirements replace a torch of another version than theirs.
+    torch=$($pip show torch | sed -n 's/^Version: //p')
+    case $TORCH in
+    "$torch" | *"torch-$torch-"*) ;;
+    *)
+        echo "error: TORCH is $TORCH, and requirements.txt needs $torch: choose another build of" \
+            "that version" >&2
+        exit 2
+        ;;
+    esac
+fi
 $pip install --quiet --no-deps -r requirements-no-deps.txt
 echo "installing this package and compiling its native operators: several minutes"
 # Without build isolation the native library is compiled against the Caffe2 of this environment.
