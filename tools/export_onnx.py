@@ -30,6 +30,14 @@ def main() -> None:
         help="type of the input image; with uint8 its pixels are rounded when it is scaled "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--check",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="afterwards, run the network and the model on this image, and print how much their "
+        "detections and their times differ; may be given several times",
+    )
     command_line.add_overrides(parser)
     arguments = parser.parse_args()
     if arguments.size and min(arguments.size) < 1:
@@ -46,6 +54,12 @@ def main() -> None:
     about = export_onnx(config, config.TEST.WEIGHTS, arguments.out, size, arguments.input_type)
     shown = " x ".join(map(str, about.get("image_size", ["any size"])))
     print(f"written: {arguments.out}, for images of {shown}")
+    if arguments.check:
+        import_optional("onnxruntime", "checking an ONNX model")
+
+        from detectron_ext.deployment.onnx_check import check_onnx
+
+        check_onnx(config, config.TEST.WEIGHTS, arguments.out, arguments.check)
 
 
 if __name__ == "__main__":
