@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe2.proto import caffe2_pb2
-from caffe2.python import core, memonger, muji
+from caffe2.python import core, muji
 
 from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.modeling.gradient_clipping import add_gradient_clipping
@@ -83,6 +83,8 @@ def _add_replica_updates(model: DetectionModel, params: list) -> None:
 
 def share_gradient_memory(model: DetectionModel) -> None:
     """Let gradients that are not needed at the same time share blobs (MEMONGER)."""
+    from caffe2.python import memonger  # it imports networkx, which only training needs
+
     for scope in replica_scopes(model.num_gpus):
         model.net._net = memonger.share_grad_blobs(
             model.net,
