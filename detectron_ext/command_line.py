@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Callable, Sequence
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import Interrupted, UserError
+from detectron_ext.memory_limit import is_out_of_memory
 from detectron_ext.shipped_files import tool_command
 from detectron_ext.standard_output import (
     discard_output,
@@ -160,7 +161,7 @@ def run(main: Callable[[], object]) -> None:
     If the function returns a number, that is the exit status.
 
     - UserError: its message as one line; status 2.
-    - MemoryError: one line; 2.
+    - MemoryError, also from Caffe2 or OpenCV: one line; 2.
     - Ctrl-C: "interrupted", and where the state was saved; 130.
     - The reader of standard output has closed it, as in ``tool | head -1``: no message; 141.
     - Standard output cannot be written, as on a full disk: one line; 2.
@@ -211,5 +212,11 @@ def _run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = "error: out of memory: the system gives no more; use smaller or fewer images"
+        print(message, file=sys.stderr)
+        sys.exit(2)
     if isinstance(status, int) and status:
         sys.exit(status)

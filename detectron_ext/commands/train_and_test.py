@@ -17,6 +17,7 @@ from detectron_ext.data.proposals import proposal_paths, with_proposals
 from detectron_ext.data.records import check_class_order, check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
+from detectron_ext.engine.memory_estimate import check_memory_of_test
 from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
@@ -157,11 +158,15 @@ def _read_test_data(config: Config) -> list[_TestData]:
 
 
 def _check_images_and_proposals(config: Config, tested: list[_TestData]) -> None:
-    """Check images and proposals before hours of training, since the test would end at an error."""
+    """Check images, proposals and the memory before hours of training.
+
+    Otherwise the test after it would end at an error.
+    """
     for dataset, path in tested:
         records = dataset.records(False, config, config.LIBRA.DATA.SKIP_BAD_IMAGES)
         if path is not None:
             with_proposals(records, path)
+        check_memory_of_test(config, records)
 
 
 def _classes_by_dataset(config: Config, tested: list[_TestData]) -> dict[str, list]:

@@ -11,6 +11,7 @@ from caffe2.python import workspace
 from detectron_ext.config import is_retinanet, reads_proposals
 from detectron_ext.config.unused_keys import warn_of_unused_test_keys
 from detectron_ext.data.minibatch import ImageSample, image_blobs, prepare_image
+from detectron_ext.engine.memory_estimate import check_test_memory
 from detectron_ext.engine.parameters import feed, load_parameters
 from detectron_ext.engine.rcnn_decoding import decode_regions, merge_duplicates
 from detectron_ext.engine.retinanet_decoding import decode_image
@@ -41,10 +42,18 @@ class TestNet:
         warn_of_unused_test_keys(config)
         workspace.ResetWorkspace()
         self._model = build_model(config, train=False)
+        self._largest = 0  # image, in pixels, that is known to fit the memory
+        check_test_memory(self._model)
         workspace.RunNetOnce(self._model.param_init_net)
         self.classes = load_parameters(self._model, path).classes
         self._scope = replica_scopes(self._model.num_gpus)[0]
         self._created = False
+
+    def check_memory(self, height: int, width: int) -> None:
+        """Raise ConfigError if an image of this size needs more memory than there is."""
+        if height * width > self._largest:
+            check_test_memory(self._model, [(height, width)])
+            self._largest = height * width
 
     def run(self, blobs: dict) -> None:
         """Run the net on input blobs."""
@@ -99,6 +108,7 @@ class Detector:
             (D, 6) float32 rows x1, y1, x2, y2, score, class (from 1) in pixels of the image, best
             score first.
         """
+        self._net.check_memory(*image.shape[:2])
         sample = prepare_image(image, self._config, proposals)
         if is_retinanet(self._config):
             return self._detect_densely(image, sample)
@@ -169,6 +179,7 @@ class Proposer:
                 TEST.RPN_POST_NMS_TOP_N.
             scores: (P,) float32.
         """
+        self._net.check_memory(*image.shape[:2])
         sample = prepare_image(image, self._config)
         self._net.run(image_blobs([sample], self._config, train=False))
         boxes = to_image_pixels(self._net.fetch("rpn_rois")[:, 1:], sample.scale, self._config)

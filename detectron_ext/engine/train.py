@@ -31,6 +31,7 @@ from detectron_ext.engine.checkpoints import (
 )
 from detectron_ext.engine.interruption import Interruption
 from detectron_ext.engine.learning_rate import learning_rate
+from detectron_ext.engine.memory_estimate import check_training_memory
 from detectron_ext.engine.parameters import (
     broadcast_parameters,
     feed,
@@ -122,6 +123,7 @@ def _train(
     minibatches = TrainingMinibatches(config)
     if check_classes:
         check_classes(minibatches.classes)
+    check_training_memory(model, minibatches.records)
     if resume:
         warn_of_changed_data(resume.path, resume.data, minibatches.data)
     save = functools.partial(

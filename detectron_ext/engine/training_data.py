@@ -31,6 +31,7 @@ class TrainingMinibatches:
         config: a merged configuration.
 
     Attributes:
+        records: the images, with mirrored ones.
         classes: class names, background first.
         data: digests and counts of the data sets.
     """
@@ -38,31 +39,31 @@ class TrainingMinibatches:
     def __init__(self, config: Settings):
         self._config = config
         files = config.TRAIN.PROPOSAL_FILES if reads_proposals(config) else None
-        self._records, datasets = training_records(config.TRAIN.DATASETS, config, files)
+        self.records, datasets = training_records(config.TRAIN.DATASETS, config, files)
         self.classes = datasets[0].classes
-        self.data = data_record(config, files, self._records)
+        self.data = data_record(config, files, self.records)
         self._order = MinibatchOrder(
-            self._records,
+            self.records,
             config.TRAIN.IMS_PER_BATCH,
             config.RNG_SEED,
             config.TRAIN.ASPECT_GROUPING,
         )
         self._targets = minibatch_targets(config)
-        _LOG.info("training on %s, including mirrored ones", counted(len(self._records), "image"))
+        _LOG.info("training on %s, including mirrored ones", counted(len(self.records), "image"))
         report_size_limit(
-            [record for record in self._records if not record.flipped],
+            [record for record in self.records if not record.flipped],
             config.TRAIN.SCALES,
             config.TRAIN.MAX_SIZE,
             "TRAIN.SCALES",
             "TRAIN.MAX_SIZE",
         )
-        report_anchor_coverage(self._records, config, self.classes)
+        report_anchor_coverage(self.records, config, self.classes)
 
     def __call__(self, number: int) -> dict:
         """Return the blobs of minibatch ``number``: data, im_info and the training targets."""
         rng = np.random.default_rng((self._config.RNG_SEED, number))
         indices = self._order.indices(number)
-        samples = load_samples(self._records, indices, self._config, rng)
+        samples = load_samples(self.records, indices, self._config, rng)
         blobs = image_blobs(samples, self._config, train=True)
         blobs.update(self._targets(samples, *blobs["data"].shape[2:], rng))
         return blobs

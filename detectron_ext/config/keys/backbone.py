@@ -9,9 +9,14 @@ RESNETS = Section(
     "The ResNet or ResNeXt of the backbone.",
     affects_weights=True,
     NUM_GROUPS=Key(
-        1, "Groups of the 3x3 convolutions: 1 is a ResNet, more is a ResNeXt.", at_least(1)
+        1,
+        "Groups of the 3x3 convolutions: 1 is a ResNet, more is a ResNeXt.",
+        at_least(1),
+        at_most(4096),
     ),
-    WIDTH_PER_GROUP=Key(64, "Channels of one group in the first stage.", at_least(1)),
+    WIDTH_PER_GROUP=Key(
+        64, "Channels of one group in the first stage.", at_least(1), at_most(4096)
+    ),
     STRIDE_1X1=Key(
         True,
         "Put the stride of a block into its first 1x1 convolution. Weights from MSRA need this. "
@@ -28,6 +33,7 @@ RESNETS = Section(
         "Dilation of the last stage, res5. Above 1, the stage keeps the resolution of res4. A "
         "pyramid needs 1.",
         at_least(1),
+        at_most(64),
     ),
 )
 
@@ -42,6 +48,7 @@ FPN = Section(
         "Stride of the coarsest level, a multiple of 32. The sides of images are padded to a "
         "multiple of this stride.",
         above(0),
+        at_most(4096),
     ),
     EXTRA_CONV_LEVELS=Key(
         False,
@@ -77,7 +84,7 @@ FPN = Section(
         "Predict proposals (or RetinaNet's detections) at every level.",
         used_by=WITH_ANCHORS,
     ),
-    RPN_MAX_LEVEL=Key(6, "Coarsest level with anchors.", used_by=WITH_ANCHORS),
+    RPN_MAX_LEVEL=Key(6, "Coarsest level with anchors.", at_most(16), used_by=WITH_ANCHORS),
     RPN_MIN_LEVEL=Key(
         2,
         "Finest level with anchors.",

@@ -150,7 +150,9 @@ LIBRA = Section(
             "object).",
             registered_in("detectron_ext.sampling.box_sampler:POSITIVES"),
         ),
-        NUM_BINS=Key(3, "Number of IoU bins of the balanced negatives.", at_least(1)),
+        NUM_BINS=Key(
+            3, "Number of IoU bins of the balanced negatives.", at_least(1), at_most(1000)
+        ),
         FLOOR_THRESH=Key(0.0, "IoU at which the bins begin.", fraction()),
         FLOOR_FRACTION=Key(
             0.0,
@@ -222,7 +224,7 @@ LIBRA = Section(
             "`iou_balanced` (the same number from each IoU bin).",
             registered_in("detectron_ext.sampling.box_sampler:NEGATIVES"),
         ),
-        NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1)),
+        NUM_BINS=Key(3, "Number of IoU bins of the negatives.", at_least(1), at_most(1000)),
         FLOOR_THRESH=Key(
             0.0, "Mode `select`, `iou_balanced`: IoU at which the bins begin.", fraction()
         ),
@@ -249,6 +251,7 @@ LIBRA = Section(
             "nearest to the object's centre, whose anchors are candidates for the object. With 9 "
             "anchors at a position, 9 positions give 81 candidates on each level; 1 gives 9.",
             at_least(1),
+            at_most(10_000),
         ),
     ),
     RETINANET_WEIGHTS=Section(

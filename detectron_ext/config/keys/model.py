@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron_ext.config.keys.key import WITH_BOX_HEAD, WITH_REGIONS, Key, Section
-from detectron_ext.config.rules import folder_name, positives
+from detectron_ext.config.rules import at_most, folder_name, positives
 
 MODEL = Section(
     "The model as a whole.",
@@ -22,6 +22,7 @@ MODEL = Section(
     NUM_CLASSES=Key(
         -1,
         "Number of classes including the background, 81 for COCO. Every model needs it.",
+        at_most(100_000),
     ),
     CLS_AGNOSTIC_BBOX_REG=Key(
         False,

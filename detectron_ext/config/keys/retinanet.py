@@ -37,6 +37,7 @@ RETINANET = Section(
         "Number of anchor sizes on each pyramid level. Each size is 2 ** (1 / SCALES_PER_OCTAVE) "
         "times the one before.",
         at_least(1),
+        at_most(64),
     ),
     ANCHOR_SCALE=Key(
         4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron_ext.config.keys.key import UPSTREAM_ONLY, WITH_BOX_HEAD, Formerly, Key, Section
-from detectron_ext.config.rules import at_least, one_of
+from detectron_ext.config.rules import at_least, at_most, one_of
 
 FAST_RCNN = Section(
     "The box head of Fast R-CNN and Faster R-CNN.",
@@ -15,10 +15,15 @@ FAST_RCNN = Section(
         formerly=Formerly("MODEL.ROI_HEAD"),
     ),
     MLP_HEAD_DIM=Key(
-        1024, "Number of outputs of each fully connected layer of an MLP head.", at_least(1)
+        1024,
+        "Number of outputs of each fully connected layer of an MLP head.",
+        at_least(1),
+        at_most(65536),
     ),
-    CONV_HEAD_DIM=Key(256, "Channels of a convolutional head.", at_least(1)),
-    NUM_STACKED_CONVS=Key(4, "Number of convolutions of a convolutional head.", at_least(0)),
+    CONV_HEAD_DIM=Key(256, "Channels of a convolutional head.", at_least(1), at_most(16384)),
+    NUM_STACKED_CONVS=Key(
+        4, "Number of convolutions of a convolutional head.", at_least(0), at_most(64)
+    ),
     ROI_XFORM_METHOD=Key("RoIPoolF", "Pooling of a region: `RoIPoolF` (RoIPool) or `RoIAlign`."),
     ROI_XFORM_SAMPLING_RATIO=Key(
         0,
@@ -29,6 +34,7 @@ FAST_RCNN = Section(
         14,
         "Rows and columns of the pooled features. A head with a fixed input size ignores this key.",
         at_least(1),
+        at_most(256),
     ),
 )
 

@@ -76,7 +76,11 @@ TRAIN = Section(
     ),
     # ---- Region minibatch of the Fast R-CNN head ----
     BATCH_SIZE_PER_IM=Key(
-        64, "Regions sampled from each image.", at_least(1), used_by=WITH_BOX_HEAD
+        64,
+        "Regions sampled from each image.",
+        at_least(1),
+        at_most(100_000),
+        used_by=WITH_BOX_HEAD,
     ),
     FG_FRACTION=Key(
         0.25,
