@@ -227,6 +227,13 @@ def save_parameters(
     Raises:
         UserError: the file cannot be written.
     """
+    write_weights(path, weights_of(model, classes, data))
+
+
+def weights_of(
+    model: DetectionModel, classes: list[str] | None, data: DataRecord | None = None
+) -> Weights:
+    """Return what :func:`save_parameters` writes; arguments as there."""
     scope = replica_scopes(model.num_gpus)[0]
     names = _parameters(model)
     if model.train:
@@ -236,7 +243,7 @@ def save_parameters(
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
     settings = configuration.dump_legacy_yaml(model.config)
-    write_weights(path, Weights(blobs, settings, classes, data))
+    return Weights(blobs, settings, classes, data)
 
 
 def not_finite_parameters(model: DetectionModel) -> list[str]:

@@ -46,6 +46,10 @@ class TrainingStatistics:
         events: file that gets the same numbers for TensorBoard; it is closed with this object.
         start_iter: first iteration of this process. Later lines of an earlier process are removed
             from the file, because their iterations are run again.
+        count_skipped: whether the lines count skipped steps.
+
+    Attributes:
+        total_skipped: number of steps that the run has skipped, in earlier processes, too.
 
     Raises:
         UserError: the file cannot be read or written.
@@ -61,12 +65,15 @@ class TrainingStatistics:
         start_iter: int = 0,
         clip_at: float = 0.0,
         events: EventFile | None = None,
+        count_skipped: bool = False,
     ) -> None:
         self._losses = tuple(losses)
         self._max_iter = max_iter
         self._log_period = log_period
         self._path = path
-        _forget_from(path, start_iter)
+        lines = _forget_from(path, start_iter)
+        self.total_skipped = sum(map(_skipped, lines))
+        self._count_skipped, self._skipped_steps = count_skipped, 0
         names = [*self._losses, *metrics, "loss", "mb_qsize"]
         self._windows: dict[str, collections.deque] = {
             name: collections.deque(maxlen=_WINDOW) for name in names
@@ -107,6 +114,12 @@ class TrainingStatistics:
         self._bar.update()
         return total
 
+    def skip(self) -> None:
+        """Record an iteration whose step was skipped."""
+        self._skipped_steps += 1
+        self.total_skipped += 1
+        self._bar.update()
+
     def log(self, iteration: int, rate: float, at_checkpoint: bool = False) -> None:
         """Print and append the statistics at the end of a period, at a checkpoint and at the end.
 
@@ -121,10 +134,12 @@ class TrainingStatistics:
         is_due = iteration % self._log_period == 0 or iteration == self._max_iter - 1
         if iteration == self._last_iteration or not (is_due or at_checkpoint):
             return
+        if not self._step_seconds:
+            return  # all steps were skipped: there are no losses yet, and the next line counts them
         self._last_iteration = iteration
         stats = self._stats(iteration, rate)
         self._sampling.clear()
-        self._clipped_steps = 0
+        self._clipped_steps = self._skipped_steps = 0
         now = time.perf_counter()
         # Times since the last line. Every checkpoint has a line, so the lines that a resumed run
         # keeps add up to the time of all iterations before it. The processor time of all threads
@@ -173,6 +188,8 @@ class TrainingStatistics:
             )
         if self._clip_at:
             stats["clipped_steps"] = int(self._clipped_steps)
+        if self._count_skipped:
+            stats["skipped_steps"] = self._skipped_steps
         stats.update(
             iter=iteration,
             lr=float(rate),
@@ -190,8 +207,8 @@ class TrainingStatistics:
             self._events.close()
 
 
-def _forget_from(path: str, start_iter: int) -> None:
-    """Remove the lines after the last one of an iteration before start_iter.
+def _forget_from(path: str, start_iter: int) -> list[str]:
+    """Remove the lines after the last one of an iteration before start_iter; return the others.
 
     A damaged line before it stays. Without it, the sums of the other lines would look complete.
     """
@@ -200,6 +217,7 @@ def _forget_from(path: str, start_iter: int) -> None:
         lines.pop()
     # A crash while they are rewritten must not lose the lines that stay.
     write_text(path, "".join(line + "\n" for line in lines))
+    return lines
 
 
 def _read_lines(path: str) -> list:
@@ -212,11 +230,20 @@ def _read_lines(path: str) -> list:
 
 def _iteration(line: str) -> float:
     """Return the iteration of a line; infinity for a damaged line, such as a crash leaves."""
+    return _number(line, "iter", math.inf)
+
+
+def _skipped(line: str) -> int:
+    """Return the number of skipped steps of a line."""
+    return int(_number(line, "skipped_steps", 0))
+
+
+def _number(line: str, key: str, otherwise: float) -> float:
     try:
-        number = json.loads(line)["iter"]
+        number = json.loads(line)[key]
     except (ValueError, RecursionError, TypeError, KeyError):
-        return math.inf
-    return number if isinstance(number, (int, float)) else math.inf
+        return otherwise
+    return number if isinstance(number, (int, float)) else otherwise
 
 
 def _append(path: str, text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import os
 import time
 from typing import TYPE_CHECKING, Callable
@@ -32,6 +31,7 @@ from detectron_ext.engine.checkpoints import (
 from detectron_ext.engine.interruption import Interruption
 from detectron_ext.engine.learning_rate import learning_rate
 from detectron_ext.engine.memory_estimate import check_training_memory
+from detectron_ext.engine.not_finite import NotFinite, NotFiniteSteps, slower
 from detectron_ext.engine.parameters import (
     broadcast_parameters,
     feed,
@@ -41,6 +41,7 @@ from detectron_ext.engine.parameters import (
 )
 from detectron_ext.engine.start_weights import load_start_weights
 from detectron_ext.engine.statistics import TrainingStatistics
+from detectron_ext.engine.step_nets import StepNets
 from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.engine.trained_data import warn_of_changed_data, warn_of_changed_files
 from detectron_ext.engine.trained_settings import check_checkpoint, check_final
@@ -48,7 +49,6 @@ from detectron_ext.engine.training_data import TrainingMinibatches, open_loader
 from detectron_ext.errors import Interrupted, UserError, WeightsError
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
-from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.output_files import remove_temporaries
 from detectron_ext.output_lock import locked_folder
 from detectron_ext.sampling.sampling_statistics import counts_blob
@@ -145,7 +145,7 @@ def _train(
         if not config.TRAIN.AUTO_RESUME:
             set_aside(folder)
         with Interruption() as interruption:
-            _run_steps(model, loader, start_iter, folder, save, interruption)
+            _run_steps(model, minibatches, loader, start_iter, folder, save, interruption)
             save(final)
     if interruption.requested:
         raise _interrupted(config, final)
@@ -183,6 +183,7 @@ def _initialise(model: DetectionModel, resume: Checkpoint | None, classes: list)
 
 def _run_steps(
     model: DetectionModel,
+    data: TrainingMinibatches,
     loader: MinibatchLoader,
     start_iter: int,
     folder: str,
@@ -193,6 +194,7 @@ def _run_steps(
 
     Args:
         model: a training model, initialised.
+        data: tells the images of a minibatch.
         loader: gives the minibatches of each iteration.
         start_iter: first iteration.
         folder: folder of the run.
@@ -210,7 +212,10 @@ def _run_steps(
         start_iter,
         config.LIBRA.CLIP_GRADIENTS,
         EventFile(folder, start_iter) if config.LIBRA.TENSORBOARD else None,
+        count_skipped=config.LIBRA.TRAIN.SKIP_NONFINITE > 0,
     )
+    nets = StepNets(model)
+    not_finite = NotFiniteSteps(model, data, folder, stats.total_skipped)
     save_state = functools.partial(_save_state, stats, config, folder, save)
     started = time.perf_counter()
     with contextlib.closing(stats):
@@ -219,29 +224,22 @@ def _run_steps(
             minibatches = _next_minibatches(
                 loader, iteration, folder, save_state, interruption, config
             )
-            rate = _step(model, minibatches, iteration, first=iteration == start_iter)
-            scalars = _fetch_scalars(model)
-            total = stats.update(scalars, loader.queue_size, _fetch_sampling_counts(model))
-            norm = scalars.get(GRADIENT_NORM, 0.0)
-            for value, message in (
-                (total, f"the loss is {total} at iteration {iteration}"),
-                (norm, f"the norm of the gradients is {norm} at iteration {iteration}"),
-            ):
-                if not math.isfinite(value):
-                    raise UserError(f"{message}: {_slower(config)}{way_back(folder)}")
-            stats.log(iteration, float(rate))
+            try:
+                _step(model, nets, minibatches, iteration, first=iteration == start_iter)
+            except NotFinite as error:
+                not_finite.skip(error, iteration, minibatches)
+                stats.skip()
+            else:
+                scalars, counts = _fetch_scalars(model), _fetch_sampling_counts(model)
+                stats.update(scalars, loader.queue_size, counts)
+            stats.log(iteration, float(learning_rate(config.SOLVER, iteration)))
             if interruption.requested:
                 raise _interrupted(config, save_state(iteration))
             if _is_snapshot(model, iteration):
                 save_state(iteration)
+    not_finite.report()
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
-
-
-def _slower(config: Config) -> str:
-    return (
-        f"lower SOLVER.BASE_LR ({config.SOLVER.BASE_LR}) or warm up longer (SOLVER.WARM_UP_ITERS)"
-    )
 
 
 def _save_finite(
@@ -257,7 +255,7 @@ def _save_finite(
         raise UserError(
             f"{counted(len(broken), 'parameter')} {by_number(len(broken), 'is', 'are')} not finite "
             f"after the last step, first {broken[0]}: "
-            f"{_slower(model.config)}; {os.path.basename(path)} was not written"
+            f"{slower(model.config)}; {os.path.basename(path)} was not written"
         )
     save_parameters(model, path, classes=classes, data=data)
 
@@ -328,18 +326,24 @@ def _is_snapshot(model: DetectionModel, iteration: int) -> bool:
 
 
 def _step(
-    model: DetectionModel, minibatches: list[dict], iteration: int, first: bool
-) -> np.float32:
-    """Feed one minibatch to each replica and run the net once; return the learning rate."""
+    model: DetectionModel, nets: StepNets, minibatches: list[dict], iteration: int, first: bool
+) -> None:
+    """Feed one minibatch to each replica, compute the gradients and apply them.
+
+    Raises:
+        NotFinite: the losses or the gradients are not finite. No parameter has changed.
+    """
     for index, blobs in enumerate(minibatches):
         for name, value in blobs.items():
             feed(model, index, name, value)
     if first:
-        workspace.CreateNet(model.net, overwrite=True)
-    rate = learning_rate(model.config.SOLVER, iteration)
-    _set_rate(model, rate)
-    workspace.RunNet(model.net.Proto().name)
-    return rate
+        nets.create()
+    nets.compute_gradients()
+    fault = nets.not_finite(also_gradients=model.config.LIBRA.TRAIN.SKIP_NONFINITE > 0)
+    if fault:
+        raise NotFinite(fault)
+    _set_rate(model, learning_rate(model.config.SOLVER, iteration))
+    nets.apply_gradients()
 
 
 def _set_rate(model: DetectionModel, rate: np.float32) -> None:

@@ -68,6 +68,13 @@ class TrainingMinibatches:
         blobs.update(self._targets(samples, *blobs["data"].shape[2:], rng))
         return blobs
 
+    def images(self, number: int) -> list[str]:
+        """Return the paths of the images of minibatch ``number``, as they were drawn.
+
+        With LIBRA.DATA.SKIP_BAD_IMAGES others are read in place of those that cannot be read.
+        """
+        return [self.records[index].path for index in self._order.indices(number)]
+
 
 def open_loader(
     minibatches: TrainingMinibatches, config: Settings, num_replicas: int, start_iter: int

@@ -61,7 +61,7 @@ def read_weights(path: str) -> Weights:
             (the message names the converter), is not a pickle of arrays, or holds anything other
             than numeric arrays of types that Caffe2 has.
     """
-    content = _read_content(path)
+    content = read_content(path)
     blobs = content.get("blobs", content)
     if not isinstance(blobs, dict):
         raise WeightsError(f"weights {path}: its 'blobs' are not a dictionary")
@@ -86,7 +86,12 @@ def _check_size(path: str, blobs: dict) -> None:
         )
 
 
-def _read_content(path: str) -> dict:
+def read_content(path: str) -> dict:
+    """Read a weights file as it is, unchecked beyond its types.
+
+    Raises:
+        WeightsError: as of :func:`read_weights`.
+    """
     refuse_foreign_content(path)
     try:
         content = read_pickle(path, "weights", WeightsError)

@@ -20,6 +20,8 @@ class DetectionModel(DetectionLayers, ModelHelper):
         losses: unscoped names of the losses that a training step reports.
         metrics: unscoped names of the other scalars that a training step reports.
         samplers: names of the samplers. A training step reports what they drew.
+        num_update_operators: number of the net's last operators, which decay the weights and update
+            the parameters. The operators before them change neither parameters nor momenta.
         gn_params: GroupNorm's scales and biases, which have their own weight decay.
     """
 
@@ -35,6 +37,7 @@ class DetectionModel(DetectionLayers, ModelHelper):
         self.metrics: list = []
         self.samplers: list = []
         self.gn_params: list = []
+        self.num_update_operators = 0
 
     @property
     def loss_scale(self) -> float:

@@ -48,12 +48,15 @@ def add_parameter_updates(model: DetectionModel) -> None:
     weights by SOLVER.WEIGHT_DECAY. Before that, LIBRA.CLIP_GRADIENTS limits the gradients' norm.
     """
     limit = model.config.LIBRA.CLIP_GRADIENTS
-    for index, scope in enumerate(replica_scopes(model.num_gpus)):
+    scopes = list(enumerate(replica_scopes(model.num_gpus)))
+    for index, scope in scopes if limit else ():
         with replica(index, model.num_gpus):
-            params = model.trainable_params(scope)
-            if limit:
-                add_gradient_clipping(model, params, limit)
-            _add_replica_updates(model, params)
+            add_gradient_clipping(model, model.trainable_params(scope), limit)
+    before = len(model.net.Proto().op)
+    for index, scope in scopes:
+        with replica(index, model.num_gpus):
+            _add_replica_updates(model, model.trainable_params(scope))
+    model.num_update_operators = len(model.net.Proto().op) - before
 
 
 def _add_replica_updates(model: DetectionModel, params: list) -> None:

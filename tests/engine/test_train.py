@@ -85,12 +85,12 @@ def test_times_in_the_log_of_a_resumed_run_have_the_right_sum(tiny_config, tmp_p
     seconds = 0
     step = training._step
 
-    def step_of_a_second(model, minibatches, iteration, first):
+    def step_of_a_second(*arguments, **keywords):
         nonlocal seconds
         seconds += 1
         if seconds == 5:
             raise MemoryError("killed")
-        return step(model, minibatches, iteration, first)
+        return step(*arguments, **keywords)
 
     clock = SimpleNamespace(perf_counter=lambda: seconds, process_time=lambda: 2 * seconds)
     monkeypatch.setattr(statistics, "time", clock)
@@ -120,10 +120,10 @@ def _interrupt_after(monkeypatch, config, last, advice):
     """Train until a signal in iteration ``last``."""
     step = training._step
 
-    def interrupted_step(model, minibatches, iteration, first):
+    def interrupted_step(model, nets, minibatches, iteration, first):
         if iteration == last:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(model, minibatches, iteration, first)
+        return step(model, nets, minibatches, iteration, first)
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "_step", interrupted_step)

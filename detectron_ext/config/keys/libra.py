@@ -360,6 +360,17 @@ LIBRA = Section(
             affects_weights=False,
             upstream=NotUpstream("upstream writes the checkpoints itself", only_in_training=True),
         ),
+        SKIP_NONFINITE=Key(
+            0,
+            "How many steps of a run may be skipped because a loss or a gradient is NaN or "
+            "infinite. A skipped step changes neither parameters nor momenta. The training log "
+            "counts them as `skipped_steps`. One more ends the run; 0 skips none. The minibatch is "
+            "kept in `not_finite.pkl` of the run's folder, for `tools/replay_minibatch.py`. Above "
+            "0, the gradients of each step are checked, too.",
+            at_least(0),
+            affects_weights=False,
+            upstream=NotUpstream("upstream runs the steps itself", only_in_training=True),
+        ),
     ),
     DATA=Section(
         "How images are read, and which of them train.",
