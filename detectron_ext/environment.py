@@ -152,11 +152,15 @@ TEST_SEED = Variable(
     "DETECTRON_EXT_TEST_SEED",
     "The seed of random operator tests. A failing test prints the seed that repeats it.",
 )
-
+TEST_KILLS = Variable(
+    "DETECTRON_EXT_TEST_KILLS",
+    "How often `tests/tools/test_kills.py` kills a training. The default is 3. Above 3 it kills a "
+    "sweep, too.",
+)
 TEST_DIST = Variable(
     "DETECTRON_EXT_TEST_DIST",
     "A folder with a source distribution and a wheel, which the tests of packaging install. "
     "Without it they build their own.",
 )
 
-TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED, TEST_DIST)
+TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED, TEST_KILLS, TEST_DIST)
