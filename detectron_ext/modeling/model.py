@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Iterable
+
+from caffe2.python import workspace
 from caffe2.python.model_helper import ModelHelper
 
 from detectron_ext.config import Config
@@ -38,6 +42,8 @@ class DetectionModel(DetectionLayers, ModelHelper):
         self.samplers: list = []
         self.gn_params: list = []
         self.num_update_operators = 0
+        nets = [net.Name() for net in (self.net, self.param_init_net)]
+        weakref.finalize(self, _forget_stack_traces, nets).atexit = False
 
     @property
     def loss_scale(self) -> float:
@@ -52,6 +58,15 @@ class DetectionModel(DetectionLayers, ModelHelper):
         """Record a sampler to report. The blob sampling_counts_<name> counts what it drew."""
         if name not in self.samplers:
             self.samplers.append(name)
+
+
+def _forget_stack_traces(nets: Iterable[str]) -> None:
+    """Remove the stack traces that Caffe2 keeps for ever of each operator of a net that is gone.
+
+    They take about half a megabyte a model, which a process that makes many models would lose.
+    """
+    for name in nets:
+        workspace.operator_tracebacks.pop(name, None)
 
 
 def group_norm_groups(dim: int, config: Settings, width: float = 1.0) -> int:
