@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import threading
 import time
 
@@ -141,3 +142,35 @@ def test_resuming_past_the_end_makes_nothing():
 def test_zero_threads_or_zero_capacity_is_refused(num_threads, capacity):
     with pytest.raises(ValueError, match="at least one"):
         MinibatchLoader(uneven, num_threads, capacity)
+
+
+def test_200_starts_and_stops_lose_neither_minibatches_nor_threads():
+    """With random numbers of threads, delays, ends in the middle, and makers that fail."""
+    draws = random.Random(0)
+    before = threading.active_count()
+    for number in range(200):
+        num_threads, capacity = draws.randint(1, 6), draws.randint(1, 8)
+        start, length = draws.randint(0, 9), draws.randint(0, 12)
+        delays = [draws.choice([0, 0, 1e-4, 2e-3]) for _ in range(length)]
+        taken = length if draws.random() < 0.5 else draws.randint(0, length)
+        broken = start + draws.randint(0, length) if draws.random() < 0.3 else -1
+
+        def make(iteration, start=start, delays=delays, broken=broken):
+            time.sleep(delays[iteration - start])
+            if iteration == broken:
+                raise KeyError(iteration)
+            return iteration
+
+        with MinibatchLoader(make, num_threads, capacity, start, start + length) as loader:
+            for iteration in range(start, start + taken):
+                if draws.random() < 0.2:
+                    time.sleep(1e-3)
+                if iteration == broken:
+                    with pytest.raises(KeyError):
+                        loader.next()
+                else:
+                    assert loader.next() == iteration, number
+            if taken == length:
+                with pytest.raises(StopIteration):
+                    loader.next()
+        assert threading.active_count() == before, number
