@@ -157,10 +157,22 @@ TEST_KILLS = Variable(
     "How often `tests/tools/test_kills.py` kills a training. The default is 3. Above 3 it kills a "
     "sweep, too.",
 )
+TEST_HOSTILE = Variable(
+    "DETECTRON_EXT_TEST_HOSTILE",
+    "How many hostile inputs `tests/test_hostile_cases.py` makes. The default is 300.",
+)
 TEST_DIST = Variable(
     "DETECTRON_EXT_TEST_DIST",
     "A folder with a source distribution and a wheel, which the tests of packaging install. "
     "Without it they build their own.",
 )
 
-TESTING = (DETECTRON_PATH, MMDET_PYTHON, SHARED, TEST_SEED, TEST_KILLS, TEST_DIST)
+TESTING = (
+    DETECTRON_PATH,
+    MMDET_PYTHON,
+    SHARED,
+    TEST_SEED,
+    TEST_KILLS,
+    TEST_HOSTILE,
+    TEST_DIST,
+)

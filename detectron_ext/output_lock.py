@@ -62,9 +62,10 @@ def _locked_file(path: str, folder: str, shared: bool) -> BinaryIO | None:
             )
             return None
         if _is_at(path, file):
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {socket.gethostname()}".encode())
-            file.flush()
+            # Only a message needs the owner: a full disk does not end the run here.
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+                os.write(file.fileno(), f"{os.getpid()} on {socket.gethostname()}".encode())
             return file
         file.close()  # its owner has ended and removed it since it was opened
 

@@ -102,3 +102,16 @@ def test_the_first_write_removes_what_killed_processes_left(tmp_path):
         done = subprocess.run([sys.executable, "-c", code, second], cwd=str(REPOSITORY))
         assert done.returncode == 0  # and did not remove the file that is being written
     assert sorted(os.listdir(tmp_path)) == [".notes.tmp", "first", "second"]
+
+
+def test_a_full_disk_does_not_end_a_run_at_its_lock(tmp_path, monkeypatch):
+    """The lock works without the text that names its owner."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    refused = pytest.raises(UserError, match="in use by another process")
+    with locked_folder(str(tmp_path)), refused:
+        locked_folder(str(tmp_path)).__enter__()
+    assert os.listdir(str(tmp_path)) == []

@@ -454,6 +454,9 @@ class LibraTrainSettings(Node, Protocol):
     @property
     def KEEP_CHECKPOINTS(self) -> int: ...
 
+    @property
+    def SKIP_NONFINITE(self) -> int: ...
+
 
 class LibraDataSettings(Node, Protocol):
     """The keys of LIBRA.DATA."""
