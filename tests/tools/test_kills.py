@@ -26,8 +26,8 @@ from detectron_ext.engine.weights_file import read_weights
 
 _KILLS = int(environment.TEST_KILLS.value or 3)
 _SETTINGS = [
-    "TRAIN.IMS_PER_BATCH", "1", "TRAIN.SNAPSHOT_ITERS", "2", "SOLVER.MAX_ITER", "16" if _KILLS > 3 else "6",
-    "LIBRA.TRAIN.KEEP_CHECKPOINTS", "3",
+    "TRAIN.IMS_PER_BATCH", "1", "TRAIN.SNAPSHOT_ITERS", "2",
+    "SOLVER.MAX_ITER", "16" if _KILLS > 3 else "6", "LIBRA.TRAIN.KEEP_CHECKPOINTS", "3",
 ]  # fmt: skip
 
 
