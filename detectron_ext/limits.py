@@ -13,6 +13,10 @@ MAX_BALANCED_L1_EXPONENT = 60
 # In C++: the schemas of BalancedPyramidGather and BalancedPyramidScatter.
 MIN_PYRAMID_LEVELS, MAX_PYRAMID_LEVELS = 2, 8
 
+# How many bins of negatives the operator NegativeGradientMass takes.
+# In C++: kMaxGradientBins (ops/kernels/gradient_mass.h).
+MAX_GRADIENT_BINS = 4096
+
 # Sizes of files that are read, in bytes. Reading takes several times as much memory.
 MAX_PICKLE_BYTES = 4 << 30  # weights, checkpoints, proposals, detections
 MAX_JSON_BYTES = 2 << 30  # annotations, results, logs

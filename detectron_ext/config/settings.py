@@ -238,6 +238,9 @@ class LibraSettings(Node, Protocol):
     def RETINANET_WEIGHTS(self) -> LibraRetinanetWeightsSettings: ...
 
     @property
+    def RETINANET_NEGATIVES(self) -> LibraRetinanetNegativesSettings: ...
+
+    @property
     def LOSS_WEIGHTS(self) -> LibraLossWeightsSettings: ...
 
     @property
@@ -407,6 +410,25 @@ class LibraRetinanetWeightsSettings(Node, Protocol):
 
     @property
     def SHUFFLED(self) -> bool: ...
+
+
+class LibraRetinanetNegativesSettings(Node, Protocol):
+    """The keys of LIBRA.RETINANET_NEGATIVES."""
+
+    @property
+    def WEIGHTS(self) -> str: ...
+
+    @property
+    def TAU(self) -> float: ...
+
+    @property
+    def CLIP(self) -> tuple[float, ...]: ...
+
+    @property
+    def MOMENTUM(self) -> float: ...
+
+    @property
+    def SHUFFLED(self) -> str: ...
 
 
 class LibraLossWeightsSettings(Node, Protocol):

@@ -28,12 +28,13 @@ _START = "; a run cannot be resumed without them: start from this file with TRAI
 def load_parameters(model: DetectionModel, path: str) -> Weights:
     """Overwrite all parameters of a model with those of a weights file, to test or to resume it.
 
-    The momenta of a training model are loaded, too. Blobs of the file that the model does not have
-    are kept and saved with the model, as Detectron does.
+    The momenta and the states of a training model (`DetectionModel.states`) are loaded, too. Blobs
+    of the file that the model does not have are kept and saved with the model, as Detectron does.
 
     Args:
         model: a model whose param_init_net has run, so that its parameters are in the workspace.
-        path: a weights file that holds each parameter and, for a training model, each momentum.
+        path: a weights file that holds each parameter and, for a training model, each momentum and
+            each state.
 
     Returns:
         The content of the file.
@@ -47,16 +48,22 @@ def load_parameters(model: DetectionModel, path: str) -> Weights:
     check_stored_settings(model, path, weights.cfg, weights.blobs)
     shapes = parameter_shapes(model)
     momenta = {name + MOMENTUM: shapes[name] for name in _trainable(model)} if model.train else {}
-    for kind, wanted, advice in (("parameters", shapes, ""), ("momenta", momenta, _START)):
+    states = _state_shapes(model, weights.blobs)
+    for kind, wanted, advice in (
+        ("parameters", shapes, ""),
+        ("momenta", momenta, _START),
+        ("states", states, _START),
+    ):
         missing = [name for name in wanted if name not in weights.blobs]
         if missing:
             raise lacking(path, missing, list(wanted), kind, advice)
     wanted = {**shapes, **momenta}
-    wrong = wrong_shapes(weights.blobs, wanted)
+    wrong = wrong_shapes(weights.blobs, {**wanted, **states})
     if wrong:
         raise not_fitting(path, wrong)
     feed_parameters(model, path, {name: weights.blobs[name] for name in wanted})
-    preserve(unknown_blobs(weights.blobs, shapes))
+    _feed_states(model, weights.blobs)
+    preserve(unknown_blobs(weights.blobs, {**shapes, **states}))
     _LOG.info("loaded %d parameters from %s", len(shapes), path)
     return weights
 
@@ -155,6 +162,42 @@ def _momenta(model: DetectionModel) -> list[str]:
     return [name + MOMENTUM for name in _trainable(model)]
 
 
+def _state_shapes(model: DetectionModel, blobs: Mapping[str, np.ndarray]) -> dict[str, tuple]:
+    """Return the shapes that a model's states have in a file: those of its replicas in a row.
+
+    Args:
+        model: a model whose param_init_net has run.
+        blobs: those of the file. It may have been written with another number of replicas.
+    """
+    shapes = {}
+    for name in model.states:
+        size = initial_value(model, name).size
+        replicas = blobs[name].size // size if name in blobs else 1
+        shapes[name] = (max(1, replicas) * size,)
+    return shapes
+
+
+def _feed_states(model: DetectionModel, blobs: Mapping[str, np.ndarray]) -> None:
+    """Set the states of the replicas to those of a file; to their mean if there were others."""
+    scopes = replica_scopes(model.num_gpus)
+    for name in model.states:
+        stored = blobs[name].astype(np.float32).reshape(-1, initial_value(model, name).size)
+        if len(stored) != len(scopes):
+            mean = stored.mean(axis=0, dtype=np.float64).astype(np.float32)
+            stored = np.tile(mean, (len(scopes), 1))
+        for index, state in enumerate(stored):
+            feed(model, index, name, state)
+
+
+def _joined_states(model: DetectionModel) -> dict[str, np.ndarray]:
+    """Return the states of a model, those of its replicas in a row."""
+    scopes = replica_scopes(model.num_gpus)
+    fetch = workspace.FetchBlob
+    return {
+        name: np.concatenate([fetch(scope + name) for scope in scopes]) for name in model.states
+    }
+
+
 def check_stored_settings(
     model: DetectionModel, path: str, stored: str | None, used: Iterable[str]
 ) -> None:
@@ -218,8 +261,8 @@ def save_parameters(
     """Write a model to a weights file, which appears whole or not at all.
 
     Args:
-        model: a model in the workspace. Its parameters, the momenta of a training model, and the
-            blobs that :func:`preserve` kept are written.
+        model: a model in the workspace. Its parameters, the momenta and states of a training
+            model, and the blobs that :func:`preserve` kept are written.
         path: the weights file.
         classes: class names, background first; None stores none.
         data: digests and counts of the training data; None stores none.
@@ -239,6 +282,7 @@ def weights_of(
     if model.train:
         names += _momenta(model)
     blobs = {name: workspace.FetchBlob(scope + name) for name in names}
+    blobs.update(_joined_states(model))
     for name in workspace.Blobs():
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))

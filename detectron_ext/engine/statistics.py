@@ -22,12 +22,16 @@ from detectron_ext.input_files import open_input
 from detectron_ext.limits import MAX_JSON_BYTES
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.output_files import write_text
+from detectron_ext.sampling.negative_statistics import summarise_negatives
+from detectron_ext.sampling.negative_weights import NEGATIVES
 from detectron_ext.sampling.sampling_statistics import summarise_counts
 from detectron_ext.sampling.weight_statistics import WEIGHTS, summarise_weights
 from detectron_ext.standard_output import discard_output
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 20
+# Figures that are not the counts of a sampler, by their names among the samplers.
+_SUMMARIES = {WEIGHTS: summarise_weights, NEGATIVES: summarise_negatives}
 
 
 class TrainingStatistics:
@@ -100,7 +104,8 @@ class TrainingStatistics:
             values: name without scope to value, for every loss and metric.
             queue_size: number of minibatches that are ready.
             sampling_counts: name of a sampler to the counts of its draw, in the layout of
-                `sampling.sampling_statistics`; "weights" to those of `sampling.weight_statistics`.
+                `sampling.sampling_statistics`; "weights" and "negatives" to the figures of
+                `sampling.weight_statistics` and `sampling.negative_statistics`.
         """
         self._step_seconds.append(time.perf_counter() - self._start)
         total = float(sum(values[name] for name in self._losses))
@@ -182,10 +187,8 @@ class TrainingStatistics:
             name: float(np.median(list(values))) for name, values in self._windows.items()
         }
         for name, counts in self._sampling.items():
-            is_weights = name == WEIGHTS
-            stats.update(
-                summarise_weights(counts) if is_weights else summarise_counts(name, counts)
-            )
+            summarise = _SUMMARIES.get(name)
+            stats.update(summarise(counts) if summarise else summarise_counts(name, counts))
         if self._clip_at:
             stats["clipped_steps"] = int(self._clipped_steps)
         if self._count_skipped:

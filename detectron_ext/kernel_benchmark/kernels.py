@@ -29,6 +29,7 @@ _SIGNATURES = {
     "weighted_sigmoid_focal_gradient": _FOCAL + "fpp",
     "quality_focal_loss": "lllppppffffpp",
     "quality_focal_gradient": "lllppppffffpp",
+    "negative_gradient_mass": "lllpplffpp",
     "select_box_iou": "hplppfp",
     "select_focal_loss": "hppllpffpp",
     "scale_anchors": "hplppp",
@@ -43,6 +44,7 @@ _SIGNATURES = {
 _SIZES = {
     "loss_partial_sums": "",
     "select_scratch": "l",
+    "gradient_mass_scratch": "l",
     "gather_places": _PYRAMID,
     "scatter_places": _PYRAMID + "a",
     "attention_scratch": "lll",

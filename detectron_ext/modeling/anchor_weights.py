@@ -1,8 +1,9 @@
 """The weights of RetinaNet's anchors in its losses.
 
 A mode of LIBRA.RETINANET_SAMPLER makes weights in the loader, from the anchors alone. A rule of
-LIBRA.RETINANET_WEIGHTS makes weights in the net, from the predictions. Where there are both, they
-are multiplied.
+LIBRA.RETINANET_WEIGHTS makes weights of positives in the net, from the predictions, and
+LIBRA.RETINANET_NEGATIVES weights of negatives (`modeling.negative_weights`). Where there are
+several, they are multiplied.
 
 The device selects the predictions of the positives, a few hundred rows. The rule runs on the host:
 it needs the rows of all levels together, and numpy is fast enough for them. Then the device writes
@@ -20,6 +21,8 @@ from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.layers import Blob
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.negative_weights import add_weights_of_level
+from detectron_ext.sampling.negative_weights import weighs_negatives
 from detectron_ext.sampling.positive_weights import (
     NO_WEIGHTS,
     POSITIVE_WEIGHTS,
@@ -52,7 +55,7 @@ class PositiveRows(NamedTuple):
 
 def weighs_anchors(config: Settings) -> bool:
     """Return whether a loss takes weights of the anchors."""
-    return mode_weighs(config) or weighs_by_predictions(config)
+    return mode_weighs(config) or weighs_by_predictions(config) or weighs_negatives(config)
 
 
 def add_positive_weights(model: DetectionModel, levels: Sequence[int]) -> PositiveRows:
@@ -98,7 +101,8 @@ def add_class_weights(model: DetectionModel, level: int, rows: PositiveRows) -> 
     Args:
         model: gets the operators.
         level: number of the pyramid level.
-        rows: the result of `add_positive_weights`.
+        rows: the result of `add_positive_weights`. `add_negative_weights` must have been called,
+            too.
 
     Returns:
         The blob of weights, (N, A, H, W) float32; None if all anchors count the same.
@@ -106,16 +110,18 @@ def add_class_weights(model: DetectionModel, level: int, rows: PositiveRows) -> 
     Raises:
         ConfigError: RETINANET.SOFTMAX is on.
     """
-    static = f"retnet_cls_weights_fpn{level}" if mode_weighs(model.config) else None
-    if static or rows.classes:
+    given: Blob | None = f"retnet_cls_weights_fpn{level}" if mode_weighs(model.config) else None
+    if given or rows.classes:
         _require_sigmoid(model.config)
+    if weighs_negatives(model.config):  # then no mode gives weights
+        given = add_weights_of_level(model, level)
     if not rows.classes:
-        return static
+        return given
     labels = f"retnet_cls_labels_fpn{level}"
     ones = f"retnet_weights_of_1_fpn{level}"
     return ops.scale_anchors(
         model.net,
-        static or model.net.ConstantFill([labels], ones, value=1.0),
+        given or model.net.ConstantFill([labels], ones, value=1.0),
         rows.classes[level],
         f"retnet_roi_fg_bbox_locs_fpn{level}",
         f"retnet_anchor_weights_fpn{level}",

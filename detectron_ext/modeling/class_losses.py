@@ -16,6 +16,7 @@ from detectron_ext.errors import ConfigError, shown
 from detectron_ext.modeling.layers import Blob
 from detectron_ext.modeling.model import DetectionModel
 from detectron_ext.registry import Protocol, Registry
+from detectron_ext.sampling.negative_weights import weighs_negatives
 from detectron_ext.sampling.positive_weights import NO_WEIGHTS, UNIFORM_WEIGHTS
 from detectron_ext.sampling.retinanet_sampler import mode_weighs
 from detectron_ext.sampling.retinanet_targets import deltas_per_anchor
@@ -141,6 +142,11 @@ def _check_quality_focal(config: Settings) -> None:
         raise ConfigError(
             f"{name} takes no weights: LIBRA.RETINANET_SAMPLER.MODE "
             f"{config.LIBRA.RETINANET_SAMPLER.MODE} needs LIBRA.CLASS_LOSS focal"
+        )
+    if weighs_negatives(config):
+        raise ConfigError(
+            f"{name} takes no weights: LIBRA.RETINANET_NEGATIVES.WEIGHTS "
+            f"{config.LIBRA.RETINANET_NEGATIVES.WEIGHTS} needs LIBRA.CLASS_LOSS focal"
         )
     rule = config.LIBRA.RETINANET_WEIGHTS.POSITIVE
     if rule not in (NO_WEIGHTS, UNIFORM_WEIGHTS):

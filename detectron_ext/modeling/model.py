@@ -11,7 +11,7 @@ from caffe2.python.model_helper import ModelHelper
 from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
-from detectron_ext.modeling.layers import DetectionLayers
+from detectron_ext.modeling.layers import Blob, DetectionLayers
 
 
 class DetectionModel(DetectionLayers, ModelHelper):
@@ -27,6 +27,8 @@ class DetectionModel(DetectionLayers, ModelHelper):
         num_update_operators: number of the net's last operators, which decay the weights and update
             the parameters. The operators before them change neither parameters nor momenta.
         gn_params: GroupNorm's scales and biases, which have their own weight decay.
+        states: unscoped names of what a training step remembers for the next one, beside the
+            parameters and momenta. Checkpoints hold them; test models have none.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class DetectionModel(DetectionLayers, ModelHelper):
         self.samplers: list = []
         self.gn_params: list = []
         self.num_update_operators = 0
+        self.states: list = []
         nets = [net.Name() for net in (self.net, self.param_init_net)]
         weakref.finalize(self, _forget_stack_traces, nets).atexit = False
 
@@ -58,6 +61,20 @@ class DetectionModel(DetectionLayers, ModelHelper):
         """Record a sampler to report. The blob sampling_counts_<name> counts what it drew."""
         if name not in self.samplers:
             self.samplers.append(name)
+
+    def add_state(self, name: str, size: int) -> Blob:
+        """Add a blob that a step remembers for the next one, one for each replica.
+
+        Args:
+            name: unscoped name of the blob, which is (size,) float32 and starts at 0.
+            size: number of elements.
+
+        Returns:
+            The blob of the replica in scope.
+        """
+        if name not in self.states:
+            self.states.append(name)
+        return self.param_init_net.ConstantFill([], name, shape=[size], value=0.0)
 
 
 def _forget_stack_traces(nets: Iterable[str]) -> None:

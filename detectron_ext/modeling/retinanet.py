@@ -19,6 +19,7 @@ from detectron_ext.modeling.class_losses import add_class_loss
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
+from detectron_ext.modeling.negative_weights import add_negative_weights
 from detectron_ext.sampling.retinanet_targets import SAMPLER
 
 _GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
@@ -147,12 +148,13 @@ def add_retinanet_losses(model: DetectionModel, levels: Sequence[int]) -> list[B
     """Add the box and class losses of every level, and return the loss blobs.
 
     Raises:
-        ConfigError: see `add_positive_weights`, `add_class_weights`, `add_box_loss` and
-            `add_class_loss`.
+        ConfigError: see `add_positive_weights`, `add_negative_weights`, `add_class_weights`,
+            `add_box_loss` and `add_class_loss`.
     """
     model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
     model.add_sampler(SAMPLER)
     rows = add_positive_weights(model, levels)
+    add_negative_weights(model, levels)
     losses = [_add_box_loss(model, level, rows.boxes.get(level)) for level in levels]
     for level in levels:
         losses.append(add_class_loss(model, level, add_class_weights(model, level, rows)))

@@ -29,6 +29,7 @@ from detectron_ext.ops.operators.focal_losses import (
     softmax_focal_loss,
     weighted_sigmoid_focal_loss,
 )
+from detectron_ext.ops.operators.gradient_mass import negative_gradient_mass
 from detectron_ext.ops.operators.group_spatial_softmax import group_spatial_softmax
 from detectron_ext.ops.operators.non_local_block import non_local_block
 from detectron_ext.ops.operators.quality_focal import quality_focal_loss
@@ -51,6 +52,7 @@ __all__ = [
     "group_spatial_softmax",
     "library",
     "native_library_loaded",
+    "negative_gradient_mass",
     "non_local_block",
     "operators",
     "quality_focal_loss",

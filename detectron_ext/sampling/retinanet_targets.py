@@ -38,6 +38,15 @@ from detectron_ext.sampling.matching import (
     lies_in_crowd,
     match_boxes,
 )
+from detectron_ext.sampling.negative_weights import (
+    NEGATIVES_SEED,
+    check_number_of_bins,
+    group_codes,
+    negative_bins,
+    shuffles_bins,
+    shuffles_negatives,
+    weighs_negatives,
+)
 from detectron_ext.sampling.positive_weights import NO_WEIGHTS
 from detectron_ext.sampling.retinanet_sampler import (
     MODES,
@@ -81,7 +90,15 @@ def own_blob_names(config: Settings) -> list[str]:
     if weighs_by_predictions(config):
         names += [f"retnet_positive_objects_fpn{level}" for level in levels]
         names += [WEIGHTS_SEED] if config.LIBRA.RETINANET_WEIGHTS.SHUFFLED else []
+    if weighs_negatives(config):
+        names += [f"retnet_negative_bins_fpn{level}" for level in levels]
+        names += [NEGATIVES_SEED] if shuffles_bins(config) else []
     return names
+
+
+def _drawn_seeds(config: Settings) -> list[str]:
+    names = own_blob_names(config)
+    return [seed for seed in (WEIGHTS_SEED, NEGATIVES_SEED) if seed in names]
 
 
 def assign_anchors(
@@ -156,6 +173,7 @@ class _ImageTargets(NamedTuple):
         counts: result of `sampling_statistics.count_samples`.
         num_foreground: number of positives that losses are divided by.
         num_background: number of negatives before the sampler.
+        negative_bins: (K,) int32, see `negative_weights`; None if negatives are not weighted.
     """
 
     labels: np.ndarray
@@ -166,6 +184,7 @@ class _ImageTargets(NamedTuple):
     counts: np.ndarray
     num_foreground: int
     num_background: int
+    negative_bins: np.ndarray | None
 
 
 def _flat(levels: dict[int, np.ndarray]) -> np.ndarray:
@@ -177,11 +196,12 @@ class RetinanetTargets:
     """Builds the target blobs of a minibatch; thread-safe if the mode of the sampler is.
 
     Args:
-        config: RETINANET, FPN's levels, LIBRA.RETINANET_SAMPLER and the settings of
-            `ignores_crowd_anchors` are used.
+        config: RETINANET, FPN's levels, LIBRA.RETINANET_SAMPLER, RETINANET_WEIGHTS,
+            RETINANET_NEGATIVES and the settings of `ignores_crowd_anchors` are used.
 
     Raises:
-        ConfigError: LIBRA.RETINANET_SAMPLER.MODE does not exist, or cannot use its settings.
+        ConfigError: LIBRA.RETINANET_SAMPLER.MODE does not exist, or cannot use its settings; or
+            there are too many bins, see `check_number_of_bins`.
     """
 
     def __init__(self, config: Settings) -> None:
@@ -191,6 +211,9 @@ class RetinanetTargets:
         self._sampler = MODES.choose(self._mode)(config)
         self._assigns = mode_assigns(config)
         self._negative_limit = negative_limit(config)
+        self._num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
+        if weighs_negatives(config):
+            check_number_of_bins(config)
 
     def __call__(
         self,
@@ -218,8 +241,11 @@ class RetinanetTargets:
             - retnet_positive_objects_fpn{l}: (M, 3) int32 rows (image, ground-truth box, class) of
               the M positives, only if weights depend on predictions. Boxes are numbered over the
               whole minibatch.
+            - retnet_negative_bins_fpn{l}: (N, A, H, W) int32, only if negatives are weighted: the
+              bin of each negative, from 1, or the number of `group_codes`; 0 for other anchors.
 
-            retnet_weights_seed: (1,) int32, only if these weights are shuffled.
+            retnet_weights_seed: (1,) int32, only if the weights of positives are shuffled.
+            retnet_negatives_seed: (1,) int32, only if the bins of negatives are shuffled.
             retnet_fg_num and retnet_bg_num: (1,) float32. sampling_counts_retinanet: in the layout
             of `sampling_statistics`.
 
@@ -231,14 +257,22 @@ class RetinanetTargets:
         images = [self._image_targets(flat, levels, sample, rng) for sample in samples]
         blobs = self._normalisers(images)
         blobs[counts_blob(SAMPLER)] = np.sum([image.counts for image in images], axis=0)
+        # Drawn after the draws of the mode, so that a control trains on the same anchors.
+        for seed in _drawn_seeds(self._config):
+            blobs[seed] = np.array([rng.integers(_SEEDS)], dtype=np.int32)
+        if shuffles_negatives(self._config):
+            images = [self._exchanged(image, rng) for image in images]
         start = 0
         for level, anchors in levels.items():
             stop = start + anchors.size // 4
             blobs.update(self._level_blobs(level, anchors.shape[:3], images, slice(start, stop)))
             start = stop
-        if WEIGHTS_SEED in own_blob_names(self._config):
-            blobs[WEIGHTS_SEED] = np.array([rng.integers(_SEEDS)], dtype=np.int32)
         return blobs
+
+    def _exchanged(self, image: _ImageTargets, rng: np.random.Generator) -> _ImageTargets:
+        assert image.negative_bins is not None
+        codes = group_codes(image.negative_bins, self._num_bins, rng)
+        return image._replace(negative_bins=codes)
 
     def _level_anchors(self, height: int, width: int) -> dict:
         return dict(zip(pyramid_levels(self._config), self._grids(height, width)[1]))
@@ -306,10 +340,15 @@ class RetinanetTargets:
             matched[positive],
             len(boxes),
             upper=self._negative_limit,
-            num_bins=self._config.LIBRA.RETINANET_SAMPLER.NUM_BINS,
+            num_bins=self._num_bins,
             floor_thresh=getattr(self._sampler, "floor_thresh", 0.0),
             weights=None if weights is None else weights[negative],
         )
+        bins = None
+        if weighs_negatives(self._config):
+            bins = negative_bins(
+                labels, overlaps, upper=self._negative_limit, num_bins=self._num_bins
+            )
         return _ImageTargets(
             labels,
             targets,
@@ -319,6 +358,7 @@ class RetinanetTargets:
             counts,
             assignment.num_foreground,
             num_background,
+            bins,
         )
 
     def _level_blobs(self, level: int, shape: tuple, images: list, rows: slice) -> dict:
@@ -338,6 +378,9 @@ class RetinanetTargets:
         if MODES[self._mode].weighs:
             weights = np.stack([image.weights[rows].reshape(shape) for image in images])
             blobs[f"retnet_cls_weights_fpn{level}"] = weights
+        if weighs_negatives(self._config):
+            bins = np.stack([image.negative_bins[rows].reshape(shape) for image in images])
+            blobs[f"retnet_negative_bins_fpn{level}"] = bins
         if weighs_by_predictions(self._config):
             first = np.cumsum([0, *(image.num_instances for image in images)])
             matched = np.stack([image.matched[rows].reshape(shape) for image in images])

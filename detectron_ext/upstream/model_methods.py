@@ -23,6 +23,7 @@ def patches() -> list[Patch]:
         num_gpus=property(lambda model: 0 if cpu_mode.is_on() else upstream_cfg().NUM_GPUS),
         loss_scale=property(lambda model: model.GetLossScale()),
         add_sampler=_add_sampler,
+        add_state=_add_state,
     )
     module = "detectron.modeling.detector"
     return [
@@ -33,6 +34,13 @@ def patches() -> list[Patch]:
 
 def _add_sampler(model: Any, name: str) -> None:
     """Do nothing, since upstream's training log does not contain what samplers drew."""
+
+
+def _add_state(model: Any, name: str, size: int) -> Any:
+    """Add a state as a parameter without a gradient, so that upstream's checkpoints hold it."""
+    blob = model.param_init_net.ConstantFill([], name, shape=[size], value=0.0)
+    model.params.append(blob)
+    return blob
 
 
 def has_upstreams_losses() -> bool:

@@ -114,6 +114,13 @@ def test_libra_defaults_are_plain_detectron():
             "TOTAL": "batch",
             "SHUFFLED": False,
         },
+        "RETINANET_NEGATIVES": {
+            "WEIGHTS": "none",
+            "TAU": 0.5,
+            "CLIP": (0.5, 2.0),
+            "MOMENTUM": 0.9,
+            "SHUFFLED": "none",
+        },
         "LOSS_WEIGHTS": {"CLS": 1.0, "BBOX": 1.0},
         "RETINANET_HEAD": {"USE_GN": False},
         "AUGMENTATION": {

@@ -53,6 +53,10 @@ def test_the_loss_has_the_exponent_and_the_factors_of_the_configuration():
     [
         (["RETINANET.SOFTMAX", "True"], "quality_focal needs RETINANET.SOFTMAX False"),
         ([_SAMPLER, "reweight"], "MODE reweight needs LIBRA.CLASS_LOSS focal"),
+        (
+            ["LIBRA.RETINANET_NEGATIVES.WEIGHTS", "gradient_balanced"],
+            "WEIGHTS gradient_balanced needs LIBRA.CLASS_LOSS focal",
+        ),
         ([_WEIGHTS, "iou_balanced"], "POSITIVE iou_balanced needs LIBRA.CLASS_LOSS focal"),
     ],
 )

@@ -32,6 +32,10 @@ BY_IOU = (
     "iou_balanced", "LIBRA.RETINANET_WEIGHTS.SHUFFLED", "True", "BBOX_XFORM_CLIP", "2.5",
     "RETINANET.CLASS_SPECIFIC_BBOX", "True",
 )  # fmt: skip
+BALANCED_NEGATIVES = (
+    "LIBRA.RETINANET_NEGATIVES.WEIGHTS", "gradient_balanced", "LIBRA.RETINANET_SAMPLER.NUM_BINS",
+    "4", "LIBRA.RETINANET_NEGATIVES.SHUFFLED",
+)  # fmt: skip
 SOFTMAX = ("RETINANET.SOFTMAX", "True")
 FOCAL_ARGUMENTS = {"gamma": 1.5, "alpha": 0.7, "scale": 1.5, "num_classes": 3}
 FAST = (*WEIGHTS, "MODEL.FASTER_RCNN", "False")
@@ -153,3 +157,25 @@ def test_each_gpu_has_a_rule_of_its_own():
         names = [*op.input, *op.output]
         assert {name.split("/")[0] for name in names} == {f"gpu_{gpu}"}
         assert op.device_option.device_id == gpu
+
+
+@pytest.mark.parametrize(("shuffled", "bins"), [("none", 4), ("bins", 4), ("negatives", 16)])
+def test_gradients_of_negatives_are_added_up_on_every_level_of_each_gpu(shuffled, bins):
+    operators = _operators("retinanet", (*RETINANET, *BALANCED_NEGATIVES, shuffled))
+    found = [arguments for kind, arguments in operators if kind == "NegativeGradientMass"]
+    expected = {"gamma": 1.5, "alpha": 0.7, "num_classes": 3, "num_bins": bins}
+    assert found == [pytest.approx(expected)] * 10
+    kinds = [kind for kind, _ in operators]
+    assert kinds.count("WeightedSigmoidFocalLoss") == 10 and "SigmoidFocalLoss" not in kinds
+
+
+@pytest.mark.parametrize(("shuffled", "inputs"), [("none", 7), ("bins", 8), ("negatives", 7)])
+def test_each_gpu_balances_its_own_negatives(shuffled, inputs):
+    model = build_for_two_gpus("retinanet", True, *BALANCED_NEGATIVES, shuffled)
+    rules = [op for op in model.net.Proto().op if op.name == "NegativeWeights"]
+    assert [len(op.input) for op in rules] == [inputs, inputs]
+    for gpu, op in enumerate(rules):
+        assert {name.split("/")[0] for name in [*op.input, *op.output]} == {f"gpu_{gpu}"}
+        assert op.device_option.device_id == gpu
+        assert f"gpu_{gpu}/retnet_negative_masses" in {*op.input} & {*op.output}
+    assert model.states == ["retnet_negative_masses"]

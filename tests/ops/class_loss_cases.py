@@ -32,6 +32,10 @@ def _focal_cases(random: np.random.RandomState) -> Iterator[tuple]:
         quality.flat[::5], quality.flat[1::5] = 0, 1
         more = {**named, "scale": 0.5, "num_classes": classes}
         yield "QualityFocalLoss", [*inputs, quality], more
+        for bins in (1, 3, 17):
+            numbers = random.randint(0, bins + 1, labels.shape).astype(np.int32)
+            fixed = {"gamma": gamma, "alpha": 0.3, "num_classes": classes, "num_bins": bins}
+            yield "NegativeGradientMass", [logits, numbers], fixed
         softmax_labels = np.minimum(labels, classes - 1)
         yield "SoftmaxFocalLoss", [logits, softmax_labels, count], arguments
 
@@ -72,12 +76,20 @@ def _quality(random) -> BigCase:
     return BigCase("QualityFocalLoss", [*case.inputs, quality], arguments)
 
 
+def _gradient_mass(random) -> BigCase:
+    bins = random.randint(0, 6, (IMAGES, 3, HEIGHT, WIDTH)).astype(np.int32)
+    arguments = {"num_classes": 4, "gamma": 1.7, "num_bins": 5}
+    inputs = [3 * normal(random, *SHAPE), bins]
+    return BigCase("NegativeGradientMass", inputs, arguments, differentiable=0)
+
+
 def _cross_entropy(random) -> BigCase:
     targets = random.randint(-1, 2, SHAPE).astype(np.int32)
     return BigCase("SigmoidCrossEntropyLoss", [3 * normal(random, *SHAPE), targets], {})
 
 
 BIG_CASES: dict[str, Callable[[np.random.RandomState], BigCase]] = {
+    "NegativeGradientMass": _gradient_mass,
     "QualityFocalLoss": _quality,
     "SigmoidCrossEntropyLoss": _cross_entropy,
     "SigmoidFocalLoss": _focal("SigmoidFocalLoss"),

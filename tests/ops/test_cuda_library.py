@@ -20,6 +20,7 @@ INPUTS = {
     "EmbeddedGaussianAttentionGradient": 6,
     "SelectBalancedL1Loss": 4,
     "SelectBalancedL1LossGradient": 5,
+    "NegativeGradientMass": 2,
     "QualityFocalLoss": 4,
     "QualityFocalLossGradient": 5,
     "WeightedSigmoidFocalLoss": 4,

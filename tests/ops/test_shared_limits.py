@@ -44,6 +44,11 @@ def test_the_number_of_pyramid_levels_is_shared():
     assert in_python(r"^MIN_\w*LEVELS, MAX_\w*LEVELS = (\d+), (\d+)") == {limits}
 
 
+def test_the_number_of_bins_of_negatives_is_shared():
+    limit = in_cpp(r"kMaxGradientBins = (\d+);")
+    assert in_python(r"^MAX_GRADIENT_BINS = (\d+)") == {limit}
+
+
 def test_the_largest_change_of_a_box_size_is_shared():
     numerator, denominator = map(float, in_cpp(r"kMaxLogScale = std::log\(([\d.]+)f / ([\d.]+)f\)"))
     limit = math.log(numerator / denominator)

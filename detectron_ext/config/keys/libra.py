@@ -304,6 +304,54 @@ LIBRA = Section(
             "tells whether a gain comes from the IoU.",
         ),
     ),
+    RETINANET_NEGATIVES=Section(
+        "Weights of RetinaNet's negatives in the class loss that depend on their gradients. A bin "
+        "of the IoU with the best object (LIBRA.RETINANET_SAMPLER.NUM_BINS bins of equal width, "
+        "from 0 to the IoU at which negatives end) has a mass: the sum of the absolute gradients "
+        "of the focal loss of its negatives. A running average of the masses gives each bin a "
+        "weight. Then all weights are scaled so that the gradients of all negatives have the same "
+        "sum as without weights. Weights of LIBRA.RETINANET_WEIGHTS.POSITIVE are used beside them. "
+        "The training log reports, for each bin, its share of the sum before and after "
+        "(`negative_gradient_share_bin<k>`, `negative_weighted_share_bin<k>`) and its weight "
+        "(`negative_weight_bin<k>`).",
+        used_by=key.RETINANET,
+        WEIGHTS=Key(
+            "none",
+            "`none`: no weights. `gradient_balanced`: (G / mean)^-TAU, where G is the running mass "
+            "of the bin and the mean is that of the bins with a mass; limited by CLIP, then "
+            "scaled.",
+            one_of("none", "gradient_balanced"),
+        ),
+        TAU=Key(
+            0.5,
+            "Exponent. Above 0, bins with a small mass get larger weights, which makes the masses "
+            "more equal. Below 0, bins with a large mass do. 0 gives weights of 1, for the figures "
+            "of the training log.",
+            between(-10, 10),
+        ),
+        CLIP=Key(
+            (0.5, 2.0),
+            "Bounds (low, high) of the weights before they are scaled. Scaled weights may lie "
+            "outside.",
+            positives(2, 2),
+            ascending_pair(),
+        ),
+        MOMENTUM=Key(
+            0.9,
+            "How much of the running mass is kept in a step: G becomes MOMENTUM * G + (1 - "
+            "MOMENTUM) * mass. The first mass is taken as it is. 1 keeps the first masses for "
+            "ever. With several GPUs, each has a running mass of its own.",
+            fraction(),
+        ),
+        SHUFFLED=Key(
+            "none",
+            "Give the weights to the wrong negatives, scaled anew, as the control that tells "
+            "whether a gain comes from the bins. `negatives`: the negatives of an image exchange "
+            "their weights at random. `bins`: the bins exchange their weights at random in every "
+            "step.",
+            one_of("none", "negatives", "bins"),
+        ),
+    ),
     LOSS_WEIGHTS=Section(
         "Factors on the losses of RetinaNet or of the Fast R-CNN head. The RPN's losses "
         "have no such factor.",

@@ -13,6 +13,7 @@ from detectron_ext.ops.reference.affine import *
 from detectron_ext.ops.reference.attention import *
 from detectron_ext.ops.reference.box_losses import *
 from detectron_ext.ops.reference.focal_losses import *
+from detectron_ext.ops.reference.gradient_mass import *
 from detectron_ext.ops.reference.non_local import *
 from detectron_ext.ops.reference.pyramid import *
 from detectron_ext.ops.reference.quality_focal import *
