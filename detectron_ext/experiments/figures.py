@@ -27,6 +27,7 @@ from detectron_ext.ops.reference.selected_anchors import select_sigmoid_focal_lo
 from detectron_ext.sampling.iou_balanced import sample_iou_balanced
 from detectron_ext.sampling.iou_bins import iou_bins
 from detectron_ext.sampling.matching import BACKGROUND
+from detectron_ext.sampling.negative_weights import bin_factors, keeping_the_total
 from detectron_ext.sampling.positive_weights import Positives, weigh_positives
 from detectron_ext.sampling.random_sampling import sample_random
 from detectron_ext.sampling.retinanet_sampler import Draw, balancing_weights, negative_limit
@@ -254,7 +255,33 @@ def _class_shares(study: Study, config: Settings) -> tuple[dict[str, np.ndarray]
         bins[image.labels[counted] > BACKGROUND] = num_bins + (image.box_ious > _GOOD_IOU)
         groups.append(bins)
     gradients = {name: np.concatenate(part) for name, part in parts.items()}
-    return _shares(gradients, np.concatenate(groups), len(names)), names
+    of_anchors = np.concatenate(groups)
+    gradients["focal\ngradient-\nbalanced"] = _gradient_balanced(
+        gradients["focal"], of_anchors, num_bins, config
+    )
+    return _shares(gradients, of_anchors, len(names)), names
+
+
+def _gradient_balanced(
+    gradients: np.ndarray, bins: np.ndarray, num_bins: int, config: Settings
+) -> np.ndarray:
+    """Return gradients (A,) with the weights of LIBRA.RETINANET_NEGATIVES gradient_balanced.
+
+    The masses of the bins are those of these anchors, not a running average.
+
+    Args:
+        gradients: (A,) float, at least 0.
+        bins: (A,) int, 0 to num_bins - 1 for negatives, num_bins or more for positives.
+        num_bins: number of bins.
+        config: LIBRA.RETINANET_NEGATIVES is used.
+    """
+    settings = config.LIBRA.RETINANET_NEGATIVES
+    negative = bins < num_bins
+    masses = np.bincount(bins[negative], gradients[negative], minlength=num_bins)
+    factors = bin_factors(masses.astype(np.float32), settings.TAU, settings.CLIP)
+    balanced = gradients.copy()
+    balanced[negative] *= keeping_the_total(factors, masses)[bins[negative]]
+    return balanced
 
 
 def _iou_balanced_weights(image: ImageAnchors, config: Settings) -> np.ndarray:

@@ -122,6 +122,7 @@ def test_shares_of_the_gradient_equal_their_definition(study, config):
         powers = image.box_ious**1.5
         wanted += powers[image.box_ious > 0.75].sum() / powers.sum() / 2
     assert balanced[-1] / balanced[-2:].sum() == pytest.approx(wanted, rel=1e-6)
+    _check_gradient_balance(shares, names)
     boxes, names = figures._box_shares(study, config)
     errors = np.abs(np.concatenate([image.box_errors.ravel() for image in study.images]))
     beta, b = config.RETINANET.BBOX_REG_BETA, np.exp(3) - 1
@@ -131,6 +132,19 @@ def test_shares_of_the_gradient_equal_their_definition(study, config):
     assert name.endswith(f"in sum {multiple:.1f} x") and multiple > 1.5
     assert boxes[name][0] > boxes["smooth L1"][0]
     assert len(figures.gradient_figure(study, config).axes) == 2
+
+
+def _check_gradient_balance(shares, names):
+    """The negatives keep their sum, and their bins are nearer to one another."""
+    plain, balanced = shares["focal"], shares["focal\ngradient-\nbalanced"]
+    assert len(names) == 5
+    np.testing.assert_allclose(balanced[-2:], plain[-2:], rtol=1e-6)
+    masses = plain[:3]
+    used = masses > 0
+    factors = np.clip((masses[used] / masses[used].mean()) ** -0.5, 0.5, 2)
+    wanted = factors * masses[used]
+    np.testing.assert_allclose(balanced[:3][used], wanted * masses.sum() / wanted.sum(), rtol=1e-5)
+    assert balanced[:3].std() < 0.9 * plain[:3].std()
 
 
 def test_energies_show_the_differences_between_levels(study):
