@@ -27,8 +27,9 @@ class DetectionModel(DetectionLayers, ModelHelper):
         num_update_operators: number of the net's last operators, which decay the weights and update
             the parameters. The operators before them change neither parameters nor momenta.
         gn_params: GroupNorm's scales and biases, which have their own weight decay.
-        states: unscoped names of what a training step remembers for the next one, beside the
-            parameters and momenta. Checkpoints hold them; test models have none.
+        states: what a training step remembers for the next one, beside parameters and momenta: the
+            unscoped name of each blob, with that of its value after the step. Checkpoints hold
+            them; test models have none.
     """
 
     config: Config
@@ -44,7 +45,7 @@ class DetectionModel(DetectionLayers, ModelHelper):
         self.samplers: list = []
         self.gn_params: list = []
         self.num_update_operators = 0
-        self.states: list = []
+        self.states: dict[str, str] = {}
         nets = [net.Name() for net in (self.net, self.param_init_net)]
         weakref.finalize(self, _forget_stack_traces, nets).atexit = False
 
@@ -72,9 +73,18 @@ class DetectionModel(DetectionLayers, ModelHelper):
         Returns:
             The blob of the replica in scope.
         """
-        if name not in self.states:
-            self.states.append(name)
         return self.param_init_net.ConstantFill([], name, shape=[size], value=0.0)
+
+    def update_state(self, name: str, value: str) -> None:
+        """Let a state become another blob when the parameters are updated.
+
+        Until then the state stays as it is, so that a step can be skipped.
+
+        Args:
+            name: unscoped name of the state.
+            value: unscoped name of the blob with its new value.
+        """
+        self.states[name] = value
 
 
 def _forget_stack_traces(nets: Iterable[str]) -> None:

@@ -30,6 +30,7 @@ from detectron_ext.sampling.sampling_statistics import counts_blob
 RUNNING_MASSES = "retnet_negative_masses"
 """Blob with the running masses, (B,) float32, which checkpoints hold."""
 
+_NEXT_MASSES = "retnet_negative_masses_next"
 _WEIGHTS_OF_CODES = "retnet_negative_code_weights"
 
 
@@ -37,7 +38,8 @@ def add_negative_weights(model: DetectionModel, levels: Sequence[int]) -> None:
     """Add the weights of negatives that depend on their gradients, if there are any.
 
     Blobs, float32: ``retnet_negative_gradients_fpn<l>`` (B * G,), the masses of B bins, or of the G
-    groups of each of them, on level l; ``retnet_negative_masses`` (B,), the running masses;
+    groups of each of them, on level l; ``retnet_negative_masses`` (B,), the running masses before
+    the step, and ``retnet_negative_masses_next``, those after it;
     ``retnet_negative_code_weights`` (1 + B * G,), the weights of the numbers that
     ``retnet_negative_bins_fpn<l>`` holds, beginning with 1 for the number 0.
 
@@ -59,8 +61,9 @@ def add_negative_weights(model: DetectionModel, levels: Sequence[int]) -> None:
     inputs = [*masses, "retnet_fg_num", running]
     if shuffles_bins(config):
         inputs.append(NEGATIVES_SEED)
-    outputs = [_WEIGHTS_OF_CODES, running, counts_blob(NEGATIVES)]
+    outputs = [_WEIGHTS_OF_CODES, _NEXT_MASSES, counts_blob(NEGATIVES)]
     model.net.Python(_Rule(config, len(masses)).forward)(inputs, outputs, name="NegativeWeights")
+    model.update_state(RUNNING_MASSES, _NEXT_MASSES)
     model.add_sampler(NEGATIVES)
 
 
@@ -106,7 +109,7 @@ class _Rule:
     Inputs are the masses (B * G,) float32 of each level, the number of foreground anchors (1,), the
     running masses (B,), and the seed (1,) int32 of the draw if the bins are shuffled. Outputs are
     the weights (1 + B * G,) of the numbers that anchors have, the running masses after the step,
-    in place, and the figures of `negative_statistics`.
+    and the figures of `negative_statistics`.
     """
 
     def __init__(self, config: Settings, num_levels: int) -> None:

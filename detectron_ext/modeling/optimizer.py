@@ -46,6 +46,7 @@ def add_parameter_updates(model: DetectionModel) -> None:
     The blob ``lr`` holds the learning rate. It starts at 0 and is set before each step. Biases
     learn twice as fast and do not decay. GroupNorm's scales decay by SOLVER.WEIGHT_DECAY_GN, other
     weights by SOLVER.WEIGHT_DECAY. Before that, LIBRA.CLIP_GRADIENTS limits the gradients' norm.
+    The states of the model are updated, too.
     """
     limit = model.config.LIBRA.CLIP_GRADIENTS
     scopes = list(enumerate(replica_scopes(model.num_gpus)))
@@ -56,6 +57,8 @@ def add_parameter_updates(model: DetectionModel) -> None:
     for index, scope in scopes:
         with replica(index, model.num_gpus):
             _add_replica_updates(model, model.trainable_params(scope))
+            for state, value in model.states.items():
+                model.net.Copy(value, state)
     model.num_update_operators = len(model.net.Proto().op) - before
 
 

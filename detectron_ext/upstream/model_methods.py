@@ -24,6 +24,7 @@ def patches() -> list[Patch]:
         loss_scale=property(lambda model: model.GetLossScale()),
         add_sampler=_add_sampler,
         add_state=_add_state,
+        update_state=_update_state,
     )
     module = "detectron.modeling.detector"
     return [
@@ -41,6 +42,11 @@ def _add_state(model: Any, name: str, size: int) -> Any:
     blob = model.param_init_net.ConstantFill([], name, shape=[size], value=0.0)
     model.params.append(blob)
     return blob
+
+
+def _update_state(model: Any, name: str, value: str) -> None:
+    """Update a state at once, since upstream skips no steps."""
+    model.net.Copy(value, name)
 
 
 def has_upstreams_losses() -> bool:

@@ -305,7 +305,7 @@ def test_a_training_that_starts_from_weights_has_masses_of_its_own(tiny_config, 
 
 
 def test_a_test_model_has_no_masses(tiny_config):
-    assert build_model(tiny_config(*BALANCED), train=False).states == []
+    assert build_model(tiny_config(*BALANCED), train=False).states == {}
 
 
 @pytest.mark.parametrize(
@@ -326,6 +326,6 @@ def test_what_cannot_be_combined_is_refused_with_one_line(tiny_config, overrides
 def test_predictions_that_are_not_a_number_end_the_training_with_one_line(tiny_config):
     config = tiny_config(*BALANCED, "SOLVER.BASE_LR", "1e30", "SOLVER.MAX_ITER", "4",
                          "SOLVER.WARM_UP_ITERS", "0")  # fmt: skip
-    with pytest.raises(UserError, match="^the loss is (nan|inf) at iteration") as error:
+    with pytest.raises(UserError, match=r"^the loss is (nan|inf) \(") as error:
         train(config)
     assert "\n" not in str(error.value)

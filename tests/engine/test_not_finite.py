@@ -102,9 +102,19 @@ def test_a_loss_that_is_not_finite_names_iteration_loss_and_images(run, tmp_path
         np.testing.assert_array_equal(kept[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("blob", ["fl_fpn3", "conv1_w_grad"])
-def test_a_skipped_step_changes_neither_parameters_nor_momenta(run, monkeypatch, caplog, blob):
-    """Bit for bit, also where only a gradient is not finite, and where the rate has jumped."""
+BALANCED = ("LIBRA.RETINANET_NEGATIVES.WEIGHTS", "gradient_balanced")
+
+
+@pytest.mark.parametrize(
+    ("blob", "overrides"), [("fl_fpn3", ()), ("conv1_w_grad", ()), ("fl_fpn4", BALANCED)]
+)
+def test_a_skipped_step_changes_neither_parameters_nor_momenta(
+    run, monkeypatch, caplog, blob, overrides
+):
+    """Bit for bit, also where only a gradient is not finite, and where the rate has jumped.
+
+    With BALANCED a step also remembers gradients of negatives.
+    """
     states = []
     step = training._step
 
@@ -119,8 +129,10 @@ def test_a_skipped_step_changes_neither_parameters_nor_momenta(run, monkeypatch,
     monkeypatch.setattr(training, "_step", observed)
     final = run(
         blob, np.nan, [1, 2], "LIBRA.TRAIN.SKIP_NONFINITE", 2, "TRAIN.FREEZE_AT", 0,
-        "SOLVER.SCALE_MOMENTUM_THRESHOLD", 0.0, "SOLVER.MAX_ITER", 4,
+        "SOLVER.SCALE_MOMENTUM_THRESHOLD", 0.0, "SOLVER.MAX_ITER", 4, *overrides,
     )  # fmt: skip
+    remembered = ["retnet_negative_masses" in changed for changed in states]
+    assert remembered == [bool(overrides), False, False, bool(overrides)]
     assert [bool(changed) for changed in states] == [True, False, False, True]
     assert np.isfinite(
         np.concatenate([b.ravel() for b in read_weights(final).blobs.values()])

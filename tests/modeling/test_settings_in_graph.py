@@ -177,5 +177,10 @@ def test_each_gpu_balances_its_own_negatives(shuffled, inputs):
     for gpu, op in enumerate(rules):
         assert {name.split("/")[0] for name in [*op.input, *op.output]} == {f"gpu_{gpu}"}
         assert op.device_option.device_id == gpu
-        assert f"gpu_{gpu}/retnet_negative_masses" in {*op.input} & {*op.output}
-    assert model.states == ["retnet_negative_masses"]
+        assert f"gpu_{gpu}/retnet_negative_masses" in op.input
+    assert model.states == {"retnet_negative_masses": "retnet_negative_masses_next"}
+    operators = model.net.Proto().op
+    updates = [op for op in operators[-model.num_update_operators :] if op.type == "Copy"]
+    names = [(op.input[0], op.output[0]) for op in updates]
+    masses = [f"gpu_{gpu}/retnet_negative_masses" for gpu in range(2)]
+    assert names == [(name + "_next", name) for name in masses]

@@ -143,9 +143,7 @@ def on_cuda(kernels, logits, bins, classes, num_bins, gamma=2.0):
     masses = unwritten(num_bins)
     scratch = np.full(kernels.size("gradient_mass_scratch", num_bins), NAN)
     sizes = [int(np.prod(bins.shape[:2])), classes, int(np.prod(bins.shape[2:]))]
-    kernels(
-        "negative_gradient_mass", *sizes, logits, bins, num_bins, gamma, 0.3, scratch, masses
-    )
+    kernels("negative_gradient_mass", *sizes, logits, bins, num_bins, gamma, 0.3, scratch, masses)
     return masses
 
 
