@@ -66,15 +66,13 @@ def num_groups(config: Settings) -> int:
 
 
 def check_number_of_bins(config: Settings) -> None:
-    """Raise ConfigError if there are too many bins for the operator that adds up the masses."""
+    """Raise ConfigError if the operator cannot add up the masses of so many groups of bins."""
     bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
-    groups = num_groups(config)
-    if bins * groups > MAX_GRADIENT_BINS:
-        shuffled = f" with SHUFFLED {_SHUFFLED_NEGATIVES}" if groups > 1 else ""
+    if bins * num_groups(config) > MAX_GRADIENT_BINS:
         raise ConfigError(
             f"LIBRA.RETINANET_SAMPLER.NUM_BINS {bins} is too large for "
-            f"LIBRA.RETINANET_NEGATIVES{shuffled}: it must be at most "
-            f"{int(MAX_GRADIENT_BINS ** (0.5 if groups > 1 else 1))}"
+            f"LIBRA.RETINANET_NEGATIVES.SHUFFLED {_SHUFFLED_NEGATIVES}: it must be at most "
+            f"{int(MAX_GRADIENT_BINS**0.5)}"
         )
 
 
@@ -152,8 +150,10 @@ def bin_factors(running: np.ndarray, tau: float, clip: Sequence[float]) -> np.nd
     factors = np.ones(len(running))
     filled = np.flatnonzero(running > 0)
     masses = running[filled].astype(np.float64)
-    with np.errstate(over="ignore"):  # an infinite power is clipped
-        factors[filled] = np.clip((masses / masses.mean()) ** -tau, *clip) if len(filled) else 1
+    if len(filled):
+        low, high = clip
+        with np.errstate(over="ignore"):  # an infinite power is clipped
+            factors[filled] = np.clip((masses / masses.mean()) ** -tau, low, high)
     return factors
 
 

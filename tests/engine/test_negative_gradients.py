@@ -313,7 +313,10 @@ def test_a_test_model_has_no_masses(tiny_config):
     [
         (("RETINANET.SOFTMAX", "True"), "gradient_balanced needs RETINANET.SOFTMAX False"),
         (("LIBRA.RETINANET_SAMPLER.MODE", "reweight"), "MODE reweight both weigh negatives"),
-        (("LIBRA.RETINANET_SAMPLER.NUM_BINS", "5000"), "NUM_BINS 5000 is too large"),
+        (
+            ("LIBRA.RETINANET_SAMPLER.NUM_BINS", "65", f"{KEY}.SHUFFLED", "negatives"),
+            "NUM_BINS 65 is too large",
+        ),
         (("LIBRA.CLASS_LOSS", "quality_focal"), "gradient_balanced needs LIBRA.CLASS_LOSS focal"),
     ],
 )
