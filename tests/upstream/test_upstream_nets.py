@@ -97,6 +97,18 @@ def test_weights_by_predictions_enter_both_losses(cfg, tmp_path):
     assert "SelectSmoothL1Loss" not in names and "SigmoidFocalLoss" not in names
 
 
+def test_negatives_are_weighed_by_their_gradients(cfg, tmp_path):
+    negatives = {"WEIGHTS": "gradient_balanced"}
+    path = write_config(tmp_path, "retinanet", {"RETINANET_NEGATIVES": negatives})
+    model = _create(path, True)
+    names = [op.name or op.type for op in model.net.Proto().op]
+    assert names.count("NegativeWeights") == 1 and "SigmoidFocalLoss" not in names
+    for kind in ("NegativeGradientMass", "WeightedSigmoidFocalLoss", "Gather"):
+        assert names.count(kind) == 4
+    assert "gpu_0/retnet_negative_masses" in map(str, model.params)
+    assert "gpu_0/retnet_negative_masses" not in map(str, model.TrainableParams())
+
+
 def test_the_libra_node_selects_the_class_loss(cfg, tmp_path):
     path = write_config(tmp_path, "retinanet", {"CLASS_LOSS": "quality_focal"})
     operators = _create(path, True).net.Proto().op

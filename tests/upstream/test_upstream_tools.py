@@ -12,6 +12,8 @@ import pytest
 from small_models import LIBRA, write_config, write_weights
 from squares import REPOSITORY
 
+from detectron_ext.engine.weights_file import read_weights
+
 _FOLDERS = {"retinanet": "retinanet", "faster_rcnn": "generalized_rcnn"}
 # Newer pycocotools needs one crowd flag for each ground-truth box. The test passes one for each
 # prediction.
@@ -67,6 +69,17 @@ def test_weights_by_predictions_train_in_upstreams_loop(run, checkout, tmp_path)
     config = write_config(tmp_path, "retinanet", {"RETINANET_WEIGHTS": weights})
     ours = ("--upstream", checkout, "--cfg", config, "--skip-test", "SOLVER.MAX_ITER", 1)
     assert len(_losses(run(REPOSITORY / "tools/train_net.py", *ours))) == 1
+
+
+def test_upstreams_weights_hold_the_running_gradients_of_negatives(run, checkout, tmp_path):
+    negatives = {"WEIGHTS": "gradient_balanced", "SHUFFLED": "bins"}
+    config = write_config(tmp_path, "retinanet", {"RETINANET_NEGATIVES": negatives})
+    ours = ("--upstream", checkout, "--cfg", config, "--skip-test", "SOLVER.MAX_ITER", 2)
+    log = run(REPOSITORY / "tools/train_net.py", *ours)
+    assert len(_losses(log)) == 2
+    weights = tmp_path / f"output/train/squares/{_FOLDERS['retinanet']}/model_final.pkl"
+    masses = read_weights(str(weights)).blobs["retnet_negative_masses"]
+    assert masses.shape == (3,) and masses.min() > 0
 
 
 def test_one_line_in_an_upstream_script_installs_the_parts(run, checkout, tmp_path, environment):
