@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/block_product.h"
+#include "kernels/channel_panels.h"
 #include "kernels/packing.h"
 
 namespace detectron_ext {
@@ -32,13 +33,28 @@ void PackPanel(const Factor& factor, bool along_rows, int64_t panel, int64_t ext
   }
 }
 
+// Fetches the places in c that a tile's product goes to, whose rows lie in different pages.
+void PrefetchTile(const float* c, int64_t rows, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row, c += stride) {
+    for (int64_t i = 0; i < kTileColumns; i += kLineFloats) {
+      __builtin_prefetch(c + i, 1);
+    }
+  }
+}
+
 // Writes a tile's product to its place in c. At the first depth c starts as `bias` or zero.
 void StoreTile(const float* tile, int64_t rows, int64_t width, int64_t stride, bool first,
                const float* bias, float* c) {
+  const float zeros[kTileColumns] = {};
+  const float* const start = bias != nullptr ? bias : zeros;
   for (int64_t row = 0; row < rows; ++row, tile += kTileColumns, c += stride) {
-    for (int64_t i = 0; i < width; ++i) {
-      const float before = !first ? c[i] : bias != nullptr ? bias[i] : 0.0f;
-      c[i] = before + tile[i];
+    const float* const before = first ? start : c;
+    int64_t i = 0;
+    for (; i + kVectorWidth <= width; i += kVectorWidth) {
+      StoreVector(c + i, LoadVector(before + i) + LoadVector(tile + i));
+    }
+    for (; i < width; ++i) {
+      c[i] = before[i] + tile[i];
     }
   }
 }
@@ -70,11 +86,14 @@ void MultiplyMatrices(const Factor& a, const Factor& b, int64_t rows, int64_t co
       const int64_t begin = task / column_panels * kRowPanels;
       float tile[kTileRows * kTileColumns];
       for (int64_t panel = begin; panel < std::min(begin + kRowPanels, row_panels); ++panel) {
+        const int64_t row = panel * kTileRows;
+        const int64_t height = std::min<int64_t>(kTileRows, rows - row);
+        float* const place = c + row * columns + column;
+        PrefetchTile(place, height, columns);
         MultiplyTile<kTileRows, kTileVectors, 1, kTileRows, false>(
             count, left.data() + panel * kTileRows * count, right.data() + column * count, tile);
-        const int64_t row = panel * kTileRows;
-        StoreTile(tile, std::min<int64_t>(kTileRows, rows - row), width, columns, first == 0,
-                  bias != nullptr ? bias + column : nullptr, c + row * columns + column);
+        StoreTile(tile, height, width, columns, first == 0,
+                  bias != nullptr ? bias + column : nullptr, place);
       }
     });
   }

@@ -18,12 +18,18 @@ constexpr int64_t kStripFloats = 128 << 10;  // the most floats of a packed stri
 constexpr int64_t kStripPanels = 4;          // the most panels of a strip
 constexpr int64_t kEnoughStrips = 8;         // fewer strips only if there are fewer panels
 constexpr int64_t kGroupTiles = 8;           // tiles of rows of one unit of work
+constexpr int64_t kPackAhead = 12;           // how many channels ahead packing prefetches
 
-// Prefetches one cache line of the next strip in each step.
+// Prefetches one cache line of the next strip in each step. Narrower vectors take more steps, in which
+// this would cost more than it gains.
 struct PrefetchColumn {
   const float* place;
   int64_t stride;
-  void operator()(int64_t step) const { __builtin_prefetch(place + step * stride, 0, 2); }
+  void operator()(int64_t step) const {
+    if (kVectorWidth == 16) {
+      __builtin_prefetch(place + step * stride, 0, 2);
+    }
+  }
 };
 
 // c[row] = start[row] + sum over k of a[k][row] b[k] for kTileRows rows, c_stride apart.
@@ -115,10 +121,42 @@ class ChannelProduct {
   }
   int64_t FirstPanel(int64_t strip) const { return strip * panels_.count / strips_; }
 
+  // Packs the panels of a strip, each [k][position].
   void PackStrip(int64_t strip, float* to) const {
-    for (int64_t panel = FirstPanel(strip); panel < FirstPanel(strip + 1); ++panel) {
+    const int64_t begin = FirstPanel(strip);
+    const int64_t end = FirstPanel(strip + 1);
+    const int64_t first = panels_.first(begin);
+    const int64_t count = panels_.first(end) - first;
+    if (in_.dense() && first + count <= positions_.count && positions_.InOneRow(first, count)) {
+      PackRow(strip, in_.At(positions_.RunAt(first, count), 0), to);
+      return;
+    }
+    for (int64_t panel = begin; panel < end; ++panel) {
       PackPanel(panel, to);
       to += depth_ * kTileColumns;
+    }
+  }
+
+  // Packs a strip whose positions are neighbours in memory. The channels' planes lie far apart, often
+  // at a power of two, so that few of their lines fit in a cache together. So all that the strip
+  // needs of a plane is read at once.
+  void PackRow(int64_t strip, const float* __restrict from, float* __restrict to) const {
+    const int64_t begin = FirstPanel(strip);
+    const int64_t end = FirstPanel(strip + 1);
+    const int64_t count = panels_.first(end) - panels_.first(begin);
+    for (int64_t k = 0; k < depth_; ++k, from += in_.plane()) {
+      for (int64_t i = 0; i < count; i += kLineFloats) {
+        __builtin_prefetch(from + kPackAhead * in_.plane() + i);
+      }
+      const float* source = from;
+      for (int64_t panel = begin; panel < end; ++panel) {
+        const int64_t width = panels_.width(panel);
+        float* const place = to + (panel - begin) * kTileColumns * depth_ + k * width;
+        for (int64_t i = 0; i < width; i += kVectorWidth) {
+          StoreVector(place + i, LoadVector(source + i));
+        }
+        source += width;
+      }
     }
   }
 
@@ -147,9 +185,9 @@ class ChannelProduct {
     const int64_t next_end =
         strip + 1 < strips_ ? panels_.first(FirstPanel(strip + 2)) : panels_.first(end);
     int64_t next = panels_.first(end) + tile_begin * (end - begin) * line;
-    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      for (int64_t panel = begin; panel < end; ++panel, next += line) {
-        const float* right = packed + (panel - begin) * kTileColumns * depth_;
+    for (int64_t panel = begin; panel < end; ++panel) {  // a panel stays in the first-level cache
+      const float* right = packed + (panel - begin) * kTileColumns * depth_;
+      for (int64_t tile = tile_begin; tile < tile_end; ++tile, next += line) {
         const PrefetchColumn prefetch = next < std::min(next_end, positions_.count)
             ? PrefetchColumn{in_.At(positions_.RunAt(next, 1), 0), in_.plane()}
             : PrefetchColumn{right, 0};

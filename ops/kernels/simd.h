@@ -22,6 +22,10 @@ inline FloatVector LoadVector(const float* from) {
   return *reinterpret_cast<const FloatVector*>(from);
 }
 
+// Every element is `value`. Subtracting zero changes no float, so this is one instruction; adding zero
+// would turn -0 into 0 and take another.
+inline FloatVector Broadcast(float value) { return value - FloatVector{}; }
+
 inline void StoreVector(float* to, FloatVector value) {
   *reinterpret_cast<FloatVector*>(to) = value;
 }
