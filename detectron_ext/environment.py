@@ -56,7 +56,9 @@ TARGET = Variable(
 )
 FAST_CONV = Variable(
     "DETECTRON_EXT_FAST_CONV",
-    "`0` leaves all convolutions on the CPU to Caffe2, whatever `LIBRA.FAST_CONV` says.",
+    "How convolutions are computed on the CPU, whatever `LIBRA.FAST_CONV` says: `0` leaves all to "
+    "Caffe2; `auto`, `direct` and `winograd` are values of that key. `winograd_2x2` and "
+    "`winograd_4x4` also fix the size of the tiles.",
 )
 OMP_NUM_THREADS = Variable(
     "OMP_NUM_THREADS",

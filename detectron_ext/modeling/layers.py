@@ -21,6 +21,15 @@ Blob = Union[core.BlobReference, str]
 # An operator that fills a parameter, and its arguments, such as ("ConstantFill", {"value": 0.0}).
 Fill = Tuple[str, Dict[str, Any]]
 
+# What each value of LIBRA.FAST_CONV adds to the arguments of the operator Conv.
+_CONV_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "True": {},
+    "direct": {"algorithm": "direct"},
+    "winograd": {"algorithm": "winograd"},
+    "False": {"fast_conv": 0},
+}
+
 
 class DetectionLayers:
     """A mixin class for a Caffe2 model helper that has these attributes.
@@ -73,8 +82,7 @@ class DetectionLayers:
             The output blob, float32 (N, dim_out, H', W') with
             H' = (H + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1, and W' likewise.
         """
-        if not self.config.LIBRA.FAST_CONV:
-            options["fast_conv"] = 0
+        options.update(_CONV_ARGUMENTS[self.config.LIBRA.FAST_CONV])
         if shared_with is None:
             return brew.conv(self, blob_in, blob_out, dim_in, dim_out, kernel, **options)
         for key in ("weight_init", "bias_init"):

@@ -1,17 +1,16 @@
 // Conv and ConvGradient on the CPU, on plain NCHW tensors: filters of 1x1 through
 // kernels/pointwise_convolution.h, depthwise ones of 3x3 and 5x5 through
-// kernels/depthwise_convolution.h, others through oneDNN.
+// kernels/depthwise_convolution.h, ones of 3x3 and stride 1 through kernels/winograd_convolution.h
+// where that takes less time, others through oneDNN.
 //
 // Caffe2's own CPU convolution unfolds the image into a matrix and multiplies. oneDNN, which is in
 // the same library, is three to five times as fast. Our kernels are faster than oneDNN, which copies
 // the images into an order of its own and back. oneDNN pads both ends of a side alike; with other
 // padding it gets images that are padded beforehand. Caffe2's own operator runs in all other cases
-// (other orders and ranks, legacy padding, empty batches), and for every convolution with the
-// argument fast_conv=0 or the environment variable DETECTRON_EXT_FAST_CONV=0. The variable is read
-// when the operator is created.
+// (other orders and ranks, legacy padding, empty batches), and for every convolution if the
+// arguments or the environment ask for it (operators/conv_algorithm.h), when the operator is
+// created.
 #include <algorithm>
-#include <cstdlib>
-#include <string>
 #include <tuple>
 #include <vector>
 
@@ -20,8 +19,10 @@
 
 #include "kernels/depthwise_convolution.h"
 #include "kernels/pointwise_convolution.h"
+#include "kernels/winograd_convolution.h"
 #include "operators/below_autograd.h"
 #include "operators/checks.h"
+#include "operators/conv_algorithm.h"
 #include "operators/conv_pool_override.h"
 #include "operators/registration.h"
 #include "operators/threads.h"
@@ -29,33 +30,26 @@
 namespace detectron_ext {
 namespace {
 
-using caffe2::ArgumentHelper;
 using caffe2::OperatorDef;
 using caffe2::Tensor;
 using caffe2::Workspace;
-
-bool SwitchedOn(const OperatorDef& definition) {
-  const char* variable = std::getenv("DETECTRON_EXT_FAST_CONV");
-  return ArgumentHelper::GetSingleArgument<OperatorDef, bool>(definition, "fast_conv", true) &&
-      (variable == nullptr || std::string(variable) != "0");
-}
 
 // ATen returns channels-last order if the shape of the filter does not tell its order. This is the
 // case with one input channel and with 1x1 filters.
 Tensor Contiguous(const at::Tensor& tensor) { return Tensor(tensor.contiguous()); }
 
-// What the operator and its gradient share: the switch, the checks, the arguments.
+// What the operator and its gradient share: the choice of the algorithm, the checks, the arguments.
 class ConvBase : public ConvPoolOverride {
  public:
   // twin: as in ConvPoolOverride.
   ConvBase(const OperatorDef& definition, Workspace* workspace, const char* twin)
-      : ConvPoolOverride(definition, workspace, twin), switched_on_(SwitchedOn(definition)) {
+      : ConvPoolOverride(definition, workspace, twin), algorithm_(definition) {
     CAFFE_ENFORCE(group_ > 0, type(), ": group is ", group_, "; it must be above 0");
   }
 
  protected:
   bool Covers(const Tensor& x) override {
-    return switched_on_ && x.numel() > 0 && Input(1).numel() > 0;
+    return !algorithm_.stock() && x.numel() > 0 && Input(1).numel() > 0;
   }
 
   void RunFast() override {
@@ -69,12 +63,28 @@ class ConvBase : public ConvPoolOverride {
       return;
     }
     const BelowAutograd below_autograd;
-    RunOneDnn();
+    RunOther();
   }
 
   virtual void RunPointwise() = 0;
   virtual void RunDepthwise() = 0;
-  virtual void RunOneDnn() = 0;
+  // Runs filters that are neither of 1x1 nor depthwise.
+  virtual void RunOther() = 0;
+
+  // Returns the tile of Winograd's minimal filtering for a pass, or kNone for a direct sum.
+  WinogradTile TileFor(ConvolutionPass pass) {
+    const bool covered = group_ == 1 && IsWindow(3) && IsOne(stride_) && IsOne(dilation_) &&
+        std::all_of(pads_.begin(), pads_.end(), [](int pad) { return pad >= 0 && pad <= 2; });
+    const WinogradShape shape = winograd_shape();
+    const bool any_output = shape.out_height() > 0 && shape.out_width() > 0;
+    return covered && any_output ? algorithm_.TileFor(shape, pass) : WinogradTile::kNone;
+  }
+
+  WinogradShape winograd_shape() {
+    const Tensor& x = Input(0);
+    return {x.dim(0), x.dim(1), Input(1).dim(0), x.dim(2), x.dim(3),
+            pads_[0], pads_[1], pads_[2],        pads_[3]};
+  }
 
   PointwiseShape pointwise_shape(const Tensor& x, const Tensor& filter) const {
     return {x.dim(0), filter.dim(1), filter.dim(0), x.dim(2), x.dim(3), stride_[0], stride_[1]};
@@ -122,8 +132,14 @@ class ConvBase : public ConvPoolOverride {
 
  private:
   bool IsPointwise() const {
-    return group_ == 1 && kernel_[0] == 1 && kernel_[1] == 1 &&
+    return group_ == 1 && IsWindow(1) &&
         std::all_of(pads_.begin(), pads_.end(), [](int pad) { return pad == 0; });
+  }
+
+  bool IsWindow(int side) const { return kernel_[0] == side && kernel_[1] == side; }
+
+  static bool IsOne(const std::vector<int>& values) {
+    return std::all_of(values.begin(), values.end(), [](int value) { return value == 1; });
   }
 
   // Every channel has one filter, and its window is one that the kernels know.
@@ -133,7 +149,7 @@ class ConvBase : public ConvPoolOverride {
         IsDepthwiseWindow(kernel_[0], kernel_[1], stride_[0], stride_[1]);
   }
 
-  const bool switched_on_;
+  const ConvAlgorithm algorithm_;
 };
 
 // Inputs X, filter and optionally bias; output Y.
@@ -164,17 +180,28 @@ class ConvOp final : public ConvBase {
                          y->mutable_data<float>(), ThreadPoolFor);
   }
 
-  void RunOneDnn() override {
-    const Tensor& x = Input(0);
-    const Tensor& filter = Input(1);
+  void RunOther() override {
     CheckBias();
+    const WinogradTile tile = TileFor(ConvolutionPass::kForward);
+    if (tile == WinogradTile::kNone) {
+      RunOneDnn();
+      return;
+    }
+    const Tensor& filter = Input(1);
+    Tensor* y = Output(0, GetOutputSize(Input(0), filter.dim(0)), at::dtype<float>());
+    WinogradConvolution(winograd_shape(), tile, Input(0).data<float>(), filter.data<float>(),
+                        InputSize() == 3 ? Input(2).data<float>() : nullptr,
+                        y->mutable_data<float>(), ThreadPoolFor);
+  }
+
+  void RunOneDnn() {
     // Every version of ATen takes an undefined tensor for "no bias"; only newer ones take an
     // optional.
     const at::Tensor bias = InputSize() == 3 ? at::Tensor(Input(2)) : at::Tensor();
-    SetOutputTensor(
-        0,
-        Contiguous(at::mkldnn_convolution(PaddedForOneDnn(at::Tensor(x)), at::Tensor(filter), bias,
-                                          padding(), stride(), dilation(), group_)));
+    SetOutputTensor(0,
+                    Contiguous(at::mkldnn_convolution(PaddedForOneDnn(at::Tensor(Input(0))),
+                                                      at::Tensor(Input(1)), bias, padding(),
+                                                      stride(), dilation(), group_)));
   }
 
   void CheckBias() {
@@ -233,29 +260,51 @@ class ConvGradientOp final : public ConvBase {
     }
   }
 
-  void RunOneDnn() override {
+  void RunOther() override {
     CheckOutputGradient();
-    const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
-    const at::Tensor filter(Input(1));
-    const at::Tensor dy(Input(2));
-    at::Tensor dx;
-    if (OutputSize() > dx_output()) {
-      dx = WithoutPadding(
-          at::mkldnn_convolution_backward_input(x.sizes(), dy, filter, padding(), stride(),
-                                                dilation(), group_, has_bias_),
-          Input(0).sizes());
+    const WinogradTile filter_tile = TileFor(ConvolutionPass::kFilterGradient);
+    if (filter_tile == WinogradTile::kNone) {
+      RunFilterGradientOneDnn();
+    } else {
+      Tensor* dfilter = Output(0, Input(1).sizes(), at::dtype<float>());
+      Tensor* dbias = has_bias_ ? Output(1, {Input(1).dim(0)}, at::dtype<float>()) : nullptr;
+      WinogradFilterGradient(winograd_shape(), filter_tile, Input(0).data<float>(),
+                             Input(2).data<float>(), dfilter->mutable_data<float>(),
+                             has_bias_ ? dbias->mutable_data<float>() : nullptr, ThreadPoolFor);
     }
+    if (OutputSize() == dx_output()) {
+      return;
+    }
+    const WinogradTile input_tile = TileFor(ConvolutionPass::kInputGradient);
+    if (input_tile == WinogradTile::kNone) {
+      RunInputGradientOneDnn();
+    } else {
+      Tensor* dx = Output(dx_output(), Input(0).sizes(), at::dtype<float>());
+      WinogradInputGradient(winograd_shape(), input_tile, Input(1).data<float>(),
+                            Input(2).data<float>(), dx->mutable_data<float>(), ThreadPoolFor);
+    }
+  }
+
+  void RunFilterGradientOneDnn() {
+    const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
     at::Tensor dfilter;
     at::Tensor dbias;
-    std::tie(dfilter, dbias) = at::mkldnn_convolution_backward_weights(
-        filter.sizes(), dy, x, padding(), stride(), dilation(), group_, has_bias_);
+    std::tie(dfilter, dbias) =
+        at::mkldnn_convolution_backward_weights(Input(1).sizes(), at::Tensor(Input(2)), x,
+                                                padding(), stride(), dilation(), group_, has_bias_);
     SetOutputTensor(0, Contiguous(dfilter));
     if (has_bias_) {
       SetOutputTensor(1, Contiguous(dbias));
     }
-    if (dx.defined()) {
-      SetOutputTensor(dx_output(), Contiguous(dx));
-    }
+  }
+
+  void RunInputGradientOneDnn() {
+    const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
+    const at::Tensor dx = WithoutPadding(
+        at::mkldnn_convolution_backward_input(x.sizes(), at::Tensor(Input(2)), at::Tensor(Input(1)),
+                                              padding(), stride(), dilation(), group_, has_bias_),
+        Input(0).sizes());
+    SetOutputTensor(dx_output(), Contiguous(dx));
   }
 
   void CheckOutputGradient() {

@@ -135,7 +135,7 @@ def test_libra_defaults_are_plain_detectron():
         "IGNORE_CROWD_ANCHORS": False,
         "EVALUATION": {"AP_DETECTIONS": 100},
         "CLIP_GRADIENTS": 0.0,
-        "FAST_CONV": True,
+        "FAST_CONV": "auto",
         "LOG_PERIOD": 20,
         "THREADS": 0,
         "TENSORBOARD": False,

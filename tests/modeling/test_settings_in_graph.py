@@ -106,16 +106,25 @@ def test_settings_become_arguments_of_operators(
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
-@pytest.mark.parametrize("fast", [True, False])
-def test_fast_conv_applies_to_every_convolution(detector, fast):
-    overrides = ("LIBRA.FAST_CONV", str(fast))
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("auto", {}),
+        ("True", {}),
+        ("direct", {"algorithm": b"direct"}),
+        ("winograd", {"algorithm": b"winograd"}),
+        ("False", {"fast_conv": 0}),
+    ],
+)
+def test_fast_conv_applies_to_every_convolution(detector, value, expected):
     convolutions = [
         arguments
-        for kind, arguments in _operators(detector, overrides)
+        for kind, arguments in _operators(detector, ("LIBRA.FAST_CONV", value))
         if kind in ("Conv", "ConvGradient")
     ]
     assert len(convolutions) > 200
-    assert {bool(arguments.get("fast_conv", 1)) for arguments in convolutions} == {fast}
+    for arguments in convolutions:
+        assert {k: v for k, v in arguments.items() if k in ("fast_conv", "algorithm")} == expected
 
 
 @pytest.mark.parametrize("head", [True, False])

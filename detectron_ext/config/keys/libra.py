@@ -475,9 +475,13 @@ LIBRA = Section(
         between(0, 1e6),
     ),
     FAST_CONV=Key(
-        True,
-        "Use this project's 1x1 convolution and oneDNN's other convolutions on the CPU, instead of "
-        "Caffe2's own.",
+        "auto",
+        "How convolutions are computed on the CPU. `auto`: this project's 1x1 and depthwise "
+        "convolutions; Winograd's minimal filtering for 3x3 filters of stride 1 where it takes "
+        "less time, as a cost model of the layer's shape says; oneDNN for the others. `winograd` "
+        "uses minimal filtering for all 3x3 filters of stride 1 with padding of 0 to 2, and "
+        "`direct` for none. `True` is `auto`. `False` leaves all convolutions to Caffe2.",
+        one_of("auto", "direct", "winograd", "True", "False"),
         upstream=NotUpstream("upstream adds its convolutions itself", only_in_training=True),
         affects_weights=False,
     ),
