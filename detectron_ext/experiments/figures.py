@@ -188,13 +188,15 @@ def gradient_figure(study: Study, config: Settings) -> Figure:
         UserError: no image has a positive anchor.
     """
     _check_some(study, "positive", [image.labels > BACKGROUND for image in study.images])
-    figure = new_figure(11, 4.8)
+    figure = new_figure(12.5, 4.8)
     panels = (
         (*_box_shares(study, config), "Who moves the boxes", "error of a coordinate of a positive"),
         (*_class_shares(study, config), "Who moves the classes", "anchor"),
     )
-    for column, (shares, names, title, legend) in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, 2, column)
+    # A bar of either panel has the same room for its name.
+    grid = figure.add_gridspec(1, 2, width_ratios=[len(shares) for shares, *_ in panels])
+    for place, (shares, names, title, legend) in zip(grid, panels):
+        axes = figure.add_subplot(place)
         _stacked(axes, shares, names, f"{title}: sums of gradient sizes", legend)
     return figure
 
