@@ -158,6 +158,15 @@ def positives(fewest: int = 0, most: float = math.inf) -> Rule:
     )
 
 
+def each_at_most(high: float) -> Rule:
+    """All elements of a sequence of numbers are ``high`` or less."""
+    return Rule(
+        f"must be at most {high:g} each",
+        f"each at most {high:g}",
+        lambda values: all(value <= high for value in values),
+    )
+
+
 class _Positives(Rule):
     def check(self, name: str, value: Any, tree: dict) -> None:
         if not all(_is_number(element) and element > 0 for element in value):

@@ -207,6 +207,8 @@ def test_a_model_type_cannot_lead_out_of_the_output_folder(name):
         ("TRAIN.IMS_PER_BATCH", 100_000),
         ("TRAIN.BATCH_SIZE_PER_IM", 1_000_000),
         ("MODEL.NUM_CLASSES", 1_000_000),
+        ("TRAIN.SCALES", (600, 1_000_000)),
+        ("TEST.SCALE", 1_000_000),
         ("RETINANET.SCALES_PER_OCTAVE", 100),
         ("LIBRA.RETINANET_SAMPLER.ATSS_POSITIONS", 1_000_000),
         ("LIBRA.RETINANET_SAMPLER.NUM_BINS", 10_000),

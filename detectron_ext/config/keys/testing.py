@@ -34,6 +34,7 @@ TEST = Section(
         600,
         "Length in pixels to which the shorter image side is resized.",
         at_least(1),
+        at_most(32767),
         formerly=Formerly("TEST.SCALES", "give one integer such as 600, not a tuple"),
     ),
     MAX_SIZE=Key(

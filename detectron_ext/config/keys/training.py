@@ -16,6 +16,7 @@ from detectron_ext.config.keys.key import (
 from detectron_ext.config.rules import (
     at_least,
     at_most,
+    each_at_most,
     fraction,
     not_above,
     one_of,
@@ -46,6 +47,7 @@ TRAIN = Section(
         "Lengths in pixels to which the shorter image side is resized. One of them is drawn at "
         "random for each image.",
         positives(1),
+        each_at_most(32767),
     ),
     MAX_SIZE=Key(
         1000,
