@@ -9,9 +9,10 @@ import argparse
 import os
 import re
 import signal
+import socket
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 
 from detectron_ext.engine.startup import set_threads, start_caffe2, start_logging
 from detectron_ext.errors import Interrupted, UserError
@@ -110,6 +111,76 @@ def is_key(text: str) -> bool:
     from detectron_ext.config.keys import ROOT
 
     return text.partition(".")[0] in ROOT.entries and not os.path.exists(text)
+
+
+class Processes(NamedTuple):
+    """Which of several processes of a run this one is.
+
+    Attributes:
+        count: number of processes.
+        number: number of this process, from 0.
+        rendezvous: the folder that all processes share; "" for one process.
+        interface: network interface that connects them; "" chooses it.
+    """
+
+    count: int = 1
+    number: int = 0
+    rendezvous: str = ""
+    interface: str = ""
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a run of several processes, which `chosen_processes` reads."""
+    parser.add_argument(
+        "--num-shards",
+        type=int,
+        metavar="N",
+        help="number of processes that train together, on one machine or several",
+    )
+    parser.add_argument(
+        "--shard-id", type=int, metavar="I", help="number of this process, from 0 to N - 1"
+    )
+    parser.add_argument(
+        "--rendezvous",
+        metavar="FOLDER",
+        help="an empty folder that all processes share, a new one for each start",
+    )
+    parser.add_argument(
+        "--interface",
+        default="",
+        metavar="NAME",
+        help="network interface to the other machines, such as eth0 (default: that of the "
+        "machine's name)",
+    )
+
+
+def chosen_processes(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> Processes:
+    """Return the checked flags of `add_processes`; a mistake ends the tool in one line.
+
+    In processes other than the first, each line of the log tells the process.
+    """
+    count, number = arguments.num_shards, arguments.shard_id
+    given = [number is not None, arguments.rendezvous is not None, bool(arguments.interface)]
+    if count is None and not any(given):
+        return Processes()
+    if count is None or not all(given[:2]):
+        parser.error("--num-shards, --shard-id and --rendezvous need each other")
+    if count < 1:
+        parser.error(f"--num-shards {count} must be at least 1")
+    if not 0 <= number < count:
+        parser.error(f"--shard-id {number} must be from 0 to {count - 1} with --num-shards {count}")
+    interfaces = [name for _, name in socket.if_nameindex()]
+    if arguments.interface and arguments.interface not in interfaces:
+        parser.error(
+            f"--interface {arguments.interface} is not one of this machine: {', '.join(interfaces)}"
+        )
+    if getattr(arguments, "upstream", None):
+        parser.error("--num-shards does not go with --upstream")
+    if number:
+        start_logging(f"process {number}: ")
+    return Processes(count, number, arguments.rendezvous, arguments.interface)
 
 
 def add_upstream(parser: argparse.ArgumentParser) -> None:

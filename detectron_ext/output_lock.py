@@ -41,6 +41,20 @@ def locked_folder(folder: str, shared: bool = False) -> Iterator[None]:
                 os.unlink(path)
 
 
+def is_locked(folder: str) -> bool | None:
+    """Return whether a process has locked a folder; None if the file system has no locks."""
+    try:
+        with open(os.path.join(folder, _NAME), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
 def _locked_file(path: str, folder: str, shared: bool) -> BinaryIO | None:
     """Return the open lock file; None if the file system has no locks."""
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

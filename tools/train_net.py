@@ -19,16 +19,20 @@ def main() -> None:
         action="store_true",
         help="accepted for Detectron's scripts, without effect: one device is used for testing",
     )
+    command_line.add_processes(parser)
     command_line.add_upstream(parser)
     command_line.add_config_arguments(parser)
     arguments = parser.parse_args()
+    processes = command_line.chosen_processes(parser, arguments)
     if command_line.runs_upstream(arguments, "train_net"):
         return
     config = command_line.load_config(arguments.cfg_file, arguments.opts)
 
     from detectron_ext.commands.train_and_test import train_and_test
+    from detectron_ext.engine.process_group import process_group
 
-    train_and_test(config, arguments.skip_test)
+    with process_group(*processes) as group:
+        train_and_test(config, arguments.skip_test, group)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from detectron_ext.data.records import check_class_order, check_num_classes
 from detectron_ext.engine.checkpoints import FINAL
 from detectron_ext.engine.detector import Detector, Proposer
 from detectron_ext.engine.memory_estimate import check_memory_of_test
+from detectron_ext.engine.process_group import ProcessGroup
 from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.engine.train import train
 from detectron_ext.errors import UserError
@@ -38,25 +39,36 @@ class _TestData(NamedTuple):
     proposals_path: str | None
 
 
-def train_and_test(config: Config, skip_test: bool = False) -> dict:
+def train_and_test(
+    config: Config, skip_test: bool = False, group: ProcessGroup | None = None
+) -> dict:
     """Train a model, then test its final weights.
 
     Args:
         config: a merged configuration.
         skip_test: only train.
+        group: the processes that train together; None for this process alone. Process 0 tests.
 
     Returns:
-        {data set: results} as :func:`test` returns them; {} with ``skip_test``.
+        {data set: results} as :func:`test` returns them; {} with ``skip_test`` and in processes
+        other than the first.
 
     Raises:
         UserError: an error of :func:`detectron_ext.engine.train.train` or of :func:`test`. Errors
             in the data sets to test are raised before the training starts.
     """
+    group = group or ProcessGroup()
+    group.join(config)
+    skip_test = skip_test or not group.is_first
     tested = [] if skip_test else _read_test_data(config)
     _check_images_and_proposals(config, tested)
     classes_by_dataset = _classes_by_dataset(config, tested)
     source = f"TRAIN.DATASETS ({', '.join(config.TRAIN.DATASETS)})"
-    weights = train(config, lambda classes: check_class_order(classes, source, classes_by_dataset))
+    weights = train(
+        config,
+        lambda classes: check_class_order(classes, source, classes_by_dataset),
+        group,
+    )
     results = {} if skip_test else _test(config, weights, tested)
     if config.LIBRA.TENSORBOARD and results:
         _add_events(os.path.dirname(weights), config.SOLVER.MAX_ITER, results)

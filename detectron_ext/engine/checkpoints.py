@@ -31,12 +31,14 @@ class Checkpoint(NamedTuple):
         iteration: the iteration after which it was written, from 0.
         cfg: YAML text of the configuration that it was trained with; None if not stored.
         data: digests and counts of the data that it was trained on; None if not stored.
+        num_processes: number of processes that trained it.
     """
 
     path: str
     iteration: int
     cfg: str | None
     data: DataRecord | None = None
+    num_processes: int = 1
 
 
 def checkpoint_path(folder: str, iteration: int) -> str:
@@ -57,7 +59,9 @@ def newest_checkpoint(folder: str) -> Checkpoint | None:
         except WeightsError as error:
             _LOG.warning("skipped a damaged checkpoint: %s", error)
             continue
-        return Checkpoint(found[iteration], iteration, stored.cfg, stored.data)
+        return Checkpoint(
+            found[iteration], iteration, stored.cfg, stored.data, stored.num_processes or 1
+        )
     return None
 
 

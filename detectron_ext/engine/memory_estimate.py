@@ -51,18 +51,23 @@ class Need(NamedTuple):
     advice: str
 
 
-def check_training_memory(model: DetectionModel, records: Iterable[ImageRecord]) -> None:
+def check_training_memory(
+    model: DetectionModel, records: Iterable[ImageRecord], num_processes: int = 1
+) -> None:
     """Raise ConfigError if training needs more memory than there is.
 
     Args:
         model: a training model; nothing of it has been run.
         records: the images to train on.
+        num_processes: number of processes on this machine that train such a model.
     """
     config = model.config
     sizes = {(record.height, record.width) for record in records}
     scale, limit = max(config.TRAIN.SCALES), config.TRAIN.MAX_SIZE
     height, width = max((_scaled(h, w, scale, limit) for h, w in sizes), key=_area)
-    refuse_too_large(training_needs(model, height, width), "training")
+    needs = training_needs(model, height, width)
+    action = "training" if num_processes == 1 else f"training in {num_processes} processes"
+    refuse_too_large([need._replace(size=need.size * num_processes) for need in needs], action)
 
 
 def check_test_memory(model: DetectionModel, sizes: Iterable[tuple[int, int]] = ()) -> None:

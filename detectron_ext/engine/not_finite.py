@@ -80,7 +80,7 @@ class NotFiniteSteps:
             UserError: LIBRA.TRAIN.SKIP_NONFINITE steps have been skipped before.
         """
         config = self._model.config
-        images = self._images(iteration, len(blobs))
+        images = self._images(iteration, len(blobs) * self._model.num_processes)
         kept = self._keep(KeptStep(iteration, str(error), images, list(blobs)))
         message = f"{error} at iteration {iteration}, in the minibatch of {_listing(images)}{kept}"
         most = config.LIBRA.TRAIN.SKIP_NONFINITE
@@ -98,12 +98,15 @@ class NotFiniteSteps:
             _LOG.warning("%s skipped because a loss or a gradient was not finite", steps)
 
     def _images(self, iteration: int, num_replicas: int) -> list[str]:
+        """Return the images of a step; the replicas are those of all processes."""
         first = iteration * num_replicas
         numbers = range(first, first + num_replicas)
         return [path for number in numbers for path in self._minibatches.images(number)]
 
     def _keep(self, step: KeptStep) -> str:
         """Write the step with the weights; return where, for the message."""
+        if self._model.num_processes > 1:  # this process has only its part of the minibatch
+            return f" (not kept: {self._model.num_processes} processes trained it)"
         path = os.path.join(self._folder, KEPT)
         weights = weights_of(self._model, self._minibatches.classes, self._minibatches.data)
         content = {key: value for key, value in weights._asdict().items() if value is not None}

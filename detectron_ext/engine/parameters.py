@@ -198,6 +198,11 @@ def _joined_states(model: DetectionModel) -> dict[str, np.ndarray]:
     }
 
 
+def trained_state(model: DetectionModel) -> list[str]:
+    """Return the names, without scope, of the parameters and momenta of a training model."""
+    return _parameters(model) + _momenta(model)
+
+
 def check_stored_settings(
     model: DetectionModel, path: str, stored: str | None, used: Iterable[str]
 ) -> None:
@@ -287,7 +292,8 @@ def weights_of(
         if name.startswith(_PRESERVED):
             blobs.setdefault(name[len(_PRESERVED) :], workspace.FetchBlob(name))
     settings = configuration.dump_legacy_yaml(model.config)
-    return Weights(blobs, settings, classes, data)
+    processes = model.num_processes if model.num_processes > 1 else None
+    return Weights(blobs, settings, classes, data, processes)
 
 
 def not_finite_parameters(model: DetectionModel) -> list[str]:
@@ -300,7 +306,7 @@ def broadcast_parameters(model: DetectionModel) -> None:
     """Copy the parameters and momenta of the first replica to the others."""
     if model.num_gpus < 2:
         return
-    for name in _parameters(model) + _momenta(model):
+    for name in trained_state(model):
         _feed_all_replicas(model, name, workspace.FetchBlob("gpu_0/" + name))
 
 

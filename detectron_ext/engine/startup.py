@@ -30,10 +30,10 @@ def set_threads(threads: int) -> None:
     os.environ.setdefault(GOMP_SPINCOUNT.name, "1000")
 
 
-def start_logging() -> None:
-    """Send the package's log messages to standard error, each with the time."""
+def start_logging(prefix: str = "") -> None:
+    """Send the package's log messages to standard error, each with the time and a prefix."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
     logger = logging.getLogger("detectron_ext")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)

@@ -210,6 +210,31 @@ class TrainingStatistics:
             self._events.close()
 
 
+class NoStatistics:
+    """What takes the place of `TrainingStatistics` in processes that write nothing.
+
+    Attributes:
+        total_skipped: always 0.
+    """
+
+    total_skipped = 0
+
+    def start_step(self) -> None:
+        """Do nothing."""
+
+    def update(self, values: dict, queue_size: int, sampling_counts: dict) -> None:
+        """Do nothing."""
+
+    def skip(self) -> None:
+        """Do nothing."""
+
+    def log(self, iteration: int, rate: float, at_checkpoint: bool = False) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def _forget_from(path: str, start_iter: int) -> list[str]:
     """Remove the lines after the last one of an iteration before start_iter; return the others.
 

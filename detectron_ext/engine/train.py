@@ -39,8 +39,10 @@ from detectron_ext.engine.parameters import (
     not_finite_parameters,
     save_parameters,
 )
+from detectron_ext.engine.process_group import ProcessGroup
+from detectron_ext.engine.rendezvous import LostByInterruption, LostProcess
 from detectron_ext.engine.start_weights import load_start_weights
-from detectron_ext.engine.statistics import TrainingStatistics
+from detectron_ext.engine.statistics import NoStatistics, TrainingStatistics
 from detectron_ext.engine.step_nets import StepNets
 from detectron_ext.engine.tensorboard_events import EventFile
 from detectron_ext.engine.trained_data import warn_of_changed_data, warn_of_changed_files
@@ -62,7 +64,11 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-def train(config: Config, check_classes: Callable[[list], None] | None = None) -> str:
+def train(
+    config: Config,
+    check_classes: Callable[[list], None] | None = None,
+    group: ProcessGroup | None = None,
+) -> str:
     """Train a model.
 
     With TRAIN.AUTO_RESUME training resumes from the newest checkpoint in the folder, if there is
@@ -77,6 +83,8 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
         config: a merged configuration.
         check_classes: a function that is called before the first step with the class names of the
             training data, background first. It raises UserError if they cannot be used.
+        group: the processes that train together, joined; None for this process alone. Process 0
+            reads and writes all files but the data sets.
 
     Returns:
         Path of the final weights, ``<OUTPUT_DIR>/train/<datasets>/<type>/model_final.pkl``.
@@ -86,17 +94,21 @@ def train(config: Config, check_classes: Callable[[list], None] | None = None) -
             a parameter is not finite; the folder holds weights of other settings, or of an
             iteration after SOLVER.MAX_ITER; or training was interrupted, after a checkpoint was
             saved.
+        LostProcess: another process of the group has ended.
     """
-    folder = configuration.future_output_dir(config, config.TRAIN.DATASETS, training=True)
+    group = group or ProcessGroup()
+    find = configuration.future_output_dir if group.is_first else configuration.run_folder
+    folder = find(config, config.TRAIN.DATASETS, training=True)
     final = os.path.join(folder, FINAL)
-    if config.TRAIN.AUTO_RESUME and os.path.exists(final):
-        warn_of_changed_files(config, final, check_final(config, final).data)
-        _LOG.info("%s exists: nothing to train", final)
+    if group.of_first("finished", config.TRAIN.AUTO_RESUME and os.path.exists(final)):
+        if group.is_first:
+            warn_of_changed_files(config, final, check_final(config, final).data)
+            _LOG.info("%s exists: nothing to train", final)
         return final
     with contextlib.ExitStack() as locks:
-        if os.path.isdir(folder):
+        if group.is_first and os.path.isdir(folder):
             locks.enter_context(locked_folder(folder))
-        return _train(config, folder, locks, check_classes)
+        return _train(config, folder, locks, check_classes, group)
 
 
 def _train(
@@ -104,6 +116,7 @@ def _train(
     folder: str,
     locks: contextlib.ExitStack,
     check_classes: Callable[[list], None] | None,
+    group: ProcessGroup,
 ) -> str:
     """Train a model; see :func:`train`.
 
@@ -111,46 +124,61 @@ def _train(
         config: a merged configuration.
         folder: folder of the run. If it does not exist, it is made when all inputs have been read.
         locks: holds the lock of the folder until the training ends.
-        check_classes: as of :func:`train`.
+        check_classes, group: as of :func:`train`.
     """
     final = os.path.join(folder, FINAL)
     is_new = not os.path.isdir(folder)
-    resume, solver = _checkpoint_to_resume(config, folder)
-    start_iter = resume.iteration + 1 if resume else 0
+    resume, solver = _checkpoint_to_resume(config, folder, group)
+    start_iter = group.of_first("start", resume.iteration + 1 if resume else 0)
     workspace.ResetWorkspace()
-    model = build_model(config, train=True)
+    model = build_model(config, train=True, num_processes=group.count)
     warn_of_unused_keys(config)
     minibatches = TrainingMinibatches(config)
     if check_classes:
         check_classes(minibatches.classes)
-    check_training_memory(model, minibatches.records)
+    check_training_memory(model, minibatches.records, group.local_processes())
+    group.check_data(minibatches.data)
     if resume:
         warn_of_changed_data(resume.path, resume.data, minibatches.data)
     save = functools.partial(
         _save_finite, model, classes=minibatches.classes, data=minibatches.data
     )
-    with open_loader(minibatches, config, max(1, model.num_gpus), start_iter) as loader:
-        _initialise(model, resume, minibatches.classes)
+    with open_loader(
+        minibatches, config, max(1, model.num_gpus), start_iter, group.number, group.count
+    ) as loader:
+        group.connect(model)
+        _initialise(model, resume, minibatches.classes, group)
         if resume:
             _LOG.info("resuming from %s at iteration %d", resume.path, start_iter)
             # The momenta were accumulated at this rate. They are rescaled if the next rate is very
             # different.
             _set_rate(model, learning_rate(solver, start_iter - 1))
+        group.share_state(model)
         # All inputs have been read. An error in one of them has left no empty folder.
-        configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
-        if is_new:
-            locks.enter_context(locked_folder(folder))
-            _check_still_new(folder)
-        remove_temporaries(folder)
-        if not config.TRAIN.AUTO_RESUME:
-            set_aside(folder)
+        if group.is_first:
+            _prepare_folder(config, folder, is_new, locks)
         with Interruption() as interruption:
-            _run_steps(model, minibatches, loader, start_iter, folder, save, interruption)
-            save(final)
+            _run_steps(model, minibatches, loader, start_iter, folder, save, interruption, group)
+            if group.is_first:
+                save(final)
     if interruption.requested:
         raise _interrupted(config, final)
-    _LOG.info("trained weights: %s", final)
+    if group.is_first:
+        _LOG.info("trained weights: %s", final)
     return final
+
+
+def _prepare_folder(
+    config: Config, folder: str, is_new: bool, locks: contextlib.ExitStack
+) -> None:
+    """Make and lock the folder of a run, and move what is in its way."""
+    configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
+    if is_new:
+        locks.enter_context(locked_folder(folder))
+        _check_still_new(folder)
+    remove_temporaries(folder)
+    if not config.TRAIN.AUTO_RESUME:
+        set_aside(folder)
 
 
 def _check_still_new(folder: str) -> None:
@@ -162,15 +190,34 @@ def _check_still_new(folder: str) -> None:
         )
 
 
-def _checkpoint_to_resume(config: Config, folder: str) -> tuple[Checkpoint | None, SolverSettings]:
-    """Return the newest checkpoint, or None, and the SOLVER that it was trained with."""
-    checkpoint = newest_checkpoint(folder) if config.TRAIN.AUTO_RESUME else None
-    return checkpoint, check_checkpoint(config, checkpoint) if checkpoint else config.SOLVER
+def _checkpoint_to_resume(
+    config: Config, folder: str, group: ProcessGroup
+) -> tuple[Checkpoint | None, SolverSettings]:
+    """Return the newest checkpoint, or None, and the SOLVER that it was trained with.
+
+    Processes other than the first find none. They get the state of the first one.
+    """
+    reads = group.is_first and config.TRAIN.AUTO_RESUME
+    checkpoint = newest_checkpoint(folder) if reads else None
+    if not checkpoint:
+        return None, config.SOLVER
+    solver = check_checkpoint(config, checkpoint)
+    if checkpoint.num_processes != group.count:
+        _LOG.warning(
+            "training resumes from %s with %s, was %d: an iteration reads %d images from now on",
+            checkpoint.path, counted(group.count, "process", "processes"),
+            checkpoint.num_processes, group.count * config.TRAIN.IMS_PER_BATCH,
+        )  # fmt: skip
+    return checkpoint, solver
 
 
-def _initialise(model: DetectionModel, resume: Checkpoint | None, classes: list) -> None:
-    """Fill the parameters at random, then overwrite them from a file if there is one."""
+def _initialise(
+    model: DetectionModel, resume: Checkpoint | None, classes: list, group: ProcessGroup
+) -> None:
+    """Fill the parameters at random; process 0 overwrites them from a file if there is one."""
     workspace.RunNetOnce(model.param_init_net)
+    if not group.is_first:
+        return
     if resume:
         try:
             load_parameters(model, resume.path)
@@ -189,6 +236,7 @@ def _run_steps(
     folder: str,
     save: Callable[[str], None],
     interruption: Interruption,
+    group: ProcessGroup,
 ) -> None:
     """Train from iteration start_iter to the end, or until interrupted.
 
@@ -201,9 +249,45 @@ def _run_steps(
         save: a function that writes a checkpoint to a path.
         interruption: its ``requested`` is checked after each iteration, and while there is nothing
             to train on.
+        group: the processes that train together. Process 0 alone writes files.
     """
     config = model.config
-    stats = TrainingStatistics(
+    stats = _open_statistics(model, folder, start_iter) if group.is_first else NoStatistics()
+    nets = StepNets(model)
+    skipped = int(group.broadcast([stats.total_skipped])[0])
+    not_finite = NotFiniteSteps(model, data, folder, skipped)
+    save_state = functools.partial(_save_state, stats, config, folder, save, group)
+    started = time.perf_counter()
+    with contextlib.closing(stats):
+        for iteration in range(start_iter, config.SOLVER.MAX_ITER):
+            stats.start_step()
+            minibatches = _next_minibatches(
+                loader, iteration, folder, save_state, interruption, group, config
+            )
+            try:
+                with group.stepping(interruption.requested):
+                    _step(model, nets, minibatches, iteration, first=iteration == start_iter)
+            except LostProcess as error:
+                raise _lost(error, iteration, folder, save_state, group, config) from error
+            except NotFinite as error:
+                not_finite.skip(error, iteration, minibatches)
+                stats.skip()
+            else:
+                scalars, counts = _fetch_scalars(model), _fetch_sampling_counts(model)
+                stats.update(scalars, loader.queue_size, counts)
+            stats.log(iteration, float(learning_rate(config.SOLVER, iteration)))
+            if group.stops(interruption.requested):
+                raise _interrupted(config, save_state(iteration))
+            if _is_snapshot(model, iteration):
+                save_state(iteration)
+    not_finite.report()
+    steps = config.SOLVER.MAX_ITER - start_iter
+    _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _open_statistics(model: DetectionModel, folder: str, start_iter: int) -> TrainingStatistics:
+    config = model.config
+    return TrainingStatistics(
         model.losses,
         model.metrics,
         config.SOLVER.MAX_ITER,
@@ -214,32 +298,30 @@ def _run_steps(
         EventFile(folder, start_iter) if config.LIBRA.TENSORBOARD else None,
         count_skipped=config.LIBRA.TRAIN.SKIP_NONFINITE > 0,
     )
-    nets = StepNets(model)
-    not_finite = NotFiniteSteps(model, data, folder, stats.total_skipped)
-    save_state = functools.partial(_save_state, stats, config, folder, save)
-    started = time.perf_counter()
-    with contextlib.closing(stats):
-        for iteration in range(start_iter, config.SOLVER.MAX_ITER):
-            stats.start_step()
-            minibatches = _next_minibatches(
-                loader, iteration, folder, save_state, interruption, config
-            )
-            try:
-                _step(model, nets, minibatches, iteration, first=iteration == start_iter)
-            except NotFinite as error:
-                not_finite.skip(error, iteration, minibatches)
-                stats.skip()
-            else:
-                scalars, counts = _fetch_scalars(model), _fetch_sampling_counts(model)
-                stats.update(scalars, loader.queue_size, counts)
-            stats.log(iteration, float(learning_rate(config.SOLVER, iteration)))
-            if interruption.requested:
-                raise _interrupted(config, save_state(iteration))
-            if _is_snapshot(model, iteration):
-                save_state(iteration)
-    not_finite.report()
-    steps = config.SOLVER.MAX_ITER - start_iter
-    _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+
+
+def _lost(
+    error: LostProcess,
+    iteration: int,
+    folder: str,
+    save_state: Callable[[int], str],
+    group: ProcessGroup,
+    config: Config,
+) -> UserError:
+    """Return the error for another process that ended in an iteration.
+
+    The step has changed no parameter, so process 0 saves the state after the iteration before.
+    """
+    if not group.is_first:
+        return LostProcess(f"{error}; the same command resumes from process 0's newest checkpoint")
+    if not iteration:
+        return LostProcess(f"{error}; nothing was trained yet")
+    path = checkpoint_path(folder, iteration - 1)
+    if not os.path.exists(path):
+        save_state(iteration - 1)
+    if isinstance(error, LostByInterruption):
+        return _interrupted(config, path)
+    return LostProcess(f"{error}; saved {path}: the same command resumes from there")
 
 
 def _save_finite(
@@ -268,19 +350,22 @@ def _interrupted(config: Config, path: str) -> Interrupted:
 
 
 def _save_state(
-    stats: TrainingStatistics,
+    stats: TrainingStatistics | NoStatistics,
     config: Config,
     folder: str,
     save: Callable[[str], None],
+    group: ProcessGroup,
     iteration: int,
 ) -> str:
     """Write the line of statistics and the checkpoint of an iteration; return its path.
 
-    A process that resumes from the checkpoint removes all later lines. So the line of this
+    Processes other than the first write nothing. A process that resumes from the checkpoint removes all later lines. So the line of this
     iteration must hold the times and counts up to it.
     """
-    stats.log(iteration, float(learning_rate(config.SOLVER, iteration)), at_checkpoint=True)
     path = checkpoint_path(folder, iteration)
+    if not group.is_first:
+        return path
+    stats.log(iteration, float(learning_rate(config.SOLVER, iteration)), at_checkpoint=True)
     save(path)
     keep = config.LIBRA.TRAIN.KEEP_CHECKPOINTS
     removed = remove_older(folder, keep)
@@ -296,6 +381,7 @@ def _next_minibatches(
     folder: str,
     save_state: Callable[[int], str],
     interruption: Interruption,
+    group: ProcessGroup,
     config: Config,
 ) -> list:
     """Return the minibatches of an iteration.
@@ -308,7 +394,7 @@ def _next_minibatches(
     try:
         return loader.next(lambda: interruption.requested)
     except UserError:
-        if iteration and not os.path.exists(last):
+        if group.is_first and iteration and not os.path.exists(last):
             _LOG.info("saved %s", save_state(iteration - 1))
         raise
     except WaitStopped:
@@ -320,7 +406,8 @@ def _next_minibatches(
 
 def _is_snapshot(model: DetectionModel, iteration: int) -> bool:
     """Return whether a checkpoint is due: TRAIN.SNAPSHOT_ITERS counts over all replicas."""
-    period = max(1, model.config.TRAIN.SNAPSHOT_ITERS // max(1, model.num_gpus))
+    replicas = max(1, model.num_gpus) * model.num_processes
+    period = max(1, model.config.TRAIN.SNAPSHOT_ITERS // replicas)
     done = iteration + 1
     return done % period == 0 and done < model.config.SOLVER.MAX_ITER
 

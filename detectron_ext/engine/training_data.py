@@ -77,22 +77,29 @@ class TrainingMinibatches:
 
 
 def open_loader(
-    minibatches: TrainingMinibatches, config: Settings, num_replicas: int, start_iter: int
+    minibatches: TrainingMinibatches,
+    config: Settings,
+    num_replicas: int,
+    start_iter: int,
+    process: int = 0,
+    num_processes: int = 1,
 ) -> MinibatchLoader:
     """Start a loader of training minibatches.
 
     Args:
         minibatches: makes the blobs of a minibatch.
         config: DATA_LOADER and SOLVER.MAX_ITER.
-        num_replicas: number of model replicas, at least 1.
+        num_replicas: number of model replicas in this process, at least 1.
         start_iter: first iteration.
+        process: number of this process, from 0.
+        num_processes: number of processes that train together.
 
     Returns:
         A loader that gives one list per iteration, with the blobs of one minibatch per replica.
     """
 
     def make(iteration: int) -> list:
-        first = iteration * num_replicas
+        first = (iteration * num_processes + process) * num_replicas
         return [minibatches(number) for number in range(first, first + num_replicas)]
 
     return MinibatchLoader(

@@ -1,8 +1,8 @@
 """Weights files: Detectron's pickles, read without running code that they may hold.
 
 A file holds ``{"blobs": {name: array}, "cfg": YAML text}``; old files hold only the blobs. Files of
-this project also have ``"classes"``, the class names, and ``"data"``, digests and counts of the
-training data. Detectron ignores both.
+this project also have ``"classes"``, the class names, ``"data"``, digests and counts of the training
+data, and ``"num_processes"`` if several processes trained them. Detectron ignores these.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ class Weights(NamedTuple):
         cfg: YAML text of the configuration the weights were trained with; None if not stored.
         classes: class names, background first; None if not stored.
         data: digests and counts of the training data; None if not stored.
+        num_processes: number of processes that trained together; None for one, or if not stored.
     """
 
     blobs: dict
     cfg: str | None
     classes: list | None
     data: DataRecord | None = None
+    num_processes: int | None = None
 
 
 def read_weights(path: str) -> Weights:
@@ -72,7 +74,9 @@ def read_weights(path: str) -> Weights:
     cfg = cfg if isinstance(cfg, str) else None
     checked = _checked_blobs(path, blobs)
     _check_size(path, checked)
-    return Weights(checked, cfg, classes, valid_record(extras.get("data")))
+    processes = extras.get("num_processes")
+    processes = processes if type(processes) is int and processes > 1 else None
+    return Weights(checked, cfg, classes, valid_record(extras.get("data")), processes)
 
 
 def _check_size(path: str, blobs: dict) -> None:

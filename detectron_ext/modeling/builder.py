@@ -16,28 +16,33 @@ from detectron_ext.modeling.optimizer import (
     add_parameter_updates,
     share_gradient_memory,
 )
+from detectron_ext.modeling.process_sums import check_devices
 from detectron_ext.modeling.retinanet_detector import add_retinanet
 
 
-def build_model(config: Config, train: bool) -> DetectionModel:
+def build_model(config: Config, train: bool, num_processes: int = 1) -> DetectionModel:
     """Build the detector that MODEL.TYPE names. Nothing is run.
 
     Args:
         config: a merged configuration.
         train: True adds losses, gradients and parameter updates, False the test-time outputs.
+        num_processes: number of processes that train together (`process_sums`), at least 1.
 
     Returns:
         A model helper with ``net`` and ``param_init_net``. They are made for the CPU, or for
         NUM_GPUS GPUs but at most those of the machine. A test model uses one GPU at most.
 
     Raises:
-        ConfigError: a model type, a body or a setting that cannot be built.
+        ConfigError: a model type, a body or a setting that cannot be built, or several processes
+            on GPUs.
     """
     _check_num_classes(config)
     num_gpus = usable_gpus(config)
     if not train:
         num_gpus = min(1, num_gpus)
-    model = DetectionModel(config.MODEL.TYPE, config, train, num_gpus)
+    if num_processes > 1:
+        check_devices(num_gpus)
+    model = DetectionModel(config.MODEL.TYPE, config, train, num_gpus, num_processes)
     add_detector = _detector(config.MODEL.TYPE)
     losses_by_replica = []
     for index in range(max(1, num_gpus)):

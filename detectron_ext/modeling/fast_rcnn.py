@@ -7,6 +7,7 @@ from caffe2.python import brew
 from detectron_ext.modeling.box_losses import add_box_loss
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.process_sums import add_share
 from detectron_ext.sampling.proposal_targets import SAMPLER
 
 _ZERO: Fill = ("ConstantFill", {"value": 0.0})
@@ -45,27 +46,41 @@ def _add_fc(
 def add_fast_rcnn_losses(model: DetectionModel) -> list:
     """Add ``loss_cls`` and ``loss_bbox``, each a mean over the regions, and return both blobs.
 
-    LIBRA.LOSS_WEIGHTS and LIBRA.BOX_LOSS apply here and not to the RPN.
+    LIBRA.LOSS_WEIGHTS and LIBRA.BOX_LOSS apply here and not to the RPN. With several processes each
+    mean is multiplied by the process's share of all regions.
 
     Raises:
         ConfigError: see `add_box_loss`.
     """
     weights = model.config.LIBRA.LOSS_WEIGHTS
+    share = add_share(model, "labels_int32", "regions_share")
+
+    def of_process(name: str) -> str:
+        return name if share is None else f"{name}_of_process"
+
     probabilities, class_loss = model.net.SoftmaxWithLoss(
         ["cls_score", "labels_int32"],
-        ["cls_prob", "loss_cls"],
+        ["cls_prob", of_process("loss_cls")],
         scale=model.loss_scale * float(weights.CLS),
     )
     box_loss = add_box_loss(
         model,
         "dense",
         ("bbox_pred", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights"),
-        "loss_bbox",
+        of_process("loss_bbox"),
         beta=_BOX_LOSS_BETA,
         scale=model.loss_scale * weights.BBOX,
     )
+    accuracy = model.net.Accuracy(
+        [probabilities, "labels_int32"], of_process("accuracy_cls")
+    )
     losses = [class_loss, box_loss]
-    model.net.Accuracy([probabilities, "labels_int32"], "accuracy_cls")
+    if share is not None:
+        losses = [
+            model.net.Mul([loss, share], name)
+            for loss, name in zip(losses, ("loss_cls", "loss_bbox"))
+        ]
+        model.net.Mul([accuracy, share], "accuracy_cls")
     model.add_losses(losses)
     model.add_metrics(["accuracy_cls"])
     model.add_sampler(SAMPLER)

@@ -14,8 +14,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 def add_gradient_clipping(model: Any, params: Sequence[core.BlobReference], limit: float) -> None:
     """Scale the gradients of parameters so that their common norm is at most ``limit``.
 
-    Call it in the scope of a replica after the gradients of all replicas were added up, and before
-    weight decay. Then every replica has the same norm, whatever their number.
+    Call it in the scope of a replica after the gradients of all replicas and processes were added
+    up, and before weight decay. Then every replica has the same norm, whatever their number.
 
     The norm before scaling is the blob ``gradient_norm``, a float32 scalar, which the training log
     reports.

@@ -21,6 +21,9 @@ class DetectionModel(DetectionLayers, ModelHelper):
         config: the configuration that the graph is built from.
         train: whether the graph has losses, gradients and updates.
         num_gpus: number of replicas on GPUs; 0 is one replica on the CPU.
+        num_processes: number of processes that train together, each on its part of a minibatch.
+        common_worlds: names of the blobs that connect the processes, one for each sum.
+        summed: names of the blobs that are summed over the processes.
         losses: unscoped names of the losses that a training step reports.
         metrics: unscoped names of the other scalars that a training step reports.
         samplers: names of the samplers. A training step reports what they drew.
@@ -34,12 +37,17 @@ class DetectionModel(DetectionLayers, ModelHelper):
 
     config: Config
 
-    def __init__(self, name: str, config: Config, train: bool, num_gpus: int):
+    def __init__(
+        self, name: str, config: Config, train: bool, num_gpus: int, num_processes: int = 1
+    ):
         arg_scope = {"order": "NCHW", "use_cudnn": num_gpus > 0, "cudnn_exhaustive_search": False}
         super().__init__(name=name, init_params=True, arg_scope=arg_scope)
         self.config = config
         self.train = train
         self.num_gpus = num_gpus
+        self.num_processes = num_processes
+        self.common_worlds: list = []
+        self.summed: set = set()
         self.losses: list = []
         self.metrics: list = []
         self.samplers: list = []

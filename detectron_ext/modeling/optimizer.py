@@ -1,4 +1,5 @@
-"""Backward pass, averaging of gradients over GPUs and parameter updates, as in Detectron."""
+"""Backward pass, sums of gradients over GPUs or processes, and parameter updates, as in Detectron.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from caffe2.python import core, muji
 from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.modeling.gradient_clipping import add_gradient_clipping
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.process_sums import add_gradient_sums, add_reported_sums
 
 
 def add_backward_pass(model: DetectionModel, losses_by_replica: list) -> None:
-    """Add the gradients of the sum of all losses. On several GPUs they are added up.
+    """Add the gradients of the sum of all losses, added up over several GPUs or processes.
 
     Args:
         model: gets the operators.
@@ -26,6 +28,8 @@ def add_backward_pass(model: DetectionModel, losses_by_replica: list) -> None:
     model.AddGradientOperators(gradients)
     if model.num_gpus > 1:
         _add_allreduce(model)
+    add_gradient_sums(model)
+    add_reported_sums(model)
 
 
 def _add_allreduce(model: DetectionModel) -> None:

@@ -20,6 +20,7 @@ from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel, group_norm_groups
 from detectron_ext.modeling.negative_weights import add_negative_weights
+from detectron_ext.modeling.process_sums import add_sum
 from detectron_ext.sampling.retinanet_targets import SAMPLER
 
 _GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
@@ -151,7 +152,9 @@ def add_retinanet_losses(model: DetectionModel, levels: Sequence[int]) -> list[B
         ConfigError: see `add_positive_weights`, `add_negative_weights`, `add_class_weights`,
             `add_box_loss` and `add_class_loss`.
     """
-    model.add_metrics(["retnet_fg_num", "retnet_bg_num"])
+    normalisers = ["retnet_fg_num", "retnet_bg_num"]
+    add_sum(model, normalisers, "retnet_normalisers")
+    model.add_metrics(normalisers)
     model.add_sampler(SAMPLER)
     rows = add_positive_weights(model, levels)
     add_negative_weights(model, levels)

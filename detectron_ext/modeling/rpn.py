@@ -17,6 +17,7 @@ from detectron_ext.geometry.anchors import rpn_anchor_levels
 from detectron_ext.modeling.fpn import Pyramid
 from detectron_ext.modeling.layers import Blob, Fill
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.process_sums import add_sum
 from detectron_ext.sampling.rpn_targets import SAMPLER, divides_by_drawn
 
 _GAUSSIAN: Fill = ("GaussianFill", {"std": 0.01})
@@ -52,25 +53,31 @@ def add_rpn_losses(model: DetectionModel) -> list:
     What the losses are divided by is LIBRA.SAMPLER.RPN_NORMALISER. By default, on a pyramid, the
     objectness losses are divided by the number of anchors that should be sampled, so each level
     counts by its number of sampled anchors. On one map they are divided by the number of anchors
-    that were sampled.
+    that were sampled. With several processes the numbers are those of all of them.
     """
     suffixes = [suffix for suffix, *_ in rpn_anchor_levels(model.config)]
     labels = {
         suffix: _narrow(model, "rpn_labels_int32", suffix, "rpn_cls_logits") for suffix in suffixes
     }
     drawn = divides_by_drawn(model.config)
-    count = _add_number_drawn(model, list(labels.values())) if drawn else None
+    # The operator's own count on one map is that of this process alone.
+    on_one_map = suffixes == [""]
+    counts_all = drawn or (on_one_map and model.num_processes > 1)
+    count = _add_number_drawn(model, list(labels.values())) if counts_all else None
     losses = []
     for suffix in suffixes:
         losses.append(_add_objectness_loss(model, suffix, labels[suffix], count))
-        losses.append(_add_box_loss(model, suffix, count))
+        losses.append(_add_box_loss(model, suffix, count if drawn else None))
     model.add_losses(losses)
     model.add_sampler(SAMPLER)
     return losses
 
 
 def _add_number_drawn(model: DetectionModel, labels: Sequence[Blob]) -> Blob:
-    """Add the number of anchors in the minibatch that are not ignored, at least 1: a scalar."""
+    """Add the number of anchors in the minibatch that are not ignored, at least 1: a scalar.
+
+    The anchors of all processes count.
+    """
     net = model.net
     one = model.param_init_net.ConstantFill([], "rpn_one", shape=[1], value=1.0)
     counts = []
@@ -80,15 +87,18 @@ def _add_number_drawn(model: DetectionModel, labels: Sequence[Blob]) -> Blob:
         net.Add([number, one], number, broadcast=1)
         counts.append(net.SumElements(number, blob + "_num_drawn"))
     total = net.Sum(counts, "rpn_num_drawn")
+    add_sum(model, [total], "rpn_drawn_sum", scalars=True)
     net.Clip(total, total, min=1.0, max=_LARGEST)
     return net.StopGradient(total, total)
 
 
 def _add_box_loss(model: DetectionModel, suffix: str, count: Blob | None) -> Blob:
     """Add the box loss of a level. A ``count`` divides the sum over the minibatch."""
-    name, scale = f"loss_rpn_bbox{suffix}", model.loss_scale
-    if count is not None:  # the operator divides by the number of images
-        name, scale = f"{name}_sum", scale * model.config.TRAIN.IMS_PER_BATCH
+    # The operator divides by the number of this process's images.
+    name, scale = f"loss_rpn_bbox{suffix}", model.loss_scale / model.num_processes
+    if count is not None:
+        name = f"{name}_sum"
+        scale = model.loss_scale * model.config.TRAIN.IMS_PER_BATCH
     targets, inside_weights, outside_weights = (
         _narrow(model, f"rpn_bbox_{kind}", suffix, "rpn_bbox_pred")
         for kind in ("targets", "inside_weights", "outside_weights")
@@ -113,7 +123,7 @@ def _add_objectness_loss(
     scale = model.loss_scale
     name = f"loss_rpn_cls{suffix}" if count is None else f"loss_rpn_cls{suffix}_sum"
     if suffix and count is None:
-        scale /= train.RPN_BATCH_SIZE_PER_IM * train.IMS_PER_BATCH
+        scale /= train.RPN_BATCH_SIZE_PER_IM * train.IMS_PER_BATCH * model.num_processes
     loss = ops.sigmoid_cross_entropy_loss(
         model.net, f"rpn_cls_logits{suffix}", labels, name,
         scale=scale, normalize=not suffix and count is None,

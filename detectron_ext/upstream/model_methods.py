@@ -21,6 +21,7 @@ def patches() -> list[Patch]:
     methods.update(
         config=property(lambda model: upstream_cfg()),
         num_gpus=property(lambda model: 0 if cpu_mode.is_on() else upstream_cfg().NUM_GPUS),
+        num_processes=1,
         loss_scale=property(lambda model: model.GetLossScale()),
         add_sampler=_add_sampler,
         add_state=_add_state,
