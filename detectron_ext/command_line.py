@@ -179,7 +179,7 @@ def chosen_processes(
     if getattr(arguments, "upstream", None):
         parser.error("--num-shards does not go with --upstream")
     if number:
-        start_logging(f"process {number}: ")
+        start_logging(number)
     return Processes(count, number, arguments.rendezvous, arguments.interface)
 
 

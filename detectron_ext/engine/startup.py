@@ -30,10 +30,26 @@ def set_threads(threads: int) -> None:
     os.environ.setdefault(GOMP_SPINCOUNT.name, "1000")
 
 
-def start_logging(prefix: str = "") -> None:
-    """Send the package's log messages to standard error, each with the time and a prefix."""
+class _OfProcess(logging.Formatter):
+    """Begins each message with the process, and a warning with this word, for `commands.launch`."""
+
+    def __init__(self, process: int):
+        super().__init__(f"%(asctime)s process {process}: %(kind)s%(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.kind = "warning: " if record.levelno >= logging.WARNING else ""
+        return super().format(record)
+
+
+def start_logging(process: int = 0) -> None:
+    """Send the package's log messages to standard error, each with the time.
+
+    Args:
+        process: number of this process of a run. The messages of all but the first tell it.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
+    plain = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    handler.setFormatter(_OfProcess(process) if process else plain)
     logger = logging.getLogger("detectron_ext")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)

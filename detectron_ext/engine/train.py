@@ -204,9 +204,9 @@ def _checkpoint_to_resume(
     solver = check_checkpoint(config, checkpoint)
     if checkpoint.num_processes != group.count:
         _LOG.warning(
-            "training resumes from %s with %s, was %d: an iteration reads %d images from now on",
+            "training resumes from %s with %s, was %d: an iteration reads %s from now on",
             checkpoint.path, counted(group.count, "process", "processes"),
-            checkpoint.num_processes, group.count * config.TRAIN.IMS_PER_BATCH,
+            checkpoint.num_processes, counted(group.count * config.TRAIN.IMS_PER_BATCH, "image"),
         )  # fmt: skip
     return checkpoint, solver
 
