@@ -154,9 +154,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen_processes(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace
-) -> Processes:
+def chosen_processes(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Processes:
     """Return the checked flags of `add_processes`; a mistake ends the tool in one line.
 
     In processes other than the first, each line of the log tells the process.

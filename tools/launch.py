@@ -13,7 +13,7 @@ def main() -> int:
         "Start several processes of tools/train_net.py on this machine that train one model "
         "together. Each of them reads TRAIN.IMS_PER_BATCH images an iteration. The processors are "
         "divided among them, unless OMP_NUM_THREADS or LIBRA.THREADS gives the threads of each.",
-        "tools/launch.py -n 2 -- tools/train_net.py --cfg configs/bccd/retinanet_R-36-tiny_256.yaml",
+        "tools/launch.py -n 2 -- tools/train_net.py --cfg my_cells.yaml",
     )
     parser.add_argument(
         "-n", dest="count", type=int, required=True, metavar="N", help="number of processes"

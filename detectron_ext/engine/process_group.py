@@ -200,7 +200,7 @@ class ProcessGroup:
             text = " ".join(str(error).split())
             if self._rendezvous is None or not _is_of_connection(text):
                 raise
-            raise self._rendezvous.reason(text[:200]) from error
+            raise self._rendezvous.reason(_symptom(text)) from error
 
 
 @contextlib.contextmanager
@@ -233,6 +233,12 @@ def _common_settings(config: Config) -> dict[str, Any]:
     }
     settings["version of detectron_ext"] = __version__
     return {name: str(value) for name, value in settings.items()}
+
+
+def _symptom(text: str) -> str:
+    if "timeout" in text.lower():
+        return f"another process did not answer for {TIMEOUT_SECONDS} s: {text[:200]}"
+    return f"the connection to another process is lost: {text[:200]}"
 
 
 def _is_of_connection(text: str) -> bool:

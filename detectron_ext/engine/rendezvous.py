@@ -16,7 +16,7 @@ from typing import Any
 
 from detectron_ext.counted import by_number
 from detectron_ext.errors import Interrupted, UserError
-from detectron_ext.input_files import open_input
+from detectron_ext.input_files import open_input, read_text
 from detectron_ext.limits import MAX_JSON_BYTES
 from detectron_ext.output_files import write_json
 from detectron_ext.output_lock import is_locked, locked_folder
@@ -110,6 +110,7 @@ class Rendezvous:
         about = {
             "process": os.getpid(),
             "host": socket.gethostname(),
+            "machine": _machine(),
             "processes": self.count,
             "settings": settings,
         }
@@ -171,16 +172,15 @@ class Rendezvous:
             time.sleep(_LOOK_SECONDS)
 
     def local_processes(self) -> int:
-        """Return the number of processes on this machine, this one included."""
+        """Return the number of processes on this machine and in its network, this one included."""
         abouts = [self._read(number, _ABOUT) or {} for number in range(self.count)]
-        return sum(about.get("host") == socket.gethostname() for about in abouts)
+        return sum(about.get("machine") == _machine() for about in abouts)
 
     def reason(self, symptom: str) -> LostProcess:
         """Return the error for a connection that broke: which process has ended, and why.
 
         Args:
-            symptom: what Gloo said, for a process that ended without a word on a file system
-                without locks.
+            symptom: what is said if no process has ended, as far as is known.
         """
         end = time.monotonic() + _REASON_SECONDS
         others = [number for number in range(self.count) if number != self.number]
@@ -190,7 +190,7 @@ class Rendezvous:
             except LostProcess as error:
                 return error
             time.sleep(_LOOK_SECONDS)
-        return LostProcess(f"the connection to another process is lost ({symptom})")
+        return LostProcess(symptom)
 
     def _raise_if_ended(self, numbers: list[int]) -> None:
         """Raise LostProcess if one of the processes has ended; one that says why comes first."""
@@ -227,6 +227,15 @@ class Rendezvous:
                 return json.load(f)
         except (OSError, ValueError):
             return None
+
+
+def _machine() -> str:
+    """Return a text that differs between machines and between containers of one machine."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(read_text("/proc/sys/kernel/random/boot_id", 1000).strip())
+        parts.append(os.readlink("/proc/self/ns/net"))  # whose network it has
+    return " ".join(parts)
 
 
 def _processes(numbers: list[int]) -> str:

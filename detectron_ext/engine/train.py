@@ -13,7 +13,7 @@ import numpy as np
 from caffe2.python import core, workspace
 
 from detectron_ext import config as configuration
-from detectron_ext.config import Config
+from detectron_ext.config import Config, is_retinanet
 from detectron_ext.config.unused_keys import warn_of_unused_keys
 from detectron_ext.counted import by_number, counted
 from detectron_ext.data.loader import WaitStopped
@@ -53,6 +53,7 @@ from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica, replica_scopes
 from detectron_ext.output_files import remove_temporaries
 from detectron_ext.output_lock import locked_folder
+from detectron_ext.sampling.retinanet_targets import weighs_by_predictions
 from detectron_ext.sampling.sampling_statistics import counts_blob
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _train(
     workspace.ResetWorkspace()
     model = build_model(config, train=True, num_processes=group.count)
     warn_of_unused_keys(config)
+    _say_what_each_process_counts(config, group)
     minibatches = TrainingMinibatches(config)
     if check_classes:
         check_classes(minibatches.classes)
@@ -168,9 +170,24 @@ def _train(
     return final
 
 
-def _prepare_folder(
-    config: Config, folder: str, is_new: bool, locks: contextlib.ExitStack
-) -> None:
+def _say_what_each_process_counts(config: Config, group: ProcessGroup) -> None:
+    """Log what is computed over the images of each process and not over the whole minibatch."""
+    if group.count == 1 or not group.is_first:
+        return
+    weights = config.LIBRA.RETINANET_WEIGHTS
+    if is_retinanet(config) and weighs_by_predictions(config) and weights.TOTAL == "batch":
+        _LOG.info(
+            "LIBRA.RETINANET_WEIGHTS.TOTAL batch: the weights of each process's positives are "
+            "scaled by themselves; TOTAL image does not depend on the number of processes"
+        )
+    if config.MODEL.FASTER_RCNN:
+        _LOG.info(
+            "TRAIN.RPN_POST_NMS_TOP_N %d proposals are kept of the images of each process",
+            config.TRAIN.RPN_POST_NMS_TOP_N,
+        )
+
+
+def _prepare_folder(config: Config, folder: str, is_new: bool, locks: contextlib.ExitStack) -> None:
     """Make and lock the folder of a run, and move what is in its way."""
     configuration.output_dir(config, config.TRAIN.DATASETS, training=True)
     if is_new:
@@ -313,7 +330,7 @@ def _lost(
     The step has changed no parameter, so process 0 saves the state after the iteration before.
     """
     if not group.is_first:
-        return LostProcess(f"{error}; the same command resumes from process 0's newest checkpoint")
+        return LostProcess(f"{error}; {_same_command(config)} resumes from process 0's checkpoint")
     if not iteration:
         return LostProcess(f"{error}; nothing was trained yet")
     path = checkpoint_path(folder, iteration - 1)
@@ -321,7 +338,7 @@ def _lost(
         save_state(iteration - 1)
     if isinstance(error, LostByInterruption):
         return _interrupted(config, path)
-    return LostProcess(f"{error}; saved {path}: the same command resumes from there")
+    return LostProcess(f"{error}; saved {path}: {_same_command(config)} resumes from there")
 
 
 def _save_finite(
@@ -343,10 +360,13 @@ def _save_finite(
 
 
 def _interrupted(config: Config, path: str) -> Interrupted:
-    command = "the same command"
-    if not config.TRAIN.AUTO_RESUME:
-        command += " without TRAIN.AUTO_RESUME False"
-    return Interrupted(f"interrupted: saved {path}; {command} resumes from there")
+    return Interrupted(f"interrupted: saved {path}; {_same_command(config)} resumes from there")
+
+
+def _same_command(config: Config) -> str:
+    """Return the words for the command that resumes a training."""
+    anew = "" if config.TRAIN.AUTO_RESUME else " without TRAIN.AUTO_RESUME False"
+    return f"the same command{anew}"
 
 
 def _save_state(
@@ -359,8 +379,8 @@ def _save_state(
 ) -> str:
     """Write the line of statistics and the checkpoint of an iteration; return its path.
 
-    Processes other than the first write nothing. A process that resumes from the checkpoint removes all later lines. So the line of this
-    iteration must hold the times and counts up to it.
+    A process that resumes from the checkpoint removes all later lines. So the line of this
+    iteration must hold the times and counts up to it. Processes other than the first write nothing.
     """
     path = checkpoint_path(folder, iteration)
     if not group.is_first:

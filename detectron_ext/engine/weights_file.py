@@ -1,8 +1,8 @@
 """Weights files: Detectron's pickles, read without running code that they may hold.
 
 A file holds ``{"blobs": {name: array}, "cfg": YAML text}``; old files hold only the blobs. Files of
-this project also have ``"classes"``, the class names, ``"data"``, digests and counts of the training
-data, and ``"num_processes"`` if several processes trained them. Detectron ignores these.
+this project also have ``"classes"``, the class names, ``"data"``, digests and counts of the
+training data, and ``"num_processes"`` if several processes trained them. Detectron ignores these.
 """
 
 from __future__ import annotations

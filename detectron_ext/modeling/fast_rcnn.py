@@ -71,9 +71,7 @@ def add_fast_rcnn_losses(model: DetectionModel) -> list:
         beta=_BOX_LOSS_BETA,
         scale=model.loss_scale * weights.BBOX,
     )
-    accuracy = model.net.Accuracy(
-        [probabilities, "labels_int32"], of_process("accuracy_cls")
-    )
+    accuracy = model.net.Accuracy([probabilities, "labels_int32"], of_process("accuracy_cls"))
     losses = [class_loss, box_loss]
     if share is not None:
         losses = [

@@ -1,5 +1,4 @@
-"""Backward pass, sums of gradients over GPUs or processes, and parameter updates, as in Detectron.
-"""
+"""Backward pass, sums of gradients over GPUs or processes, and parameter updates."""
 
 from __future__ import annotations
 

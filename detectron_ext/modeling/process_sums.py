@@ -43,9 +43,7 @@ def check_devices(num_gpus: int) -> None:
         )
 
 
-def add_sum(
-    model: DetectionModel, blobs: Sequence[Blob], name: str, scalars: bool = False
-) -> None:
+def add_sum(model: DetectionModel, blobs: Sequence[Blob], name: str, scalars: bool = False) -> None:
     """Replace blobs by their sums over the processes; nothing is added for one process.
 
     Args:

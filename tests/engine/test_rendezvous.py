@@ -75,9 +75,7 @@ def test_a_process_of_an_earlier_training_is_not_waited_for(tmp_path):
 
 
 def test_different_settings_are_named_in_every_process(tmp_path):
-    errors = _together(
-        _join(tmp_path, 0, {"RNG_SEED": "3"}), _join(tmp_path, 1, {"RNG_SEED": "4"})
-    )
+    errors = _together(_join(tmp_path, 0, {"RNG_SEED": "3"}), _join(tmp_path, 1, {"RNG_SEED": "4"}))
     message = "process 1 has RNG_SEED '4', and process 0 has '3': start all processes with the same"
     for error in errors:
         assert message in str(error)
@@ -104,7 +102,11 @@ def test_the_reason_of_an_end_reaches_the_others(tmp_path, error, kind, text):
         found.wait_for("start", "read")
 
     lost = _together(_join(tmp_path, 0, then=fail), _join(tmp_path, 1, then=wait))[1]
-    assert type(lost) is kind and f"process 0 of 2 ({os.getpid()} on" in str(lost) and text in str(lost)
+    assert (
+        type(lost) is kind
+        and f"process 0 of 2 ({os.getpid()} on" in str(lost)
+        and text in str(lost)
+    )
 
 
 def test_a_process_that_lost_its_lock_was_killed(tmp_path):
@@ -131,14 +133,14 @@ def test_a_connection_that_breaks_without_a_reason_says_what_gloo_said(tmp_path)
 
     def reason(found):
         try:
-            return found.reason("Read timeout")
+            return found.reason("no answer")
         finally:
             ended.set()
 
     lost, _ = _together(
         _join(tmp_path, 0, then=reason), _join(tmp_path, 1, then=lambda found: ended.wait(10))
     )
-    assert "the connection to another process is lost (Read timeout)" in str(lost)
+    assert str(lost) == "no answer"
 
 
 def test_a_process_that_does_not_start_is_named(tmp_path, monkeypatch):

@@ -51,7 +51,9 @@ def test_each_gradient_is_summed_once_between_its_last_part_and_its_use(
     for index, blobs in sums.values():
         own = {"Reshape", "Split"}
         for blob in blobs:
-            parts = [k for k, op in enumerate(operators) if blob in op.output and op.type not in own]
+            parts = [
+                k for k, op in enumerate(operators) if blob in op.output and op.type not in own
+            ]
             after = [operators[k].type for k in parts if k > index]
             assert after[0] == "Mul"  # of the clipping
             assert parts[0] < index
@@ -65,9 +67,7 @@ def test_the_first_gradients_are_sent_before_the_backward_pass_ends(tmp_path, mo
     assert types[first:].count("ConvGradient") > 10
 
 
-def test_the_order_of_sums_does_not_depend_on_the_order_of_the_backward_pass(
-    tmp_path, monkeypatch
-):
+def test_the_order_of_sums_does_not_depend_on_the_order_of_the_backward_pass(tmp_path, monkeypatch):
     monkeypatch.setattr(process_sums, "_BUCKET_NUMBERS", 100_000)
     model = _build(tmp_path, "retinanet", 2, "MEMONGER", "False")
     wanted = [(name, blobs) for name, (_, blobs) in _sums(model).items()]

@@ -166,7 +166,8 @@ TRAIN = Section(
     # ---- Checkpoints and frozen layers ----
     SNAPSHOT_ITERS=Key(
         80000,
-        "Iterations between checkpoints. The number is divided by the number of devices.",
+        "Iterations between checkpoints. The number is divided by the number of devices "
+        "or processes.",
         at_least(1),
         affects_weights=False,
     ),
