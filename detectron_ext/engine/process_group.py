@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 # How long a process waits for the others in a sum. A process that is killed is noticed at once: the
 # system closes its connections. This is for machines and networks that are lost.
-TIMEOUT_SECONDS = 50
+TIMEOUT_SECONDS = 45
 _STORE, _START, _START_WORLD = "process_store", "process_start", "process_start_world"
 # Keys that all processes must agree on although they do not change the weights by themselves.
 _ALSO_EQUAL = ("LIBRA.TRAIN.SKIP_NONFINITE", "SOLVER.MAX_ITER")
