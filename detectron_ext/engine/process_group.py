@@ -142,10 +142,10 @@ class ProcessGroup:
         return ""
 
     def share_state(self, model: DetectionModel) -> None:
-        """Set parameters, momenta and the learning rate of all processes to those of process 0."""
+        """Set parameters, momenta, states and learning rate of all processes to process 0's."""
         if self._rendezvous is None:
             return
-        names = [*trained_state(model), "lr"]
+        names = [*trained_state(model), *model.states, "lr"]
         arrays = [workspace.FetchBlob(name) for name in names]
         joined = self.broadcast(np.concatenate([np.ravel(array) for array in arrays]))
         ends = np.cumsum([array.size for array in arrays])[:-1]

@@ -15,6 +15,7 @@ from detectron_ext.config.settings import Settings
 from detectron_ext.errors import ConfigError
 from detectron_ext.modeling.layers import Blob
 from detectron_ext.modeling.model import DetectionModel
+from detectron_ext.modeling.process_sums import add_sum
 from detectron_ext.sampling.negative_weights import (
     NEGATIVES,
     NEGATIVES_SEED,
@@ -57,6 +58,7 @@ def add_negative_weights(model: DetectionModel, levels: Sequence[int]) -> None:
     _check(config)
     num_bins = config.LIBRA.RETINANET_SAMPLER.NUM_BINS
     masses = [_add_masses(model, level, num_bins * num_groups(config)) for level in levels]
+    add_sum(model, masses, "retnet_negative_gradients_sum")
     running = model.add_state(RUNNING_MASSES, num_bins)
     inputs = [*masses, "retnet_fg_num", running]
     if shuffles_bins(config):

@@ -107,6 +107,14 @@ def test_what_is_reported_is_summed_last(tmp_path):
     assert sums["retnet_normalisers_world"][1] == ["retnet_fg_num", "retnet_bg_num"]
 
 
+def test_the_gradients_of_the_negatives_of_all_processes_are_balanced(tmp_path):
+    model = _build(tmp_path, "retinanet", 2, "LIBRA.RETINANET_NEGATIVES.WEIGHTS", "gradient_balanced")
+    index, blobs = _sums(model)["retnet_negative_gradients_sum_world"]
+    assert blobs == [f"retnet_negative_gradients_fpn{level}" for level in range(3, 8)]
+    rule = [op.name for op in model.net.Proto().op].index("NegativeWeights")
+    assert index < rule
+
+
 def test_the_drawn_anchors_of_all_processes_are_counted(tmp_path):
     model = _build(tmp_path, "faster_rcnn", 2, "LIBRA.SAMPLER.RPN_NORMALISER", "drawn")
     assert _sums(model)["rpn_drawn_sum_world"][1] == ["rpn_num_drawn"]
