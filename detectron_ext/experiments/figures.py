@@ -195,8 +195,8 @@ def gradient_figure(study: Study, config: Settings) -> Figure:
     )
     # A bar of either panel has the same room for its name.
     grid = figure.add_gridspec(1, 2, width_ratios=[len(shares) for shares, *_ in panels])
-    for place, (shares, names, title, legend) in zip(grid, panels):
-        axes = figure.add_subplot(place)
+    for column, (shares, names, title, legend) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
         _stacked(axes, shares, names, f"{title}: sums of gradient sizes", legend)
     return figure
 

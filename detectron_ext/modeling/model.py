@@ -55,7 +55,7 @@ class DetectionModel(DetectionLayers, ModelHelper):
         self.num_update_operators = 0
         self.states: dict[str, str] = {}
         nets = [net.Name() for net in (self.net, self.param_init_net)]
-        weakref.finalize(self, _forget_stack_traces, nets).atexit = False
+        weakref.finalize(self, _forget_stack_traces, nets)
 
     @property
     def loss_scale(self) -> float:
