@@ -130,7 +130,7 @@ def test_libra_defaults_are_plain_detectron():
             "CROP": False,
             "COLOR_JITTER": 0.0,
         },
-        "TRAIN": {"LOAD": "strict", "KEEP_CHECKPOINTS": 0},
+        "TRAIN": {"LOAD": "strict", "KEEP_CHECKPOINTS": 0, "SKIP_NONFINITE": 0},
         "DATA": {"DEEP_IMAGES": "refuse", "SKIP_BAD_IMAGES": False, "KEEP_EMPTY_IMAGES": False},
         "IGNORE_CROWD_ANCHORS": False,
         "EVALUATION": {"AP_DETECTIONS": 100},
