@@ -108,9 +108,8 @@ def test_what_is_reported_is_summed_last(tmp_path):
 
 
 def test_the_gradients_of_the_negatives_of_all_processes_are_balanced(tmp_path):
-    model = _build(
-        tmp_path, "retinanet", 2, "LIBRA.RETINANET_NEGATIVES.WEIGHTS", "gradient_balanced"
-    )
+    settings = ["LIBRA.RETINANET_NEGATIVES.WEIGHTS", "gradient_balanced"]
+    model = _build(tmp_path, "retinanet", 2, *settings)
     index, blobs = _sums(model)["retnet_negative_gradients_sum_world"]
     assert blobs == [f"retnet_negative_gradients_fpn{level}" for level in range(3, 8)]
     rule = [op.name for op in model.net.Proto().op].index("NegativeWeights")
