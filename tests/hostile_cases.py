@@ -69,12 +69,19 @@ def mutated_tree(tree: Any, draws: random.Random) -> Any:
         elif change == 1 and isinstance(holder, dict):
             holder[draws.choice(_TEXTS)] = holder[key]
         elif change == 2 and isinstance(holder, list):
-            holder.insert(0, copy.deepcopy(holder[key]))
+            holder.insert(0, _copied(holder[key]))
         elif change == 3:
-            holder[key] = copy.deepcopy(draws.choice(places)[0])
+            holder[key] = _copied(draws.choice(places)[0])
         else:
             holder[key] = hostile_value(draws)
     return tree
+
+
+def _copied(tree: Any) -> Any:
+    try:
+        return copy.deepcopy(tree)
+    except RecursionError:  # a change before made it very deep
+        return []
 
 
 def _places(tree: Any, depth: int = 0):
