@@ -11,31 +11,48 @@ from detectron_ext.errors import UserError
 
 _WHAT = {
     "step": "a whole training step: forward, backward and update",
+    "profile": "the parts of a training step, by type of operator and by layer",
     "ops": "every operator, forward and backward, compared with eager PyTorch",
 }
 
 
 def main() -> None:
     parser = command_line.make_parser(
-        'Measure speed and memory: "step" measures a training step, "ops" each operator. Add '
-        "--help after either to see its options.",
+        'Measure speed and memory: "step" measures a training step, "profile" its parts, "ops" '
+        "each operator. Add --help after one of them to see its options.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
+        "tools/benchmark.py profile --cfg configs/retinanet_R-50-FPN.yaml\n"
         "tools/benchmark.py ops --only pyramid attention --json operators.json",
     )
     parser.add_argument("what", choices=list(_WHAT), help="; ".join(map(": ".join, _WHAT.items())))
     what = parser.parse_args(sys.argv[1:2]).what
-    (_step if what == "step" else _operators)(sys.argv[2:])
+    {"step": _step, "profile": _profile, "ops": _operators}[what](sys.argv[2:])
 
 
-def _step_options(arguments: list[str]):
+def _profile(arguments: list[str]) -> None:
     parser = command_line.make_parser(
-        "Measure the time and the peak memory of training steps on random images. No data set is "
-        "read. With --beside, the same steps in PyTorch run alternately with them.",
-        "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
-        "tools/benchmark.py step --cfg configs/finetune/retinanet_EfficientNetLite0_320.yaml \\\n"
-        "      --batch 4 --beside python3 MODEL.NUM_CLASSES 7",
+        "Measure each operator of a training step on random images. No data set is read.",
+        "tools/benchmark.py profile --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
-    parser.prog += " step"
+    parser.prog += " profile"
+    _add_step_size(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    command_line.add_config_arguments(parser)
+    options = parser.parse_args(arguments)
+    if min(options.size, options.batch, options.steps) < 1:
+        parser.error("--size, --batch and --steps must be at least 1")
+    config = command_line.load_config(options.cfg_file, options.opts)
+
+    from detectron_ext.benchmarks.step_profile import profile_step, tables
+
+    operators = profile_step(config, options.size, options.batch, options.steps)
+    if options.json:
+        print(json.dumps([operator._asdict() for operator in operators]))
+    else:
+        print(tables(operators))
+
+
+def _add_step_size(parser) -> None:
     parser.add_argument(
         "--size",
         type=int,
@@ -49,6 +66,18 @@ def _step_options(arguments: list[str]):
     parser.add_argument(
         "--steps", type=int, metavar="N", default=10, help="number of timed steps (default: 10)"
     )
+
+
+def _step_options(arguments: list[str]):
+    parser = command_line.make_parser(
+        "Measure the time and the peak memory of training steps on random images. No data set is "
+        "read. With --beside, the same steps in PyTorch run alternately with them.",
+        "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
+        "tools/benchmark.py step --cfg configs/finetune/retinanet_EfficientNetLite0_320.yaml \\\n"
+        "      --batch 4 --beside python3 MODEL.NUM_CLASSES 7",
+    )
+    parser.prog += " step"
+    _add_step_size(parser)
     parser.add_argument(
         "--beside",
         metavar="PYTHON",

@@ -36,6 +36,31 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
         A dictionary: seconds (median over the steps), seconds_min, seconds_max, peak_memory_gb
         (peak of the process, in 10^9 bytes) and size (height and width after padding, in pixels).
     """
+    net, padded = ready_net(config, size, batch)
+    seconds = []
+    for _ in trange(_WARM_UP_STEPS + steps, desc="steps", disable=None):
+        started = time.perf_counter()
+        workspace.RunNet(net.name)
+        seconds.append(time.perf_counter() - started)
+    timed = seconds[_WARM_UP_STEPS:]
+    return {
+        "seconds": float(np.median(timed)),
+        "seconds_min": min(timed),
+        "seconds_max": max(timed),
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "size": padded,
+    }
+
+
+def ready_net(config: Config, size: int, batch: int) -> tuple[Any, int]:
+    """Create the training net, and feed its parameters and a made-up minibatch.
+
+    Args:
+        config, size, batch: as of `benchmark_step`.
+
+    Returns:
+        The net's definition (a NetDef), and the images' height and width after padding.
+    """
     stride = int(config.FPN.COARSEST_STRIDE)
     padded = -(-size // stride) * stride
     workspace.ResetWorkspace()
@@ -46,19 +71,7 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
             feed(model, index, name, value)
         feed(model, index, "lr", np.array([1e-5], dtype=np.float32))
     workspace.CreateNet(model.net, overwrite=True)
-    seconds = []
-    for _ in trange(_WARM_UP_STEPS + steps, desc="steps", disable=None):
-        started = time.perf_counter()
-        workspace.RunNet(model.net.Proto().name)
-        seconds.append(time.perf_counter() - started)
-    timed = seconds[_WARM_UP_STEPS:]
-    return {
-        "seconds": float(np.median(timed)),
-        "seconds_min": min(timed),
-        "seconds_max": max(timed),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "size": padded,
-    }
+    return model.net.Proto(), padded
 
 
 def _made_up_blobs(

@@ -31,7 +31,8 @@ struct FilterView {
 
 // Computes a tile of kTileRows x kVectors products, the sums over `depth` channels of left[tile]
 // times right. left lies in blocks of kVectorWidth channels, right is packed. c is in blocks, too.
-// Meanwhile it fetches a cache line at `ahead` for each block of channels.
+// Meanwhile it fetches the tiles of the next call, which follow in each block of channels, and a
+// cache line at `ahead` for each block: left and right come from the second-level cache or farther.
 template <int kVectors>
 __attribute__((noinline)) void MultiplyTiles(int64_t depth, const float* __restrict left,
                                              int64_t left_stride, const float* __restrict right,
@@ -47,7 +48,7 @@ __attribute__((noinline)) void MultiplyTiles(int64_t depth, const float* __restr
   for (int64_t k = 0; k < depth; k += kVectorWidth, left += left_stride, ahead += kLineFloats) {
     __builtin_prefetch(ahead, 0, 2);
     for (int64_t i = 0; i < kTileFloats; i += kLineFloats) {
-      __builtin_prefetch(left + left_stride + i);
+      __builtin_prefetch(left + kTileFloats + i);
     }
 #pragma GCC unroll 8
     for (int64_t step = 0; step < kVectorWidth; ++step, right += kVectors * kVectorWidth) {

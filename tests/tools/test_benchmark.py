@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 
@@ -70,3 +71,37 @@ def test_pytorch_builds_the_network_that_this_project_builds():
     peer = RetinaNet(Shape(num_classes=6))
     theirs = sorted(each.numel() for each in peer.parameters() if each.requires_grad)
     assert ours == theirs
+
+
+def test_a_profile_counts_the_work_of_every_operator():
+    outcome = run_tool(
+        "benchmark", "profile", "--cfg", _TINY, "--size", "64", "--batch", "1", "--steps", "1",
+        "--json",
+    )  # fmt: skip
+    operators = json.loads(outcome.out)  # nothing else is printed
+    assert len(operators) > 100
+    assert all(operator["seconds"] >= 0 and operator["calls"] == 1 for operator in operators)
+    named = {(operator["kind"], operator["layer"]): operator for operator in operators}
+    # The head has 64 channels, and its finest level has 8 x 8 positions.
+    head = named["Conv", "retnet_cls_conv_n0_fpn3"]
+    assert head["gflop"] == pytest.approx(2 * 8 * 8 * 64 * 64 * 9 / 1e9)
+    floats = 64 * (8 * 8 * 2 + 64 * 9 + 1)  # input and output, filter, bias
+    assert head["gigabytes"] == pytest.approx(4 * floats / 1e9)
+
+
+def test_a_profile_shows_types_and_the_slowest_operators():
+    outcome = run_tool(
+        "benchmark", "profile", "--cfg", _TINY, "--size", "64", "--batch", "1", "--steps", "1"
+    )
+    lines = outcome.out.splitlines()
+    assert lines[0].endswith(" operators")
+    assert any(line.startswith("| ConvGradient | ") for line in lines)
+    slowest = lines[lines.index("The 20 slowest operators:") + 4 :]
+    assert len(slowest) == 20
+    times = [float(line.split("|")[3]) for line in slowest]
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_profile_without_steps_is_refused():
+    outcome = run_tool("benchmark", "profile", "--cfg", _TINY, "--steps", "0")
+    assert "--steps must be at least 1" in outcome.err

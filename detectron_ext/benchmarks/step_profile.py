@@ -1,0 +1,140 @@
+"""Measures each operator of a training step: time, operations, bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import defaultdict
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
+
+import numpy as np
+from caffe2.python import workspace
+
+from detectron_ext.benchmarks.training_step import ready_net
+from detectron_ext.config import Config
+
+_WARM_UP_STEPS = 2
+_SLOWEST = 20
+
+
+class OperatorTime(NamedTuple):
+    """One operator of the net.
+
+    Attributes:
+        kind: the operator's type, such as "Conv".
+        layer: its first output.
+        calls: 1; the number of operators in a sum of several.
+        seconds: time of a run, the mean over the steps.
+        gflop: 10^9 multiplications and additions of convolutions and fully connected layers, as
+            many as the direct sums need; 0 for other operators.
+        gigabytes: size of its inputs and outputs in 10^9 bytes; each blob counts once.
+    """
+
+    kind: str
+    layer: str
+    calls: int
+    seconds: float
+    gflop: float
+    gigabytes: float
+
+
+def profile_step(config: Config, size: int, batch: int, steps: int) -> list[OperatorTime]:
+    """Time every operator of a training step.
+
+    Args:
+        config, size, batch: as of `training_step.benchmark_step`.
+        steps: timed steps, after a few that are not timed.
+
+    Returns:
+        The operators in the order of the net.
+    """
+    net, _ = ready_net(config, size, batch)
+    # One step operator by operator, because a blob may take another's place later in the step.
+    work = [_work(operator) for operator in net.op]
+    with _without_output():  # Caffe2 prints a line for each operator
+        times = workspace.BenchmarkNet(net.name, _WARM_UP_STEPS, steps, True)[1:]
+    return [
+        OperatorTime(operator.type, operator.output[0] if operator.output else "", 1, ms / 1e3, *w)
+        for operator, ms, w in zip(net.op, times, work)
+    ]
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """Drop what C++ code writes to the standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _work(operator: Any) -> tuple[float, float]:
+    """Run an operator and return its work in 10^9 operations, and its blobs' size in 10^9 bytes."""
+    workspace.RunOperatorOnce(operator)
+    blobs = {*operator.input, *operator.output}
+    gigabytes = sum(workspace.GetBlobSizeBytes(blob) for blob in blobs) / 1e9
+    return _operations(operator) / 1e9, gigabytes
+
+
+def _operations(operator: Any) -> float:
+    kind = (
+        operator.type[: -len("Gradient")] if operator.type.endswith("Gradient") else operator.type
+    )
+    if kind not in ("Conv", "FC"):
+        return 0.0
+    weights = workspace.FetchBlob(operator.input[1])
+    result = operator.output[0] if operator.type == kind else operator.input[2]
+    positions = workspace.GetBlobSizeBytes(result) / 4 / len(weights)
+    products = positions * weights.size
+    if operator.type == kind:
+        return 2 * products
+    outputs = [blob for blob in operator.output if blob]
+    has_bias = not any(arg.name == "no_bias" and arg.i for arg in operator.arg)
+    return 2 * products * (len(outputs) - int(has_bias))
+
+
+def tables(operators: Sequence[OperatorTime]) -> str:
+    """Return two tables in Markdown: the types of operators, and the slowest operators."""
+    total = sum(operator.seconds for operator in operators)
+    kinds: dict[str, list[OperatorTime]] = defaultdict(list)
+    for operator in operators:
+        kinds[operator.kind].append(operator)
+    sums = sorted((_sum(kind, of) for kind, of in kinds.items()), key=_seconds, reverse=True)
+    slowest = sorted(operators, key=_seconds, reverse=True)[:_SLOWEST]
+    return (
+        f"{total:.3f} s in {len(operators)} operators\n\n"
+        + _table("calls", sums, total, lambda o: str(o.calls))
+        + f"\n\nThe {len(slowest)} slowest operators:\n\n"
+        + _table("first output", slowest, total, lambda o: f"`{o.layer}`")
+    )
+
+
+def _seconds(operator: OperatorTime) -> float:
+    return operator.seconds
+
+
+def _sum(kind: str, operators: Iterable[OperatorTime]) -> OperatorTime:
+    columns = np.array([o[2:] for o in operators]).sum(axis=0)
+    return OperatorTime(kind, "", int(columns[0]), *map(float, columns[1:]))
+
+
+def _table(heading: str, rows: Sequence[OperatorTime], total: float, second: Any) -> str:
+    lines = [
+        f"| operator | {heading} | ms | share | GFLOP/s | GB/s |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        rate = f"{row.gflop / row.seconds:.0f}" if row.gflop and row.seconds else ""
+        bandwidth = f"{row.gigabytes / row.seconds:.1f}" if row.seconds else ""
+        share = row.seconds / total if total else 0.0
+        lines.append(
+            f"| {row.kind} | {second(row)} | {row.seconds * 1e3:.2f} | {share:.1%} | {rate} | "
+            f"{bandwidth} |"
+        )
+    return "\n".join(lines)
