@@ -117,13 +117,13 @@ class Processes(NamedTuple):
     """Which of several processes of a run this one is.
 
     Attributes:
-        count: number of processes.
+        total: number of processes.
         number: number of this process, from 0.
         rendezvous: the folder that all processes share; "" for one process.
         interface: network interface that connects them; "" chooses it.
     """
 
-    count: int = 1
+    total: int = 1
     number: int = 0
     rendezvous: str = ""
     interface: str = ""
