@@ -153,7 +153,7 @@ def test_outputs_equal_those_recorded_from_mmdetection(arch, place, monkeypatch)
     classes = [f"c{number}" for number in range(80)]
     write_checkpoint(place("m.pth"), arch, {"dataset_meta": {"classes": classes}})
     assert convert_mmdet_weights(place("m.pth"), place("m.pkl"), arch) == []
-    _, cfg, named, _ = read_weights(place("m.pkl"))
+    _, cfg, named, *_ = read_weights(place("m.pkl"))
     assert named == ["__background__", *classes]
     assert configuration.load_legacy_yaml(cfg)["LIBRA"]["BFP"]["ON"] is arch.startswith("libra")
 

@@ -22,9 +22,9 @@ def _write(path, content, protocol=2):
 
 def test_weights_are_read_as_they_were_written(tmp_path):
     path = str(tmp_path / "w.pkl")
-    write_weights(path, Weights(_BLOBS, "A: 1\n", ["__background__", "cell"]))
-    blobs, cfg, classes, _ = read_weights(path)
-    assert (cfg, classes) == ("A: 1\n", ["__background__", "cell"])
+    write_weights(path, Weights(_BLOBS, "A: 1\n", ["__background__", "cell"], num_processes=2))
+    blobs, cfg, classes, data, processes = read_weights(path)
+    assert (cfg, classes, data, processes) == ("A: 1\n", ["__background__", "cell"], None, 2)
     np.testing.assert_array_equal(blobs["conv1_w"], _BLOBS["conv1_w"])
     assert os.listdir(tmp_path) == ["w.pkl"]
 
