@@ -71,7 +71,8 @@ def _add_step_size(parser) -> None:
 def _step_options(arguments: list[str]):
     parser = command_line.make_parser(
         "Measure the time and the peak memory of training steps on random images. No data set is "
-        "read. With --beside, the same steps in PyTorch run alternately with them.",
+        "read. With --beside or --vs-mmdet, steps in PyTorch or mmdetection run alternately with "
+        "them.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
         "tools/benchmark.py step --cfg configs/finetune/retinanet_EfficientNetLite0_320.yaml \\\n"
         "      --batch 4 --beside python3 MODEL.NUM_CLASSES 7",
@@ -85,11 +86,16 @@ def _step_options(arguments: list[str]):
         "checkout",
     )
     parser.add_argument(
+        "--vs-mmdet",
+        metavar="PYTHON",
+        help="a Python with mmdetection 3; for R-50-FPN and 80 classes, in a checkout",
+    )
+    parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
         default=5,
-        help="with --beside: how often each side runs (default: 5)",
+        help="with --beside or --vs-mmdet: how often each side runs (default: 5)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     command_line.add_config_arguments(parser)
@@ -102,7 +108,7 @@ def _step_options(arguments: list[str]):
 def _step(arguments: list[str]) -> None:
     options = _step_options(arguments)
     config = command_line.load_config(options.cfg_file, options.opts)
-    if options.beside:
+    if options.beside or options.vs_mmdet:
         _beside(config, options)
         return
 
@@ -120,15 +126,26 @@ def _step(arguments: list[str]) -> None:
 
 
 def _beside(config, options) -> None:
-    from detectron_ext.benchmarks.step_beside_pytorch import compare_with_pytorch, table
+    from detectron_ext.benchmarks.step_beside_pytorch import (
+        compare_with_mmdet,
+        compare_with_pytorch,
+        table,
+    )
 
+    if options.beside and options.vs_mmdet:
+        raise UserError("give --beside or --vs-mmdet, not both")
+    flag, python, compare = (
+        ("--beside", options.beside, compare_with_pytorch)
+        if options.beside
+        else ("--vs-mmdet", options.vs_mmdet, compare_with_mmdet)
+    )
     if options.size % 32:
-        raise UserError("--beside needs a --size that is a multiple of 32")
+        raise UserError(f"{flag} needs a --size that is a multiple of 32")
     numbers = {"--size": options.size, "--batch": options.batch, "--steps": options.steps}
     flags = [text for name, value in numbers.items() for text in (name, str(value))]
     own = [__file__, "step", "--json", "--cfg", options.cfg_file, *flags, *options.opts]
-    results = compare_with_pytorch(
-        config, own, options.beside, options.size, options.batch, options.steps, options.rounds
+    results = compare(
+        config, own, python, options.size, options.batch, options.steps, options.rounds
     )
     print(json.dumps(results) if options.json else table(results))
 

@@ -1,4 +1,4 @@
-"""Times training steps of this project and of PyTorch alternately."""
+"""Times training steps of this project and of PyTorch or mmdetection alternately."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Sequence
 
 from tqdm import trange
 
-from detectron_ext.config import Config
+from detectron_ext.config import Config, is_retinanet
 from detectron_ext.errors import UserError
 from detectron_ext.shipped_files import TOOLS
 
 _BODY = "FPN.add_fpn_EfficientNetLite0_conv5_body"
+_MMDET_CLASSES = 80
 _FORMATS = {"nchw": [], "channels_last": ["--channels-last"]}
 
 
@@ -53,6 +54,50 @@ def compare_with_pytorch(
     peer = [python, str(TOOLS / "benchmark_pytorch.py"), *_flags(config, size, batch, steps)]
     for order, flags in _FORMATS.items():
         commands[f"PyTorch {order}"] = [*peer, *flags]
+    return _take_turns(commands, rounds)
+
+
+def compare_with_mmdet(
+    config: Config,
+    own_command: Sequence[str],
+    python: str,
+    size: int,
+    batch: int,
+    steps: int,
+    rounds: int,
+) -> dict[str, list[dict]]:
+    """Run this project and mmdetection in turns; arguments as of `compare_with_pytorch`.
+
+    Args:
+        config: RetinaNet or Faster R-CNN on R-50-FPN, plain or with Libra's parts. mmdetection runs
+            its own configuration of that detector, with 80 classes.
+        python: a Python with mmdetection 3.
+
+    Returns:
+        {"this project", "mmdetection": results of each round}.
+
+    Raises:
+        UserError: the configuration is another model, or a side fails.
+    """
+    values = {"size": size, "batch": batch, "steps": steps, "threads": config.LIBRA.THREADS}
+    numbers = [text for name, value in values.items() for text in (f"--{name}", str(value))]
+    peer = [python, str(TOOLS / "benchmark_mmdet.py"), _mmdet_detector(config), *numbers]
+    own = [sys.executable, *own_command]
+    return _take_turns({"this project": own, "mmdetection": peer}, rounds)
+
+
+def _mmdet_detector(config: Config) -> str:
+    is_r50 = "ResNet50" in config.MODEL.CONV_BODY and "fpn" in config.MODEL.CONV_BODY.lower()
+    if not is_r50 or config.MODEL.NUM_CLASSES != _MMDET_CLASSES + 1:
+        raise UserError(
+            "--vs-mmdet compares RetinaNet or Faster R-CNN with an R-50-FPN body and "
+            f"MODEL.NUM_CLASSES {_MMDET_CLASSES + 1}"
+        )
+    kind = "retinanet" if is_retinanet(config) else "faster_rcnn"
+    return f"libra_{kind}" if config.LIBRA.BFP.ON else kind
+
+
+def _take_turns(commands: dict[str, list[str]], rounds: int) -> dict[str, list[dict]]:
     results: dict[str, list[dict]] = {side: [] for side in commands}
     for _ in trange(rounds, desc="rounds", disable=None):
         for side, command in commands.items():
@@ -61,7 +106,7 @@ def compare_with_pytorch(
 
 
 def ratios(results: dict[str, list[dict]]) -> list[float]:
-    """Return, for each round, the time of PyTorch's faster format over this project's time."""
+    """Return, for each round, the time of the fastest other side over this project's time."""
     sides = [[run["seconds"] for run in runs] for runs in results.values()]
     return [min(peers) / own for own, *peers in zip(*sides)]
 
@@ -79,10 +124,15 @@ def table(results: dict[str, list[dict]]) -> str:
         )
     times = ratios(results)
     lines.append(
-        f"PyTorch's faster format takes {statistics.median(times):.2f} times as long (rounds "
+        f"{_peer(results)} takes {statistics.median(times):.2f} times as long (rounds "
         f"{min(times):.2f} to {max(times):.2f})"
     )
     return "\n".join(lines)
+
+
+def _peer(results: dict[str, list[dict]]) -> str:
+    _, *others = results
+    return others[0] if len(others) == 1 else "PyTorch's faster format"
 
 
 def _flags(config: Config, size: int, batch: int, steps: int) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 
@@ -12,6 +13,7 @@ from tool_runner import failure, run_tool
 from detectron_ext import config as configuration
 
 _TINY = REPOSITORY / "configs" / "digits" / "libra_retinanet_R-36-tiny_256.yaml"
+_R50 = REPOSITORY / "configs" / "retinanet_R-50-FPN.yaml"
 _EFFICIENTNET = REPOSITORY / "configs" / "finetune" / "retinanet_EfficientNetLite0_320.yaml"
 
 
@@ -55,6 +57,35 @@ def test_a_step_beside_pytorch_that_cannot_be_measured_is_refused(arguments, mes
     small = ["--batch", "1", "--steps", "1", "--rounds", "1", "MODEL.NUM_CLASSES", "3"]
     size = [] if "--size" in arguments else ["--size", "64"]
     assert message in failure(run_tool("benchmark", "step", *arguments, *size, *small))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vs-mmdet", "x", "MODEL.NUM_CLASSES", "3"], "--vs-mmdet compares RetinaNet or Faster"),
+        (["--vs-mmdet", "/no/python"], "/no/python cannot be run: No such"),
+        (["--size", "70", "--vs-mmdet", "x"], "--vs-mmdet needs a --size that is a multiple of 32"),
+        (["--vs-mmdet", "x", "--beside", "y"], "give --beside or --vs-mmdet, not both"),
+    ],
+)
+def test_a_step_beside_mmdetection_that_cannot_be_measured_is_refused(arguments, message):
+    small = ["--batch", "1", "--steps", "1", "--rounds", "1"]
+    size = [] if "--size" in arguments else ["--size", "64"]
+    outcome = run_tool("benchmark", "step", "--cfg", _R50, *small, *size, *arguments)
+    assert message in failure(outcome)
+
+
+@pytest.mark.skipif("MMDET_PYTHON" not in os.environ, reason="MMDET_PYTHON names no mmdetection")
+@pytest.mark.parametrize("configuration", ["libra_retinanet", "faster_rcnn"])
+def test_a_step_beside_mmdetection_prints_both_sides(configuration):
+    cfg = REPOSITORY / "configs" / f"{configuration}_R-50-FPN.yaml"
+    outcome = run_tool(
+        "benchmark", "step", "--cfg", cfg, "--size", "64", "--batch", "1", "--steps", "1",
+        "--rounds", "1", "--vs-mmdet", os.environ["MMDET_PYTHON"], "LIBRA.THREADS", "1",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"^mmdetection 3[^:]*: [\d.]+ s per step", outcome.out, re.M)
+    assert re.search(r"^mmdetection takes [\d.]+ times as long", outcome.out, re.M)
 
 
 def test_pytorch_builds_the_network_that_this_project_builds():
