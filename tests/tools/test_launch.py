@@ -23,7 +23,7 @@ from detectron_ext.engine.weights_file import read_weights
 
 # One image in each process gives the images of one process with two. The rate is low: at the usual
 # one the tiny network turns the last bits of a sum into other losses within a few iterations.
-_SETTINGS = ["TRAIN.ASPECT_GROUPING", "False", "SOLVER.BASE_LR", "0.00003", "LIBRA.LOG_PERIOD", "1"]
+_SETTINGS = ["TRAIN.ASPECT_GROUPING", "False", "SOLVER.BASE_LR", "0.00001", "LIBRA.LOG_PERIOD", "1"]
 _LIBRA = ["LIBRA.BFP.ON", "True", "LIBRA.BALANCED_L1.ON", "True"]
 # All anchors and regions are trained. Otherwise each process draws its own.
 _NO_DRAWS = [
