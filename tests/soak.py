@@ -33,14 +33,17 @@ from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.engine.detector import Detector
 from detectron_ext.engine.train import train
 
-PAGE = 4096
 LIMIT = 0.02
 
 
 def resident() -> int:
-    """Return the resident memory of this process, in bytes."""
+    """Return the resident memory of this process without pages of files, in bytes.
+
+    The system takes the pages of libraries away and brings them back as it likes.
+    """
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(fields["RssAnon"].split()[0]) * 1024
 
 
 def growth(samples: Sequence[int], first: int) -> float:
