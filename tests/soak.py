@@ -42,7 +42,8 @@ def resident() -> int:
     The system takes the pages of libraries away and brings them back as it likes.
     """
     gc.collect()
-    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
     return int(fields["RssAnon"].split()[0]) * 1024
 
 
