@@ -6,8 +6,8 @@
 # downloaded with uv. Then installs the pinned requirements and this package in editable mode, which
 # builds the native library, too.
 #
-# TORCH chooses another build of the pinned torch: a version as 1.10.2+cu113, which pip takes from
-# PyTorch's own index, or the file or the address of a wheel.
+# TORCH chooses another build of the pinned torch: a version as 1.10.2+cu113, which pip finds in the
+# index that PIP_EXTRA_INDEX_URL names, or the file or the address of a wheel.
 set -eu
 folder=$1
 cd "$(dirname "$0")/.."
@@ -55,19 +55,14 @@ if [ ! -x "$folder/bin/python" ]; then
 fi
 
 pip="$folder/bin/python -m pip"
-case ${TORCH:-} in
-"") ;;
-*.whl)
-    echo "installing the torch of TORCH: $TORCH"
-    $pip install --quiet "$TORCH"
-    ;;
-*)
-    echo "installing the torch of TORCH: torch==$TORCH"
-    # The part after the plus sign names the CUDA version, and a folder of the index.
-    $pip install --quiet "torch==$TORCH" \
-        --extra-index-url "https://download.pytorch.org/whl/${TORCH##*+}"
-    ;;
-esac
+if [ -n "${TORCH:-}" ]; then
+    case $TORCH in
+    *.whl) build=$TORCH ;;
+    *) build="torch==$TORCH" ;;
+    esac
+    echo "installing the torch of TORCH: $build"
+    $pip install --quiet "$build"
+fi
 echo "installing the requirements: about 1 GB to download, several minutes"
 $pip install --quiet -r requirements.txt
 if [ -n "${TORCH:-}" ]; then
