@@ -48,18 +48,25 @@ def main() -> None:
     import_optional("onnx", "exporting to ONNX")
     config = command_line.load_config(arguments.cfg_file, [*arguments.opts, "NUM_GPUS", 0])
 
+    images = {}
+    if arguments.check:  # nothing is written if they cannot be read
+        import_optional("onnxruntime", "checking an ONNX model")
+
+        from detectron_ext.data.transforms import read_file
+
+        deep = config.LIBRA.DATA.DEEP_IMAGES
+        images = {name: read_file(name, deep=deep) for name in arguments.check}
+
     from detectron_ext.deployment.to_onnx.export import export_onnx
 
     size = tuple(arguments.size) if arguments.size else None
     about = export_onnx(config, config.TEST.WEIGHTS, arguments.out, size, arguments.input_type)
     shown = " x ".join(map(str, about.get("image_size", ["any size"])))
     print(f"written: {arguments.out}, for images of {shown}")
-    if arguments.check:
-        import_optional("onnxruntime", "checking an ONNX model")
-
+    if images:
         from detectron_ext.deployment.onnx_check import check_onnx
 
-        check_onnx(config, config.TEST.WEIGHTS, arguments.out, arguments.check)
+        check_onnx(config, config.TEST.WEIGHTS, arguments.out, images)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, Mapping, NamedTuple
 
 import numpy as np
 
 from detectron_ext.config import Config
 from detectron_ext.counted import counted
-from detectron_ext.data.transforms import read_file
 from detectron_ext.deployment.onnx_detector import OnnxDetector
 from detectron_ext.engine.detector import Detector
 from detectron_ext.errors import UserError
@@ -73,7 +72,7 @@ def difference(expected: np.ndarray, found: np.ndarray) -> Difference:
     return Difference(int((expected[:, 4] > LEAST_SCORE).sum()), missing, more, corners, scores)
 
 
-def check_onnx(config: Config, weights: str, path: str, images: Sequence[str]) -> None:
+def check_onnx(config: Config, weights: str, path: str, images: Mapping[str, np.ndarray]) -> None:
     """Run both on images, print differences and times, and raise an error if they differ.
 
     The two sides take turns, and each time is the median over the runs on all images. The first
@@ -83,16 +82,15 @@ def check_onnx(config: Config, weights: str, path: str, images: Sequence[str]) -
         config: the configuration that was exported, with NUM_GPUS 0.
         weights: the weights that were exported.
         path: the ONNX model.
-        images: paths of images.
+        images: name of an image to (height, width, 3) uint8, BGR.
 
     Raises:
-        UserError: detections differ, or a file cannot be read.
+        UserError: detections differ, or the weights or the model cannot be used.
     """
     detector, exported = Detector(config, weights), OnnxDetector(path)
     total = Difference()
     times: dict[str, list[float]] = {"Caffe2": [], "onnxruntime": []}
-    for number, name in enumerate(images):
-        image = read_file(name, deep=config.LIBRA.DATA.DEEP_IMAGES)
+    for number, (name, image) in enumerate(images.items()):
         if number == 0:
             detector(image), exported(image)
         for _ in range(_RUNS):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import os
-import resource
-import statistics
 import sys
 import time
 import types
 from typing import Any
 
 import torch
+
+from detectron_ext.pytorch_benchmark.summary import summary
 
 _WARM_UP_STEPS = 3
 _BOXES_PER_IMAGE = 7
@@ -55,15 +55,7 @@ def benchmark_mmdet_step(detector: str, size: int, batch: int, steps: int, threa
         _total(model.loss(images, samples)).backward()
         optimizer.step()
         seconds.append(time.perf_counter() - started)
-    timed = seconds[_WARM_UP_STEPS:]
-    return {
-        "seconds": statistics.median(timed),
-        "seconds_min": min(timed),
-        "seconds_max": max(timed),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "size": size,
-        "version": f"{version}, torch {torch.__version__}",
-    }
+    return summary(seconds[_WARM_UP_STEPS:], size, f"{version}, torch {torch.__version__}")
 
 
 def _total(losses: dict) -> torch.Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import statistics
 import time
 
 import torch
 from torch.nn import functional
 
 from detectron_ext.pytorch_benchmark.network import RetinaNet, Shape
+from detectron_ext.pytorch_benchmark.summary import summary
 
 _WARM_UP_STEPS = 3
 _ALPHA, _BETA = 0.25, 0.11
@@ -52,15 +51,7 @@ def benchmark_pytorch_step(
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - started)
-    timed = seconds[_WARM_UP_STEPS:]
-    return {
-        "seconds": statistics.median(timed),
-        "seconds_min": min(timed),
-        "seconds_max": max(timed),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "size": size,
-        "version": torch.__version__,
-    }
+    return summary(seconds[_WARM_UP_STEPS:], size, torch.__version__)
 
 
 def _targets(classes: torch.Tensor, deltas: torch.Tensor) -> tuple:

@@ -65,20 +65,16 @@ def test_differences_of_images_are_joined():
     assert joined == Difference(5, 1, 4, 0.3, 0.2)
 
 
-def test_another_model_is_an_error(monkeypatch, tmp_path, capsys):
+def test_another_model_is_an_error(monkeypatch, capsys):
     """The error names how many detections differ, after the line of each image."""
-    path = str(tmp_path / "image.png")
-    cv2.imwrite(path, _images()[0])
-    config = type("Config", (), {})()
-    config.LIBRA = type("Libra", (), {"DATA": type("Data", (), {"DEEP_IMAGES": "refuse"})})
     monkeypatch.setattr(onnx_check, "Detector", lambda config, weights: lambda image: ROWS)
     monkeypatch.setattr(onnx_check, "OnnxDetector", lambda path: lambda image: ROWS[1:])
     with pytest.raises(
         UserError, match="model.onnx does not find .*: 1 missing and 0 more of 2 det"
     ):
-        onnx_check.check_onnx(config, "weights", "model.onnx", [path])
+        onnx_check.check_onnx(None, "weights", "model.onnx", {"image.png": _images()[0]})
     first, all_images = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{path}: 1 of 2 detections above 0.05 found, 0 more; corners differ")
+    assert first.startswith("image.png: 1 of 2 detections above 0.05 found, 0 more; corners differ")
     assert all_images.startswith("1 image: 1 of 2") and "s for an image" in all_images
 
 
@@ -92,3 +88,12 @@ def test_the_tool_checks_what_it_wrote(make_model, tmp_path):
     output = subprocess.check_output(command, stderr=subprocess.STDOUT).decode()
     last = output.splitlines()[-1]
     assert last.startswith("3 images: ") and ", 0 more; " in last and "Caffe2 0." in last
+
+
+def test_nothing_is_written_if_an_image_cannot_be_read(make_model, tmp_path):
+    _, weights, _ = make_model("retinanet")
+    command = [sys.executable, str(_TOOLS / "export_onnx.py"), "--cfg", str(tmp_path / "tiny.yaml")]
+    command += ["--check", "no.png", "--out", str(tmp_path / "m.onnx"), "TEST.WEIGHTS", weights]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2 and not (tmp_path / "m.onnx").exists()
+    assert ended.stderr.splitlines()[-1].startswith("error: no.png cannot be read")
