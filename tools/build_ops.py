@@ -24,7 +24,7 @@ def main() -> int:
         "tools/build_ops.py --targets x86-64-v2,x86-64-v3\n"
         "tools/build_ops.py --sanitize address\n"
         "tools/build_ops.py --caffe2 /path/of/another/python\n"
-        "tools/build_ops.py --check-cuda",
+        "tools/build_ops.py --check-cuda --fetch-headers",
     )
     parser.add_argument(
         "--sanitize",
@@ -51,15 +51,24 @@ def main() -> int:
     parser.add_argument(
         "--check-cuda",
         action="store_true",
-        help="only compile the CUDA sources, for two architectures, and build no library; without "
+        help="only compile the CUDA sources, for two architectures, and if the headers of CUDA's "
+        "libraries are found, link and load them; the package's library stays as it is; without "
         "nvcc, say so in one line",
+    )
+    parser.add_argument(
+        "--fetch-headers",
+        action="store_true",
+        help="with --check-cuda: download the headers of cuBLAS, cuRAND and cuDNN from the package "
+        "index into build/ (600 MB, of which 3 MB are kept)",
     )
     arguments = parser.parse_args()
     try:
         for name in arguments.targets or ():
             require_known(name)
+        if arguments.fetch_headers and not arguments.check_cuda:
+            parser.error("--fetch-headers needs --check-cuda")
         if arguments.check_cuda:
-            print(check_cuda())
+            print(check_cuda(arguments.fetch_headers))
         else:
             build_or_warn(arguments.sanitize, arguments.caffe2, arguments.targets)
     except (BuildError, Unavailable, ValueError) as error:

@@ -41,6 +41,12 @@ class Nvcc(NamedTuple):
         """Return the names of what `kernel_code` compiles, such as "sm_75" and "compute_90"."""
         return [*(f"sm_{a}" for a in self.architectures), f"compute_{self.architectures[-1]}"]
 
+    def version(self) -> str:
+        """Return the version of CUDA, such as "13.0"; "unknown" if the compiler does not say."""
+        text = subprocess.run([self.path, "--version"], stdout=subprocess.PIPE).stdout.decode()
+        found = re.search(r"release (\d+\.\d+)", text)
+        return found.group(1) if found else "unknown"
+
     def host_code(self) -> list[str]:
         """Return flags for sources without kernels: one architecture is enough for them."""
         newest = self.architectures[-1]

@@ -41,6 +41,7 @@ VARIANT_FLAGS = {
         "-fno-sanitize=vptr",
     ],
 }
+LINKED_CHECK = "checked.so"
 _HEADERS = "operators/caffe2_headers.h"
 _PRECOMPILED = f"{_HEADERS}.gch"
 CUDA_FLAGS = [
@@ -121,17 +122,18 @@ def ninja_text(sources: Path, folder: Path, library: str, variant: str, inputs: 
             rules += _rule(rule, f"{command} {' '.join(flags)} {_tag(inputs)} -MD")
             more_objects, more_edges = _edges(sources, rule, pattern)
             objects, edges = objects + more_objects, edges + more_edges
-    rules += [
-        "rule link",
-        f"  command = {inputs.compiler} -shared $in {' '.join(_link(variant, inputs))} -o $out",
-        "  description = link $out",
-    ]
+    rules += _link_rule(variant, inputs)
     goal = [f"build {library}: link {' '.join(objects)}", f"default {library}"]
     return "\n".join([_sources_line(sources, folder), *rules, *edges, *goal]) + "\n"
 
 
 def cuda_check_text(
-    sources: Path, folder: Path, nvcc: Nvcc, compiler: str, operators: Inputs | None
+    sources: Path,
+    folder: Path,
+    nvcc: Nvcc,
+    compiler: str,
+    operators: Inputs | None,
+    host_objects: Path | None = None,
 ) -> tuple[str, int]:
     """Return a Ninja file that compiles only the .cu files, and the number of these files.
 
@@ -143,6 +145,8 @@ def cuda_check_text(
         nvcc: the CUDA compiler.
         compiler: the C++ compiler that nvcc calls.
         operators: what operators are compiled with, or None to leave them out.
+        host_objects: the folder of the objects of the .cc files. With it (and operators) the
+            objects of both are linked to LINKED_CHECK.
     """
     command = nvcc_command(nvcc, compiler)
     ends = nvcc._replace(architectures=[nvcc.architectures[0], nvcc.architectures[-1]])
@@ -152,8 +156,17 @@ def cuda_check_text(
         rules += _rule("cuda_operator", f"{command} {' '.join(cuda_operator_flags(operators))} -MD")
         more_objects, more_edges = _edges(sources, "cuda_operator", "operators/*.cu")
         objects, edges = objects + more_objects, edges + more_edges
-    lines = [_sources_line(sources, folder), *rules, *edges, f"default {' '.join(objects)}"]
-    return "\n".join(lines) + "\n", len(objects)
+    files = len(objects)
+    goals = objects
+    if operators is not None and host_objects is not None:
+        host, _ = _edges(sources, "", "kernels/*.cc", "operators/*.cc")
+        below = os.path.relpath(str(host_objects), str(folder))
+        linked = [*objects, *(f"{below}/{name}" for name in host)]
+        rules += _link_rule("release", operators)
+        edges.append(f"build {LINKED_CHECK}: link {' '.join(linked)}")
+        goals = [LINKED_CHECK]
+    lines = [_sources_line(sources, folder), *rules, *edges, f"default {' '.join(goals)}"]
+    return "\n".join(lines) + "\n", files
 
 
 def nvcc_command(nvcc: Nvcc, compiler: str) -> str:
@@ -205,6 +218,14 @@ def _edges(
         first = f" | {needs}" if needs else ""
         lines += [f"build {objects[-1]}: {rule} $sources/{name}{first}", f"  name = {name}"]
     return objects, lines
+
+
+def _link_rule(variant: str, inputs: Inputs) -> list[str]:
+    return [
+        "rule link",
+        f"  command = {inputs.compiler} -shared $in {' '.join(_link(variant, inputs))} -o $out",
+        "  description = link $out",
+    ]
 
 
 def _link(variant: str, inputs: Inputs) -> list[str]:

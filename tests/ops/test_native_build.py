@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from detectron_ext.native_build import (
     Unavailable,
     check_cuda,
     cuda,
+    cuda_check,
+    cuda_headers,
     library,
     protobuf,
     toolchain,
@@ -187,15 +190,17 @@ def test_clang_is_not_taken_for_gcc(tmp_path, monkeypatch):
 def toolkit(tmp_path, monkeypatch):
     """A folder with a CUDA toolkit and a Caffe2.
 
-    Its nvcc says that it compiles for sm_50, sm_75, sm_90 and sm_120. When it compiles, it writes
-    its arguments to the object and names no dependencies.
+    Its nvcc says that it compiles for sm_50, sm_75, sm_90 and sm_120. When it compiles, it makes
+    an empty object, writes its arguments beside it and names no dependencies.
     """
     script = f"""case $1 in
     --dryrun) echo "#$ TOP={tmp_path}/toolkit/bin/.." >&2 ;;
     --list-gpu-code) printf 'sm_50\\nsm_75\\nsm_90\\nsm_120\\n' ;;
+    --version) echo "Cuda compilation tools, release 13.0, V13.0.88" ;;
     *) for object; do :; done
        grep -q broken $(echo "$*" | sed 's/.*-c \\([^ ]*\\).*/\\1/') && exit 1
-       echo "$*" > $object ; echo "$object:" > $object.d ;;
+       g++ -x c++ -c /dev/null -o $object
+       echo "$*" > $object.args ; echo "$object:" > $object.d ;;
 esac"""
     monkeypatch.setenv("NVCC", program(tmp_path / "toolkit/bin/nvcc", script))
     for name in ("DETECTRON_EXT_CUDA_ARCHITECTURES", "DETECTRON_EXT_CUDA_INCLUDE"):
@@ -259,7 +264,9 @@ def test_kernels_are_compiled_for_every_architecture_and_operators_once(sources,
 
 @pytest.fixture
 def cuda_sources(sources, toolkit, monkeypatch):
-    """A tree with a CUDA kernel and a CUDA operator, on a machine that can compile both."""
+    """A tree with a CUDA kernel and a CUDA operator, on a machine that can link both."""
+    for name in ("libtorch_cuda.so", "libc10_cuda.so"):
+        _compile("-shared", "-Wl,-soname," + name, "-o", str(toolkit / "lib" / name))
     for name in ("kernels/sum.cu", "operators/sum_op.cu"):
         (sources / "ops" / name).write_text("")
     caffe2 = Caffe2("torch-1.10.2", toolkit / "include", toolkit / "lib")
@@ -272,15 +279,20 @@ def cuda_sources(sources, toolkit, monkeypatch):
     return sources
 
 
+def _compile(*arguments: str) -> None:
+    subprocess.run(["g++", "-x", "c++", "/dev/null", *arguments], check=True)
+
+
 def cuda_objects(sources) -> dict[str, str]:
     """Return what nvcc was called with for each object of the check."""
     folder = sources / "build/native/cuda_check"
-    return {p.name: p.read_text() for p in folder.rglob("*.cu.o")}
+    return {p.name[: -len(".args")]: p.read_text() for p in folder.rglob("*.cu.o.args")}
 
 
 @needs_compiler
 def test_check_compiles_kernels_for_the_oldest_and_newest_architecture(cuda_sources):
-    assert check_cuda() == "CUDA kernels and operators compiled: 2 files"
+    expected = "CUDA kernels and operators compiled, linked and loaded: 2 files"
+    assert check_cuda() == expected
     objects = cuda_objects(cuda_sources)
     kernel = objects["sum.cu.o"]
     assert "code=sm_75" in kernel and "code=sm_120" in kernel and "code=sm_90" not in kernel
@@ -294,6 +306,68 @@ def test_check_without_the_headers_compiles_only_the_kernels(cuda_sources, toolk
     assert check_cuda() == "CUDA kernels compiled: 1 files"
     assert list(cuda_objects(cuda_sources)) == ["sum.cu.o"]
     assert "CUDA operators left out: no curand.h" in capfd.readouterr().out
+
+
+@needs_compiler
+def test_check_leaves_the_library_of_the_package(cuda_sources):
+    check_cuda()
+    assert not (cuda_sources / "lib").exists()
+
+
+@needs_compiler
+def test_check_fails_if_a_symbol_is_missing(cuda_sources):
+    (cuda_sources / "ops/kernels/one.cc").write_text("int two();\nint one() { return two(); }\n")
+    with pytest.raises(BuildError, match="did not build|did not compile"):
+        check_cuda()
+
+
+def test_a_library_that_does_not_load_is_named(tmp_path):
+    (tmp_path / "no.so").write_text("no library")
+    with pytest.raises(BuildError, match="does not load: .*no.so"):
+        cuda_check._load(tmp_path / "no.so")
+
+
+def wheel_with(*names: str):
+    """Return a function that takes the place of the download, and writes such wheels."""
+
+    def download(requirement, folder):
+        path = folder / "some.whl"
+        with zipfile.ZipFile(str(path), "w") as archive:
+            for name in names:
+                archive.writestr(name, requirement)
+        return path
+
+    return download
+
+
+def test_headers_are_taken_out_of_wheels_once(toolkit, tmp_path, monkeypatch):
+    names = ("nvidia/cu13/include/curand.h", "nvidia/cu13/include/a/b.hpp", "nvidia/lib/x.so")
+    monkeypatch.setattr(cuda_headers, "_download", wheel_with(*names, "x/include/../../out.h"))
+    version = cuda.find_nvcc().version()
+    folder = cuda_headers.fetch_headers(version, tmp_path / "cache")
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert (version, files) == ("13.0", ["a/b.hpp", "curand.h"])
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["cuda-13-headers"]
+    monkeypatch.setattr(cuda_headers, "_download", None)
+    assert cuda_headers.fetch_headers(version, tmp_path / "cache") == folder
+
+
+def test_headers_of_an_unknown_cuda_are_refused(tmp_path):
+    with pytest.raises(Unavailable, match="known for CUDA 12 and 13, not 10.2"):
+        cuda_headers.fetch_headers("10.2", tmp_path)
+
+
+@needs_compiler
+def test_check_without_an_index_compiles_only_the_kernels(cuda_sources, monkeypatch, capfd):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    assert check_cuda(fetch=True) == "CUDA kernels compiled: 1 files"
+    assert "CUDA operators left out: pip could not fetch nvidia-cublas" in capfd.readouterr().out
+
+
+def test_fetching_headers_needs_the_check():
+    result = run_script("--fetch-headers")
+    assert result.returncode == 2 and "--fetch-headers needs --check-cuda" in result.stderr
 
 
 @needs_compiler
