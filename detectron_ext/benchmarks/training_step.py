@@ -14,6 +14,7 @@ from tqdm import trange
 from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
+from detectron_ext.engine.step_nets import StepNets
 from detectron_ext.modeling import build_model
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
@@ -36,11 +37,12 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
         A dictionary: seconds (median over the steps), seconds_min, seconds_max, peak_memory_gb
         (peak of the process, in 10^9 bytes) and size (height and width after padding, in pixels).
     """
-    net, padded = ready_net(config, size, batch)
+    nets, padded = ready_nets(config, size, batch)
     seconds = []
     for _ in trange(_WARM_UP_STEPS + steps, desc="steps", disable=None):
         started = time.perf_counter()
-        workspace.RunNet(net.name)
+        nets.compute_gradients()
+        nets.apply_gradients()
         seconds.append(time.perf_counter() - started)
     timed = seconds[_WARM_UP_STEPS:]
     return {
@@ -52,14 +54,14 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
     }
 
 
-def ready_net(config: Config, size: int, batch: int) -> tuple[Any, int]:
-    """Create the training net, and feed its parameters and a made-up minibatch.
+def ready_nets(config: Config, size: int, batch: int) -> tuple[StepNets, int]:
+    """Create the nets of a training step, and feed their parameters and a made-up minibatch.
 
     Args:
         config, size, batch: as of `benchmark_step`.
 
     Returns:
-        The net's definition (a NetDef), and the images' height and width after padding.
+        The nets, and the images' height and width after padding.
     """
     stride = int(config.FPN.COARSEST_STRIDE)
     padded = -(-size // stride) * stride
@@ -70,8 +72,9 @@ def ready_net(config: Config, size: int, batch: int) -> tuple[Any, int]:
         for name, value in _made_up_blobs(config, size, padded, batch, seed=index).items():
             feed(model, index, name, value)
         feed(model, index, "lr", np.array([1e-5], dtype=np.float32))
-    workspace.CreateNet(model.net, overwrite=True)
-    return model.net.Proto(), padded
+    nets = StepNets(model)
+    nets.create()
+    return nets, padded
 
 
 def _made_up_blobs(

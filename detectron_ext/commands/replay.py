@@ -60,7 +60,7 @@ def _first_not_finite(model: DetectionModel, step: KeptStep) -> str:
         for name, value in blobs.items():
             if not _is_finite(value):
                 return f"the input {name} is not finite"
-    operators = StepNets(model).gradients.op
+    operators = StepNets(model, free_blobs=False).gradients.op
     first = ""
     for number, operator in enumerate(operators, 1):
         try:

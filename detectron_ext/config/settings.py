@@ -479,6 +479,9 @@ class LibraTrainSettings(Node, Protocol):
     @property
     def SKIP_NONFINITE(self) -> int: ...
 
+    @property
+    def FREE_BLOBS(self) -> bool: ...
+
 
 class LibraDataSettings(Node, Protocol):
     """The keys of LIBRA.DATA."""

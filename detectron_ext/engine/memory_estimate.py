@@ -11,12 +11,15 @@ import operator
 import re
 from typing import TYPE_CHECKING, Iterable, NamedTuple
 
+import numpy as np
+
 from detectron_ext.data.image_record import ImageRecord
 from detectron_ext.data.transforms import resize_scale, scaled_size
 from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.roi_levels import roi_level_names
 from detectron_ext.memory_limit import memory_limit
 from detectron_ext.modeling import build_model
+from detectron_ext.modeling.blob_lifetimes import lifetimes
 from detectron_ext.modeling.blob_sizes import activation_shapes, parameter_shapes
 from detectron_ext.modeling.devices import replica_scopes
 
@@ -175,12 +178,40 @@ def _activations(model: DetectionModel, images: int, height: int, width: int, re
             inputs[name] = (regions if name == names[0] else 0, 5)
     scope = replica_scopes(model.num_gpus)[0]
     shapes = activation_shapes(model, {scope + name: shape for name, shape in inputs.items()})
-    sizes = [_size(shape) for shape in [*shapes.values(), inputs["data"]]]
-    gradients = 0
-    if model.train:
-        # MEMONGER keeps only those that are needed at the same time.
-        gradients = max(sizes) if config.MEMONGER else sum(sizes)
-    return sum(sizes) + gradients
+    sizes = {name: _size(shape) for name, shape in shapes.items()}
+    data = _size(inputs["data"])
+    if model.train and config.LIBRA.TRAIN.FREE_BLOBS:
+        return data + _freed_activations(model, sizes)
+    total, largest = data + sum(sizes.values()), max(data, *sizes.values())
+    if not model.train:
+        return total
+    # MEMONGER keeps only those that are needed at the same time.
+    return total + (largest if config.MEMONGER else total)
+
+
+def _freed_activations(model: DetectionModel, sizes: dict[str, int]) -> int:
+    """Return the most bytes that maps need at a time if each is freed after its last reader.
+
+    Gradients of maps are left out. Gradients of parameters, which `_parameters` counts, are
+    complete only when the maps have been freed, so that the sum of both is smaller than the sum of
+    their largest sizes.
+
+    Args:
+        model: a training model.
+        sizes: bytes of the maps, by name.
+    """
+    shapes = parameter_shapes(model)
+    gradients = {
+        str(model.param_to_grad[param]): _size(shapes[str(param)])
+        for param in model.trainable_params()
+        if str(param) in shapes
+    }
+    known = {**sizes, **gradients}
+    changes = np.zeros(len(model.net.Proto().op) + 1, dtype=np.int64)
+    for life in lifetimes(model.net.Proto().op):
+        changes[life.first] += known.get(life.blob, 0)
+        changes[life.last + 1] -= known.get(life.blob, 0)
+    return max(0, int(changes.cumsum().max()) - sum(gradients.values()))
 
 
 def _scaled(height: int, width: int, target_size: float, max_size: float) -> tuple[int, int]:

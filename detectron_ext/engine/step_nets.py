@@ -1,41 +1,52 @@
 """The net of a training step in two parts: what computes the gradients, and what applies them.
 
-Losses and gradients are looked at between both, before they change any parameter.
+Losses and gradients are looked at between both, before they change any parameter. Blobs that no
+later operator reads are freed meanwhile (`LIBRA.TRAIN.FREE_BLOBS`).
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Iterable
 
 import numpy as np
 from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
+from detectron_ext.modeling.blob_lifetimes import with_freed_blobs
 from detectron_ext.modeling.devices import replica_scopes, unscoped
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
+from detectron_ext.sampling.sampling_statistics import counts_blob
 
 if TYPE_CHECKING:
     from detectron_ext.modeling.model import DetectionModel
 
 
 class StepNets:
-    """The two nets of a training step. The operators and their order are those of the model's net.
+    """The two nets of a training step.
+
+    The operators and their order are those of the model's net. On the CPU, with
+    LIBRA.TRAIN.FREE_BLOBS, operators `Free` are added.
 
     Args:
         model: a training model.
+        free_blobs: False leaves every blob as the last operator wrote it, whatever the key says.
 
     Attributes:
         gradients: the net that computes losses and gradients.
         update: the net that decays the weights and updates parameters and momenta.
     """
 
-    def __init__(self, model: DetectionModel):
+    def __init__(self, model: DetectionModel, free_blobs: bool = True):
         self._model = model
         whole = model.net.Proto()
         end = len(whole.op) - model.num_update_operators
-        self.gradients = _part(whole, "_gradients", whole.op[:end], whole.external_input)
+        steps = [[operator] for operator in whole.op]
+        if free_blobs and model.config.LIBRA.TRAIN.FREE_BLOBS and not model.num_gpus:
+            steps = with_freed_blobs(whole.op, _kept_blobs(model))
+        self.gradients = _part(whole, "_gradients", steps[:end], whole.external_input)
         # Its inputs are what the other net has made.
-        self.update = _part(whole, "_update", whole.op[end:], ())
+        self.update = _part(whole, "_update", steps[end:], ())
 
     def create(self) -> None:
         """Create both nets in the workspace. Parameters and inputs must be there."""
@@ -86,11 +97,20 @@ def _total(values: Iterable[float]) -> float:
         return float(sum(map(float, values)))
 
 
-def _part(whole: Any, suffix: str, operators: Iterable, inputs: Iterable[str]) -> Any:
+def _kept_blobs(model: DetectionModel) -> set[str]:
+    """Return the names of the blobs that are read after a step."""
+    counts = map(counts_blob, model.samplers)
+    return {*model.losses, *model.metrics, *counts}
+
+
+def _part(whole: Any, suffix: str, steps: Iterable[list], inputs: Iterable[str]) -> Any:
     net = caffe2_pb2.NetDef()
     net.CopyFrom(whole)
     net.name += suffix
-    for field, content in (("op", operators), ("external_input", inputs)):
+    for field, content in (
+        ("op", itertools.chain.from_iterable(steps)),
+        ("external_input", inputs),
+    ):
         net.ClearField(field)
         getattr(net, field).extend(list(content))
     net.ClearField("external_output")

@@ -60,12 +60,15 @@ def test_predicted_shapes_are_those_of_a_step(tiny_config, size, images):
     config = tiny_config(
         "SOLVER.MAX_ITER", "1", "LIBRA.BFP.ON", "True", "TRAIN.SCALES", f"[{size}]",
         "TRAIN.MAX_SIZE", "1000", "TRAIN.IMS_PER_BATCH", str(images), "FPN.COARSEST_STRIDE", "32",
+        "LIBRA.TRAIN.FREE_BLOBS", "False",
     )  # fmt: skip
     _check_shapes(config, {"data": (images, 3, size, size)}, 110)
 
 
 def test_predicted_shapes_of_a_box_head_are_those_of_a_step(tiny_rcnn_config):
-    config = tiny_rcnn_config("SOLVER.MAX_ITER", "1", "TRAIN.IMS_PER_BATCH", "1")
+    config = tiny_rcnn_config(
+        "SOLVER.MAX_ITER", "1", "TRAIN.IMS_PER_BATCH", "1", "LIBRA.TRAIN.FREE_BLOBS", "False"
+    )
     _check_shapes(config, {"data": (1, 3, 128, 128)}, 70)
 
 

@@ -387,7 +387,7 @@ LIBRA = Section(
         ),
     ),
     TRAIN=Section(
-        "How a training starts.",
+        "How a training starts and runs.",
         upstream=NotUpstream("upstream loads the weights", only_in_training=True),
         LOAD=Key(
             "strict",
@@ -416,6 +416,15 @@ LIBRA = Section(
             "kept in `not_finite.pkl` of the run's folder, for `tools/replay_minibatch.py`. Above "
             "0, the gradients of each step are checked, too.",
             at_least(0),
+            affects_weights=False,
+            upstream=NotUpstream("upstream runs the steps itself", only_in_training=True),
+        ),
+        FREE_BLOBS=Key(
+            True,
+            "Training on the CPU: free each map and each gradient as soon as the last operator of "
+            "the step that needs it has run. The results are the same, bit for bit. `False` keeps "
+            "the blobs of a step in the workspace until the next step, for parts of your own that "
+            "read them there. On GPUs only MEMONGER saves memory.",
             affects_weights=False,
             upstream=NotUpstream("upstream runs the steps itself", only_in_training=True),
         ),
