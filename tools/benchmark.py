@@ -31,7 +31,8 @@ def main() -> None:
 
 def _profile(arguments: list[str]) -> None:
     parser = command_line.make_parser(
-        "Measure each operator of a training step on random images. No data set is read.",
+        "Measure each operator of a training step on random images, and the memory over the step. "
+        "No data set is read.",
         "tools/benchmark.py profile --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2",
     )
     parser.prog += " profile"
@@ -45,11 +46,11 @@ def _profile(arguments: list[str]) -> None:
 
     from detectron_ext.benchmarks.step_profile import profile_step, tables
 
-    operators = profile_step(config, options.size, options.batch, options.steps)
+    operators, memory = profile_step(config, options.size, options.batch, options.steps)
     if options.json:
         print(json.dumps([operator._asdict() for operator in operators]))
     else:
-        print(tables(operators))
+        print(f"{tables(operators)}\n\n{memory.tables()}")
 
 
 def _add_step_size(parser) -> None:

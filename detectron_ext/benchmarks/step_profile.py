@@ -1,4 +1,4 @@
-"""Measures each operator of a training step: time, operations, bytes."""
+"""Measures each operator of a training step: time, operations, bytes, memory after it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections import defaultdict
 from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
+from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
-from detectron_ext.benchmarks.training_step import ready_net
+from detectron_ext.benchmarks.step_memory import MemoryWatch, current_memory, size_of
+from detectron_ext.benchmarks.training_step import ready_nets
 from detectron_ext.config import Config
+from detectron_ext.engine.step_nets import StepNets
 
 _WARM_UP_STEPS = 2
 _SLOWEST = 20
@@ -39,25 +42,40 @@ class OperatorTime(NamedTuple):
     gigabytes: float
 
 
-def profile_step(config: Config, size: int, batch: int, steps: int) -> list[OperatorTime]:
-    """Time every operator of a training step.
+def profile_step(
+    config: Config, size: int, batch: int, steps: int
+) -> tuple[list[OperatorTime], MemoryWatch]:
+    """Time every operator of a training step, and measure its blobs.
 
     Args:
         config, size, batch: as of `training_step.benchmark_step`.
         steps: timed steps, after a few that are not timed.
 
     Returns:
-        The operators in the order of the net.
+        The operators in the order of the step, and the memory after each of them.
     """
-    net, _ = ready_net(config, size, batch)
+    baseline = current_memory()
+    nets, _ = ready_nets(config, size, batch)
+    memory = MemoryWatch(nets, baseline)
+    net = _whole(nets)
     # One step operator by operator, because a blob may take another's place later in the step.
-    work = [_work(operator) for operator in net.op]
+    work = [_work(operator, memory) for operator in net.op]
     with _without_output():  # Caffe2 prints a line for each operator
         times = workspace.BenchmarkNet(net.name, _WARM_UP_STEPS, steps, True)[1:]
     return [
         OperatorTime(operator.type, operator.output[0] if operator.output else "", 1, ms / 1e3, *w)
         for operator, ms, w in zip(net.op, times, work)
-    ]
+    ], memory
+
+
+def _whole(nets: StepNets) -> Any:
+    """Create and return one net of both: a net is timed several times, which needs a whole step."""
+    net = caffe2_pb2.NetDef()
+    net.CopyFrom(nets.gradients)
+    net.name += "_and_update"
+    net.op.extend(nets.update.op)
+    workspace.CreateNet(net, overwrite=True)
+    return net
 
 
 @contextlib.contextmanager
@@ -75,11 +93,11 @@ def _without_output() -> Iterator[None]:
         os.close(kept)
 
 
-def _work(operator: Any) -> tuple[float, float]:
+def _work(operator: Any, memory: MemoryWatch) -> tuple[float, float]:
     """Run an operator and return its work in 10^9 operations, and its blobs' size in 10^9 bytes."""
     workspace.RunOperatorOnce(operator)
-    blobs = {*operator.input, *operator.output}
-    gigabytes = sum(workspace.GetBlobSizeBytes(blob) for blob in blobs) / 1e9
+    memory.ran(operator)
+    gigabytes = sum(map(size_of, {*operator.input, *operator.output})) / 1e9
     return _operations(operator) / 1e9, gigabytes
 
 

@@ -33,12 +33,13 @@ class StepNets:
         free_blobs: False leaves every blob as the last operator wrote it, whatever the key says.
 
     Attributes:
+        model: the training model.
         gradients: the net that computes losses and gradients.
         update: the net that decays the weights and updates parameters and momenta.
     """
 
     def __init__(self, model: DetectionModel, free_blobs: bool = True):
-        self._model = model
+        self.model = model
         whole = model.net.Proto()
         end = len(whole.op) - model.num_update_operators
         steps = [[operator] for operator in whole.op]
@@ -67,24 +68,24 @@ class StepNets:
         Args:
             also_gradients: whether the gradients are looked at, too. That reads all of them.
         """
-        losses = self._not_finite_scalars(self._model.losses)
+        losses = self._not_finite_scalars(self.model.losses)
         if losses:
             return f"the loss is {_total(losses.values())} ({', '.join(losses)})"
         norms = self._not_finite_scalars([GRADIENT_NORM] if self._has_norm() else [])
         if norms:
             return f"the norm of the gradients is {_total(norms.values())}"
-        gradients = self._model.param_to_grad.values() if also_gradients else ()
+        gradients = self.model.param_to_grad.values() if also_gradients else ()
         for name in map(str, gradients):
             if not np.isfinite(workspace.FetchBlob(name)).all():
                 return f"the gradient {unscoped(name)} is not finite"
         return ""
 
     def _has_norm(self) -> bool:
-        return GRADIENT_NORM in self._model.metrics
+        return GRADIENT_NORM in self.model.metrics
 
     def _not_finite_scalars(self, names: Iterable[str]) -> dict[str, float]:
         """Return those of the scalars that are not finite, summed over the replicas."""
-        scopes = replica_scopes(self._model.num_gpus)
+        scopes = replica_scopes(self.model.num_gpus)
         values = {
             name: _total(np.ravel(workspace.FetchBlob(scope + name))[0] for scope in scopes)
             for name in names

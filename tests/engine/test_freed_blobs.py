@@ -33,10 +33,11 @@ def test_weights_are_the_same_bit_for_bit(case, tmp_path):
     path, weights = str(write(tmp_path)), []
     for free in ("True", "False"):
         output = str(tmp_path / free)
-        config = load(
-            path, ["TRAIN.IMS_PER_BATCH", 1, "SOLVER.MAX_ITER", 3, "LIBRA.THREADS", 1, "LIBRA.TRAIN.FREE_BLOBS", free,
-                   "OUTPUT_DIR", output, *overrides],
-        )  # fmt: skip
+        settings = [
+            "TRAIN.IMS_PER_BATCH", 1, "SOLVER.MAX_ITER", 3, "LIBRA.THREADS", 1,
+            "LIBRA.TRAIN.FREE_BLOBS", free, "OUTPUT_DIR", output, *overrides,
+        ]  # fmt: skip
+        config = load(path, settings)
         weights.append(read_weights(training.train(config)).blobs)
     freed, kept = weights
     assert freed.keys() == kept.keys()

@@ -127,10 +127,36 @@ def test_a_profile_shows_types_and_the_slowest_operators():
     lines = outcome.out.splitlines()
     assert lines[0].endswith(" operators")
     assert any(line.startswith("| ConvGradient | ") for line in lines)
-    slowest = lines[lines.index("The 20 slowest operators:") + 4 :]
+    start = lines.index("The 20 slowest operators:") + 4
+    slowest = lines[start : lines.index("", start)]
     assert len(slowest) == 20
     times = [float(line.split("|")[3]) for line in slowest]
     assert times == sorted(times, reverse=True)
+
+
+def _memory_over_step(*overrides):
+    """Profile a step; return the sums of blobs in MB by operator, and the largest."""
+    outcome = run_tool(
+        "benchmark", "profile", "--cfg", _TINY, "--size", "256", "--batch", "2", "--steps", "1",
+        *overrides,
+    )  # fmt: skip
+    rows = re.findall(r"^\| (\d+) \| .* (\d+)( \(largest\))? \|$", outcome.out, re.M)
+    assert "| peak of the process | " in outcome.out
+    parts = [int(line.split("|")[2]) for line in outcome.out.splitlines() if "largest sum" in line]
+    assert len(parts) == 4 and parts[0] > 1 and parts[3] > 1
+    sums = {int(number): int(size) for number, size, _ in rows}
+    (largest,) = (int(size) for _, size, mark in rows if mark)
+    assert largest == max(sums.values())
+    return sums, largest
+
+
+def test_a_profile_shows_the_memory_over_the_step():
+    """Blobs pile up if nothing is freed. Otherwise, only parameters and inputs stay at the end."""
+    kept, largest = _memory_over_step("LIBRA.TRAIN.FREE_BLOBS", "False")
+    assert list(kept.values()) == sorted(kept.values()) and largest == kept[max(kept)]
+    freed, peak = _memory_over_step()
+    assert peak < 0.7 * largest
+    assert freed[max(freed)] <= freed[min(freed)] < 0.5 * peak
 
 
 def test_a_profile_without_steps_is_refused():
