@@ -268,6 +268,9 @@ class LibraSettings(Node, Protocol):
     def FAST_CONV(self) -> str: ...
 
     @property
+    def FOLD_AFFINE(self) -> bool: ...
+
+    @property
     def LOG_PERIOD(self) -> int: ...
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
 from detectron_ext.config import is_retinanet, reads_proposals
@@ -21,6 +22,7 @@ from detectron_ext.geometry.boxes import to_image_pixels
 from detectron_ext.geometry.roi_levels import distribute_rois
 from detectron_ext.modeling import build_model
 from detectron_ext.modeling.devices import replica_scopes
+from detectron_ext.modeling.folded_affine import fold_affine_channels, folded_parameters
 
 if TYPE_CHECKING:
     from detectron_ext.config import Config
@@ -47,6 +49,9 @@ class TestNet:
         workspace.RunNetOnce(self._model.param_init_net)
         self.classes = load_parameters(self._model, path).classes
         self._scope = replica_scopes(self._model.num_gpus)[0]
+        self._net = self._model.net.Proto()
+        if config.LIBRA.FOLD_AFFINE and not self._model.num_gpus:
+            self._net = _with_folded_scales(self._net)
         self._created = False
 
     def check_memory(self, height: int, width: int) -> None:
@@ -60,17 +65,38 @@ class TestNet:
         for name, value in blobs.items():
             feed(self._model, 0, name, value)
         if not self._created:
-            workspace.CreateNet(self._model.net, overwrite=True)
+            workspace.CreateNet(self._net, overwrite=True)
             self._created = True
-        workspace.RunNet(self._model.net.Proto().name)
+        workspace.RunNet(self._net.name)
 
     def operators(self) -> list:
         """Return the net's operators in the order in which they run."""
-        return list(self._model.net.Proto().op)
+        return list(self._net.op)
 
     def fetch(self, name: str) -> np.ndarray:
         """Return the value of a blob after the last run."""
         return workspace.FetchBlob(self._scope + name)
+
+
+def _with_folded_scales(net: Any) -> Any:
+    """Return a net whose convolutions do the fixed scales after them, and make their parameters.
+
+    Args:
+        net: a test net (NetDef) whose parameters are in the workspace. They stay there.
+    """
+    operators, folds = fold_affine_channels(net.op)
+    folded = caffe2_pb2.NetDef()
+    folded.CopyFrom(net)
+    folded.ClearField("op")
+    folded.op.extend(operators)
+    for fold in folds:
+        filters, scale, shift = map(workspace.FetchBlob, (fold.filters, fold.scale, fold.shift))
+        bias = workspace.FetchBlob(fold.bias) if fold.bias else None
+        values = folded_parameters(filters, bias, scale, shift)
+        for name, value in zip((fold.folded_filters, fold.folded_bias), values):
+            workspace.FeedBlob(name, value)
+            folded.external_input.append(name)
+    return folded
 
 
 class Detector:

@@ -494,6 +494,15 @@ LIBRA = Section(
         upstream=NotUpstream("upstream adds its convolutions itself", only_in_training=True),
         affects_weights=False,
     ),
+    FOLD_AFFINE=Key(
+        True,
+        "Testing on the CPU: multiply the filters of a convolution by the fixed scale of its "
+        "channels (frozen BatchNorm, AffineChannel) when the weights are loaded, instead of its "
+        "output. Outputs differ by rounding. Files of weights and exported models stay as they "
+        "are.",
+        upstream=NotUpstream("upstream builds its test nets itself"),
+        affects_weights=False,
+    ),
     LOG_PERIOD=Key(
         20,
         "Iterations between two lines of training statistics. A line is also written before every "
