@@ -11,6 +11,7 @@ from detectron_ext.errors import UserError
 
 _WHAT = {
     "step": "a whole training step: forward, backward and update",
+    "image": "the network on one image, without decoding",
     "profile": "the parts of a training step, by type of operator and by layer",
     "ops": "every operator, forward and backward, compared with eager PyTorch",
 }
@@ -18,15 +19,16 @@ _WHAT = {
 
 def main() -> None:
     parser = command_line.make_parser(
-        'Measure speed and memory: "step" measures a training step, "profile" its parts, "ops" '
-        "each operator. Add --help after one of them to see its options.",
+        'Measure speed and memory: "step" measures a training step, "profile" its parts, "image" '
+        'the test of an image, "ops" each operator. Add --help after one of them to see its '
+        "options.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
         "tools/benchmark.py profile --cfg configs/retinanet_R-50-FPN.yaml\n"
         "tools/benchmark.py ops --only pyramid attention --json operators.json",
     )
     parser.add_argument("what", choices=list(_WHAT), help="; ".join(map(": ".join, _WHAT.items())))
     what = parser.parse_args(sys.argv[1:2]).what
-    {"step": _step, "profile": _profile, "ops": _operators}[what](sys.argv[2:])
+    {"step": _step, "image": _image, "profile": _profile, "ops": _operators}[what](sys.argv[2:])
 
 
 def _profile(arguments: list[str]) -> None:
@@ -149,6 +151,71 @@ def _beside(config, options) -> None:
         config, own, python, options.size, options.batch, options.steps, options.rounds
     )
     print(json.dumps(results) if options.json else table(results))
+
+
+def _image(arguments: list[str]) -> None:
+    parser = command_line.make_parser(
+        "Measure the time and the peak memory of the network on one random image, from the pixels "
+        "to the outputs of the heads. Weights are random, no data set is read. With --vs-mmdet, "
+        "mmdetection's network runs alternately.",
+        "tools/benchmark.py image --cfg configs/retinanet_R-50-FPN.yaml --size 512",
+    )
+    parser.prog += " image"
+    _add_numbers(
+        parser,
+        size=(512, "PIXELS", "height and width in pixels"),
+        steps=(10, "N", "number of timed runs"),
+        rounds=(5, "N", "with --vs-mmdet: how often each side runs"),
+    )
+    parser.add_argument(
+        "--vs-mmdet",
+        metavar="PYTHON",
+        help="a Python with mmdetection 3; for RetinaNet R-50-FPN and 80 classes, in a checkout",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    command_line.add_config_arguments(parser)
+    options = parser.parse_args(arguments)
+    if min(options.size, options.steps, options.rounds) < 1:
+        parser.error("--size, --steps and --rounds must be at least 1")
+    scale = ["TEST.SCALE", str(options.size), "TEST.MAX_SIZE", str(options.size)]
+    config = command_line.load_config(options.cfg_file, [*options.opts, *scale])
+    if options.vs_mmdet:
+        _image_beside(config, options)
+        return
+
+    from detectron_ext.benchmarks.one_image import benchmark_image
+
+    result = benchmark_image(config, options.size, options.steps)
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(
+        f"{result['seconds']:.3f} s per image (min {result['seconds_min']:.3f}, max "
+        f"{result['seconds_max']:.3f}), {options.size} pixels padded to {result['size']}; peak "
+        f"memory {result['peak_memory_gb']:.2f} GB"
+    )
+
+
+def _image_beside(config, options) -> None:
+    from detectron_ext.benchmarks.step_beside_pytorch import compare_with_mmdet, table
+    from detectron_ext.config import is_retinanet
+
+    if options.size % 32 or not is_retinanet(config):
+        raise UserError("--vs-mmdet needs a RetinaNet and a --size that is a multiple of 32")
+    flags = ["--size", str(options.size), "--steps", str(options.steps)]
+    own = [__file__, "image", "--json", "--cfg", options.cfg_file, *flags, *options.opts]
+    results = compare_with_mmdet(
+        config, own, options.vs_mmdet, options.size, 1, options.steps, options.rounds, True
+    )
+    print(json.dumps(results) if options.json else table(results, "image"))
+
+
+def _add_numbers(parser, **numbers: tuple[int, str, str]) -> None:
+    for name, (default, unit, text) in numbers.items():
+        parser.add_argument(
+            f"--{name}", type=int, metavar=unit, default=default,
+            help=f"{text} (default: {default})",
+        )  # fmt: skip
 
 
 def _operators(arguments: list[str]) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time a training step of one of mmdetection's detectors; needs no Caffe2."""
+"""Time a training step or a test of one of mmdetection's detectors; needs no Caffe2."""
 
 from __future__ import annotations
 
@@ -33,17 +33,32 @@ def main() -> None:
         parser.add_argument(
             f"--{name}", type=int, metavar="N", default=default, help=f"{text} (default: {default})"
         )
+    parser.add_argument(
+        "--inference",
+        action="store_true",
+        help="time the network of a RetinaNet on one image instead, without decoding",
+    )
     options = parser.parse_args()
+    if options.inference and (options.batch > 1 or "retinanet" not in options.detector):
+        parser.error("--inference needs --batch 1 and a retinanet")
     if options.size % 32 or options.size < 32:
         parser.error("--size must be a multiple of 32")
     if min(options.batch, options.steps) < 1 or options.threads < 0:
         parser.error("--batch and --steps must be at least 1, --threads at least 0")
 
-    from detectron_ext.pytorch_benchmark.mmdet_step import benchmark_mmdet_step
-
-    result = benchmark_mmdet_step(
-        options.detector, options.size, options.batch, options.steps, options.threads
+    from detectron_ext.pytorch_benchmark.mmdet_step import (
+        benchmark_mmdet_image,
+        benchmark_mmdet_step,
     )
+
+    if options.inference:
+        result = benchmark_mmdet_image(
+            options.detector, options.size, options.steps, options.threads
+        )
+    else:
+        result = benchmark_mmdet_step(
+            options.detector, options.size, options.batch, options.steps, options.threads
+        )
     print(json.dumps(result))
 
 

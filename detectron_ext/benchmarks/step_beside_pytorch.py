@@ -65,6 +65,7 @@ def compare_with_mmdet(
     batch: int,
     steps: int,
     rounds: int,
+    inference: bool = False,
 ) -> dict[str, list[dict]]:
     """Run this project and mmdetection in turns; arguments as of `compare_with_pytorch`.
 
@@ -72,6 +73,7 @@ def compare_with_mmdet(
         config: RetinaNet or Faster R-CNN on R-50-FPN, plain or with Libra's parts. mmdetection runs
             its own configuration of that detector, with 80 classes.
         python: a Python with mmdetection 3.
+        inference: whether images are tested instead of training steps.
 
     Returns:
         {"this project", "mmdetection": results of each round}.
@@ -82,6 +84,7 @@ def compare_with_mmdet(
     values = {"size": size, "batch": batch, "steps": steps, "threads": config.LIBRA.THREADS}
     numbers = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     peer = [python, str(TOOLS / "benchmark_mmdet.py"), _mmdet_detector(config), *numbers]
+    peer += ["--inference"] if inference else []
     own = [sys.executable, *own_command]
     return _take_turns({"this project": own, "mmdetection": peer}, rounds)
 
@@ -111,15 +114,15 @@ def ratios(results: dict[str, list[dict]]) -> list[float]:
     return [min(peers) / own for own, *peers in zip(*sides)]
 
 
-def table(results: dict[str, list[dict]]) -> str:
-    """Return one line for each side and one with the ratio, for a terminal."""
+def table(results: dict[str, list[dict]], what: str = "step") -> str:
+    """Return one line for each side and one with the ratio, for a terminal; ``what`` was timed."""
     lines = []
     for side, runs in results.items():
         seconds = [run["seconds"] for run in runs]
         memory = max(run["peak_memory_gb"] for run in runs)
         version = f" {runs[0]['version']}" if "version" in runs[0] else ""
         lines.append(
-            f"{side}{version}: {statistics.median(seconds):.3f} s per step (rounds "
+            f"{side}{version}: {statistics.median(seconds):.3f} s per {what} (rounds "
             f"{min(seconds):.3f} to {max(seconds):.3f}), peak memory {memory:.2f} GB"
         )
     times = ratios(results)

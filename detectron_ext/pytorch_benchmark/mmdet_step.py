@@ -1,4 +1,4 @@
-"""Times a training step of mmdetection's own detectors: losses, backward and update."""
+"""Times mmdetection's own detectors: a training step, or the network on one image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import types
-from typing import Any
+from typing import Any, Callable
 
 import torch
 
@@ -48,14 +48,49 @@ def benchmark_mmdet_step(detector: str, size: int, batch: int, steps: int, threa
     samples = [_sample(size) for _ in range(batch)]
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.SGD(trained, 1e-5, momentum=0.9, weight_decay=1e-4)
-    seconds = []
-    for _ in range(_WARM_UP_STEPS + steps):
-        started = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad()
         _total(model.loss(images, samples)).backward()
         optimizer.step()
+
+    return summary(_timed(step, steps), size, f"{version}, torch {torch.__version__}")
+
+
+def benchmark_mmdet_image(detector: str, size: int, steps: int, threads: int) -> dict:
+    """Time the network of a detector on one random image, without decoding and suppression.
+
+    Args:
+        detector: a RetinaNet in CONFIGS: its network has no part that depends on what it finds.
+        size, steps, threads: as of `benchmark_mmdet_step`.
+
+    Returns:
+        As of `benchmark_mmdet_step`.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model, version = _build(detector)
+    model.eval()
+    image = torch.randn(1, 3, size, size)
+
+    def run() -> None:
+        with torch.no_grad():
+            scores, _ = model.forward(image, mode="tensor")
+            for score in scores:
+                score.sigmoid()
+
+    return summary(_timed(run, steps), size, f"{version}, torch {torch.__version__}")
+
+
+def _timed(run: Callable[[], None], times: int) -> list[float]:
+    """Return the seconds of some runs, after a few that are not timed."""
+    seconds = []
+    for _ in range(_WARM_UP_STEPS + times):
+        started = time.perf_counter()
+        run()
         seconds.append(time.perf_counter() - started)
-    return summary(seconds[_WARM_UP_STEPS:], size, f"{version}, torch {torch.__version__}")
+    return seconds[_WARM_UP_STEPS:]
 
 
 def _total(losses: dict) -> torch.Tensor:

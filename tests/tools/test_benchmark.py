@@ -104,6 +104,40 @@ def test_pytorch_builds_the_network_that_this_project_builds():
     assert ours == theirs
 
 
+def test_an_image_states_seconds_and_memory():
+    outcome = run_tool(
+        "benchmark", "image", "--cfg", _TINY, "--size", "70", "--steps", "1",
+        "FPN.COARSEST_STRIDE", "32",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    line = re.search(
+        r"([\d.]+) s per image .*70 pixels padded to 96; peak memory (.*) GB", outcome.out
+    )
+    assert line and float(line.group(1)) > 0 and float(line.group(2)) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], "--size, --steps and --rounds must be at least 1"),
+        (["--vs-mmdet", "x", "--size", "70"], "needs a RetinaNet and a --size that is a multiple"),
+        (["--vs-mmdet", "x"], "--vs-mmdet compares RetinaNet or Faster R-CNN"),
+    ],
+)
+def test_an_image_that_cannot_be_measured_is_refused(arguments, message):
+    assert message in failure(run_tool("benchmark", "image", "--cfg", _TINY, *arguments))
+
+
+@pytest.mark.skipif("MMDET_PYTHON" not in os.environ, reason="MMDET_PYTHON names no mmdetection")
+def test_an_image_beside_mmdetection_prints_both_sides():
+    outcome = run_tool(
+        "benchmark", "image", "--cfg", _R50, "--size", "64", "--steps", "1", "--rounds", "1",
+        "--vs-mmdet", os.environ["MMDET_PYTHON"], "LIBRA.THREADS", "1", "FPN.COARSEST_STRIDE", "32",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"^mmdetection 3[^:]*: [\d.]+ s per image", outcome.out, re.M)
+
+
 def test_a_profile_counts_the_work_of_every_operator():
     outcome = run_tool(
         "benchmark", "profile", "--cfg", _TINY, "--size", "64", "--batch", "1", "--steps", "1",
