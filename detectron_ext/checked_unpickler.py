@@ -6,7 +6,7 @@ something, end the process or take memory that the file does not have:
 - The C version keeps a table as long as the largest number of a memo. A file of 30 bytes can make
   that gigabytes. The Python version keeps a dictionary.
 - A dictionary asks its keys for their hashes. The hash of tuples in tuples overflows the stack.
-- A file can say that a text is longer than the file.
+- A file can say that a text or an array of bytes is longer than the file.
 - A call on a text that the file holds once can be repeated many times.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -168,6 +169,18 @@ class CheckedUnpickler(_PythonUnpickler):
         super().load_frozenset()
 
     dispatch[pickle.FROZENSET[0]] = load_frozenset
+
+    if hasattr(pickle, "BYTEARRAY8"):  # Python 3.8
+
+        def load_bytearray8(self) -> None:
+            # The library's makes the whole array before it reads.
+            (length,) = struct.unpack("<Q", self.read(8))
+            data = self.read(length)
+            if len(data) < length:
+                raise EOFError(f"it ends within an array of {length} bytes")
+            self.append(bytearray(data))
+
+        dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def _check_number(self) -> None:
         number = self.stack[-1]

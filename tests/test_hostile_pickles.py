@@ -34,6 +34,9 @@ _CASES = {
     "a set": b"\x80\x04\x8f(" + _NESTED + b"\x90.",
     "a frozen set": b"\x80\x04(" + _NESTED + b"\x91.",
     "longer than the file": b"B" + struct.pack("<I", 2_000_000_000) + b"a.",
+    "array longer than the file": b"\x80\x05\x96" + struct.pack("<Q", 2_000_000_000) + b"a.",
+    "array longer than its frame": b"\x80\x05\x95" + struct.pack("<Q", 20) + b"]\x96"
+    + struct.pack("<Q", 2_000_000_000) + b"a" * 11 + b"a.",
     "frame": b"\x80\x04\x95" + struct.pack("<Q", 2_000_000_000) + b"N.",
     "calls on one text": b"(" + _text(1 << 20) + b"q\x000"
     + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 2000 + b"l.",
@@ -61,6 +64,15 @@ def test_hostile_pickles_are_refused_without_their_memory(tmp_path, case):
     # These two are read: the first names a large number, the second is shorter than it says.
     assert (message == "") == (case in ("memo", "frame"))
     assert "\n" not in message and len(message) < 400
+
+
+@pytest.mark.skipif(not hasattr(pickle, "PickleBuffer"), reason="protocol 5 needs Python 3.8")
+def test_arrays_of_protocol_5_are_read(tmp_path):
+    """Their bytes are in the opcode that the unpickler reads itself."""
+    path, array = tmp_path / "w.pkl", np.arange(30_000, dtype=np.float32)
+    path.write_bytes(pickle.dumps({"w": array}, protocol=5))
+    assert b"\x96" in path.read_bytes()
+    np.testing.assert_array_equal(read_pickle(str(path), "weights", WeightsError)["w"], array)
 
 
 def _message_about(path: str) -> str:

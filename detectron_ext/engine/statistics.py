@@ -30,6 +30,7 @@ from detectron_ext.standard_output import discard_output
 
 _LOG = logging.getLogger(__name__)
 _WINDOW = 20
+_MOST_STEPS = 2**31 - 1
 # Figures that are not the counts of a sampler, by their names among the samplers.
 _SUMMARIES = {WEIGHTS: summarise_weights, NEGATIVES: summarise_negatives}
 
@@ -262,8 +263,10 @@ def _iteration(line: str) -> float:
 
 
 def _skipped(line: str) -> int:
-    """Return the number of skipped steps of a line."""
-    return int(_number(line, "skipped_steps", 0))
+    """Return the number of skipped steps of a line; 0 for a damaged line."""
+    number = _number(line, "skipped_steps", 0)
+    # A file may also have NaN, infinity or thousands of digits.
+    return int(number) if 0 <= number <= _MOST_STEPS else 0
 
 
 def _number(line: str, key: str, otherwise: float) -> float:

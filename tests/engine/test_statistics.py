@@ -54,3 +54,14 @@ def test_a_full_disk_on_resuming_keeps_the_earlier_lines(tmp_path, monkeypatch, 
     assert path.read_text() == lines
     statistics.TrainingStatistics(["loss"], [], 9, 1, str(path), start_iter=4).close()
     assert [json.loads(line)["iter"] for line in path.read_text().splitlines()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "-3", "9" * 3000, "1e999"])
+def test_a_damaged_number_of_skipped_steps_counts_as_none(tmp_path, number):
+    path = tmp_path / "stats.jsonl"
+    path.write_text(
+        f'{{"iter": 1, "skipped_steps": 2}}\n{{"iter": 2, "skipped_steps": {number}}}\n'
+    )
+    kept = statistics.TrainingStatistics(["loss"], [], 9, 1, str(path), start_iter=5)
+    kept.close()
+    assert kept.total_skipped == 2
