@@ -101,8 +101,9 @@ CAFFE2 = Variable(
 )
 SANITIZE = Variable(
     "SANITIZE",
-    "`address`, `undefined` or `address,undefined` builds the library with these sanitizers, "
-    "without CUDA.",
+    "`address`, `undefined`, `address,undefined` or `thread` builds the library with these "
+    "sanitizers, without CUDA. `fuzz` is `address,undefined` with the coverage that a fuzzer "
+    "needs.",
 )
 CUDA_INCLUDE = Variable(
     "DETECTRON_EXT_CUDA_INCLUDE",
@@ -163,6 +164,11 @@ TEST_HOSTILE = Variable(
     "DETECTRON_EXT_TEST_HOSTILE",
     "How many hostile inputs `tests/test_hostile_cases.py` makes. The default is 300.",
 )
+TEST_DISKS = Variable(
+    "DETECTRON_EXT_TEST_DISKS",
+    "How many sizes of files and of disks `tests/tools/test_disk_full.py` gives a training. The "
+    "default is 3. The disks, two of five, need the right to mount.",
+)
 TEST_DIST = Variable(
     "DETECTRON_EXT_TEST_DIST",
     "A folder with a source distribution and a wheel, which the tests of packaging install. "
@@ -176,5 +182,6 @@ TESTING = (
     TEST_SEED,
     TEST_KILLS,
     TEST_HOSTILE,
+    TEST_DISKS,
     TEST_DIST,
 )

@@ -84,8 +84,11 @@ def valid_files() -> dict[str, list[bytes]]:
 
 
 def _contents(cases: Cases, kind: str) -> list[bytes]:
-    with mock.patch.object(hostile_cases, "mutated_tree", lambda tree, draws: tree), \
-            mock.patch.object(hostile_cases, "mutated_bytes", lambda data, draws: data):  # fmt: skip
+    unchanged = {
+        "mutated_tree": lambda tree, draws: tree,
+        "mutated_bytes": lambda content, draws: content,
+    }
+    with mock.patch.multiple(hostile_cases, **unchanged):
         made = (cases.make(kind, number)["main"] for number in range(_VARIANTS))
         return sorted(set(made), key=len)
 

@@ -28,10 +28,11 @@ def main() -> int:
     )
     parser.add_argument(
         "--sanitize",
-        choices=["address", "undefined", "address,undefined"],
+        choices=["address", "undefined", "address,undefined", "thread", "fuzz"],
         metavar="NAMES",
         default=environment.SANITIZE.value or None,
-        help="compile with these sanitizers: address, undefined or address,undefined (default: the "
+        help="compile with these sanitizers: address, undefined, address,undefined or thread; fuzz "
+        "stands for address,undefined with the coverage that a fuzzer needs (default: the "
         f"environment variable {environment.SANITIZE.name})",
     )
     parser.add_argument(

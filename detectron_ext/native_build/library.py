@@ -46,8 +46,9 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
     """Bring the native library up to date and return its path.
 
     Args:
-        sanitize: "address", "undefined" or "address,undefined" to compile with these sanitizers;
-            None for no sanitizer.
+        sanitize: "address", "undefined", "address,undefined" or "thread" to compile with these
+            sanitizers, "fuzz" for the third of them and the coverage of a fuzzer; None for no
+            sanitizer.
         caffe2: the Caffe2 to build for, as in `toolchain.find_caffe2`.
         target: the processors to build for, as in `targets.find_target`.
 
@@ -63,7 +64,8 @@ def build(sanitize: str | None = None, caffe2: str | None = None, target: str = 
     require_known(target)
     variant = sanitize or "release"
     if variant not in VARIANT_FLAGS:
-        raise ValueError(f"SANITIZE={sanitize}: give address, undefined or address,undefined")
+        known = ", ".join(sorted(set(VARIANT_FLAGS) - {"release"}))
+        raise ValueError(f"SANITIZE={sanitize}: give one of {known}")
     if sanitize and target != NATIVE:
         raise ValueError(f"SANITIZE={sanitize} builds for this machine only, not for {target}")
     inputs = find_inputs(variant, caffe2, target)

@@ -40,7 +40,10 @@ VARIANT_FLAGS = {
         "-fno-sanitize-recover=all",
         "-fno-sanitize=vptr",
     ],
+    "thread": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread"],
 }
+# Both at once, and each basic block tells a fuzzer that it runs (tests/ops/fuzz_operators.py).
+VARIANT_FLAGS["fuzz"] = [*VARIANT_FLAGS["address,undefined"], "-fsanitize-coverage=trace-pc"]
 LINKED_CHECK = "checked.so"
 _HEADERS = "operators/caffe2_headers.h"
 _PRECOMPILED = f"{_HEADERS}.gch"
@@ -229,10 +232,11 @@ def _link_rule(variant: str, inputs: Inputs) -> list[str]:
 
 
 def _link(variant: str, inputs: Inputs) -> list[str]:
-    sanitizer = [flag for flag in VARIANT_FLAGS[variant] if flag.startswith("-fsanitize")]
+    sanitizer = [flag for flag in VARIANT_FLAGS[variant] if flag.startswith("-fsanitize=")]
     libraries = [f"-L{inputs.caffe2.lib}", *inputs.libraries]
     if inputs.cuda is not None:
         libraries += ["-Wl,--no-as-needed", "-ltorch_cuda", "-lc10_cuda"]
         libraries += [str(inputs.cuda.runtime), "-lrt", "-ldl", "-lpthread"]
     # With -z defs a missing symbol makes the build fail. Without it, loading would fail later.
-    return [*sanitizer, *libraries, "-Wl,-z,defs"]
+    # That of "fuzz" may: the fuzzer has the function that basic blocks call.
+    return [*sanitizer, *libraries, *([] if variant == "fuzz" else ["-Wl,-z,defs"])]

@@ -48,12 +48,22 @@ class ConvBase : public ConvPoolOverride {
   }
 
  protected:
-  bool Covers(const Tensor& x) override {
-    return !algorithm_.stock() && x.numel() > 0 && Input(1).numel() > 0;
+  void EnforceInputs(const Tensor& x) override {
+    const Tensor& filter = Input(1);
+    const int channels = channels_last() ? x.dim() - 1 : 1;
+    const int window = channels_last() ? 1 : 2;
+    CAFFE_ENFORCE(filter.numel() > 0, type(), ": filter of shape ", filter.sizes(), " is empty");
+    CAFFE_ENFORCE(filter.dim() == x.dim() && filter.dim(0) % group_ == 0 &&
+                      filter.dim(channels) * group_ == x.dim(channels) &&
+                      std::equal(kernel_.begin(), kernel_.end(), filter.sizes().begin() + window),
+                  type(), ": filter of shape ", filter.sizes(), " does not fit X of shape ",
+                  x.sizes(), " with kernel ", at::IntArrayRef(KernelSizes()), " and group ",
+                  group_);
   }
 
+  bool Covers(const Tensor& x) override { return !algorithm_.stock() && x.numel() > 0; }
+
   void RunFast() override {
-    CheckShapes(Input(0), Input(1));
     if (IsPointwise()) {
       RunPointwise();
       return;
@@ -100,14 +110,6 @@ class ConvBase : public ConvPoolOverride {
             stride_[0]};
   }
 
-  void CheckShapes(const Tensor& x, const Tensor& filter) const {
-    CAFFE_ENFORCE(filter.dim() == 4 && filter.dim(0) % group_ == 0 &&
-                      filter.dim(1) * group_ == x.dim(1) && filter.dim(2) == kernel_[0] &&
-                      filter.dim(3) == kernel_[1],
-                  type(), ": filter of shape ", filter.sizes(), " does not fit X of shape ",
-                  x.sizes(), " with kernel ", kernel_[0], "x", kernel_[1], " and group ", group_);
-  }
-
   // Both ends of each side have the same padding, as oneDNN needs it.
   bool PadsEvenly() const { return pads_[0] == pads_[2] && pads_[1] == pads_[3]; }
 
@@ -131,6 +133,8 @@ class ConvBase : public ConvPoolOverride {
   std::vector<int64_t> dilation() const { return {dilation_.begin(), dilation_.end()}; }
 
  private:
+  std::vector<int64_t> KernelSizes() const { return {kernel_.begin(), kernel_.end()}; }
+
   bool IsPointwise() const {
     return group_ == 1 && IsWindow(1) &&
         std::all_of(pads_.begin(), pads_.end(), [](int pad) { return pad == 0; });
@@ -162,7 +166,6 @@ class ConvOp final : public ConvBase {
   void RunPointwise() override {
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
-    CheckBias();
     Tensor* y = Output(0, GetOutputSize(x, filter.dim(0)), at::dtype<float>());
     PointwiseConvolution(pointwise_shape(x, filter), x.data<float>(), filter.data<float>(),
                          InputSize() == 3 ? Input(2).data<float>() : nullptr,
@@ -172,7 +175,6 @@ class ConvOp final : public ConvBase {
   void RunDepthwise() override {
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
-    CheckBias();
     const std::vector<int64_t> sizes = GetOutputSize(x, filter.dim(0));
     Tensor* y = Output(0, sizes, at::dtype<float>());
     DepthwiseConvolution(depthwise_shape(x, sizes), x.data<float>(), filter.data<float>(),
@@ -181,7 +183,6 @@ class ConvOp final : public ConvBase {
   }
 
   void RunOther() override {
-    CheckBias();
     const WinogradTile tile = TileFor(ConvolutionPass::kForward);
     if (tile == WinogradTile::kNone) {
       RunOneDnn();
@@ -204,7 +205,8 @@ class ConvOp final : public ConvBase {
                                                       stride(), dilation(), group_)));
   }
 
-  void CheckBias() {
+  void EnforceInputs(const Tensor& x) override {
+    ConvBase::EnforceInputs(x);
     CAFFE_ENFORCE(InputSize() < 3 || (Input(2).dim() == 1 && Input(2).dim(0) == Input(1).dim(0)),
                   type(), ": bias of shape ", Input(2).sizes(), " does not fit filter of shape ",
                   Input(1).sizes());
@@ -225,7 +227,6 @@ class ConvGradientOp final : public ConvBase {
   int dx_output() const { return has_bias_ ? 2 : 1; }
 
   void RunPointwise() override {
-    CheckOutputGradient();
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
     const Tensor& dy = Input(2);
@@ -243,7 +244,6 @@ class ConvGradientOp final : public ConvBase {
   }
 
   void RunDepthwise() override {
-    CheckOutputGradient();
     const Tensor& x = Input(0);
     const Tensor& filter = Input(1);
     const Tensor& dy = Input(2);
@@ -261,7 +261,6 @@ class ConvGradientOp final : public ConvBase {
   }
 
   void RunOther() override {
-    CheckOutputGradient();
     const WinogradTile filter_tile = TileFor(ConvolutionPass::kFilterGradient);
     if (filter_tile == WinogradTile::kNone) {
       RunFilterGradientOneDnn();
@@ -307,8 +306,9 @@ class ConvGradientOp final : public ConvBase {
     SetOutputTensor(dx_output(), Contiguous(dx));
   }
 
-  void CheckOutputGradient() {
-    EnforceShape(type(), "dY", Input(2), GetOutputSize(Input(0), Input(1).dim(0)), "X", Input(0));
+  void EnforceInputs(const Tensor& x) override {
+    ConvBase::EnforceInputs(x);
+    EnforceShape(type(), "dY", Input(2), GetOutputSize(x, Input(1).dim(0)), "X", x);
   }
 
   const bool has_bias_;

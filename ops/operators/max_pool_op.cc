@@ -29,7 +29,10 @@ class MaxPoolBase : public ConvPoolOverride {
   }
 
   // Returns the shape of Y.
-  std::vector<int64_t> PooledSizes() { return GetOutputSize(Input(0), Input(0).dim(1)); }
+  std::vector<int64_t> PooledSizes() {
+    const Tensor& x = Input(0);
+    return GetOutputSize(x, x.dim(channels_last() ? x.dim() - 1 : 1));
+  }
 
   PoolShape Shape(const std::vector<int64_t>& pooled_sizes) {
     const Tensor& x = Input(0);
@@ -60,11 +63,15 @@ class MaxPoolGradientOp final : public MaxPoolBase {
       : MaxPoolBase(definition, workspace, "MaxPool2DGradient") {}
 
  private:
-  void RunFast() override {
-    const Tensor& x = Input(0);
+  void EnforceInputs(const Tensor& x) override {
     const std::vector<int64_t> sizes = PooledSizes();
     EnforceShape(type(), "Y", Input(1), sizes, "X", x);
     EnforceShape(type(), "dY", Input(2), sizes, "X", x);
+  }
+
+  void RunFast() override {
+    const Tensor& x = Input(0);
+    const std::vector<int64_t> sizes = PooledSizes();
     auto* dx = Output(0, x.sizes(), at::dtype<float>());
     MaxPoolGradient(x.data<float>(), Input(1).data<float>(), Input(2).data<float>(), Shape(sizes),
                     dx->template mutable_data<float>(), ThreadPoolFor);

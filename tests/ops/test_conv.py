@@ -116,9 +116,30 @@ def test_a_run_does_not_overwrite_the_output_of_the_one_before():
         ((1, 4, 5, 5), (2, 3, 3, 3), None, r"filter of shape \[2, 3, 3, 3\].*\[1, 4, 5, 5\]"),
         ((1, 4, 5, 5), (2, 4, 5, 3), None, r"filter of shape \[2, 4, 5, 3\]"),
         ((1, 4, 5, 5), (2, 4, 3, 3), (3,), r"bias of shape \[3\]"),
+        ((1, 4, 5, 5), (0, 4, 3, 3), None, r"filter of shape \[0, 4, 3, 3\] is empty"),
+        ((1, 4, 5, 5), (2, 4, 3), None, r"filter of shape \[2, 4, 3\] does not fit"),
+        ((1, 4, 5, 5, 1), (2, 4, 3, 3), None, r"\[1, 4, 5, 5, 1\] must have 4 dimensions"),
+        ((1, 4, 0, 5), (2, 4, 3, 3), None, r"\[1, 4, 0, 5\] must have channels and positions"),
+        ((1, 4, 5, 2), (2, 4, 3, 3), None, r"a window of 3 does not fit X of shape"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(x, filters, bias, message):
     inputs = [np.zeros(shape, np.float32) for shape in (x, filters, bias) if shape]
     with pytest.raises(RuntimeError, match=f"(?s)Conv: .*{message}"):
         run_operator("Conv", inputs, kernel=3)
+
+
+@pytest.mark.parametrize("fast", [0, 1])
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(0, 4, 5, 5), (0, 4, 3, 3), (0, 2, 3, 3)], r"filter of shape \[0, 4, 3, 3\] is empty"),
+        ([(1, 4, 5, 5), (2, 4, 3, 3), (1, 2, 2, 3)], r"dY of shape \[1, 2, 2, 3\]"),
+        ([(2, 4, 5, 5), (2, 4, 3, 3), (1, 2, 3, 3)], r"dY of shape \[1, 2, 3, 3\]"),
+    ],
+)
+def test_a_gradient_that_does_not_fit_is_refused(shapes, message, fast):
+    """Also where Caffe2's own operator would run, which reads beyond it or divides by 0."""
+    inputs = [np.zeros(shape, np.float32) for shape in shapes]
+    with pytest.raises(RuntimeError, match=f"(?s)ConvGradient: .*{message}"):
+        run_operator("ConvGradient", inputs, 3, kernel=3, fast_conv=fast)

@@ -229,6 +229,10 @@ REFUSED_OUTPUTS = {
          {"group": 2}, r"input 5 of shape \[1, 3\].*\[1, 4, 2, 2\]"),
         ("MaxPoolGradient", [(1, 1, 4, 4), (1, 1, 2, 2), (1, 1, 3, 2)], {"kernel": 2, "stride": 2},
          r"dY of shape \[1, 1, 3, 2\]"),
+        ("MaxPool", [(1, 3, 4, 4, 4)], {"kernel": 2}, r"\[1, 3, 4, 4, 4\] must have 4 dimensions"),
+        ("MaxPool", [(4,)], {"kernel": 2}, r"\[4\] must have 4 dimensions"),
+        ("MaxPool", [(1, 0, 4, 4)], {"kernel": 2}, r"\[1, 0, 4, 4\] must have channels"),
+        ("MaxPool", [(1, 3, 4, 4, 4)], {"global_pooling": 1}, "must have 4 dimensions"),
     ],
 )  # fmt: skip
 def test_shapes_that_do_not_fit_are_refused(operator, shapes, arguments, message):
@@ -247,6 +251,12 @@ def test_shapes_that_do_not_fit_are_refused(operator, shapes, arguments, message
         ("MaxPool", 1, {"kernel": 2, "stride": 0}, "a stride is 0"),
         ("Conv", 2, {"kernel": 2, "strides": [1, 0]}, "a stride is 0"),
         ("Conv", 2, {"kernel": 2, "group": 0}, "group is 0"),
+        ("Conv", 2, {"kernel": 0}, "a kernel is 0"),
+        ("Conv", 2, {"kernel": 1 << 20}, "a kernel is 1048576; it must be 1 to 16384"),
+        ("Conv", 2, {"kernel": 2, "dilation": 0}, "a dilation is 0"),
+        ("Conv", 2, {"kernel": 2, "pads": [0, 0, -1, 0]}, "a padding is -1"),
+        ("MaxPool", 1, {"kernel": 2, "pad": -1}, "a padding is -1"),
+        ("MaxPool", 1, {"kernel": 5}, "a window of 5 does not fit X"),
     ],
 )
 def test_bad_arguments_are_refused(operator, inputs, arguments, message):
