@@ -26,7 +26,7 @@ from fuzz_seeds import valid_files
 FUZZER = Path(__file__).resolve().with_name("fuzz_parsers.py")
 _EXECUTIONS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _DONE = re.compile(r"^Done \d+ runs in (\d+) second", re.MULTILINE)
-_PATIENCE = 120  # seconds that a fuzzer may take to begin and to end
+_PATIENCE = 900  # seconds that a fuzzer may take to begin and to end, or wait for other work
 # Images are larger and slow; for the others a shorter input finds more in the same time.
 _LENGTHS = {"image": 16384, "stored_settings": 16384}
 
@@ -39,7 +39,7 @@ def run_slice(folder: Path, target: str, seconds: int) -> dict:
         place.mkdir(parents=True, exist_ok=True)
     log = logs / f"{target}-{int(time.time())}.log"
     options = [
-        f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=60", "-rss_limit_mb=4096",
+        f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=600", "-rss_limit_mb=4096",
         f"-max_len={_LENGTHS.get(target, 4096)}", f"-artifact_prefix={found}/",
     ]  # fmt: skip
     begin, failed = time.monotonic(), True

@@ -45,7 +45,9 @@ def readers() -> dict[str, Callable[[str], object]]:
         TrainingStatistics(["loss"], [], 9, 1, path, start_iter=5).close()
 
     def build_settings(path: str) -> None:
-        Config.build([(parse_yaml(bytes_of(path), "fuzzed"), "fuzzed")], [])
+        tree = parse_yaml(bytes_of(path), "fuzzed")
+        if isinstance(tree, dict):  # as the loader of a file requires
+            Config.build([(tree, "fuzzed")], [])
 
     def decode_image(path: str) -> None:
         fits_either_way(bytes_of(path), (8, 8))

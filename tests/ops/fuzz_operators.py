@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import ctypes
 import json
 import os
 import random
@@ -211,8 +212,14 @@ def _run_random(number: int, seed: int) -> None:
 
 def _run_guided(options: list) -> None:
     import atheris
+    import atheris.core_with_libfuzzer as core_library
 
     atheris.Setup([sys.argv[0], *options], _one_input(Counts()))
+    coverage = os.environ.get("COVERAGE", "")
+    if coverage:  # fuzz_coverage.c, compiled
+        register = ctypes.CDLL(coverage).register_counters
+        if register(core_library.__file__.encode()):
+            raise RuntimeError(f"{core_library.__file__} has no counters")
     atheris.Fuzz()
 
 
