@@ -21,7 +21,7 @@ runtime() { "$compiler" -print-file-name="$1"; }
 
 LD_PRELOAD="$folder/coverage.so $(runtime libasan.so) $(runtime libubsan.so) $(runtime libstdc++.so)" \
     ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:allocator_may_return_null=1:max_allocation_size_mb=2048 \
-    UBSAN_OPTIONS=print_stacktrace=1 COVERAGE="$folder/coverage.so" LAST="$folder/last" \
-    COUNTS="$folder/counts.json" OMP_NUM_THREADS=2 \
-    $python tests/ops/fuzz_operators.py "$folder/corpus" -artifact_prefix="$folder/" -max_len=256 \
+    UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
+    $python tests/ops/fuzz_operators.py --coverage "$folder/coverage.so" --last "$folder/last" \
+    --counts "$folder/counts.json" "$folder/corpus" -artifact_prefix="$folder/" -max_len=256 \
     -timeout=120 -rss_limit_mb=0 -close_fd_mask=3 -print_final_stats=1 "$@"

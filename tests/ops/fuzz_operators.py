@@ -5,8 +5,7 @@
 
 Each input either makes the operator fail with an error that names it, or gives outputs of the
 shapes of the float64 definition. `run_case` raises ``Fault`` for anything else; a crash ends the
-process. The input that ran last is in the file LAST, the numbers of executions are in COUNTS, if
-these variables of the environment name files.
+process, and --last has its input.
 """
 
 from __future__ import annotations
@@ -162,8 +161,8 @@ def run_bytes(content: bytes) -> tuple[str, str]:
 class Counts:
     """Counts executions by operator, in memory and from time to time in a file."""
 
-    def __init__(self) -> None:
-        self._path = os.environ.get("COUNTS", "")
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._table: dict[str, collections.Counter] = {}
         if self._path and os.path.exists(self._path):
             stored = json.loads(Path(self._path).read_text())
@@ -186,9 +185,7 @@ class Counts:
             print(f"{operator:30s} {sum(outcomes.values()):7d}  {dict(sorted(outcomes.items()))}")
 
 
-def _one_input(counts: Counts):
-    last = os.environ.get("LAST", "")
-
+def _one_input(counts: Counts, last: str):
     def run(content: bytes) -> None:
         if last:
             Path(last).write_bytes(content)
@@ -197,10 +194,10 @@ def _one_input(counts: Counts):
     return run
 
 
-def _run_random(number: int, seed: int) -> None:
-    counts = Counts()
-    run, draws = _one_input(counts), random.Random(seed)
-    for _ in range(number):
+def _run_random(options: argparse.Namespace) -> None:
+    counts = Counts(options.counts)
+    run, draws = _one_input(counts, options.last), random.Random(options.seed)
+    for _ in range(options.random):
         content = bytes(draws.randrange(256) for _ in range(draws.randrange(_MOST_BYTES)))
         try:
             run(content)
@@ -210,14 +207,14 @@ def _run_random(number: int, seed: int) -> None:
     counts.show()
 
 
-def _run_guided(options: list) -> None:
+def _run_guided(options: argparse.Namespace, others: list) -> None:
     import atheris
     import atheris.core_with_libfuzzer as core_library
 
-    atheris.Setup([sys.argv[0], *options], _one_input(Counts()))
-    coverage = os.environ.get("COVERAGE", "")
-    if coverage:  # fuzz_coverage.c, compiled
-        register = ctypes.CDLL(coverage).register_counters
+    run = _one_input(Counts(options.counts), options.last)
+    atheris.Setup([sys.argv[0], *others], run)
+    if options.coverage:
+        register = ctypes.CDLL(options.coverage).register_counters
         if register(core_library.__file__.encode()):
             raise RuntimeError(f"{core_library.__file__} has no counters")
     atheris.Fuzz()
@@ -227,14 +224,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--random", type=int, help="run so many random inputs, without coverage")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--last", default="", help="file for the input that runs")
+    parser.add_argument("--counts", default="", help="file for the numbers of executions")
+    parser.add_argument("--coverage", default="", help="fuzz_coverage.c, compiled")
     options, others = parser.parse_known_args()
     if not ops.native_library_loaded():
         parser.error("the native operators are not built (make ops)")
     assert len(operators()) > 20
     if options.random is not None:
-        _run_random(options.random, options.seed)
+        _run_random(options)
     else:
-        _run_guided(others)
+        _run_guided(options, others)
 
 
 if __name__ == "__main__":
