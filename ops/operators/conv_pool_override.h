@@ -11,6 +11,10 @@
 
 namespace detectron_ext {
 
+// The largest kernel, stride, dilation or padding. Caffe2 multiplies and adds them as integers of 32
+// bits.
+constexpr int kLargestWindowSize = 1 << 14;
+
 class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
  public:
   // twin: as in StockOperator.
@@ -55,13 +59,10 @@ class ConvPoolOverride : public caffe2::ConvPoolOpBase<caffe2::CPUContext> {
   bool channels_last() const { return order_ == caffe2::StorageOrder::NHWC; }
 
  private:
-  // Caffe2 multiplies and adds them as integers of 32 bits.
-  static constexpr int kLargestSize = 1 << 14;
-
   void EnforceSizes(const char* name, const std::vector<int>& sizes, int least) {
     for (const int size : sizes) {
-      CAFFE_ENFORCE(size >= least && size <= kLargestSize, type(), ": a ", name, " is ", size,
-                    "; it must be ", least, " to ", kLargestSize);
+      CAFFE_ENFORCE(size >= least && size <= kLargestWindowSize, type(), ": a ", name, " is ", size,
+                    "; it must be ", least, " to ", kLargestWindowSize);
     }
   }
 
