@@ -11,6 +11,8 @@ from typing import Any, Collection, NamedTuple, Sequence
 
 from caffe2.python import core
 
+from detectron_ext.modeling.process_sums import ENGINE as GLOO
+
 
 class Lifetime(NamedTuple):
     """One value of a blob, which a net makes.
@@ -59,15 +61,19 @@ def lifetimes(operators: Sequence[Any]) -> list[Lifetime]:
 def with_freed_blobs(operators: Sequence[Any], kept: Collection[str]) -> list[list]:
     """Return each operator, in a list with the operator that frees what is not needed after it.
 
+    What Gloo sends and receives is never freed: its operators remember the memory of the first run.
+
     Args:
         operators: as of `lifetimes`.
         kept: names of the blobs whose last value is read after the net has run.
     """
     last_writers = {blob: number for number, op in enumerate(operators) for blob in op.output}
+    sent = {blob for op in operators if op.engine == GLOO for blob in (*op.input, *op.output)}
     steps = [[operator] for operator in operators]
     unneeded: dict[int, list[str]] = {}
     for life in lifetimes(operators):
-        if life.blob not in kept or last_writers[life.blob] > life.last:
+        is_read_later = life.blob in kept and last_writers[life.blob] <= life.last
+        if not is_read_later and life.blob not in sent:
             unneeded.setdefault(life.last, []).append(life.blob)
     for number, blobs in unneeded.items():
         steps[number].append(core.CreateOperator("Free", blobs, blobs))

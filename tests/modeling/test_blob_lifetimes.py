@@ -52,3 +52,10 @@ def test_only_the_last_value_of_a_kept_blob_stays():
 def test_a_last_value_without_a_reader_leaves_the_one_before_it_to_be_freed():
     operators = _operators("x > m", "m > a", "a > m")
     assert _freed(operators, ["m"]) == ["", "m", "a"]
+
+
+def test_what_gloo_sends_is_never_freed():
+    """Its operators end a run in which the memory of their blobs has changed."""
+    operators = _operators("x > a", "world a > a", "a > b", "x > a", "a b > loss", "loss > end")
+    operators[1].engine = "GLOO"
+    assert _freed(operators) == ["", "", "", "", "b", "loss"]

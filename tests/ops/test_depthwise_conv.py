@@ -251,5 +251,5 @@ def test_shapes_that_do_not_fit_are_refused(filters, bias, d_y, message):
 
 def test_a_map_smaller_than_the_filter_is_refused():
     arrays = [np.zeros(shape, np.float32) for shape in ((1, 3, 2, 5), (3, 1, 3, 3), (3,), (1,))]
-    with pytest.raises(RuntimeError, match="dkernel"):
+    with pytest.raises(RuntimeError, match="Conv: a window of 3 does not fit X of shape"):
         run(*arrays, 1, (0, 0, 0, 0))
