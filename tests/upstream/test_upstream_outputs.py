@@ -86,7 +86,9 @@ def test_faster_rcnn_outputs_are_the_same(cfg, tmp_path, libra):
         (theirs, ours, distances.argmin(axis=0)),
     ):
         for name in heads:
+            # A corner is a difference of numbers as large as the image, which has 128 pixels.
+            atol = 10 * TOLERANCE if name == "rois" else TOLERANCE
             np.testing.assert_allclose(
-                first[name], second[name][nearest], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name
+                first[name], second[name][nearest], rtol=TOLERANCE, atol=atol, err_msg=name
             )
     assert ours["cls_prob"].std() > 0.01
