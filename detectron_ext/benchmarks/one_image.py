@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
-import time
 
 import numpy as np
 from caffe2.python import workspace
-from tqdm import trange
 
+from detectron_ext.benchmarks.timed_runs import timed_runs
 from detectron_ext.config import Config
 from detectron_ext.data.minibatch import image_blobs, prepare_image
 from detectron_ext.engine.detector import TestNet
 from detectron_ext.engine.weights_file import Weights, write_weights
 from detectron_ext.modeling import build_model
-
-_WARM_UP_RUNS = 3
 
 
 def benchmark_image(config: Config, size: int, steps: int) -> dict[str, float]:
@@ -40,19 +36,7 @@ def benchmark_image(config: Config, size: int, steps: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
     blobs = image_blobs([prepare_image(image, config)], config, train=False)
-    seconds = []
-    for _ in trange(_WARM_UP_RUNS + steps, desc="runs", disable=None):
-        started = time.perf_counter()
-        net.run(blobs)
-        seconds.append(time.perf_counter() - started)
-    timed = seconds[_WARM_UP_RUNS:]
-    return {
-        "seconds": float(np.median(timed)),
-        "seconds_min": min(timed),
-        "seconds_max": max(timed),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "size": blobs["data"].shape[2],
-    }
+    return {**timed_runs(lambda: net.run(blobs), steps, "runs"), "size": blobs["data"].shape[2]}
 
 
 def _random_weights(config: Config, folder: str) -> str:

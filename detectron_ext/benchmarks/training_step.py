@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from caffe2.python import workspace
-from tqdm import trange
 
+from detectron_ext.benchmarks.timed_runs import timed_runs
 from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
@@ -18,7 +16,6 @@ from detectron_ext.engine.step_nets import StepNets
 from detectron_ext.modeling import build_model
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
-_WARM_UP_STEPS = 3
 _BOXES_PER_IMAGE = 7
 _PROPOSALS_PER_IMAGE = 2000
 
@@ -34,24 +31,15 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
         steps: timed steps, after a few that are not timed.
 
     Returns:
-        A dictionary: seconds (median over the steps), seconds_min, seconds_max, peak_memory_gb
-        (peak of the process, in 10^9 bytes) and size (height and width after padding, in pixels).
+        The dictionary of `timed_runs`, and in it size: height and width after padding, in pixels.
     """
     nets, padded = ready_nets(config, size, batch)
-    seconds = []
-    for _ in trange(_WARM_UP_STEPS + steps, desc="steps", disable=None):
-        started = time.perf_counter()
+
+    def step() -> None:
         nets.compute_gradients()
         nets.apply_gradients()
-        seconds.append(time.perf_counter() - started)
-    timed = seconds[_WARM_UP_STEPS:]
-    return {
-        "seconds": float(np.median(timed)),
-        "seconds_min": min(timed),
-        "seconds_max": max(timed),
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "size": padded,
-    }
+
+    return {**timed_runs(step, steps, "steps"), "size": padded}
 
 
 def ready_nets(config: Config, size: int, batch: int) -> tuple[StepNets, int]:

@@ -19,7 +19,7 @@ from detectron_ext.errors import ConfigError
 from detectron_ext.geometry.roi_levels import roi_level_names
 from detectron_ext.memory_limit import memory_limit
 from detectron_ext.modeling import build_model
-from detectron_ext.modeling.blob_lifetimes import lifetimes
+from detectron_ext.modeling.blob_lifetimes import frees_blobs, lifetimes
 from detectron_ext.modeling.blob_sizes import activation_shapes, parameter_shapes
 from detectron_ext.modeling.devices import replica_scopes
 
@@ -180,7 +180,7 @@ def _activations(model: DetectionModel, images: int, height: int, width: int, re
     shapes = activation_shapes(model, {scope + name: shape for name, shape in inputs.items()})
     sizes = {name: _size(shape) for name, shape in shapes.items()}
     data = _size(inputs["data"])
-    if model.train and config.LIBRA.TRAIN.FREE_BLOBS:
+    if model.train and frees_blobs(model):
         return data + _freed_activations(model, sizes)
     total, largest = data + sum(sizes.values()), max(data, *sizes.values())
     if not model.train:

@@ -13,7 +13,7 @@ import numpy as np
 from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
-from detectron_ext.modeling.blob_lifetimes import with_freed_blobs
+from detectron_ext.modeling.blob_lifetimes import frees_blobs, with_freed_blobs
 from detectron_ext.modeling.devices import replica_scopes, unscoped
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
 from detectron_ext.sampling.sampling_statistics import counts_blob
@@ -43,7 +43,7 @@ class StepNets:
         whole = model.net.Proto()
         end = len(whole.op) - model.num_update_operators
         steps = [[operator] for operator in whole.op]
-        if free_blobs and model.config.LIBRA.TRAIN.FREE_BLOBS and not model.num_gpus:
+        if free_blobs and frees_blobs(model):
             steps = with_freed_blobs(whole.op, _kept_blobs(model))
         self.gradients = _part(whole, "_gradients", steps[:end], whole.external_input)
         # Its inputs are what the other net has made.

@@ -7,11 +7,14 @@ follows the last reader. It gives the memory back, and the next tensor takes it.
 
 from __future__ import annotations
 
-from typing import Any, Collection, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Collection, NamedTuple, Sequence
 
 from caffe2.python import core
 
 from detectron_ext.modeling.process_sums import ENGINE as GLOO
+
+if TYPE_CHECKING:
+    from detectron_ext.modeling.model import DetectionModel
 
 
 class Lifetime(NamedTuple):
@@ -26,6 +29,11 @@ class Lifetime(NamedTuple):
     blob: str
     first: int
     last: int
+
+
+def frees_blobs(model: DetectionModel) -> bool:
+    """Return whether the training steps of a model free blobs (LIBRA.TRAIN.FREE_BLOBS)."""
+    return bool(model.config.LIBRA.TRAIN.FREE_BLOBS) and not model.num_gpus
 
 
 def lifetimes(operators: Sequence[Any]) -> list[Lifetime]:

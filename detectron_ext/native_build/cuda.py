@@ -21,6 +21,10 @@ EXTRA_INCLUDE = environment.CUDA_INCLUDE.name
 ONLY_ARCHITECTURES = environment.CUDA_ARCHITECTURES.name
 
 
+class MissingHeader(Unavailable):
+    """A header of CUDA's libraries is not on this machine."""
+
+
 class Nvcc(NamedTuple):
     """A CUDA compiler.
 
@@ -115,7 +119,8 @@ def find_cuda(caffe2_libraries: Path) -> Cuda:
         caffe2_libraries: the folder of Caffe2's libraries, which must have CUDA code.
 
     Raises:
-        Unavailable: something is missing; the message names it.
+        MissingHeader: a header is missing.
+        Unavailable: something else is missing; the message names it.
         ValueError: as `find_nvcc`.
     """
     nvcc = find_nvcc()
@@ -149,7 +154,7 @@ def _find_headers(root: Path) -> list[Path]:
     for header in HEADERS:
         folder = next((f for f in folders if (f / header).is_file()), None)
         if folder is None:
-            raise Unavailable(f"no {header} (set {EXTRA_INCLUDE} to its folder)")
+            raise MissingHeader(f"no {header} (set {EXTRA_INCLUDE} to its folder)")
         if folder not in found and folder != Path("/usr/include"):
             found.append(folder)
     return found

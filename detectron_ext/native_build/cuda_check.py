@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from detectron_ext.native_build import library, toolchain
-from detectron_ext.native_build.cuda import EXTRA_INCLUDE, find_nvcc
+from detectron_ext.native_build.cuda import EXTRA_INCLUDE, MissingHeader, find_cuda, find_nvcc
 from detectron_ext.native_build.cuda_headers import fetch_headers
 from detectron_ext.native_build.ninja_file import LINKED_CHECK, Inputs, cuda_check_text, ninja_text
 from detectron_ext.native_build.toolchain import BuildError, Unavailable
@@ -56,14 +56,22 @@ def _operator_inputs(cuda_version: str | None) -> Inputs | None:
     """
     try:
         if cuda_version is not None:
-            fetched = str(fetch_headers(cuda_version, library.BUILD))
-            given = [path for path in [os.environ.get(EXTRA_INCLUDE)] if path]
-            os.environ[EXTRA_INCLUDE] = os.pathsep.join([*given, fetched])
+            _fetch_missing_headers(cuda_version)
         inputs = library.find_inputs("release")
     except Unavailable as reason:
         print(f"CUDA operators left out: {reason}", flush=True)
         return None
     return inputs if inputs.cuda is not None else None
+
+
+def _fetch_missing_headers(cuda_version: str) -> None:
+    """Download headers if they are all that operators cannot be compiled without."""
+    try:
+        find_cuda(toolchain.find_caffe2().lib)
+    except MissingHeader:
+        fetched = str(fetch_headers(cuda_version, library.BUILD))
+        given = [path for path in [os.environ.get(EXTRA_INCLUDE)] if path]
+        os.environ[EXTRA_INCLUDE] = os.pathsep.join([*given, fetched])
 
 
 def _host_objects(inputs: Inputs) -> Path:

@@ -1,17 +1,16 @@
-"""Fetches the headers of cuBLAS, cuRAND and cuDNN from the package index, for checks on machines
-that have nvcc and no more of CUDA.
+"""Fetches the headers of cuBLAS, cuRAND and cuDNN from the package index.
 
-The wheels hold libraries, too (600 MB in all). Only the headers are kept.
+They are for checks on machines that have nvcc and no more of CUDA. The wheels hold libraries, too
+(600 MB in all). Only the headers are kept.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from detectron_ext.native_build.pip_download import pip_download
 from detectron_ext.native_build.toolchain import Unavailable
 
 # Major version of CUDA -> the wheels that contain the headers. That of cuDNN is its smallest one.
@@ -57,14 +56,7 @@ def fetch_headers(cuda_version: str, cache: Path) -> Path:
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary"]
-    command += [":all:", "--dest", str(folder), requirement]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or not wheels:
-        reason = result.stdout.decode(errors="replace").strip().splitlines()[-1:] or ["no reason"]
-        raise Unavailable(f"pip could not fetch {requirement} ({reason[0].strip()})")
-    return wheels[0]
+    return pip_download(requirement, folder, "*.whl", "--only-binary", ":all:")
 
 
 def _unpack(wheel: Path, target: Path) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 from detectron_ext import environment
+from detectron_ext.native_build.pip_download import pip_download
 from detectron_ext.native_build.toolchain import Unavailable
 
 # Version of protobuf (major and minor) -> the source archive that contains its headers.
@@ -66,14 +65,8 @@ def _fetch(version: str, include: Path) -> None:
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
-    command += [":all:", "--no-build-isolation", "--dest", str(folder), requirement]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    archives = sorted(folder.glob("*.tar.gz"))
-    if result.returncode or not archives:
-        reason = result.stdout.decode(errors="replace").strip().splitlines()[-1:] or ["no reason"]
-        raise Unavailable(f"pip could not fetch {requirement} ({reason[0].strip()})")
-    return archives[0]
+    options = ["--no-binary", ":all:", "--no-build-isolation"]
+    return pip_download(requirement, folder, "*.tar.gz", *options)
 
 
 def _extract_headers(archive: Path, target: Path) -> None:

@@ -276,6 +276,7 @@ def cuda_sources(sources, toolkit, monkeypatch):
         return inputs._replace(cuda=library._find_cuda(variant, caffe2))
 
     monkeypatch.setattr(library, "find_inputs", find_inputs)
+    monkeypatch.setattr(toolchain, "find_caffe2", lambda: caffe2)
     return sources
 
 
@@ -358,7 +359,26 @@ def test_headers_of_an_unknown_cuda_are_refused(tmp_path):
 
 
 @needs_compiler
-def test_check_without_an_index_compiles_only_the_kernels(cuda_sources, monkeypatch, capfd):
+def test_headers_that_are_here_are_not_fetched(cuda_sources, monkeypatch):
+    monkeypatch.setattr(cuda_check, "fetch_headers", None)
+    assert "linked and loaded" in check_cuda(fetch=True)
+
+
+@needs_compiler
+def test_headers_are_not_fetched_for_a_caffe2_without_cuda(
+    cuda_sources, toolkit, monkeypatch, capfd
+):
+    (toolkit / "lib/libtorch_cuda.so").unlink()
+    monkeypatch.setattr(cuda_check, "fetch_headers", None)
+    assert check_cuda(fetch=True) == "CUDA kernels compiled: 1 files"
+    assert "CUDA operators left out: no libtorch_cuda.so" in capfd.readouterr().out
+
+
+@needs_compiler
+def test_check_without_an_index_compiles_only_the_kernels(
+    cuda_sources, toolkit, monkeypatch, capfd
+):
+    (toolkit / "include/curand.h").unlink()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     assert check_cuda(fetch=True) == "CUDA kernels compiled: 1 files"
