@@ -72,6 +72,15 @@ GOMP_SPINCOUNT = Variable(
     "How often a waiting OpenMP thread looks for work before it sleeps. Default: 1000, which suits "
     "a machine that also runs other programs.",
 )
+MALLOC_MMAP_MAX = Variable(
+    "MALLOC_MMAP_MAX_",
+    "A setting of glibc's allocator. A training on the CPU with `LIBRA.TRAIN.FREE_BLOBS` keeps the "
+    "memory that it frees, which saves the system's work. It leaves the allocator alone if this "
+    "variable or `MALLOC_TRIM_THRESHOLD_` is set.",
+)
+MALLOC_TRIM_THRESHOLD = Variable(
+    "MALLOC_TRIM_THRESHOLD_", "A setting of glibc's allocator; see `MALLOC_MMAP_MAX_`."
+)
 MAX_IMAGE_PIXELS = Variable(
     "OPENCV_IO_MAX_IMAGE_PIXELS",
     "An image file whose header claims more pixels is refused before it is decoded. Default: "
@@ -89,6 +98,8 @@ RUNNING = (
     OMP_NUM_THREADS,
     MKL_NUM_THREADS,
     GOMP_SPINCOUNT,
+    MALLOC_MMAP_MAX,
+    MALLOC_TRIM_THRESHOLD,
     MAX_IMAGE_PIXELS,
 )
 

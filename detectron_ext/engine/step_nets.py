@@ -13,6 +13,7 @@ import numpy as np
 from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
+from detectron_ext.engine.allocator import keep_freed_memory
 from detectron_ext.modeling.blob_lifetimes import frees_blobs, with_freed_blobs
 from detectron_ext.modeling.devices import replica_scopes, unscoped
 from detectron_ext.modeling.gradient_clipping import NORM as GRADIENT_NORM
@@ -43,7 +44,8 @@ class StepNets:
         whole = model.net.Proto()
         end = len(whole.op) - model.num_update_operators
         steps = [[operator] for operator in whole.op]
-        if free_blobs and frees_blobs(model):
+        self._frees_blobs = free_blobs and frees_blobs(model)
+        if self._frees_blobs:
             steps = with_freed_blobs(whole.op, _kept_blobs(model))
         self.gradients = _part(whole, "_gradients", steps[:end], whole.external_input)
         # Its inputs are what the other net has made.
@@ -51,6 +53,8 @@ class StepNets:
 
     def create(self) -> None:
         """Create both nets in the workspace. Parameters and inputs must be there."""
+        if self._frees_blobs:
+            keep_freed_memory()
         for net in (self.gradients, self.update):
             workspace.CreateNet(net, overwrite=True)
 

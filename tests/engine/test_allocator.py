@@ -1,0 +1,51 @@
+"""A training keeps the memory that it frees, unless the person has set the allocator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Takes and frees 64 MB twenty times, and prints the answer and the pages that the system supplied.
+_PROGRAM = """
+import resource
+import numpy as np
+from detectron_ext.engine.allocator import keep_freed_memory
+done = keep_freed_memory()
+np.ones(16 << 20, np.float32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(16 << 20, np.float32)
+print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _run(**environment):
+    cleared = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    child = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        env={**cleared, **environment},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    done, faults = child.stdout.split()
+    return done == "True", int(faults)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's mallopt is on Linux")
+def test_freed_memory_is_used_again():
+    done, faults = _run()
+    assert done
+    assert faults < 1000  # 64 MB are 16,384 pages of 4 KB
+
+
+@pytest.mark.parametrize(
+    "setting", [{"MALLOC_MMAP_MAX_": "65536"}, {"MALLOC_TRIM_THRESHOLD_": "131072"}]
+)
+def test_the_persons_own_setting_stays(setting):
+    done, faults = _run(**setting)
+    assert not done
+    assert faults > 10_000 or "MALLOC_MMAP_MAX_" not in setting
