@@ -91,8 +91,8 @@ def read_spec(path: str) -> Spec:
       the name of the file ``{dataset}`` is replaced by the name of the data set.
     - ``seeds``: list of values of RNG_SEED.
     - ``datasets`` (optional): name of a data set to its {KEY: value}.
-    - ``sizes`` (optional): list of image sizes in pixels, for TRAIN.SCALES and TEST.SCALE. MAX_SIZE
-      keeps its ratio to them.
+    - ``sizes`` (optional): list of image sizes in pixels, for TRAIN.SCALES. TEST.SCALE keeps the
+      ratio that the configuration gives it to the greatest of TRAIN.SCALES, and MAX_SIZE to both.
     - ``overrides`` (optional): {KEY: value} for every run.
     - ``baseline`` (optional): name of a variant; the default is the first one.
     - ``primary`` (optional): the metric that decides whether a variant is better, named before the
@@ -209,10 +209,14 @@ def _size_settings(file: str, size: int | None) -> dict:
     if size is None:
         return {}
     config = configuration.load(file)
-    settings = {"TRAIN.SCALES": [size], "TEST.SCALE": size}
-    for phase, scale in (("TRAIN", max(config.TRAIN.SCALES)), ("TEST", config.TEST.SCALE)):
-        settings[f"{phase}.MAX_SIZE"] = math.ceil(size * config[phase].MAX_SIZE / scale)
-    return settings
+    trained = max(config.TRAIN.SCALES)
+    tested = round(size * config.TEST.SCALE / trained)
+    return {
+        "TRAIN.SCALES": [size],
+        "TRAIN.MAX_SIZE": math.ceil(size * config.TRAIN.MAX_SIZE / trained),
+        "TEST.SCALE": tested,
+        "TEST.MAX_SIZE": math.ceil(tested * config.TEST.MAX_SIZE / config.TEST.SCALE),
+    }
 
 
 def _read(path: str) -> dict:
