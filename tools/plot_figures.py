@@ -11,8 +11,9 @@ def main() -> None:
         "Draw figures as PNG and SVG. The box losses are always drawn. --cfg and --wts of a "
         "trained RetinaNet add the IoU of the negatives that each sampler draws, the share of each "
         "group of samples in the gradients, and, for a balanced pyramid, the energy of its levels "
-        "before and after balancing. --runs adds training curves. KEY VALUE pairs override keys of "
-        "--cfg and must stand before --runs and --names.",
+        "before and after balancing. --runs adds training curves, and --results the differences "
+        "that sweeps have found, with their intervals. KEY VALUE pairs override keys of --cfg and "
+        "must stand before --runs, --names and --results.",
         "tools/plot_figures.py --cfg configs/bccd/retinanet_R-36-tiny_256_bfp.yaml "
         "--wts model_final.pkl --runs output/plain output/libra",
     )
@@ -39,6 +40,13 @@ def main() -> None:
     parser.add_argument(
         "--names", nargs="+", default=[], metavar="NAME", help="names of the runs in the figures"
     )
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="JSON files of sweeps' reports, such as docs/results/*.json",
+    )
     command_line.add_overrides(parser)
     arguments = parser.parse_args()
     if bool(arguments.cfg_file) != bool(arguments.weights):
@@ -60,6 +68,7 @@ def main() -> None:
         arguments.images,
         arguments.runs,
         arguments.names,
+        arguments.results,
     )
 
 

@@ -15,6 +15,7 @@ from detectron_ext.evaluation.comparable import check_names
 from detectron_ext.evaluation.plots import training_curves, write_figure
 from detectron_ext.evaluation.run_folder import open_run
 from detectron_ext.experiments.anchor_study import study_training_images
+from detectron_ext.experiments.differences import differences_figure, read_differences
 from detectron_ext.experiments.figures import (
     box_loss_figure,
     energy_figure,
@@ -33,6 +34,7 @@ def plot_figures(
     num_images: int = 32,
     runs: Sequence[str] = (),
     names: Sequence[str] = (),
+    results: Sequence[str] = (),
 ) -> list[str]:
     """Draw all figures that the given inputs allow.
 
@@ -40,6 +42,7 @@ def plot_figures(
     - ``negatives`` and ``gradient_shares``: with a trained RetinaNet.
     - ``feature_energy``: with a trained RetinaNet that has a balanced pyramid.
     - ``training``: with runs.
+    - ``differences``: with results of sweeps.
 
     Args:
         output_dir: folder for a PNG and an SVG of each figure.
@@ -53,8 +56,8 @@ def plot_figures(
         Paths of the PNG files.
 
     Raises:
-        UserError: weights, data or runs cannot be used; the images have no positive or no negative
-            anchors; two runs have the same name; or the folder cannot be written.
+        UserError: weights, data, runs or results cannot be used; the images have no positive or no
+            negative anchors; two runs have the same name; or the folder cannot be written.
     """
     if names and len(names) != len(runs):
         raise UserError(
@@ -65,6 +68,8 @@ def plot_figures(
     figures = {"box_loss": box_loss_figure()}
     if runs:
         figures["training"] = _curves(names or runs, runs)
+    if results:
+        figures["differences"] = differences_figure(read_differences(results))
     if config is not None:
         study = study_training_images(config, weights, num_images)
         retinanet = config.RETINANET
