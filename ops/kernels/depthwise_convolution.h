@@ -50,14 +50,11 @@ inline bool IsDepthwiseWindow(int64_t kernel_h, int64_t kernel_w, int64_t stride
 void DepthwiseConvolution(const DepthwiseShape& shape, const float* x, const float* filter,
                           const float* bias, float* y, ParallelFor parallel_for);
 
-// Writes all of d_x. Elements under no window get 0.
-void DepthwiseInputGradient(const DepthwiseShape& shape, const float* filter, const float* d_y,
-                            float* d_x, ParallelFor parallel_for);
-
-// Writes d_filter, and d_bias unless it is null. Vectors reach past the ends of rows and are
-// multiplied by 0 there. So an infinity or a NaN in x or d_y may make the whole filter of its
-// channel NaN.
-void DepthwiseFilterGradient(const DepthwiseShape& shape, const float* x, const float* d_y,
-                             float* d_filter, float* d_bias, ParallelFor parallel_for);
+// Writes d_filter; d_bias unless it is null; and all of d_x unless it is null. Elements of d_x under
+// no window get 0. For d_filter vectors reach past the ends of rows and are multiplied by 0 there. So
+// an infinity or a NaN in x or d_y may make the whole filter of its channel NaN.
+void DepthwiseGradients(const DepthwiseShape& shape, const float* x, const float* filter,
+                        const float* d_y, float* d_filter, float* d_bias, float* d_x,
+                        ParallelFor parallel_for);
 
 }  // namespace detectron_ext

@@ -8,23 +8,12 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/copy_floats.h"
 #include "kernels/packing.h"
 #include "kernels/simd.h"
+#include "kernels/split_vectors.h"
 
 namespace detectron_ext {
-
-typedef int IndexVector __attribute__((vector_size(kVectorWidth * sizeof(int))));
-
-// Returns elements kFirst, kFirst + 2, ... of two consecutive vectors.
-template <int kFirst>
-inline FloatVector EveryOther(FloatVector low, FloatVector high) {
-  IndexVector places;
-#pragma GCC unroll 16
-  for (int i = 0; i < kVectorWidth; ++i) {
-    places[i] = 2 * i + kFirst;
-  }
-  return __builtin_shuffle(low, high, places);
-}
 
 // The places of a row's elements. Element e of the padded row, e = column + pad, is stored at
 // e % stride * part + e / stride.
@@ -36,19 +25,11 @@ struct RowLayout {
   int64_t size() const { return stride * part; }
 };
 
-// to[i] = from[i] for i < count; nothing if count is below 1. For rows as short as most are, this
-// is faster than memcpy.
-inline void CopyFloats(const float* from, int64_t count, float* to) {
-  if (count < kVectorWidth) {
-    for (int64_t i = 0; i < count; ++i) {
-      to[i] = from[i];
-    }
-    return;
-  }
-  for (int64_t i = 0; i < count; i += kVectorWidth) {
-    const int64_t at = std::min(i, count - kVectorWidth);
-    StoreVector(to + at, LoadVector(from + at));
-  }
+// Splits the elements of two vectors.
+inline void SplitPairs(const float* from, float* even, float* odd) {
+  const SplitVectors split = SplitByParity(LoadVector(from), LoadVector(from + kVectorWidth));
+  StoreVector(even, split.even);
+  StoreVector(odd, split.odd);
 }
 
 // even[i] = from[2 i] and odd[i] = from[2 i + 1] for `count` elements; nothing if count is below 1.
@@ -60,13 +41,11 @@ inline void SplitFloats(const float* from, int64_t count, float* even, float* od
       odd[i] = from[2 * i + 1];
     }
   } else {
-    for (int64_t i = 0; i < pairs; i += kVectorWidth) {
-      const int64_t at = std::min(i, pairs - kVectorWidth);
-      const FloatVector low = LoadVector(from + 2 * at);
-      const FloatVector high = LoadVector(from + 2 * at + kVectorWidth);
-      StoreVector(even + at, EveryOther<0>(low, high));
-      StoreVector(odd + at, EveryOther<1>(low, high));
+    for (int64_t i = 0; i + kVectorWidth < pairs; i += kVectorWidth) {
+      SplitPairs(from + 2 * i, even + i, odd + i);
     }
+    const int64_t last = pairs - kVectorWidth;
+    SplitPairs(from + 2 * last, even + last, odd + last);
   }
   if (count > 0 && count % 2 != 0) {
     even[pairs] = from[count - 1];
@@ -75,7 +54,7 @@ inline void SplitFloats(const float* from, int64_t count, float* even, float* od
 
 class PaddedRows {
  public:
-  // in_height, in_width: the size of a plane. max_rows: the largest `count` of Load.
+  // in_height, in_width: the size of a plane. max_rows: the number of rows that can be loaded.
   PaddedRows(const RowLayout& layout, int64_t in_height, int64_t in_width, int64_t max_rows)
       : layout_(layout),
         in_height_(in_height),
@@ -85,24 +64,35 @@ class PaddedRows {
     std::fill(rows_.data(), rows_.data() + max_rows * layout.size(), 0.0f);
   }
 
-  // Copies rows [first, first + count) of a plane. Rows outside it are zeros.
-  void Load(const float* plane, int64_t first, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      float* const to = rows_.data() + i * layout_.size();
-      const int64_t row = first + i;
-      if (row < 0 || row >= in_height_) {
-        std::fill(to, to + layout_.size(), 0.0f);
-      } else {
-        CopyRow(plane + row * in_width_, to);
-      }
+  // Copies rows [first, first + count) of a plane to rows `at` and following. Rows outside the plane
+  // are zeros.
+  void Load(const float* plane, int64_t first, int64_t count, int64_t at = 0) {
+    const int64_t above = std::min(count, std::max<int64_t>(0, -first));
+    const int64_t below = std::max(above, std::min(count, in_height_ - first));
+    ClearRows(at, at + above);
+    ClearRows(at + below, at + count);
+    LoadInside(plane, first, count, at);
+  }
+
+  // Copies only the rows inside the plane. The others stay as they were, zeros at first.
+  void LoadInside(const float* plane, int64_t first, int64_t count, int64_t at) {
+    const int64_t begin = std::max<int64_t>(0, first);
+    const int64_t end = std::min(in_height_, first + count);
+    float* to = rows_.data() + (at - first + begin) * layout_.size();
+    for (int64_t row = begin; row < end; ++row, to += layout_.size()) {
+      CopyRow(plane + row * in_width_, to);
     }
   }
 
-  // The first element of the i-th row that was loaded.
+  // The i-th row.
   const float* Row(int64_t i) const { return rows_.data() + i * layout_.size(); }
   const RowLayout& layout() const { return layout_; }
 
  private:
+  void ClearRows(int64_t begin, int64_t end) {
+    std::fill(rows_.data() + begin * layout_.size(), rows_.data() + end * layout_.size(), 0.0f);
+  }
+
   // Copies the columns of a row that fit in the layout.
   void CopyRow(const float* from, float* to) const {
     if (layout_.stride == 1) {
@@ -124,32 +114,6 @@ class PaddedRows {
   FloatBuffer rows_;
 };
 
-// The rows that follow the loaded ones in a tensor. They are prefetched while those are multiplied,
-// so they are in the second-level cache when the next strip is loaded.
-class UpcomingRows {
- public:
-  // plane: the plane of the loaded rows. size: the number of floats from there to the end of the
-  // tensor. first: the number of the first row to prefetch, which may lie outside the plane.
-  UpcomingRows(const float* plane, int64_t size, int64_t row_size, int64_t first)
-      : plane_(plane), size_(size), row_size_(row_size), first_(first) {}
-
-  // Prefetches rows [row, row + count), counted from `first`.
-  void Prefetch(int64_t row, int64_t count) const {
-    constexpr int64_t kLineFloats = 16;
-    const int64_t begin = std::max<int64_t>(0, (first_ + row) * row_size_);
-    const int64_t end = std::min(size_, (first_ + row + count) * row_size_);
-    for (int64_t i = begin; i < end; i += kLineFloats) {
-      __builtin_prefetch(plane_ + i, 0, 2);
-    }
-  }
-
- private:
-  const float* const plane_;
-  const int64_t size_;
-  const int64_t row_size_;
-  const int64_t first_;
-};
-
 // Holds a vector in a register. Without this, GCC loads it again for each multiplication that uses
 // it, and the loads limit the speed.
 inline FloatVector InRegister(FloatVector value) {
@@ -169,10 +133,20 @@ inline int64_t TapPlace(int tap, int64_t part) {
 // A strip is a range of rows that are in memory at a time. It fits in the first-level cache.
 constexpr int64_t kStripFloats = 6144;
 
-// Returns the number of windows, one above the other, whose rows make a strip: from 1 to `windows`.
-inline int64_t WindowsOfStrip(const RowLayout& layout, int64_t kernel, int64_t windows) {
-  const int64_t rows = std::max(kernel, kStripFloats / std::max<int64_t>(1, layout.size()));
-  return std::max<int64_t>(1, std::min(windows, (rows - kernel) / layout.stride + 1));
-}
+// How windows of planes are taken into memory: parts of a plane, or several small planes.
+struct Strip {
+  // windows: the number of windows in a plane, one above the other.
+  Strip(const RowLayout& layout, int64_t kernel, int64_t windows) {
+    const int64_t size = std::max<int64_t>(1, layout.size());
+    const int64_t most = std::max(kernel, kStripFloats / size);
+    count = std::max<int64_t>(1, std::min(windows, (most - kernel) / layout.stride + 1));
+    rows = (count - 1) * layout.stride + kernel;
+    planes = count < windows ? 1 : std::max<int64_t>(1, most / rows);
+  }
+
+  int64_t count;   // windows, one above the other, that are in memory at a time
+  int64_t rows;    // rows under them
+  int64_t planes;  // 1, or more if their windows all fit
+};
 
 }  // namespace detectron_ext

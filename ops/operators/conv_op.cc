@@ -250,14 +250,12 @@ class ConvGradientOp final : public ConvBase {
     const DepthwiseShape shape = depthwise_shape(x, dy.sizes().vec());
     Tensor* dfilter = Output(0, filter.sizes(), at::dtype<float>());
     Tensor* dbias = has_bias_ ? Output(1, {filter.dim(0)}, at::dtype<float>()) : nullptr;
-    DepthwiseFilterGradient(shape, x.data<float>(), dy.data<float>(),
-                            dfilter->mutable_data<float>(),
-                            has_bias_ ? dbias->mutable_data<float>() : nullptr, ThreadPoolFor);
-    if (OutputSize() > dx_output()) {
-      Tensor* dx = Output(dx_output(), x.sizes(), at::dtype<float>());
-      DepthwiseInputGradient(shape, filter.data<float>(), dy.data<float>(),
-                             dx->mutable_data<float>(), ThreadPoolFor);
-    }
+    Tensor* dx =
+        OutputSize() > dx_output() ? Output(dx_output(), x.sizes(), at::dtype<float>()) : nullptr;
+    DepthwiseGradients(shape, x.data<float>(), filter.data<float>(), dy.data<float>(),
+                       dfilter->mutable_data<float>(),
+                       has_bias_ ? dbias->mutable_data<float>() : nullptr,
+                       dx == nullptr ? nullptr : dx->mutable_data<float>(), ThreadPoolFor);
   }
 
   void RunOther() override {
