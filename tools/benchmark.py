@@ -7,8 +7,10 @@ import json
 import sys
 
 from detectron_ext import command_line
+from detectron_ext.counted import counted
 from detectron_ext.errors import UserError
 
+_MOST_BUSY = 256
 _WHAT = {
     "step": "a whole training step: forward, backward and update",
     "image": "the network on one image, without decoding",
@@ -75,10 +77,11 @@ def _step_options(arguments: list[str]):
     parser = command_line.make_parser(
         "Measure the time and the peak memory of training steps on random images. No data set is "
         "read. With --beside or --vs-mmdet, steps in PyTorch or mmdetection run alternately with "
-        "them.",
+        "them. With --busy, steps alone and steps beside busy processes alternate.",
         "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --size 320 --batch 2\n"
         "tools/benchmark.py step --cfg configs/finetune/retinanet_EfficientNetLite0_320.yaml \\\n"
-        "      --batch 4 --beside python3 MODEL.NUM_CLASSES 7",
+        "      --batch 4 --beside python3 MODEL.NUM_CLASSES 7\n"
+        "tools/benchmark.py step --cfg configs/retinanet_R-50-FPN.yaml --busy 2 --rounds 2",
     )
     parser.prog += " step"
     _add_step_size(parser)
@@ -94,17 +97,28 @@ def _step_options(arguments: list[str]):
         help="a Python with mmdetection 3; for R-50-FPN and 80 classes, in a checkout",
     )
     parser.add_argument(
+        "--busy",
+        type=int,
+        metavar="N",
+        help="start N processes that only compute, for every second half of the measurement, and "
+        "print both medians and their ratio",
+    )
+    parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
         default=5,
-        help="with --beside or --vs-mmdet: how often each side runs (default: 5)",
+        help="with --beside, --vs-mmdet or --busy: how often each side runs (default: 5)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     command_line.add_config_arguments(parser)
     options = parser.parse_args(arguments)
     if min(options.size, options.batch, options.steps, options.rounds) < 1:
         parser.error("--size, --batch, --steps and --rounds must be at least 1")
+    if options.busy is not None and not 1 <= options.busy <= _MOST_BUSY:
+        parser.error(f"--busy must be from 1 to {_MOST_BUSY}")
+    if len([flag for flag in (options.beside, options.vs_mmdet, options.busy) if flag]) > 1:
+        parser.error("give one of --beside, --vs-mmdet and --busy")
     return options
 
 
@@ -113,6 +127,9 @@ def _step(arguments: list[str]) -> None:
     config = command_line.load_config(options.cfg_file, options.opts)
     if options.beside or options.vs_mmdet:
         _beside(config, options)
+        return
+    if options.busy:
+        _beside_busy(config, options)
         return
 
     from detectron_ext.benchmarks.training_step import benchmark_step
@@ -128,6 +145,24 @@ def _step(arguments: list[str]) -> None:
     )
 
 
+def _beside_busy(config, options) -> None:
+    from detectron_ext.benchmarks.training_step import benchmark_step_beside_work
+
+    result = benchmark_step_beside_work(
+        config, options.size, options.batch, options.steps, options.rounds, options.busy
+    )
+    if options.json:
+        print(json.dumps(result))
+        return
+    beside = f"beside {counted(options.busy, 'busy process', 'busy processes')}"
+    for name, side in (("alone", result["alone"]), (beside, result["beside"])):
+        print(
+            f"{name}: {side['seconds']:.3f} s per step (min {side['seconds_min']:.3f}, max "
+            f"{side['seconds_max']:.3f})"
+        )
+    print(f"{beside} a step takes {result['ratio']:.2f} times as long as alone")
+
+
 def _beside(config, options) -> None:
     from detectron_ext.benchmarks.step_beside_pytorch import (
         compare_with_mmdet,
@@ -135,8 +170,6 @@ def _beside(config, options) -> None:
         table,
     )
 
-    if options.beside and options.vs_mmdet:
-        raise UserError("give --beside or --vs-mmdet, not both")
     flag, python, compare = (
         ("--beside", options.beside, compare_with_pytorch)
         if options.beside

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 from caffe2.python import workspace
 
-from detectron_ext.benchmarks.timed_runs import timed_runs
+from detectron_ext.benchmarks.busy_processes import busy_processes
+from detectron_ext.benchmarks.timed_runs import seconds_of, summary_of, timed_runs
 from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
@@ -33,13 +34,45 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
     Returns:
         The dictionary of `timed_runs`, and in it size: height and width after padding, in pixels.
     """
+    step, padded = _ready_step(config, size, batch)
+    return {**timed_runs(step, steps, "steps"), "size": padded}
+
+
+def benchmark_step_beside_work(
+    config: Config, size: int, batch: int, steps: int, rounds: int, busy: int
+) -> dict[str, float]:
+    """Time training steps alone and beside busy processes, alternately.
+
+    Args:
+        config, size, batch: as of `benchmark_step`.
+        steps: timed steps of each half of a round.
+        rounds: how often both halves are measured.
+        busy: number of busy processes, at least 1.
+
+    Returns:
+        A dictionary: alone and beside (dictionaries as of `summary_of`), ratio (of the medians) and
+        size (height and width after padding, in pixels).
+    """
+    step, padded = _ready_step(config, size, batch)
+    seconds_of(step, 0, "warming up")
+    seconds: dict[int, list[float]] = {0: [], busy: []}
+    for _ in range(rounds):
+        for number, measured in seconds.items():
+            with busy_processes(number):
+                measured += seconds_of(step, steps, f"steps beside {number} busy", warm_up=1)
+    alone, beside = (summary_of(measured) for measured in seconds.values())
+    ratio = beside["seconds"] / alone["seconds"]
+    return {"alone": alone, "beside": beside, "ratio": ratio, "size": padded}
+
+
+def _ready_step(config: Config, size: int, batch: int) -> tuple[Callable[[], None], int]:
     nets, padded = ready_nets(config, size, batch)
 
     def step() -> None:
         nets.compute_gradients()
         nets.apply_gradients()
 
-    return {**timed_runs(step, steps, "steps"), "size": padded}
+    return step, padded
 
 
 def ready_nets(config: Config, size: int, batch: int) -> tuple[StepNets, int]:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from caffe2.python import workspace
@@ -65,7 +68,7 @@ def test_a_step_beside_pytorch_that_cannot_be_measured_is_refused(arguments, mes
         (["--vs-mmdet", "x", "MODEL.NUM_CLASSES", "3"], "--vs-mmdet compares RetinaNet or Faster"),
         (["--vs-mmdet", "/no/python"], "/no/python cannot be run: No such"),
         (["--size", "70", "--vs-mmdet", "x"], "--vs-mmdet needs a --size that is a multiple of 32"),
-        (["--vs-mmdet", "x", "--beside", "y"], "give --beside or --vs-mmdet, not both"),
+        (["--vs-mmdet", "x", "--beside", "y"], "give one of --beside, --vs-mmdet and --busy"),
     ],
 )
 def test_a_step_beside_mmdetection_that_cannot_be_measured_is_refused(arguments, message):
@@ -86,6 +89,105 @@ def test_a_step_beside_mmdetection_prints_both_sides(configuration):
     assert outcome.status == 0, outcome.err
     assert re.search(r"^mmdetection 3[^:]*: [\d.]+ s per step", outcome.out, re.M)
     assert re.search(r"^mmdetection takes [\d.]+ times as long", outcome.out, re.M)
+
+
+def test_a_step_beside_busy_processes_prints_both_medians_and_their_ratio():
+    outcome = run_tool(
+        "benchmark", "step", "--cfg", _TINY, "--size", "64", "--batch", "1", "--steps", "2",
+        "--rounds", "2", "--busy", "1", "LIBRA.THREADS", "1",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()[-3:]
+    medians = [re.match(r"(.*): ([\d.]+) s per step", line).groups() for line in lines[:2]]
+    assert [name for name, _ in medians] == ["alone", "beside 1 busy process"]
+    ratio = re.fullmatch(
+        r"beside 1 busy process a step takes ([\d.]+) times as long as alone", lines[2]
+    )
+    alone, beside = (float(seconds) for _, seconds in medians)
+    assert float(ratio.group(1)) == pytest.approx(beside / alone, rel=0.05)
+
+
+def test_a_step_beside_busy_processes_as_json():
+    outcome = run_tool(
+        "benchmark", "step", "--cfg", _TINY, "--size", "64", "--batch", "1", "--steps", "1",
+        "--rounds", "1", "--busy", "2", "--json",
+    )  # fmt: skip
+    result = json.loads(outcome.out.splitlines()[-1])
+    assert result["ratio"] == result["beside"]["seconds"] / result["alone"]["seconds"]
+    assert result["size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--busy", "0"], "--busy must be from 1 to"),
+        (["--busy", "1000"], "--busy must be from 1 to"),
+        (["--busy", "two"], "--busy"),
+        (["--busy", "2", "--beside", "x"], "give one of --beside, --vs-mmdet and --busy"),
+        (["--busy", "2", "--vs-mmdet", "x"], "give one of --beside, --vs-mmdet and --busy"),
+    ],
+)
+def test_busy_processes_that_cannot_be_started_are_refused(flags, message):
+    assert message in failure(run_tool("benchmark", "step", "--cfg", _TINY, *flags))
+
+
+def _running(group_leader):
+    """Return whether a process exists and runs; one that has ended may wait for its parent."""
+    try:
+        state = Path(f"/proc/{group_leader}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def _busy_children(parent):
+    """Return the processes whose parent was `parent`, by the argument that says so."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if folder.name.isdigit() and words[-2:] == [str(parent).encode(), b""]:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_busy_processes_use_a_processor_and_end_with_the_measurement(killed):
+    program = (
+        "import time, sys\n"
+        "from detectron_ext.benchmarks.busy_processes import busy_processes\n"
+        "with busy_processes(2):\n"
+        "    print('started', flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    command = [sys.executable, "-c", program]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=str(REPOSITORY), **pipes) as process:
+        assert process.stdout.readline() == b"started\n"
+        busy = _busy_children(process.pid)
+        assert len(busy) == 2
+        _wait_until(lambda: all(_seconds_used(each) > 0.1 for each in busy))
+        if killed:
+            process.kill()
+        else:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.wait() == 0
+    _wait_until(lambda: not any(map(_running, busy)))
+
+
+def _seconds_used(process):
+    ticks = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[11]
+    return int(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def _wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_pytorch_builds_the_network_that_this_project_builds():
