@@ -40,7 +40,7 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
 
 def benchmark_step_beside_work(
     config: Config, size: int, batch: int, steps: int, rounds: int, busy: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Time training steps alone and beside busy processes, alternately.
 
     Args:
