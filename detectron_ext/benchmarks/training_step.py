@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, Callable
 
@@ -13,10 +14,13 @@ from detectron_ext.benchmarks.timed_runs import seconds_of, summary_of, timed_ru
 from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
+from detectron_ext.engine.shared_processors import shared_processors
 from detectron_ext.engine.step_nets import StepNets
 from detectron_ext.modeling import build_model
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
+# After this time a training has found its number of threads (`engine.shared_processors`).
+_SETTLING_SECONDS = 10.0
 _BOXES_PER_IMAGE = 7
 _PROPOSALS_PER_IMAGE = 2000
 
@@ -45,7 +49,7 @@ def benchmark_step_beside_work(
 
     Args:
         config, size, batch: as of `benchmark_step`.
-        steps: timed steps of each half of a round.
+        steps: timed steps of each half of a round. Untimed ones, for 10 seconds, come before.
         rounds: how often both halves are measured.
         busy: number of busy processes, at least 1.
 
@@ -59,18 +63,28 @@ def benchmark_step_beside_work(
     for _ in range(rounds):
         for number, measured in seconds.items():
             with busy_processes(number):
+                _run_for(step, _SETTLING_SECONDS)
                 measured += seconds_of(step, steps, f"steps beside {number} busy", warm_up=1)
     alone, beside = (summary_of(measured) for measured in seconds.values())
     ratio = beside["seconds"] / alone["seconds"]
     return {"alone": alone, "beside": beside, "ratio": ratio, "size": padded}
 
 
+def _run_for(step: Callable[[], None], seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        step()
+
+
 def _ready_step(config: Config, size: int, batch: int) -> tuple[Callable[[], None], int]:
     nets, padded = ready_nets(config, size, batch)
+    processors = shared_processors(nets.model)
 
     def step() -> None:
         nets.compute_gradients()
         nets.apply_gradients()
+        if processors:
+            processors.after_step()
 
     return step, padded
 

@@ -9,6 +9,22 @@ import sys
 from detectron_ext.environment import GOMP_SPINCOUNT, MKL_NUM_THREADS, OMP_NUM_THREADS
 
 
+class _Threads:
+    """How many threads this process was started with, and whether a person has fixed the number."""
+
+    count = 1
+    fixed = True
+
+
+def free_threads() -> int:
+    """Return the number of threads of this process if it may change, and 0 if it is fixed.
+
+    It is fixed if LIBRA.THREADS or OMP_NUM_THREADS set it, and in programs that use the package
+    without `set_threads`.
+    """
+    return 0 if _Threads.fixed else _Threads.count
+
+
 def set_threads(threads: int) -> None:
     """Set the number of CPU threads of an operator.
 
@@ -21,6 +37,7 @@ def set_threads(threads: int) -> None:
     """
     asked = OMP_NUM_THREADS.value.split(",")[0].strip()
     given = threads or (int(asked) if asked.isdecimal() else 0) or len(os.sched_getaffinity(0))
+    _Threads.count, _Threads.fixed = given, bool(threads or asked)
     for variable in (OMP_NUM_THREADS, MKL_NUM_THREADS):
         os.environ[variable.name] = str(given)
     # A waiting thread looks for work this many times before it sleeps. With libgomp's default it

@@ -41,6 +41,7 @@ from detectron_ext.engine.parameters import (
 )
 from detectron_ext.engine.process_group import ProcessGroup
 from detectron_ext.engine.rendezvous import LostByInterruption, LostProcess
+from detectron_ext.engine.shared_processors import shared_processors
 from detectron_ext.engine.start_weights import load_start_weights
 from detectron_ext.engine.statistics import NoStatistics, TrainingStatistics
 from detectron_ext.engine.step_nets import StepNets
@@ -273,6 +274,7 @@ def _run_steps(
     nets = StepNets(model)
     skipped = int(group.broadcast([stats.total_skipped])[0])
     not_finite = NotFiniteSteps(model, data, folder, skipped)
+    processors = shared_processors(model, group.count)
     save_state = functools.partial(_save_state, stats, config, folder, save, group)
     started = time.perf_counter()
     with contextlib.closing(stats):
@@ -293,11 +295,15 @@ def _run_steps(
                 scalars, counts = _fetch_scalars(model), _fetch_sampling_counts(model)
                 stats.update(scalars, loader.queue_size, counts)
             stats.log(iteration, float(learning_rate(config.SOLVER, iteration)))
+            if processors:
+                processors.after_step()
             if group.stops(interruption.requested):
                 raise _interrupted(config, save_state(iteration))
             if _is_snapshot(model, iteration):
                 save_state(iteration)
     not_finite.report()
+    if processors:
+        processors.report()
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 

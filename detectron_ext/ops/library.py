@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from pathlib import Path
+from typing import Callable
 
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, scope
@@ -32,6 +33,7 @@ DETECTRON_LIBRARY = detectron_library()
 
 # A library built with CUDA kernels exports this symbol.
 CUDA_MARKER = "detectron_ext_ops_has_cuda"
+_SET_THREADS = "detectron_ext_set_num_threads"
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,6 +81,19 @@ def native_architectures() -> list[str]:
     The list is empty if the library has no kernels, is not loaded, or does not tell.
     """
     return architectures_of(NATIVE_LIBRARY) if _State.native_cuda else []
+
+
+def thread_setter() -> Callable[[int], None] | None:
+    """Return a function that sets the number of threads of operators, None without our library.
+
+    It sets the number for the thread that calls it, which has to be the one that runs the nets.
+    """
+    if not _State.native:
+        return None
+    setter = getattr(ctypes.CDLL(str(NATIVE_LIBRARY)), _SET_THREADS, None)
+    if setter is not None:
+        setter.argtypes, setter.restype = [ctypes.c_int], None
+    return setter
 
 
 def has_native(operator: str) -> bool:

@@ -282,17 +282,34 @@ class ConvGradientOp final : public ConvBase {
     }
   }
 
+  // oneDNN gives shares of a minibatch to its threads, so that the order of the sums over the images
+  // depends on the number of threads. The gradients of single images are added in their order here.
   void RunFilterGradientOneDnn() {
     const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
+    const at::Tensor dy = at::Tensor(Input(2));
     at::Tensor dfilter;
     at::Tensor dbias;
-    std::tie(dfilter, dbias) =
-        at::mkldnn_convolution_backward_weights(Input(1).sizes(), at::Tensor(Input(2)), x,
-                                                padding(), stride(), dilation(), group_, has_bias_);
+    std::tie(dfilter, dbias) = GradientsOfImages(x, dy, 0);
+    for (int64_t image = 1; image < x.size(0); ++image) {
+      const auto added = GradientsOfImages(x, dy, image);
+      dfilter.add_(std::get<0>(added));
+      if (has_bias_) {
+        dbias.add_(std::get<1>(added));
+      }
+    }
     SetOutputTensor(0, Contiguous(dfilter));
     if (has_bias_) {
       SetOutputTensor(1, Contiguous(dbias));
     }
+  }
+
+  // The gradients of filter and bias from one image, or from none if the minibatch is empty.
+  std::tuple<at::Tensor, at::Tensor> GradientsOfImages(const at::Tensor& x, const at::Tensor& dy,
+                                                       int64_t image) {
+    const int64_t count = std::min<int64_t>(1, x.size(0));
+    return at::mkldnn_convolution_backward_weights(Input(1).sizes(), dy.narrow(0, image, count),
+                                                   x.narrow(0, image, count), padding(), stride(),
+                                                   dilation(), group_, has_bias_);
   }
 
   void RunInputGradientOneDnn() {

@@ -520,7 +520,8 @@ LIBRA = Section(
     THREADS=Key(
         0,
         "Number of CPU threads. 0 uses OMP_NUM_THREADS or, if that is not set, one thread for each "
-        "processor.",
+        "processor. A training with one for each processor uses fewer while other programs take "
+        "the processors, if its steps are faster then; the results stay the same.",
         at_least(0),
         at_most(1024),
         upstream=NotUpstream("set OMP_NUM_THREADS before Python starts", only_in_training=True),
