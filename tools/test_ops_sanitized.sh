@@ -26,4 +26,4 @@ $python tools/build_ops.py --sanitize $variant
 # The sanitizers' runtimes have to be in the process before the library that needs them.
 LD_PRELOAD="$(runtime libasan.so) $(runtime libubsan.so) $(runtime libstdc++.so)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 SANITIZE=$variant \
-    $python -m pytest -q "$@"
+    $python -m pytest -q -n 2 --dist loadfile "$@"
