@@ -29,6 +29,9 @@ class Result(NamedTuple):
         extra_bytes: peak memory of one native run, forward and backward, without inputs, outputs
             and gradients of the inputs.
         eager_extra_bytes: the same for PyTorch.
+        operations: multiplications and additions, forward and backward, of convolutions, fully
+            connected layers and attention, by their definitions; 0 for others.
+        peak: the most of them that the threads do in a second; 0 if it was not measured.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Result(NamedTuple):
     difference: float
     extra_bytes: int
     eager_extra_bytes: int
+    operations: float = 0.0
+    peak: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -51,6 +56,11 @@ class Result(NamedTuple):
     def bandwidth(self) -> float:
         """Bytes moved per second, forward and backward."""
         return self.bytes_moved / self.both
+
+    @property
+    def share_of_peak(self) -> float:
+        """Operations a second, forward and backward, divided by the peak; 0 if one is unknown."""
+        return self.operations / self.both / self.peak if self.peak else 0.0
 
 
 _COLUMNS = (
@@ -63,6 +73,7 @@ _COLUMNS = (
     ("ratio", 6, lambda r: f"{r.ratio:.2f}"),
     ("MB moved", 8, lambda r: f"{r.bytes_moved / 1e6:.1f}"),
     ("GB/s", 5, lambda r: f"{r.bandwidth / 1e9:.1f}"),
+    ("of peak", 7, lambda r: f"{100 * r.share_of_peak:.0f} %" if r.share_of_peak else ""),
     ("extra MB", 8, lambda r: f"{r.extra_bytes / 1e6:.0f}"),
     ("eager", 5, lambda r: f"{r.eager_extra_bytes / 1e6:.0f}"),
     ("differ by", 9, lambda r: f"{r.difference:.0e}"),

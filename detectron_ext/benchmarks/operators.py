@@ -7,10 +7,12 @@ import time
 from typing import Callable, Sequence
 
 import numpy as np
+import torch
 
 from detectron_ext.benchmarks.cases import operator_cases
 from detectron_ext.benchmarks.extra_memory import measure_apart
 from detectron_ext.benchmarks.figures import Result, table_head, table_row, write_json
+from detectron_ext.benchmarks.operations import peak_operations
 from detectron_ext.benchmarks.operator_case import OperatorCase
 from detectron_ext.benchmarks.sides import EagerSide, NativeSide
 from detectron_ext.errors import UserError
@@ -48,23 +50,28 @@ def benchmark_operators(
     extra_memory = measure_apart(only)
     if not extra_memory:
         raise UserError(f"no operator has {' or '.join(only or [])} in its name")
+    peak = peak_operations()
+    print(f"{torch.get_num_threads()} threads, peak {peak / 1e9:.0f} GFLOP/s")
     print(table_head())
     results: list[Result] = []
     for case, extra in zip(operator_cases(only), extra_memory):
-        results.append(measure(case, *extra))
+        results.append(measure(case, *extra, peak))
         print(table_row(results[-1]), flush=True)
     if json_file:
         write_json(json_file, results)
     return results
 
 
-def measure(case: OperatorCase, extra_bytes: int, eager_extra_bytes: int) -> Result:
+def measure(
+    case: OperatorCase, extra_bytes: int, eager_extra_bytes: int, peak: float = 0.0
+) -> Result:
     """Time both sides of a case in turns, and compare their results.
 
     Args:
         case: what to measure.
         extra_bytes: the case's entry of `measure_apart`: the native side's memory.
         eager_extra_bytes: the same for PyTorch.
+        peak: what `peak_operations` returned.
     """
     native, eager = NativeSide(case), EagerSide(case)
     difference = _difference(native.results(), eager.results())
@@ -79,6 +86,8 @@ def measure(case: OperatorCase, extra_bytes: int, eager_extra_bytes: int) -> Res
         difference,
         extra_bytes,
         eager_extra_bytes,
+        native.operations(),
+        peak,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from caffe2.python import core, workspace
 
+from detectron_ext.benchmarks.operations import operations_of
 from detectron_ext.benchmarks.operator_case import OperatorCase
 
 
@@ -60,6 +61,10 @@ class NativeSide:
             for operator in self._both.Proto().op
             for name in {*operator.input, *operator.output}
         )
+
+    def operations(self) -> float:
+        """Return the multiplications and additions of both passes, as of `operations_of`."""
+        return sum(map(operations_of, self._both.Proto().op))
 
 
 class EagerSide:

@@ -12,6 +12,7 @@ import numpy as np
 from caffe2.proto import caffe2_pb2
 from caffe2.python import workspace
 
+from detectron_ext.benchmarks.operations import operations_of
 from detectron_ext.benchmarks.step_memory import MemoryWatch, current_memory, size_of
 from detectron_ext.benchmarks.training_step import ready_nets
 from detectron_ext.config import Config
@@ -98,24 +99,7 @@ def _work(operator: Any, memory: MemoryWatch) -> tuple[float, float]:
     workspace.RunOperatorOnce(operator)
     memory.ran(operator)
     gigabytes = sum(map(size_of, {*operator.input, *operator.output})) / 1e9
-    return _operations(operator) / 1e9, gigabytes
-
-
-def _operations(operator: Any) -> float:
-    kind = (
-        operator.type[: -len("Gradient")] if operator.type.endswith("Gradient") else operator.type
-    )
-    if kind not in ("Conv", "FC"):
-        return 0.0
-    weights = workspace.FetchBlob(operator.input[1])
-    result = operator.output[0] if operator.type == kind else operator.input[2]
-    positions = workspace.GetBlobSizeBytes(result) / 4 / len(weights)
-    products = positions * weights.size
-    if operator.type == kind:
-        return 2 * products
-    outputs = [blob for blob in operator.output if blob]
-    has_bias = not any(arg.name == "no_bias" and arg.i for arg in operator.arg)
-    return 2 * products * (len(outputs) - int(has_bias))
+    return operations_of(operator) / 1e9, gigabytes
 
 
 def tables(operators: Sequence[OperatorTime]) -> str:
