@@ -95,8 +95,9 @@ class SharedProcessors:
                 self._begin_trial(pace)
         self._begin_window()
 
-    def report(self) -> None:
-        """Log how many steps had fewer threads, if any."""
+    def end(self) -> None:
+        """Set all threads again, and log how many steps had fewer, if any."""
+        self._change(self._most)
         if self._steps_with_fewer:
             _LOG.info(
                 "%d of %s ran with fewer than %d threads, beside other programs",

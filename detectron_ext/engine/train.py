@@ -303,7 +303,7 @@ def _run_steps(
                 save_state(iteration)
     not_finite.report()
     if processors:
-        processors.report()
+        processors.end()
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 

@@ -58,8 +58,8 @@ def _machine(state, threads=2):
 def test_alone_nothing_changes(caplog):
     machine, processors = _machine(_ALONE)
     machine.run(processors, 600)
-    processors.report()
-    assert machine.changes == []
+    processors.end()
+    assert machine.changes == [2]  # at the end
     assert caplog.messages == []
 
 
@@ -70,7 +70,8 @@ def test_beside_other_programs_the_fastest_number_is_found(threads, caplog):
     machine.run(processors, 60)
     assert machine.threads == 1
     machine.run(processors, 900)
-    processors.report()
+    processors.end()
+    assert machine.threads == threads
     told = [line for line in caplog.messages if "other programs use the processors" in line]
     assert len(told) == 1  # also with 4 threads, where it takes two changes
     assert "ran with fewer than" in caplog.messages[-1]
@@ -112,7 +113,7 @@ class _EachStepAnotherNumber:
         self.number += 1
         thread_setter()(1 + self.number % 3)
 
-    def report(self):
+    def end(self):
         thread_setter()(1)
 
 
