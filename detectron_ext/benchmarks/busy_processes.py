@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from typing import Iterator
 
-# A busy process ends when its parent has ended, however that was.
+# Each process ends when its parent has ended, however that was: the first one of them started the
+# others.
 _PROGRAM = """
 import os, sys
-parent = int(sys.argv[1])
-print("busy", flush=True)
+number, parent = map(int, sys.argv[1:])
+for _ in range(number - 1):
+    first = os.getpid()
+    if os.fork() == 0:
+        parent = first
+        break
+os.write(1, b".")
 while os.getppid() == parent:
     sum(range(100000))
 """
@@ -24,25 +31,18 @@ _SETTLE_SECONDS = 0.2
 def busy_processes(number: int) -> Iterator[None]:
     """Keep `number` processors busy inside the `with` block.
 
-    The processes have a session of their own, as programs that are started in another terminal:
-    Linux shares the processors between sessions first.
+    The processes share one session, as a program with so many processes that runs in another
+    terminal: Linux shares the processors between sessions first.
     """
-    processes: list[subprocess.Popen] = []
-    command = [sys.executable, "-S", "-E", "-c", _PROGRAM, str(os.getpid())]
-    try:
-        for _ in range(number):
-            processes.append(
-                subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-            )
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()  # it has started
-        time.sleep(_SETTLE_SECONDS if number else 0)
+    if number == 0:
         yield
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
+        return
+    command = [sys.executable, "-S", "-E", "-c", _PROGRAM, str(number), str(os.getpid())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
             assert process.stdout is not None
-            process.stdout.close()
+            process.stdout.read(number)  # all have started
+            time.sleep(_SETTLE_SECONDS)
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -31,7 +31,8 @@ class Result(NamedTuple):
         eager_extra_bytes: the same for PyTorch.
         operations: multiplications and additions, forward and backward, of convolutions, fully
             connected layers and attention, by their definitions; 0 for others.
-        peak: the most of them that the threads do in a second; 0 if it was not measured.
+        peak: the most of them that the threads did in a second before and after the case; 0 if
+            there are none to compare with.
     """
 
     name: str
@@ -73,6 +74,7 @@ _COLUMNS = (
     ("ratio", 6, lambda r: f"{r.ratio:.2f}"),
     ("MB moved", 8, lambda r: f"{r.bytes_moved / 1e6:.1f}"),
     ("GB/s", 5, lambda r: f"{r.bandwidth / 1e9:.1f}"),
+    ("peak GFLOP/s", 12, lambda r: f"{r.peak / 1e9:.0f}" if r.peak else ""),
     ("of peak", 7, lambda r: f"{100 * r.share_of_peak:.0f} %" if r.share_of_peak else ""),
     ("extra MB", 8, lambda r: f"{r.extra_bytes / 1e6:.0f}"),
     ("eager", 5, lambda r: f"{r.eager_extra_bytes / 1e6:.0f}"),

@@ -14,13 +14,13 @@ from detectron_ext.benchmarks.timed_runs import seconds_of, summary_of, timed_ru
 from detectron_ext.config import Config
 from detectron_ext.config.settings import Settings
 from detectron_ext.engine.parameters import feed
-from detectron_ext.engine.shared_processors import shared_processors
+from detectron_ext.engine.shared_processors import SharedProcessors, shared_processors
 from detectron_ext.engine.step_nets import StepNets
 from detectron_ext.modeling import build_model
 from detectron_ext.sampling.minibatch_targets import minibatch_targets
 
-# After this time a training has found its number of threads (`engine.shared_processors`).
-_SETTLING_SECONDS = 10.0
+# After this time a training has found its number of threads, if that may change.
+_SETTLING_SECONDS = 20.0
 _BOXES_PER_IMAGE = 7
 _PROPOSALS_PER_IMAGE = 2000
 
@@ -38,7 +38,7 @@ def benchmark_step(config: Config, size: int, batch: int, steps: int) -> dict[st
     Returns:
         The dictionary of `timed_runs`, and in it size: height and width after padding, in pixels.
     """
-    step, padded = _ready_step(config, size, batch)
+    step, padded, _ = _ready_step(config, size, batch)
     return {**timed_runs(step, steps, "steps"), "size": padded}
 
 
@@ -49,7 +49,8 @@ def benchmark_step_beside_work(
 
     Args:
         config, size, batch: as of `benchmark_step`.
-        steps: timed steps of each half of a round. Untimed ones, for 10 seconds, come before.
+        steps: timed steps of each half of a round. If the number of threads may change
+            (`engine.shared_processors`), untimed ones for 20 seconds come before.
         rounds: how often both halves are measured.
         busy: number of busy processes, at least 1.
 
@@ -57,13 +58,13 @@ def benchmark_step_beside_work(
         A dictionary: alone and beside (dictionaries as of `summary_of`), ratio (of the medians) and
         size (height and width after padding, in pixels).
     """
-    step, padded = _ready_step(config, size, batch)
+    step, padded, adapts = _ready_step(config, size, batch)
     seconds_of(step, 0, "warming up")
     seconds: dict[int, list[float]] = {0: [], busy: []}
     for _ in range(rounds):
         for number, measured in seconds.items():
             with busy_processes(number):
-                _run_for(step, _SETTLING_SECONDS)
+                _run_for(step, _SETTLING_SECONDS if adapts else 0.0)
                 measured += seconds_of(step, steps, f"steps beside {number} busy", warm_up=1)
     alone, beside = (summary_of(measured) for measured in seconds.values())
     ratio = beside["seconds"] / alone["seconds"]
@@ -76,17 +77,17 @@ def _run_for(step: Callable[[], None], seconds: float) -> None:
         step()
 
 
-def _ready_step(config: Config, size: int, batch: int) -> tuple[Callable[[], None], int]:
+def _ready_step(config: Config, size: int, batch: int) -> tuple[Callable[[], None], int, bool]:
+    """Return a function that runs a step, the padded size, and whether its threads may change."""
     nets, padded = ready_nets(config, size, batch)
     processors = shared_processors(nets.model)
 
     def step() -> None:
         nets.compute_gradients()
         nets.apply_gradients()
-        if processors:
-            processors.after_step()
+        processors.after_step()
 
-    return step, padded
+    return step, padded, isinstance(processors, SharedProcessors)
 
 
 def ready_nets(config: Config, size: int, batch: int) -> tuple[StepNets, int]:

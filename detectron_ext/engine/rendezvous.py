@@ -114,9 +114,11 @@ class Rendezvous:
             "processes": self.count,
             "settings": settings,
         }
+        # The others go on only when this process has published, so who has ended now is of an
+        # earlier training. Later, a process may have done its work and ended already.
+        self._raise_if_ended([number for number in range(self.count) if number != self.number])
         self.publish(_ABOUT, about)
         found = self.wait_for(_ABOUT, "start")
-        self._raise_if_ended(sorted(found))
         first = found.get(0, about)
         for number, other in sorted({**found, self.number: about}.items()):
             self._compare(number, other, first)
@@ -150,15 +152,17 @@ class Rendezvous:
         found: dict[int, Any] = {}
         started, said = time.monotonic(), False
         while True:
-            for number in wanted:
-                if number not in found:
-                    content = self._read(number, name)
-                    if content is not None:
-                        found[number] = content
+            self._collect(name, wanted, found)
             missing = [number for number in wanted if number not in found]
             if not missing:
                 return found
-            self._raise_if_ended(missing)
+            try:
+                self._raise_if_ended(missing)
+            except LostProcess:
+                # It may have published and ended since it was looked at.
+                self._collect(name, missing, found)
+                self._raise_if_ended([number for number in missing if number not in found])
+                continue
             waited = time.monotonic() - started
             if waited > _MOST_SECONDS:
                 raise UserError(
@@ -170,6 +174,14 @@ class Rendezvous:
                 text = "waiting for %s of %d to %s, in %s"
                 _LOG.info(text, _processes(missing), self.count, what, self.folder)
             time.sleep(_LOOK_SECONDS)
+
+    def _collect(self, name: str, numbers: list[int], found: dict[int, Any]) -> None:
+        """Add to `found` what processes have published that it does not hold yet."""
+        for number in numbers:
+            if number not in found:
+                content = self._read(number, name)
+                if content is not None:
+                    found[number] = content
 
     def local_processes(self) -> int:
         """Return the number of processes on this machine and in its network, this one included."""

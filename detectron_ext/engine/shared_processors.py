@@ -152,8 +152,20 @@ class SharedProcessors:
         self._set(threads)
 
 
-def shared_processors(model: DetectionModel, num_processes: int = 1) -> SharedProcessors | None:
-    """Return what adapts the number of threads to other programs, or None if the number is fixed.
+class FixedThreads:
+    """In place of `SharedProcessors` where the number of threads does not change."""
+
+    def after_step(self) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
+
+
+def shared_processors(
+    model: DetectionModel, num_processes: int = 1
+) -> SharedProcessors | FixedThreads:
+    """Return what adapts the number of threads to other programs, if it may change.
 
     It is fixed if the person has set it (LIBRA.THREADS, OMP_NUM_THREADS), on GPUs, in trainings of
     several processes, with Caffe2's convolutions, whose results depend on it (LIBRA.FAST_CONV
@@ -165,8 +177,8 @@ def shared_processors(model: DetectionModel, num_processes: int = 1) -> SharedPr
     """
     threads, set_threads = free_threads(), thread_setter()
     if threads < 2 or set_threads is None or seconds_waited() is None:
-        return None
+        return FixedThreads()
     leaves_to_caffe2 = model.config.LIBRA.FAST_CONV == "False" or FAST_CONV.value == "0"
     if model.num_gpus or num_processes > 1 or leaves_to_caffe2:
-        return None
+        return FixedThreads()
     return SharedProcessors(threads, set_threads)

@@ -295,15 +295,13 @@ def _run_steps(
                 scalars, counts = _fetch_scalars(model), _fetch_sampling_counts(model)
                 stats.update(scalars, loader.queue_size, counts)
             stats.log(iteration, float(learning_rate(config.SOLVER, iteration)))
-            if processors:
-                processors.after_step()
+            processors.after_step()
             if group.stops(interruption.requested):
                 raise _interrupted(config, save_state(iteration))
             if _is_snapshot(model, iteration):
                 save_state(iteration)
     not_finite.report()
-    if processors:
-        processors.end()
+    processors.end()
     steps = config.SOLVER.MAX_ITER - start_iter
     _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
 

@@ -93,9 +93,10 @@ def _difference(place: str, sweep: str, candidate: dict, row: dict) -> Differenc
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a difference is not finite")
     counts = over.get("counts") or [1, len(candidate["runs"])]
+    p = over.get("p_holm")
     return Difference(
-        str(place), str(sweep), str(candidate["name"]), value, interval, over.get("p_holm"),
-        int(counts[1]),
+        str(place), str(sweep), str(candidate["name"]), value, interval,
+        None if p is None else float(p), int(counts[1]),
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 // Writes a tensor from its start to its end, in whole cache lines.
 //
 // A vector may reach past the end of a row: what follows the row is written later, and then
-// overwrites the rest of the vector. A tensor that is larger than the caches is written past them: an ordinary store first reads the line that it is about to
-// overwrite, which is a third of the traffic of a copy.
+// overwrites the rest of the vector. A tensor that is larger than the caches is written past them.
+// An ordinary store first reads the line that it is about to overwrite, which is a third of the
+// traffic of a copy.
 #pragma once
 
 #include <algorithm>

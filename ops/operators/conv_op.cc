@@ -18,6 +18,7 @@
 #include <caffe2/core/operator.h>
 
 #include "kernels/depthwise_convolution.h"
+#include "kernels/parallel.h"
 #include "kernels/pointwise_convolution.h"
 #include "kernels/winograd_convolution.h"
 #include "operators/below_autograd.h"
@@ -282,34 +283,77 @@ class ConvGradientOp final : public ConvBase {
     }
   }
 
-  // oneDNN gives shares of a minibatch to its threads, so that the order of the sums over the images
-  // depends on the number of threads. The gradients of single images are added in their order here.
+  // oneDNN divides the sums of this gradient among its threads, on some processors also within an
+  // image, so that the rounding depends on their number. Here each image, and each share of its
+  // output channels, is a unit that one thread computes, and images are added in their order.
   void RunFilterGradientOneDnn() {
     const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
     const at::Tensor dy = at::Tensor(Input(2));
-    at::Tensor dfilter;
-    at::Tensor dbias;
-    std::tie(dfilter, dbias) = GradientsOfImages(x, dy, 0);
-    for (int64_t image = 1; image < x.size(0); ++image) {
-      const auto added = GradientsOfImages(x, dy, image);
-      dfilter.add_(std::get<0>(added));
-      if (has_bias_) {
-        dbias.add_(std::get<1>(added));
+    const int64_t images = std::max<int64_t>(1, x.size(0));
+    const int64_t filters = dy.size(1);
+    const int64_t share = FiltersOfUnit(images, filters);
+    const int64_t shares = (filters + share - 1) / share;
+    std::vector<FilterGradients> units(images * shares);
+    ForEachBlock(ThreadPoolFor, images * shares, 1, [&](int64_t unit, int64_t) {
+      const int64_t first = unit % shares * share;
+      units[unit] = GradientsOfUnit(x, dy, unit / shares, first, std::min(share, filters - first));
+    });
+
+    Tensor* dfilter = Output(0, Input(1).sizes(), at::dtype<float>());
+    Tensor* dbias = has_bias_ ? Output(1, {filters}, at::dtype<float>()) : nullptr;
+    for (int64_t k = 0; k < shares; ++k) {
+      for (int64_t image = 1; image < images; ++image) {
+        units[k].Add(units[image * shares + k]);
       }
-    }
-    SetOutputTensor(0, Contiguous(dfilter));
-    if (has_bias_) {
-      SetOutputTensor(1, Contiguous(dbias));
+      const at::Tensor& sum = units[k].filter;
+      const int64_t first = k * share;
+      std::copy_n(sum.data_ptr<float>(), sum.numel(),
+                  dfilter->mutable_data<float>() + first * (dfilter->numel() / filters));
+      if (has_bias_) {
+        std::copy_n(units[k].bias.data_ptr<float>(), units[k].bias.numel(),
+                    dbias->mutable_data<float>() + first);
+      }
     }
   }
 
-  // The gradients of filter and bias from one image, or from none if the minibatch is empty.
-  std::tuple<at::Tensor, at::Tensor> GradientsOfImages(const at::Tensor& x, const at::Tensor& dy,
-                                                       int64_t image) {
-    const int64_t count = std::min<int64_t>(1, x.size(0));
-    return at::mkldnn_convolution_backward_weights(Input(1).sizes(), dy.narrow(0, image, count),
-                                                   x.narrow(0, image, count), padding(), stride(),
-                                                   dilation(), group_, has_bias_);
+  struct FilterGradients {
+    at::Tensor filter;
+    at::Tensor bias;  // undefined without a bias
+
+    void Add(const FilterGradients& other) {
+      filter.add_(other.filter);
+      if (bias.defined()) {
+        bias.add_(other.bias);
+      }
+    }
+  };
+
+  // Returns the number of output channels in a unit of work: all, or fewer if there would be too few
+  // units for the threads of a usual machine. Each unit reads its image again.
+  int64_t FiltersOfUnit(int64_t images, int64_t filters) const {
+    constexpr int64_t kUnits = 8;
+    constexpr int64_t kFewestFilters = 32;  // of a unit; also what shares are rounded up to
+    if (group_ > 1) {
+      return filters;
+    }
+    const int64_t shares = (kUnits + images - 1) / images;
+    const int64_t share = (filters + shares - 1) / shares;
+    return (share + kFewestFilters - 1) / kFewestFilters * kFewestFilters;
+  }
+
+  // The gradients of `count` filters from one image, or from none if the minibatch is empty.
+  FilterGradients GradientsOfUnit(const at::Tensor& x, const at::Tensor& dy, int64_t image,
+                                  int64_t first, int64_t count) {
+    const BelowAutograd below_autograd;
+    const OneThread one_thread;
+    const int64_t images = std::min<int64_t>(1, x.size(0));
+    std::vector<int64_t> shape = Input(1).sizes().vec();
+    shape[0] = count;
+    const auto found = at::mkldnn_convolution_backward_weights(
+        shape, dy.narrow(0, image, images).narrow(1, first, count).contiguous(),
+        x.narrow(0, image, images), padding(), stride(), dilation(), group_, has_bias_);
+    const at::Tensor bias = std::get<1>(found);
+    return {std::get<0>(found).contiguous(), has_bias_ ? bias.contiguous() : at::Tensor()};
   }
 
   void RunInputGradientOneDnn() {

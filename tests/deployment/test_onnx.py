@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from detectron_ext import config as configuration
 from detectron_ext import ops
 from detectron_ext.deployment.onnx_detector import METADATA, OnnxDetector
 from detectron_ext.engine.detector import Detector
@@ -19,6 +20,7 @@ from detectron_ext.errors import ConfigError, UserError
 onnx = pytest.importorskip("onnx", reason="needs onnx (pip install onnx)")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime (pip install onnxruntime)")
 
+from detectron_ext.deployment.to_onnx.detections import check_settings  # noqa: E402
 from detectron_ext.deployment.to_onnx.export import export_onnx  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
@@ -247,3 +249,8 @@ def test_wrong_arguments_end_with_one_line(arguments, message, tmp_path):
     assert done.returncode == 2
     assert len(done.stdout.splitlines()) == 1
     assert message in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted((_TOOLS.parent / "configs/finetune").glob("*.yaml")))
+def test_what_is_trained_on_own_photographs_can_be_exported(path):
+    check_settings(configuration.load(str(path), []))

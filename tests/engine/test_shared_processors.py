@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from squares import write_tiny_config
+from squares import write_tiny_config, write_tiny_rcnn_config
 
 from detectron_ext.config import load
+from detectron_ext.engine import shared_processors as module
 from detectron_ext.engine import train as training
-from detectron_ext.engine.shared_processors import SharedProcessors
+from detectron_ext.engine.shared_processors import FixedThreads, SharedProcessors
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.ops.library import native_library_loaded, thread_setter
 
@@ -117,18 +119,51 @@ class _EachStepAnotherNumber:
         thread_setter()(1)
 
 
+_NETWORKS = {
+    "retinanet": (write_tiny_config, ()),
+    "libra_retinanet": (
+        write_tiny_config, ("LIBRA.BFP.ON", True, "LIBRA.BALANCED_L1.ON", True),
+    ),
+    "faster_rcnn": (write_tiny_rcnn_config, ("TRAIN.IMS_PER_BATCH", 2)),
+    "EfficientNet": (
+        write_tiny_config,
+        ("MODEL.CONV_BODY", "FPN.add_fpn_EfficientNetLite0_conv5_body", "TRAIN.FREEZE_AT", 0),
+    ),
+}  # fmt: skip
+
+
 @needs_native_library
-def test_weights_do_not_depend_on_when_the_number_changes(tmp_path, monkeypatch):
-    path, weights = str(write_tiny_config(tmp_path)), []
-    for changing in (None, _EachStepAnotherNumber()):
+@pytest.mark.parametrize("network", _NETWORKS)
+def test_weights_do_not_depend_on_when_the_number_changes(network, tmp_path, monkeypatch):
+    write, settings = _NETWORKS[network]
+    path, weights = str(write(tmp_path)), []
+    for changing in (FixedThreads(), _EachStepAnotherNumber()):
         monkeypatch.setattr(training, "shared_processors", lambda *_, fake=changing: fake)
         output = str(tmp_path / str(len(weights)))
-        config = load(path, ["SOLVER.MAX_ITER", 6, "OUTPUT_DIR", output])
+        config = load(path, ["SOLVER.MAX_ITER", 6, "OUTPUT_DIR", output, *settings])
         weights.append(read_weights(training.train(config)).blobs)
     assert changing.number == 6
     fixed, changed = weights
     assert fixed.keys() == changed.keys()
     assert [n for n in fixed if fixed[n].tobytes() != changed[n].tobytes()] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"threads": 0}, {"threads": 1}, {"setter": None}, {"waited": None}, {"gpus": 1},
+     {"processes": 2}, {"fast_conv": "False"}, {"variable": "0"}],
+)  # fmt: skip
+def test_the_number_is_fixed_where_it_must_not_or_cannot_change(change, monkeypatch):
+    case = {"threads": 2, "setter": print, "waited": 0.0, "gpus": 0, "processes": 1,
+            "fast_conv": "auto", "variable": "", **change}  # fmt: skip
+    monkeypatch.setattr(module, "free_threads", lambda: case["threads"])
+    monkeypatch.setattr(module, "thread_setter", lambda: case["setter"])
+    monkeypatch.setattr(module, "seconds_waited", lambda: case["waited"])
+    monkeypatch.setenv("DETECTRON_EXT_FAST_CONV", case["variable"])
+    libra = SimpleNamespace(FAST_CONV=case["fast_conv"])
+    model = SimpleNamespace(num_gpus=case["gpus"], config=SimpleNamespace(LIBRA=libra))
+    found = module.shared_processors(model, case["processes"])
+    assert isinstance(found, FixedThreads if change else SharedProcessors)
 
 
 _PROGRAM = """

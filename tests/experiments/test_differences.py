@@ -59,6 +59,7 @@ def test_the_same_trainings_in_two_files_count_once(tmp_path):
     "content",
     ["", "[1]", "{}", '{"places": []}', "[" * 100_000, '{"places": {"a": {"comparisons": [1]}}}',
      _report(over_trainings={"interval": [0.1]}), _report(over_trainings={"interval": ["x", 1]}),
+     _report(over_trainings={"p_holm": "small"}),
      _report(difference=float("nan"), over_trainings=None)],
 )  # fmt: skip
 def test_another_file_is_refused_in_one_line(tmp_path, content):

@@ -51,9 +51,8 @@ def test_a_size_scales_the_longest_side_too(tmp_path):
 
 def test_a_size_keeps_the_ratio_of_testing_to_training(tmp_path):
     file = REPOSITORY / "configs/finetune/retinanet_EfficientNetLite0_320.yaml"
-    run = read_spec(_write(tmp_path, sizes=[224], variants={"plain": {"config": str(file)}})).runs[
-        0
-    ]
+    variants = {"plain": {"config": str(file)}}
+    run = read_spec(_write(tmp_path, sizes=[224], variants=variants)).runs[0]
     config = configuration.load(run.config_file, run.overrides)
     assert (config.TRAIN.SCALES, config.TRAIN.MAX_SIZE) == ((224,), 374)
     assert (config.TEST.SCALE, config.TEST.MAX_SIZE) == (258, 430)  # 368 and 613 at 320

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from caffe2.python import core, workspace
 from conv_definition import convolve
-from native_runner import assert_close, needs_native, normal, run_operator, run_with_gradient
+from native_runner import (
+    assert_close,
+    needs_native,
+    normal,
+    run_operator,
+    run_with_gradient,
+    threads,
+)
 
 pytestmark = needs_native
 
@@ -143,3 +150,33 @@ def test_a_gradient_that_does_not_fit_is_refused(shapes, message, fast):
     inputs = [np.zeros(shape, np.float32) for shape in shapes]
     with pytest.raises(RuntimeError, match=f"(?s)ConvGradient: .*{message}"):
         run_operator("ConvGradient", inputs, 3, kernel=3, fast_conv=fast)
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((1, 40, 33, 47, 72), {"stride": 2, "pad": 1}),
+        ((3, 16, 30, 31, 100), {"stride": 2, "pad": 1}),
+        ((1, 3, 90, 80, 64), {"kernel": 7, "stride": 2, "pad": 3}),
+        ((9, 8, 20, 20, 8), {"pad": 1}),
+        ((2, 32, 25, 25, 32), {"pad": 2, "dilation": 2, "group": 4}),
+        ((1, 64, 20, 20, 1), {"pad": 1}),
+    ],
+)
+def test_same_bits_for_any_number_of_threads(shape, arguments):
+    images, channels, height, width, filters = shape
+    settings = {"kernel": 3, **arguments}
+    random = np.random.RandomState(1)
+    x = normal(random, images, channels, height, width)
+    side = settings["kernel"]
+    inputs = [x, normal(random, filters, channels // settings.get("group", 1), side, side)]
+    inputs.append(normal(random, filters))
+    runs = []
+    for count in (1, 2, 3, 8):
+        with threads(count):
+            (y,), gradients = run_with_gradient("Conv", inputs, **settings)
+            runs.append((y, gradients))
+    for y, gradients in runs[1:]:
+        assert np.array_equal(y, runs[0][0])
+        assert sorted(gradients) == [0, 1, 2]
+        assert all(np.array_equal(gradients[i], runs[0][1][i]) for i in gradients)

@@ -13,8 +13,6 @@ from random_seed import SEED
 
 SOURCES = Path(__file__).resolve().parents[2] / "ops" / "operators"
 REGISTRATION = re.compile(r"(?:REGISTER|DETECTRON_EXT_OVERRIDE)_CPU_OPERATOR\(\s*(\w+),")
-# Gradients by index of input whose sums oneDNN divides by the number of threads.
-BY_THREADS = {"Conv": {1, 2}}
 
 
 def run(case):
@@ -35,16 +33,13 @@ def test_same_bits_on_any_number_of_threads_and_twice(label):
         with threads(count):
             runs.append(run(case))
 
-    by_threads = BY_THREADS.get(label, set())
     last_outputs, last_gradients = runs[-1]
     assert bool(last_gradients) == (case.differentiable > 0)
     for outputs, gradients in runs[:-1]:
         assert all(np.array_equal(a, b) for a, b in zip(outputs, last_outputs))
         assert set(gradients) == set(last_gradients)
-        for index in set(gradients) - by_threads:
+        for index in gradients:
             assert np.array_equal(gradients[index], last_gradients[index])
-    for index in by_threads:
-        assert np.array_equal(runs[-2][1][index], last_gradients[index])
 
 
 def test_every_operator_has_a_case():
