@@ -13,6 +13,7 @@ from squares import write_tiny_config
 
 from detectron_ext.config import load
 from detectron_ext.engine import train as training
+from detectron_ext.engine import training_loop
 from detectron_ext.engine.not_finite import read_kept_step
 from detectron_ext.engine.parameters import weights_of
 from detectron_ext.engine.step_nets import StepNets
@@ -116,7 +117,7 @@ def test_a_skipped_step_changes_neither_parameters_nor_momenta(
     With BALANCED a step also remembers gradients of negatives.
     """
     states = []
-    step = training._step
+    step = training_loop.step
 
     def observed(model, *arguments, **keywords):
         before = weights_of(model, None).blobs
@@ -126,7 +127,7 @@ def test_a_skipped_step_changes_neither_parameters_nor_momenta(
             after = weights_of(model, None).blobs
             states.append([name for name in before if (before[name] != after[name]).any()])
 
-    monkeypatch.setattr(training, "_step", observed)
+    monkeypatch.setattr(training_loop, "step", observed)
     final = run(
         blob, np.nan, [1, 2], "LIBRA.TRAIN.SKIP_NONFINITE", 2, "TRAIN.FREEZE_AT", 0,
         "SOLVER.SCALE_MOMENTUM_THRESHOLD", 0.0, "SOLVER.MAX_ITER", 4, *overrides,

@@ -13,6 +13,7 @@ from squares import write_tiny_config, write_tiny_rcnn_config
 from detectron_ext.config import load
 from detectron_ext.engine import shared_processors as module
 from detectron_ext.engine import train as training
+from detectron_ext.engine import training_loop
 from detectron_ext.engine.shared_processors import FixedThreads, SharedProcessors
 from detectron_ext.engine.weights_file import read_weights
 from detectron_ext.ops.library import native_library_loaded, thread_setter
@@ -138,7 +139,7 @@ def test_weights_do_not_depend_on_when_the_number_changes(network, tmp_path, mon
     write, settings = _NETWORKS[network]
     path, weights = str(write(tmp_path)), []
     for changing in (FixedThreads(), _EachStepAnotherNumber()):
-        monkeypatch.setattr(training, "shared_processors", lambda *_, fake=changing: fake)
+        monkeypatch.setattr(training_loop, "shared_processors", lambda *_, fake=changing: fake)
         output = str(tmp_path / str(len(weights)))
         config = load(path, ["SOLVER.MAX_ITER", 6, "OUTPUT_DIR", output, *settings])
         weights.append(read_weights(training.train(config)).blobs)

@@ -16,7 +16,7 @@ from squares import REPOSITORY
 from detectron_ext.commands.train_and_test import test as run_test
 from detectron_ext.commands.train_and_test import train_and_test
 from detectron_ext.data.coco_dataset import CocoDataset
-from detectron_ext.engine import statistics
+from detectron_ext.engine import statistics, training_loop
 from detectron_ext.engine import train as training
 from detectron_ext.engine.checkpoints import newest_checkpoint, remove_older, way_back
 from detectron_ext.engine.weights_file import Weights, read_weights, write_weights
@@ -83,7 +83,7 @@ def test_statistics_file_has_every_logged_iteration_once(tiny_config):
 def test_times_in_the_log_of_a_resumed_run_have_the_right_sum(tiny_config, tmp_path, monkeypatch):
     """The checkpoint is not at the end of a log period. Its line does not change the weights."""
     seconds = 0
-    step = training._step
+    step = training_loop.step
 
     def step_of_a_second(*arguments, **keywords):
         nonlocal seconds
@@ -94,7 +94,7 @@ def test_times_in_the_log_of_a_resumed_run_have_the_right_sum(tiny_config, tmp_p
 
     clock = SimpleNamespace(perf_counter=lambda: seconds, process_time=lambda: 2 * seconds)
     monkeypatch.setattr(statistics, "time", clock)
-    monkeypatch.setattr(training, "_step", step_of_a_second)
+    monkeypatch.setattr(training_loop, "step", step_of_a_second)
     config = tiny_config()
     with pytest.raises(MemoryError):
         training.train(config)
@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_is_skipped(tiny_config, tmp_path):
 
 def _interrupt_after(monkeypatch, config, last, advice):
     """Train until a signal in iteration ``last``."""
-    step = training._step
+    step = training_loop.step
 
     def interrupted_step(model, nets, minibatches, iteration, first):
         if iteration == last:
@@ -126,7 +126,7 @@ def _interrupt_after(monkeypatch, config, last, advice):
         return step(model, nets, minibatches, iteration, first)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "_step", interrupted_step)
+        patched.setattr(training_loop, "step", interrupted_step)
         with pytest.raises(UserError, match=rf"model_iter{last}.pkl; {advice} resumes from there"):
             training.train(config)
 

@@ -240,9 +240,9 @@ def _heeds_ctrl_c():
 # run sends the sweep, its parent, the signal, and waits until the sweep has passed it on.
 _STOPS_ITS_SWEEP = """
 import os, runpy, signal, sys, time
-from detectron_ext.engine import train
+from detectron_ext.engine.training_loop import TrainingLoop
 
-save_state, number, sweep = train._save_state, int(sys.argv[1]), os.getppid()
+save_state, number, sweep = TrainingLoop._save_state, int(sys.argv[1]), os.getppid()
 
 
 def save_and_stop_the_sweep(*arguments):
@@ -255,7 +255,7 @@ def save_and_stop_the_sweep(*arguments):
     return path
 
 
-train._save_state = save_and_stop_the_sweep
+TrainingLoop._save_state = save_and_stop_the_sweep
 del sys.argv[:2]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
