@@ -10,7 +10,8 @@
 #                fine-tune and compare two models on your photographs, write a report. FOLDER is in
 #                COCO format; the default is the folder in DETECTRON_EXT_BCCD_ROOT
 # make test      run the tests (SANITIZE=...: only the operators' tests, with that sanitizer)
-# make sanitize  run the tests that reach every operator with both sanitizers, in one build
+# make sanitize  run the tests that reach every operator with the address and undefined-behaviour sanitizers
+#                SANITIZE=thread: with ThreadSanitizer
 # make bench     time operators against eager PyTorch, and training steps of RetinaNet R-50-FPN
 # make lint      check style, types, and that formatted and generated files are current
 # make dist      build a source distribution and a wheel for all x86-64 processors into dist/

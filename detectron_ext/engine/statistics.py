@@ -38,7 +38,8 @@ _SUMMARIES = {WEIGHTS: summarise_weights, NEGATIVES: summarise_negatives}
 class TrainingStatistics:
     """Statistics of a training run: one line every ``log_period`` iterations and at checkpoints.
 
-    Losses and metrics are medians over the last iterations. Times and the counts of the samplers
+    Losses and metrics are medians over the last iterations, and so is ``time``, the seconds of a
+    step. ``seconds``, ``cpu_seconds``, ``wait_seconds`` (for images) and the counts of the samplers
     are sums over the iterations since the last line.
 
     Args:
@@ -55,6 +56,7 @@ class TrainingStatistics:
 
     Attributes:
         total_skipped: number of steps that the run has skipped, in earlier processes, too.
+        total_waited: seconds that steps of this process have waited for their images.
 
     Raises:
         UserError: the file cannot be read or written.
@@ -79,6 +81,7 @@ class TrainingStatistics:
         lines = _forget_from(path, start_iter)
         self.total_skipped = sum(map(_skipped, lines))
         self._count_skipped, self._skipped_steps = count_skipped, 0
+        self.total_waited = self._last_waited = 0.0
         names = [*self._losses, *metrics, "loss", "mb_qsize"]
         self._windows: dict[str, collections.deque] = {
             name: collections.deque(maxlen=_WINDOW) for name in names
@@ -97,6 +100,10 @@ class TrainingStatistics:
     def start_step(self) -> None:
         """Mark the beginning of an iteration."""
         self._start = time.perf_counter()
+
+    def end_waiting(self) -> None:
+        """Mark the moment at which the iteration has its images."""
+        self.total_waited += time.perf_counter() - self._start
 
     def update(self, values: dict, queue_size: int, sampling_counts: dict) -> float:
         """Record one iteration and return its total loss.
@@ -153,6 +160,8 @@ class TrainingStatistics:
         stats["seconds"], self._last_log = now - self._last_log, now
         cpu = time.process_time()
         stats["cpu_seconds"], self._last_cpu = cpu - self._last_cpu, cpu
+        stats["wait_seconds"] = self.total_waited - self._last_waited
+        self._last_waited = self.total_waited
         _append(self._path, json.dumps(stats, sort_keys=True) + "\n")
         if self._events:
             self._events.add(iteration, stats)
@@ -215,12 +224,16 @@ class NoStatistics:
     """What takes the place of `TrainingStatistics` in processes that write nothing.
 
     Attributes:
-        total_skipped: always 0.
+        total_skipped, total_waited: always 0.
     """
 
     total_skipped = 0
+    total_waited = 0.0
 
     def start_step(self) -> None:
+        """Do nothing."""
+
+    def end_waiting(self) -> None:
         """Do nothing."""
 
     def update(self, values: dict, queue_size: int, sampling_counts: dict) -> None:

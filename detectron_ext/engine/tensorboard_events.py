@@ -12,7 +12,10 @@ from detectron_ext.optional_packages import import_optional
 FOLDER = "tensorboard"
 """Folder of the event files, in the folder of the training."""
 
-_RUN = ("lr", "time", "seconds", "cpu_seconds", "mem", "mb_qsize", "clipped_steps")
+_RUN = (
+    "lr", "time", "seconds", "cpu_seconds", "wait_seconds", "mem", "mb_qsize", "clipped_steps",
+    "skipped_steps",
+)  # fmt: skip
 _NEEDED_BY = "LIBRA.TENSORBOARD True"
 
 

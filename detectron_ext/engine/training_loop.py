@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
+# A larger share of the time that waits for images is worth a word; the first images always take a
+# moment, which is a large share of a short training.
+_MOST_WAITING, _FEWEST_STEPS = 0.05, 100
+
 
 class TrainingLoop:
     """Trains an initialised model from an iteration to the end, or until it is interrupted."""
@@ -88,8 +92,8 @@ class TrainingLoop:
                     self._save_state(iteration)
         not_finite.report()
         processors.end()
-        steps = config.SOLVER.MAX_ITER - start_iter
-        _LOG.info("%d iterations in %.0f s", steps, time.perf_counter() - started)
+        steps, seconds = config.SOLVER.MAX_ITER - start_iter, time.perf_counter() - started
+        _LOG.info("%s", time_in_words(steps, seconds, self._statistics.total_waited))
 
     def _iterate(
         self, nets: StepNets, not_finite: NotFiniteSteps, iteration: int, first: bool
@@ -98,6 +102,7 @@ class TrainingLoop:
         statistics, model = self._statistics, self._model
         statistics.start_step()
         minibatches = self._next_minibatches(iteration)
+        statistics.end_waiting()
         try:
             with self._group.stepping(self._interruption.requested):
                 step(model, nets, minibatches, iteration, first)
@@ -169,6 +174,15 @@ class TrainingLoop:
             names = ", ".join(map(os.path.basename, removed))
             _LOG.info("removed %s: LIBRA.TRAIN.KEEP_CHECKPOINTS keeps %d", names, keep)
         return path
+
+
+def time_in_words(steps: int, seconds: float, waited: float) -> str:
+    """Return a line about the time of a training, and which key changes a long wait for images."""
+    share = waited / max(seconds, 1e-9)
+    text = f"{steps} iterations in {seconds:.0f} s, {100 * share:.0f} % of them waiting for images"
+    if share > _MOST_WAITING and steps >= _FEWEST_STEPS:
+        text += ": more threads may read them faster (DATA_LOADER.NUM_THREADS)"
+    return text
 
 
 def _open_statistics(model: DetectionModel, folder: str, start_iter: int) -> TrainingStatistics:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from tqdm import tqdm
@@ -65,3 +66,22 @@ def test_a_damaged_number_of_skipped_steps_counts_as_none(tmp_path, number):
     kept = statistics.TrainingStatistics(["loss"], [], 9, 1, str(path), start_iter=5)
     kept.close()
     assert kept.total_skipped == 2
+
+
+def test_the_seconds_that_steps_wait_for_images_are_summed(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    fake = SimpleNamespace(perf_counter=lambda: clock.now, process_time=lambda: 0.0)
+    monkeypatch.setattr(statistics, "time", fake)
+    path = tmp_path / "stats.jsonl"
+    stats = statistics.TrainingStatistics(["loss_cls"], [], 4, 2, str(path))
+    for iteration, waits in enumerate((3.0, 0.5, 0.25, 0.0)):
+        stats.start_step()
+        clock.now += waits
+        stats.end_waiting()
+        clock.now += 1.0
+        stats.update({"loss_cls": 1.0}, 0, {})
+        stats.log(iteration, 0.1)
+    stats.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["iter"], line["wait_seconds"]) for line in lines] == [(0, 3), (2, 0.75), (3, 0)]
+    assert stats.total_waited == 3.75

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,6 +107,22 @@ def test_times_in_the_log_of_a_resumed_run_have_the_right_sum(tiny_config, tmp_p
     assert [line["cpu_seconds"] for line in lines] == [2, 4, 6]
     unlogged = ["TRAIN.SNAPSHOT_ITERS", "1000", "OUTPUT_DIR", str(tmp_path / "unlogged")]
     _assert_same(final, training.train(tiny_config(*unlogged)))
+
+
+def test_a_training_says_how_long_it_waited_for_images(tiny_config, caplog):
+    with caplog.at_level(logging.INFO):
+        training.train(tiny_config("SOLVER.MAX_ITER", "2"))
+    assert re.search(r"2 iterations in \d+ s, \d+ % of them waiting for images$", caplog.text, re.M)
+
+
+@pytest.mark.parametrize(
+    ("steps", "waited", "end"),
+    [(100, 5.0, "5 % of them waiting for images"), (99, 90.0, "90 % of them waiting for images"),
+     (100, 5.1, "(DATA_LOADER.NUM_THREADS)")],
+)  # fmt: skip
+def test_a_long_wait_for_images_names_the_key(steps, waited, end):
+    text = training_loop.time_in_words(steps, 100.0, waited)
+    assert text.startswith(f"{steps} iterations in 100 s, ") and text.endswith(end)
 
 
 def test_a_damaged_checkpoint_is_skipped(tiny_config, tmp_path):
