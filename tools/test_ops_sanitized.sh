@@ -20,8 +20,9 @@ if [ "$variant" = thread ]; then
         tests/ops/test_pointwise_conv.py tests/ops/test_conv.py tests/ops/test_roi_align.py
         tests/ops/test_generate_proposals.py tests/data/test_loader.py"
     preload=$(runtimes libtsan.so libstdc++.so)
-    processes=0
-    # Python, Caffe2 and OpenMP are not built for it. A report ends the process with this status.
+    # pytest would keep what the sanitizer prints to itself.
+    options="-n 0 -s"
+    # Python, Caffe2 and OpenMP are not built for it. After a report the process ends with this status.
     export TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66" OMP_NUM_THREADS=3
 else
     # Every operator with inputs that fill several blocks, then odd inputs and refusals.
@@ -29,13 +30,15 @@ else
         tests/ops/test_detectron_refusals.py tests/ops/test_focal_edges.py
         tests/ops/test_generate_proposals.py tests/ops/test_roi_align.py tests/ops/test_depthwise_conv.py"
     preload=$(runtimes libasan.so libubsan.so libstdc++.so)
-    processes=2
+    options="-n 2 --dist loadfile"
     export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 fi
-# shellcheck disable=SC2086  # the names of the tests hold no space
+# The names of the tests and the options hold no space.
+# shellcheck disable=SC2086
 [ $# -gt 0 ] || set -- $default
 
 trap '$python tools/build_ops.py' EXIT
 $python tools/build_ops.py --sanitize "$variant"
 # The sanitizers' runtimes have to be in the process before the library that needs them.
-LD_PRELOAD=$preload SANITIZE=$variant $python -m pytest -q -n $processes --dist loadfile "$@"
+# shellcheck disable=SC2086
+LD_PRELOAD=$preload SANITIZE=$variant $python -m pytest -q $options "$@"
