@@ -31,11 +31,7 @@ PHOTOS ?= $(DETECTRON_EXT_BCCD_ROOT)
 ifeq ($(SANITIZE),)
 TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile $(PYTEST_ARGS)
 else
-# The process has to load the sanitizer's runtime before the library that needs it.
-runtime = $(shell $(CXX) -print-file-name=$(1))
-PRELOAD := $(if $(filter address,$(SANITIZE)),$(call runtime,libasan.so),$(call runtime,libubsan.so))
-TESTS := LD_PRELOAD="$(PRELOAD) $(call runtime,libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-	UBSAN_OPTIONS=print_stacktrace=1 $(PYTHON) -m pytest tests/ops $(PYTEST_ARGS)
+TESTS := SANITIZE="$(SANITIZE)" tools/test_ops_sanitized.sh tests/ops $(PYTEST_ARGS)
 endif
 
 .PHONY: env ops demo demo-photos test sanitize bench lint dist clean
@@ -61,7 +57,7 @@ demo: ops
 demo-photos: ops
 	$(PYTHON) tools/demo.py --photographs "$(PHOTOS)"
 
-test: ops
+test: $(if $(SANITIZE),env,ops)
 	$(TESTS)
 
 sanitize: env

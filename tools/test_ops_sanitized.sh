@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 python=.venv/bin/python
 compiler=${CXX:-g++}
 variant=${SANITIZE:-address,undefined}
+unset SANITIZE # tools/build_ops.py reads it, and the library at the end is to have no sanitizer
 
 runtimes() { for name in "$@"; do printf '%s ' "$("$compiler" -print-file-name="$name")"; done; }
 

@@ -289,7 +289,7 @@ class ConvGradientOp final : public ConvBase {
   void RunFilterGradientOneDnn() {
     const at::Tensor x = PaddedForOneDnn(at::Tensor(Input(0)));
     const at::Tensor dy = at::Tensor(Input(2));
-    const int64_t images = std::max<int64_t>(1, x.size(0));
+    const int64_t images = x.size(0);
     const int64_t filters = dy.size(1);
     const int64_t share = FiltersOfUnit(images, filters);
     const int64_t shares = (filters + share - 1) / share;
@@ -341,17 +341,16 @@ class ConvGradientOp final : public ConvBase {
     return (share + kFewestFilters - 1) / kFewestFilters * kFewestFilters;
   }
 
-  // The gradients of `count` filters from one image, or from none if the minibatch is empty.
+  // Returns the gradients of `count` filters, beginning with `first`, from one image.
   FilterGradients GradientsOfUnit(const at::Tensor& x, const at::Tensor& dy, int64_t image,
                                   int64_t first, int64_t count) {
     const BelowAutograd below_autograd;
     const OneThread one_thread;
-    const int64_t images = std::min<int64_t>(1, x.size(0));
     std::vector<int64_t> shape = Input(1).sizes().vec();
     shape[0] = count;
     const auto found = at::mkldnn_convolution_backward_weights(
-        shape, dy.narrow(0, image, images).narrow(1, first, count).contiguous(),
-        x.narrow(0, image, images), padding(), stride(), dilation(), group_, has_bias_);
+        shape, dy.narrow(0, image, 1).narrow(1, first, count).contiguous(), x.narrow(0, image, 1),
+        padding(), stride(), dilation(), group_, has_bias_);
     const at::Tensor bias = std::get<1>(found);
     return {std::get<0>(found).contiguous(), has_bias_ ? bias.contiguous() : at::Tensor()};
   }

@@ -147,3 +147,42 @@ def test_a_process_that_does_not_start_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(rendezvous, "_MOST_SECONDS", 0.2)
     with pytest.raises(UserError, match="processes 1, 2 of 3 did not start within 0 minutes"):
         _join(tmp_path, 0, count=3)()
+
+
+@pytest.fixture
+def two_processes(tmp_path):
+    """Two processes in this thread; the first has joined and publishes and ends when asked."""
+    first, second = (Rendezvous(str(tmp_path), 2, number) for number in range(2))
+    with second:
+        first.__enter__()
+        about = {"process": os.getpid(), "host": "a", "processes": 2, "settings": {}}
+        first.publish("about", about)
+        yield first, second
+
+
+def test_what_a_process_published_just_before_it_ended_is_read(two_processes, monkeypatch):
+    """It does so between the two looks of the process that waits."""
+    first, second = two_processes
+    look = second._raise_if_ended
+
+    def end_and_look(numbers):
+        if not os.path.exists(os.path.join(first._own, "start.json")):
+            first.publish("start", {"value": 7})
+            first.__exit__(None, None, None)
+        look(numbers)
+
+    monkeypatch.setattr(second, "_raise_if_ended", end_and_look)
+    assert second.wait_for("start", "start", [0]) == {0: {"value": 7}}
+
+
+def test_a_process_that_ends_while_another_joins_is_no_lost_one(two_processes, monkeypatch):
+    first, second = two_processes
+    publish = second.publish
+
+    def publish_and_end(name, content):
+        publish(name, content)
+        if name == "about":
+            first.__exit__(None, None, None)
+
+    monkeypatch.setattr(second, "publish", publish_and_end)
+    second.join({})
